@@ -1,0 +1,135 @@
+//! What the planner reads: one application with all that is wanted, assigned and seen of it. Plain data, no handles.
+//!
+//! It is loaded in one transaction (`db`) and completed with what the agents last reported (`agents`). `BTreeMap`s, so that
+//! the same fleet always gives the same plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::ids::{AppName, NodeId, NodeName, ReleaseKey, Slot};
+use proto::state::{ExitCause, Liveness, SlotState, StagingPhase};
+
+use crate::clock::Time;
+use crate::rollout::Rollout;
+use crate::spec::AppSpec;
+
+/// A place for a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    pub node: NodeId,
+    pub slot: Slot,
+}
+
+/// Everything that decides what happens next to one application.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppFleet {
+    pub app: AppName,
+    /// `None`: the application is no longer configured; its slots are to be withdrawn.
+    pub spec: Option<AppSpec>,
+    /// The newest wish: `current.json`, or what a person asked for. `None`: nothing was ever released.
+    pub wanted: Option<Wish>,
+    /// The last release that became stable everywhere: where a failed rollout goes back to, and what new places get.
+    pub in_force: Option<ReleaseKey>,
+    pub ghosted: BTreeSet<ReleaseKey>,
+    /// The rollout that is not over, if any.
+    pub rollout: Option<Rollout>,
+    /// Nodes that may hold a replica of it (enrolled, not removed, labels match), and nodes that still hold one.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// What was last assigned, by place. A place that is not here was never assigned, or its withdrawal was seen through.
+    pub assigned: BTreeMap<Place, Assigned>,
+    /// What was last reported, by place. After a start of the control plane it fills as agents come back.
+    pub observed: BTreeMap<Place, Observed>,
+}
+
+/// What should be deployed, and on whose word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub release: ReleaseKey,
+    /// `release` has pre-commands that a rollout of it must run.
+    pub pre_commands: bool,
+    pub by: WishedBy,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WishedBy {
+    /// `current.json` in the bucket.
+    Bucket,
+    /// `deploy`, by that user or token: also the way to try a release again whose wish has not changed.
+    Person(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub name: NodeName,
+    pub liveness: Liveness,
+    /// Labels match and it is not removed: may be given replicas. Otherwise what it holds is to be withdrawn.
+    pub eligible: bool,
+}
+
+/// What a place was last told to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// `None`: withdrawn, until a report says that the slot is empty.
+    pub release: Option<ReleaseKey>,
+    /// Set where this slot is to run the pre-commands: the run's id.
+    pub pre_commands_run: Option<String>,
+    /// The node's generation with which this was said. Reports below it speak of earlier assignments.
+    pub generation: u64,
+    /// When it was said: deadlines count from here.
+    pub since: Time,
+}
+
+/// What an agent last said of a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Of the last assignment the slot has absorbed.
+    pub generation: u64,
+    pub state: SlotState,
+    pub running: Option<ReleaseKey>,
+    pub pid: Option<u32>,
+    pub started_at: Option<Time>,
+    pub staging: Option<ObservedStaging>,
+    pub crash_restarts: u32,
+    pub forced_restarts: u32,
+    /// Exits that nobody asked for since `running` was put in place.
+    pub crashes_since_deploy: u32,
+    pub last_exit: Option<ObservedExit>,
+    pub next_start_at: Option<Time>,
+    /// Empty: nothing is wrong.
+    pub fault: String,
+    pub pre_commands: Option<ObservedPreCommands>,
+    pub ports: Vec<(String, u16)>,
+    pub reported_at: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedStaging {
+    pub release: ReleaseKey,
+    pub phase: StagingPhase,
+    pub error: String,
+    pub fetched_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedExit {
+    pub cause: ExitCause,
+    pub at: Time,
+    pub asked_for: bool,
+    pub log_tail: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedPreCommands {
+    pub run_id: String,
+    pub outcome: PreCommandsOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreCommandsOutcome {
+    Running,
+    Passed,
+    /// What failed and how, and the last lines of its output.
+    Failed {
+        error: String,
+        output: String,
+    },
+}

@@ -1,0 +1,6 @@
+//! DeployEx's control plane: one program that reads wishes (configuration, bucket, people), plans, stores and tells agents.
+
+pub mod clock;
+pub mod fleet;
+pub mod rollout;
+pub mod spec;

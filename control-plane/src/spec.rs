@@ -1,0 +1,158 @@
+//! What an application is to be: the validated form of an entry of `applications` in `deployex.yaml`.
+//!
+//! Plain data, kept as JSON in the database and given to the planner. Reading YAML is `config`'s work; what each key means
+//! to an agent is decided where the assignment is made.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+
+use proto::ids::AppName;
+use proto::state::{Language, Strategy};
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds, as every duration in the YAML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Millis(pub u64);
+
+/// A number of things, or a share of them in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Amount {
+    Count(u32),
+    Percent(u8),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppSpec {
+    pub name: AppName,
+    pub language: Language,
+    /// Per node.
+    pub replicas: NonZeroU16,
+    /// Labels that a node must have; empty: every node.
+    pub nodes: BTreeMap<String, String>,
+    /// Slot n gets `base + n - 1` in the variable `key`.
+    pub ports: Vec<PortBase>,
+    pub env: Vec<EnvEntry>,
+    /// A file on the host with further variables.
+    pub env_file: Option<String>,
+    pub run_as: RunAs,
+    pub rollback_timeout: Millis,
+    /// How often `current.json` is looked at.
+    pub schedule_interval: Millis,
+    pub deploy: DeploySpec,
+    pub restart: RestartSpec,
+    pub ready: ReadyWhen,
+    pub distribution: Distribution,
+    /// Everything that is accepted and validated today and used by a part that is not in force yet, as JSON under the
+    /// YAML's own keys, so that no setting is lost between two versions of the program.
+    pub later: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortBase {
+    pub key: String,
+    pub base: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvEntry {
+    pub key: String,
+    pub value: EnvValue,
+}
+
+/// Shows the key alone: a value may be a secret that somebody wrote into the YAML.
+impl std::fmt::Debug for EnvEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EnvEntry({}=…)", self.key)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvValue {
+    Plain(String),
+    /// `name/KEY` in the secrets adapter; resolved when an assignment is made.
+    FromSecret(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunAs {
+    pub user: String,
+    pub group: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploySpec {
+    pub strategy: Strategy,
+    pub stable_after: Millis,
+    /// A crash loop within this after stability still rolls back.
+    pub watch: Millis,
+    pub stop_grace: Millis,
+    pub pre_commands_timeout: Millis,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartSpec {
+    pub backoff_min: Millis,
+    pub backoff_max: Millis,
+    pub reset_after: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadyWhen {
+    /// TCP on the first port where ports are given, else the process lives.
+    Default,
+    /// The process lives: what DeployEx 0.3.0 did.
+    Process,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distribution {
+    pub mode: DistributionMode,
+    /// The host part of the node name; the host's own by default.
+    pub host: Option<String>,
+    pub ports: Option<(u16, u16)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DistributionMode {
+    Short,
+    Long,
+    Off,
+}
+
+impl AppSpec {
+    /// An application with every default of the YAML.
+    pub fn new(name: AppName, language: Language) -> Self {
+        Self {
+            name,
+            language,
+            replicas: NonZeroU16::new(3).unwrap_or(NonZeroU16::MIN),
+            nodes: BTreeMap::new(),
+            ports: Vec::new(),
+            env: Vec::new(),
+            env_file: None,
+            run_as: RunAs { user: "deployex".to_owned(), group: None },
+            rollback_timeout: Millis(600_000),
+            schedule_interval: Millis(5_000),
+            deploy: DeploySpec {
+                strategy: Strategy::StartFirst,
+                stable_after: Millis(30_000),
+                watch: Millis(600_000),
+                stop_grace: Millis(10_000),
+                pre_commands_timeout: Millis(600_000),
+            },
+            restart: RestartSpec {
+                backoff_min: Millis(1_000),
+                backoff_max: Millis(300_000),
+                reset_after: Millis(60_000),
+            },
+            ready: ReadyWhen::Default,
+            distribution: Distribution { mode: DistributionMode::Short, host: None, ports: None },
+            later: BTreeMap::new(),
+        }
+    }
+}

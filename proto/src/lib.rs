@@ -1,0 +1,15 @@
+//! All that crosses a wire: the agents' gRPC contract (`agent.proto`, feature `grpc`), the HTTP API's requests and views,
+//! and the rules that both ends of a wire must agree on (names, digests, what a release archive may hold).
+//!
+//! Without features this is serde alone and compiles for wasm32, because the console uses it. Nothing of a database, of axum
+//! or of tokio may appear here.
+
+pub mod ids;
+pub mod state;
+
+/// Generated from `agent.proto`.
+#[cfg(feature = "grpc")]
+#[allow(clippy::pedantic, unreachable_pub, missing_docs)]
+pub mod pb {
+    tonic::include_proto!("deployex.agent.v1");
+}

@@ -1,0 +1,205 @@
+//! The words for states that more than one wire carries: what a slot does, how a process ended, how a rollout stands.
+//!
+//! The gRPC contract has its own enumerations for some of them; `agent.rs` translates. What a state looks like on a
+//! screen is the console's business, save that [`Tone`] says here, once, which colour family each belongs to.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! words {
+    ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        pub enum $type {
+            $($(#[$vdoc])* #[serde(rename = $word)] $variant),+
+        }
+
+        impl $type {
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The one word for it, as in JSON, the command line and the console.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|it| it.word() == word)
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.word())
+            }
+        }
+    };
+}
+
+words! {
+    /// How loudly a state speaks.
+    Tone { Ok = "ok", Moving = "moving", Waiting = "waiting", Bad = "bad", Off = "off" }
+}
+
+words! {
+    /// What a slot does now, as its agent last said.
+    SlotState {
+        /// Nothing runs and nothing is wanted.
+        Empty = "empty",
+        /// Nothing runs yet: its release is being brought, or its turn has not come.
+        Preparing = "preparing",
+        /// A process was asked for, or runs and has not been ready.
+        Starting = "starting",
+        /// Its check passes.
+        Ready = "ready",
+        /// Ready for `stable_after_ms` without a break.
+        Stable = "stable",
+        /// Was ready; its check fails now.
+        Unready = "unready",
+        Stopping = "stopping",
+        /// Waits for its next start after a crash.
+        BackingOff = "backing-off",
+        /// Cannot go on without a person or a new assignment.
+        Failed = "failed",
+        /// Its node is not connected: what it did last is not what it does now.
+        Unknown = "unknown",
+    }
+}
+
+impl SlotState {
+    pub fn tone(self) -> Tone {
+        match self {
+            Self::Ready | Self::Stable => Tone::Ok,
+            Self::Preparing | Self::Starting | Self::Stopping => Tone::Moving,
+            Self::Unready | Self::Unknown => Tone::Waiting,
+            Self::BackingOff | Self::Failed => Tone::Bad,
+            Self::Empty => Tone::Off,
+        }
+    }
+
+    /// Takes traffic.
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Ready | Self::Stable)
+    }
+}
+
+words! {
+    /// How far a release has come into a slot's `new` folder.
+    StagingPhase {
+        Fetching = "fetching", Linking = "linking", PreCommands = "pre-commands", Staged = "staged", Failed = "failed",
+    }
+}
+
+words! {
+    /// Whether a node is held by a session.
+    Liveness {
+        Up = "up",
+        /// Silent for longer than one heartbeat; nothing is decided from it.
+        Suspect = "suspect",
+        Lost = "lost",
+    }
+}
+
+words! {
+    /// What an application's programs are written in, which decides how they are started.
+    Language { Elixir = "elixir", Erlang = "erlang", Gleam = "gleam" }
+}
+
+words! {
+    /// How a new release takes over from the old one on a node.
+    Strategy {
+        /// On a spare slot first: never fewer ready than before, for one extra start per host.
+        StartFirst = "start_first",
+        /// In place, one slot at a time.
+        StopFirst = "stop_first",
+    }
+}
+
+words! {
+    /// How a rollout stands.
+    RolloutPhase {
+        /// Waits for its first step.
+        Pending = "pending",
+        Running = "running",
+        /// Every slot is stable on the new release; a crash loop would still revert it.
+        Watching = "watching",
+        Reverting = "reverting",
+        /// Stood its watch.
+        Done = "done",
+        Reverted = "reverted",
+        /// A newer wish took its place.
+        Superseded = "superseded",
+        /// Its release failed and there was none to go back to.
+        Failed = "failed",
+    }
+}
+
+impl RolloutPhase {
+    /// Nothing will be done for it any more.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Reverted | Self::Superseded | Self::Failed)
+    }
+
+    pub fn tone(self) -> Tone {
+        match self {
+            Self::Done | Self::Watching => Tone::Ok,
+            Self::Running => Tone::Moving,
+            Self::Pending => Tone::Waiting,
+            Self::Reverting | Self::Reverted | Self::Failed => Tone::Bad,
+            Self::Superseded => Tone::Off,
+        }
+    }
+}
+
+words! {
+    /// How much an event matters.
+    Severity { Info = "info", Warning = "warning", Error = "error" }
+}
+
+words! {
+    /// What a person or token may do: each role may do all that the ones before it may.
+    Role { Viewer = "viewer", Operator = "operator", Admin = "admin" }
+}
+
+/// How a process ended. Status 0 does not mean that anybody asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase", tag = "cause", content = "value")]
+pub enum ExitCause {
+    Code(i32),
+    Signal(i32),
+    /// Its keeper was gone when it ended, so nobody was told.
+    Unknown,
+}
+
+impl fmt::Display for ExitCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Signal(9) => f.write_str("signal 9 (SIGKILL)"),
+            Self::Signal(11) => f.write_str("signal 11 (SIGSEGV)"),
+            Self::Signal(15) => f.write_str("signal 15 (SIGTERM)"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::Unknown => f.write_str("unknown exit"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_json_are_the_same() {
+        for state in SlotState::ALL {
+            assert_eq!(serde_json::to_string(state).unwrap(), format!("\"{}\"", state.word()));
+            assert_eq!(SlotState::from_word(state.word()), Some(*state));
+        }
+    }
+
+    #[test]
+    fn roles_are_ordered_by_what_they_may() {
+        assert!(Role::Viewer < Role::Operator && Role::Operator < Role::Admin);
+    }
+}
