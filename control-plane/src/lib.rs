@@ -1,6 +1,7 @@
 //! DeployEx's control plane: one program that reads wishes (configuration, bucket, people), plans, stores and tells agents.
 
 pub mod clock;
+pub mod config;
 pub mod fleet;
 pub mod rollout;
 pub mod spec;
