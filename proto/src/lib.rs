@@ -9,7 +9,7 @@ pub mod state;
 
 /// Generated from `agent.proto`.
 #[cfg(feature = "grpc")]
-#[allow(clippy::pedantic, unreachable_pub, missing_docs)]
+#[allow(clippy::pedantic, unreachable_pub, unused_qualifications, missing_docs)]
 pub mod pb {
     tonic::include_proto!("deployex.agent.v1");
 }
