@@ -4,8 +4,20 @@
 //! Without features this is serde alone and compiles for wasm32, because the console uses it. Nothing of a database, of axum
 //! or of tokio may appear here.
 
+pub mod apps;
+pub mod events;
 pub mod ids;
+pub mod live;
+pub mod nodes;
+pub mod overview;
+pub mod page;
+pub mod problem;
+pub mod releases;
+pub mod replicas;
+pub mod rollouts;
 pub mod state;
+pub mod timestamp;
+pub mod users;
 
 /// Generated from `agent.proto`.
 #[cfg(feature = "grpc")]

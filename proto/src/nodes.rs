@@ -1,0 +1,112 @@
+//! Nodes: the hosts that run an agent, and the tokens by which a host joins.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{NodeId, NodeName, TokenId};
+use crate::replicas::Replica;
+use crate::state::Liveness;
+use crate::timestamp::Timestamp;
+
+/// A node in lists and in the overview.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NodeSummary {
+    pub id: NodeId,
+    pub name: NodeName,
+    pub liveness: Liveness,
+    pub labels: BTreeMap<String, String>,
+    pub agent_version: String,
+    /// When the agent was last heard; absent: not since the control plane started.
+    pub heard_at: Option<Timestamp>,
+    pub replicas: u32,
+    pub replicas_ready: u32,
+    /// Absent: nothing was measured lately.
+    pub usage: Option<HostUsage>,
+}
+
+/// A node with all that its page shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Node {
+    #[serde(flatten)]
+    pub summary: NodeSummary,
+    pub enrolled_at: Timestamp,
+    pub certificate_expires_at: Option<Timestamp>,
+    /// How far the host's wall clock is ahead of ours.
+    pub clock_ahead_ms: Option<i64>,
+    /// Absent: its agent has not said yet.
+    pub inventory: Option<Inventory>,
+    /// By application, then slot. Named so beside `replicas`, which counts them.
+    pub slots: Vec<Replica>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Inventory {
+    pub hostname: String,
+    pub os: String,
+    pub kernel: String,
+    pub arch: String,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    /// Whom the agent runs as.
+    pub user: String,
+    /// OTP release of the host's own `erl`; absent: none.
+    pub erl: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HostUsage {
+    /// 0..=100 over all cores.
+    pub cpu_percent: f64,
+    pub memory_used_bytes: u64,
+    pub memory_total_bytes: u64,
+    pub disk_used_bytes: u64,
+    pub disk_total_bytes: u64,
+    /// Over 1, 5 and 15 minutes.
+    pub load: [f64; 3],
+    pub uptime_ms: u64,
+}
+
+/// `DELETE /nodes/{node}`: its certificate is revoked and its session cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NodeRemoved {
+    pub node: NodeName,
+    /// Replicas that go on running there until the host is cleaned up.
+    pub replicas_left: u32,
+}
+
+/// `POST /join-tokens`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewJoinToken {
+    /// How many hosts may join with it; 1 where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
+    /// How long it is good for; one hour where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_ms: Option<u64>,
+}
+
+/// A join token: shown this once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JoinToken {
+    pub id: TokenId,
+    pub token: String,
+    pub uses: u32,
+    pub expires_at: Timestamp,
+    /// What to type on the host.
+    pub command: String,
+}
+
+impl std::fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "JoinToken({})", self.id)
+    }
+}

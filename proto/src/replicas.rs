@@ -1,0 +1,128 @@
+//! Replicas: what runs in each slot, for the console and the command line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppName, NodeName, ReleaseKey, Slot, Version};
+use crate::state::{ExitCause, SlotState, StagingPhase};
+use crate::timestamp::Timestamp;
+
+/// One replica in as few bytes as an overview of fifteen thousand needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReplicaTile {
+    pub node: NodeName,
+    pub slot: Slot,
+    pub state: SlotState,
+    /// What lies in `current`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+}
+
+/// All that is known of one slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Replica {
+    pub application: AppName,
+    pub node: NodeName,
+    pub slot: Slot,
+    pub state: SlotState,
+    /// What lies in `current`; absent: nothing.
+    pub running: Option<ReleaseKey>,
+    /// What the slot was last told to run; absent: to be empty.
+    pub assigned: Option<ReleaseKey>,
+    pub pid: Option<u32>,
+    /// Of the process.
+    pub started_at: Option<Timestamp>,
+    pub ports: Vec<PortInUse>,
+    /// Exits that nobody asked for, since the slot exists.
+    pub crash_restarts: u32,
+    /// Restarts on request.
+    pub forced_restarts: u32,
+    /// Exits that nobody asked for, since `running` was put in place.
+    pub crashes_since_deploy: u32,
+    pub last_exit: Option<LastExit>,
+    /// While it backs off.
+    pub next_start_at: Option<Timestamp>,
+    /// A sentence: why it is not what it should be.
+    pub fault: Option<String>,
+    /// What is being brought into the slot.
+    pub staging: Option<Staging>,
+    pub pre_commands: Option<PreCommands>,
+    /// Of the process and its children; absent: nothing was measured lately.
+    pub usage: Option<Usage>,
+    /// When the agent said all this; absent: it has said nothing yet.
+    pub reported_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PortInUse {
+    /// The variable that carries it.
+    pub key: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Usage {
+    /// 100 is one core.
+    pub cpu_percent: f64,
+    /// Resident.
+    pub memory_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LastExit {
+    #[serde(flatten)]
+    pub cause: ExitCause,
+    pub at: Timestamp,
+    /// By a stop of ours.
+    pub asked_for: bool,
+    /// The last lines of its output.
+    pub log_tail: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Staging {
+    pub release: ReleaseKey,
+    pub phase: StagingPhase,
+    pub fetched_bytes: u64,
+    /// The last failure; it is tried again unless `phase` is `failed`.
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub enum PreCommands {
+    Running,
+    Passed,
+    Failed { error: String, output: String },
+}
+
+/// Which output of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum LogStream {
+    Both,
+    Stdout,
+    Stderr,
+}
+
+/// One line of a followed log; the body of the answer is one JSON object per line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum LogLine {
+    Line {
+        stream: LogStream,
+        text: String,
+    },
+    /// Last: why the log ends here although it was to be followed.
+    Ended {
+        reason: String,
+    },
+}
