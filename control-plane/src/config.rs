@@ -3,7 +3,6 @@
 //! Nothing here opens a file or looks at the process's environment on its own: both are given, so that every rule can be
 //! tested. What an application is to be is [`AppSpec`]; this is everything else.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::spec::{AppSpec, Millis};
+use crate::spec::{AppSpec, Later, Millis};
 
 /// Everything `serve` needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -37,7 +36,7 @@ pub struct Config {
     /// In the order of the file.
     pub applications: Vec<AppSpec>,
     /// What was accepted and validated and is used by a part that is not in force yet, under the YAML's own keys.
-    pub later: BTreeMap<String, serde_json::Value>,
+    pub later: Later,
     /// What an operator should know although nothing is wrong.
     pub notices: Vec<String>,
 }
@@ -242,7 +241,7 @@ impl Config {
             demo: false,
             auto_apply: false,
             applications: Vec::new(),
-            later: BTreeMap::new(),
+            later: Later::default(),
             notices: Vec::new(),
         }
     }

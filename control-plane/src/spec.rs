@@ -44,9 +44,20 @@ pub struct AppSpec {
     pub restart: RestartSpec,
     pub ready: ReadyWhen,
     pub distribution: Distribution,
-    /// Everything that is accepted and validated today and used by a part that is not in force yet, as JSON under the
-    /// YAML's own keys, so that no setting is lost between two versions of the program.
-    pub later: BTreeMap<String, serde_json::Value>,
+    pub later: Later,
+}
+
+/// Settings that are accepted and validated today and used by a part that is not in force yet, as JSON under the YAML's own
+/// keys (`deploy.batch`), so that none is lost between two versions of the program.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Later(pub BTreeMap<String, serde_json::Value>);
+
+/// Shows the keys alone: there are tokens among the values.
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,7 +163,7 @@ impl AppSpec {
             },
             ready: ReadyWhen::Default,
             distribution: Distribution { mode: DistributionMode::Short, host: None, ports: None },
-            later: BTreeMap::new(),
+            later: Later::default(),
         }
     }
 }
