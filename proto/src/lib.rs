@@ -4,9 +4,12 @@
 //! Without features this is serde alone and compiles for wasm32, because the console uses it. Nothing of a database, of axum
 //! or of tokio may appear here.
 
+#[cfg(feature = "grpc")]
+pub mod agent;
 pub mod apps;
 pub mod events;
 pub mod ids;
+pub mod join_token;
 pub mod live;
 pub mod nodes;
 pub mod overview;
