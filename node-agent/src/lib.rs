@@ -1,1 +1,3 @@
-//! Nothing here yet.
+//! DeployEx's node agent: one program per host that runs replicas as it was told and says what is true of them.
+
+pub mod releases;

@@ -7,6 +7,8 @@
 #[cfg(feature = "grpc")]
 pub mod agent;
 pub mod apps;
+#[cfg(feature = "archive")]
+pub mod archive;
 pub mod events;
 pub mod ids;
 pub mod join_token;
