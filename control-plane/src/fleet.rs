@@ -4,9 +4,12 @@
 //! the same fleet always gives the same plan.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
-use proto::ids::{AppName, NodeId, NodeName, ReleaseKey, Slot};
+use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, Slot};
 use proto::state::{ExitCause, Liveness, SlotState, StagingPhase};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::Time;
 use crate::rollout::Rollout;
@@ -19,10 +22,40 @@ pub struct Place {
     pub slot: Slot,
 }
 
+/// As text, `NODE-ID/SLOT`, also in JSON, where it is a key.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.node, self.slot)
+    }
+}
+
+impl FromStr for Place {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let (node, slot) = text.split_once('/').unwrap_or((text, ""));
+        Ok(Self { node: node.parse()?, slot: slot.parse()? })
+    }
+}
+
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Everything that decides what happens next to one application.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AppFleet {
     pub app: AppName,
+    /// Raised by every plan that is stored; a plan is stored only while it is still the one that was planned from.
+    pub generation: u64,
     /// `None`: the application is no longer configured; its slots are to be withdrawn.
     pub spec: Option<AppSpec>,
     /// The newest wish: `current.json`, or what a person asked for. `None`: nothing was ever released.
@@ -30,8 +63,12 @@ pub struct AppFleet {
     /// The last release that became stable everywhere: where a failed rollout goes back to, and what new places get.
     pub in_force: Option<ReleaseKey>,
     pub ghosted: BTreeSet<ReleaseKey>,
+    /// Releases that outlived the watch of an earlier rollout (one that is `Done`): never ghosted.
+    pub proven: BTreeSet<ReleaseKey>,
     /// The rollout that is not over, if any.
     pub rollout: Option<Rollout>,
+    /// The newest one that is over.
+    pub last: Option<Rollout>,
     /// Nodes that may hold a replica of it (enrolled, not removed, labels match), and nodes that still hold one.
     pub nodes: BTreeMap<NodeId, Node>,
     /// What was last assigned, by place. A place that is not here was never assigned, or its withdrawal was seen through.
@@ -47,6 +84,9 @@ pub struct Wish {
     /// `release` has pre-commands that a rollout of it must run.
     pub pre_commands: bool,
     pub by: WishedBy,
+    /// When it was wished; it also tells one wish from the next, even where both name the same release. The same
+    /// `current.json` seen again is the same wish.
+    pub at: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +103,8 @@ pub struct Node {
     pub liveness: Liveness,
     /// Labels match and it is not removed: may be given replicas. Otherwise what it holds is to be withdrawn.
     pub eligible: bool,
+    /// The generation of the last assignment that its agent said, in this session, to have stored; 0: not yet heard.
+    pub stored: u64,
 }
 
 /// What a place was last told to run.
@@ -87,6 +129,8 @@ pub struct Observed {
     pub running: Option<ReleaseKey>,
     pub pid: Option<u32>,
     pub started_at: Option<Time>,
+    /// Since when it has been ready without a break, by our own clock; `None`: it is not ready.
+    pub ready_since: Option<Time>,
     pub staging: Option<ObservedStaging>,
     pub crash_restarts: u32,
     pub forced_restarts: u32,

@@ -2,15 +2,20 @@
 //!
 //! Pure: no clock, no database, no network. `reconcile` loads the fleet, calls it, stores what comes out and tells agents.
 
-use std::collections::BTreeMap;
+mod progress;
+mod waiting;
 
 use proto::ids::{AppName, ReleaseKey, RolloutId};
-use proto::state::RolloutPhase;
+use proto::state::{RolloutPhase, Severity};
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::fleet::Place;
+use crate::fleet::{ObservedExit, Place};
 
-/// One rollout as it is stored: compare-and-set by `generation`.
+pub use progress::{Progress, Trial};
+pub use waiting::Waiting;
+
+/// One rollout as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollout {
     pub id: RolloutId,
@@ -18,22 +23,22 @@ pub struct Rollout {
     pub release: ReleaseKey,
     /// Where it goes back to. `None`: a first deployment.
     pub from: Option<ReleaseKey>,
+    /// [`Wish::at`](crate::fleet::Wish::at) of the wish that it carries out.
+    pub wished_at: Time,
     pub phase: RolloutPhase,
     /// Why it is in this phase where that needs saying: the evidence of a revert.
     pub reason: Option<String>,
     pub pre_commands: PreCommandsState,
-    /// Crash counts of each place when the watch began, so that the watch counts its own.
-    pub watched_from: BTreeMap<Place, u32>,
+    pub progress: Progress,
     pub by: String,
     pub started_at: Time,
     /// When the present phase began.
     pub phase_since: Time,
     pub finished_at: Option<Time>,
-    /// Of the stored row.
-    pub generation: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
 pub enum PreCommandsState {
     NotNeeded,
     /// No slot was told to run them yet.
@@ -46,4 +51,146 @@ pub enum PreCommandsState {
     Failed {
         error: String,
     },
+}
+
+/// What is to be stored, in one transaction and only if the fleet's generation is still the one that was planned from:
+/// all of it or nothing. Planning again after it was stored gives an empty plan until something else happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Rows to write, by id: the rollout under way, and before it the one that it superseded.
+    pub rollouts: Vec<Rollout>,
+    pub steps: Vec<Step>,
+    pub in_force: Option<InForce>,
+    pub ghost: Option<Ghost>,
+    pub events: Vec<Happening>,
+    /// Why nothing more happens now. Not stored.
+    pub waiting: Vec<Waiting>,
+    /// When to plan again even if nothing is heard. Not stored.
+    pub wake_at: Option<Time>,
+}
+
+impl Plan {
+    /// Nothing is to be stored.
+    pub fn is_empty(&self) -> bool {
+        self.rollouts.is_empty()
+            && self.steps.is_empty()
+            && self.in_force.is_none()
+            && self.ghost.is_none()
+            && self.events.is_empty()
+    }
+}
+
+/// A change of what a place is assigned: desired state, not a command, so that carrying it out twice does no harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Assign {
+        place: Place,
+        release: ReleaseKey,
+        /// Set where this slot is to run the pre-commands first.
+        pre_commands_run: Option<String>,
+    },
+    /// Nothing is to run there.
+    Withdraw { place: Place },
+    /// It was withdrawn and nothing is there any more: forget it.
+    Forget { place: Place },
+}
+
+impl Step {
+    pub fn place(&self) -> Place {
+        match self {
+            Self::Assign { place, .. } | Self::Withdraw { place } | Self::Forget { place } => *place,
+        }
+    }
+}
+
+/// What new places get from now on, and where a failed rollout goes back to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InForce {
+    Release(ReleaseKey),
+    /// The first deployment failed in its watch: there is none.
+    Nothing,
+}
+
+/// A release that is not deployed again until a person clears it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ghost {
+    pub release: ReleaseKey,
+    /// A sentence.
+    pub reason: String,
+    pub evidence: Evidence,
+}
+
+/// What the slot that failed said last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    pub place: Option<Place>,
+    pub last_exit: Option<ObservedExit>,
+    /// Empty: it named none.
+    pub fault: String,
+    /// Last lines of the pre-commands, where they failed.
+    pub pre_commands_output: String,
+}
+
+/// Something to be written down as an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    pub kind: HappeningKind,
+    pub place: Option<Place>,
+    pub rollout: Option<RolloutId>,
+    pub release: Option<ReleaseKey>,
+    /// A sentence.
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HappeningKind {
+    DeploymentStarted,
+    /// Every slot is stable on the release.
+    DeploymentComplete,
+    /// It outlived its watch.
+    DeploymentDone,
+    DeploymentSuperseded,
+    /// It turned: what was moved goes back.
+    DeploymentReverting,
+    DeploymentRolledBack,
+    /// A first deployment failed: there is nothing to go back to.
+    DeploymentFailed,
+    VersionGhosted,
+    PreCommandsStarted,
+    PreCommandsPassed,
+    PreCommandsFailed,
+}
+
+impl HappeningKind {
+    /// For programs, as in the HTTP API's events.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::DeploymentStarted => "deployment_started",
+            Self::DeploymentComplete => "deployment_complete",
+            Self::DeploymentDone => "deployment_done",
+            Self::DeploymentSuperseded => "deployment_superseded",
+            Self::DeploymentReverting => "deployment_reverting",
+            Self::DeploymentRolledBack => "deployment_rolled_back",
+            Self::DeploymentFailed => "deployment_failed",
+            Self::VersionGhosted => "version_ghosted",
+            Self::PreCommandsStarted => "pre_commands_started",
+            Self::PreCommandsPassed => "pre_commands_passed",
+            Self::PreCommandsFailed => "pre_commands_failed",
+        }
+    }
+
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::DeploymentStarted
+            | Self::DeploymentComplete
+            | Self::DeploymentDone
+            | Self::DeploymentSuperseded
+            | Self::PreCommandsStarted
+            | Self::PreCommandsPassed => Severity::Info,
+            Self::DeploymentReverting | Self::DeploymentRolledBack | Self::VersionGhosted => {
+                Severity::Warning
+            }
+            Self::DeploymentFailed | Self::PreCommandsFailed => Severity::Error,
+        }
+    }
 }

@@ -1,0 +1,110 @@
+//! What a rollout must remember between two plans that neither assignments nor reports tell: kept with it, as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Time;
+use crate::fleet::Place;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// How often a slot was told to run the pre-commands: the next run's number.
+    pub pre_commands_runs: u32,
+    /// Slots that were told to run the release and are not stable on it.
+    pub trials: BTreeMap<Place, Trial>,
+    /// Crash counts of each place when the watch began, so that the watch counts its own.
+    pub watched_from: BTreeMap<Place, u32>,
+}
+
+/// How much of its time to become stable a slot has used up.
+///
+/// Time counts while its node is up and somebody plans. It is added up in portions, and a gap longer than a portion counts
+/// as one: an hour without a control plane, or a wall clock that was put forward, uses up no more than that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    pub spent_ms: u64,
+    /// `None`: its node is not up.
+    pub counting_since: Option<Time>,
+}
+
+impl Trial {
+    pub fn started(now: Time) -> Self {
+        Self { spent_ms: 0, counting_since: Some(now) }
+    }
+
+    /// How much is used up by `now`, of which a stretch counts for `portion` at most.
+    pub fn spent(self, now: Time, portion: u64) -> u64 {
+        let stretch = self.counting_since.map_or(0, |since| now.since(since).min(portion));
+        self.spent_ms.saturating_add(stretch)
+    }
+
+    /// The same trial as it is to be kept: paused, carried on, or with a full portion added up. Unchanged in between, so
+    /// that planning again writes nothing.
+    #[must_use]
+    pub fn kept(self, node_is_up: bool, now: Time, portion: u64) -> Self {
+        match (node_is_up, self.counting_since) {
+            (false, Some(_)) => Self { spent_ms: self.spent(now, portion), counting_since: None },
+            (true, None) => Self { counting_since: Some(now), ..self },
+            (true, Some(since)) if now < since => Self { counting_since: Some(now), ..self },
+            (true, Some(since)) if now.since(since) >= portion => {
+                Self { spent_ms: self.spent(now, portion), counting_since: Some(now) }
+            }
+            (false, None) | (true, Some(_)) => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_adds_up_its_portions() {
+        let mut trial = Trial::started(Time(0));
+        for second in 1..=30 {
+            trial = trial.kept(true, Time(second * 1_000), 5_000);
+        }
+        assert_eq!(trial.spent(Time(31_000), 5_000), 31_000);
+    }
+
+    #[test]
+    fn an_hour_in_which_nobody_planned_counts_as_one_portion() {
+        let trial = Trial::started(Time(0));
+        assert_eq!(trial.spent(Time(3_600_000), 5_000), 5_000);
+        assert_eq!(
+            trial.kept(false, Time(3_600_000), 5_000),
+            Trial { spent_ms: 5_000, counting_since: None }
+        );
+    }
+
+    #[test]
+    fn time_while_its_node_is_away_does_not_count() {
+        let away = Trial::started(Time(0)).kept(false, Time(2_000), 5_000);
+        let back = away.kept(true, Time(900_000), 5_000);
+        assert_eq!(back.spent(Time(901_000), 5_000), 3_000);
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_does_not_stop_a_trial() {
+        let trial = Trial::started(Time(10_000)).kept(true, Time(4_000), 5_000);
+        assert_eq!(trial.spent(Time(7_000), 5_000), 3_000);
+    }
+
+    #[test]
+    fn progress_survives_json() {
+        let place = Place {
+            node: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            slot: "2".parse().unwrap(),
+        };
+        let progress = Progress {
+            pre_commands_runs: 1,
+            trials: [(place, Trial::started(Time(7)))].into(),
+            watched_from: [(place, 3)].into(),
+        };
+        let json = serde_json::to_string(&progress).unwrap();
+        assert_eq!(serde_json::from_str::<Progress>(&json).unwrap(), progress);
+        assert_eq!(serde_json::from_str::<Progress>("{}").unwrap(), Progress::default());
+    }
+}

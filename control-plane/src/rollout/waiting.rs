@@ -1,0 +1,197 @@
+//! Why a plan does not move: named reasons, each of which reads as a sentence for operators.
+
+use std::fmt;
+
+use proto::ids::{AppName, NodeName, ReleaseKey, Slot};
+use proto::state::SlotState;
+
+/// One thing that is waited for. `Display` is what console and command line show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Its agent has not reported since it was told.
+    ToBeTakenUp {
+        node: NodeName,
+        slot: Slot,
+    },
+    /// The slot is on its way and has that long to become stable; `None`: no limit.
+    ToBecomeReady {
+        node: NodeName,
+        slot: Slot,
+        state: SlotState,
+        detail: String,
+        left_ms: Option<u64>,
+    },
+    /// It is ready and must stay so.
+    ToStayReady {
+        node: NodeName,
+        slot: Slot,
+        left_ms: u64,
+    },
+    /// Replacing a ready slot now would leave fewer than there must be.
+    ForOthersFirst {
+        node: NodeName,
+        slot: Slot,
+        others: Vec<Slot>,
+    },
+    /// Told to stop.
+    ToBeEmpty {
+        node: NodeName,
+        slot: Slot,
+    },
+    PreCommands {
+        node: NodeName,
+        slot: Slot,
+    },
+    /// The node that runs the pre-commands is lost and no other can.
+    PreCommandsLeader {
+        node: NodeName,
+    },
+    /// Silent; nothing is decided from it yet.
+    NodeSuspect {
+        node: NodeName,
+    },
+    NodeLost {
+        node: NodeName,
+    },
+    /// No node may run it, or none is connected.
+    NoNode {
+        app: AppName,
+        enrolled: bool,
+    },
+    /// The watch after stability.
+    Watch {
+        version: String,
+        left_ms: u64,
+    },
+    Ghosted {
+        app: AppName,
+        release: ReleaseKey,
+    },
+    /// The wish was tried, failed and was taken back without being ghosted.
+    TakenBack {
+        app: AppName,
+        release: ReleaseKey,
+    },
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ToBeTakenUp { node, slot } => {
+                write!(f, "slot {slot} on {node} has not yet taken up what it was told")
+            }
+            Self::ToBecomeReady { node, slot, state, detail, left_ms } => {
+                write!(f, "slot {slot} on {node} {}", doing(*state))?;
+                if !detail.is_empty() {
+                    write!(f, " ({detail})")?;
+                }
+                match left_ms {
+                    Some(left) => write!(f, "; it has {} left to become stable", span(*left)),
+                    None => Ok(()),
+                }
+            }
+            Self::ToStayReady { node, slot, left_ms } => {
+                write!(f, "slot {slot} on {node} must stay ready for {} more", span(*left_ms))
+            }
+            Self::ForOthersFirst { node, slot, others } => {
+                write!(f, "slot {slot} on {node} is replaced once {} ready again", slots(others))
+            }
+            Self::ToBeEmpty { node, slot } => write!(f, "slot {slot} on {node} is being stopped"),
+            Self::PreCommands { node, slot } => {
+                write!(f, "slot {slot} on {node} runs the pre-commands; the others wait for them")
+            }
+            Self::PreCommandsLeader { node } => write!(
+                f,
+                "{node} was running the pre-commands and is lost; no other node is connected that could"
+            ),
+            Self::NodeSuspect { node } => write!(f, "{node} has been silent for a moment"),
+            Self::NodeLost { node } => write!(f, "{node} is lost; it catches up when it returns"),
+            Self::NoNode { app, enrolled: false } => {
+                write!(f, "no enrolled node may run {app}: enrol one, or change the labels it asks for")
+            }
+            Self::NoNode { app, enrolled: true } => {
+                write!(f, "none of the nodes that may run {app} is connected")
+            }
+            Self::Watch { version, left_ms } => {
+                write!(f, "{version} runs everywhere and is watched for {} more", span(*left_ms))
+            }
+            Self::Ghosted { app, release } => write!(
+                f,
+                "{release} failed before and is not deployed again; `deployex ghosted clear {app} {}` allows it",
+                release.version
+            ),
+            Self::TakenBack { app, release } => write!(
+                f,
+                "{release} was tried and taken back; `deployex deploy {app} {}` tries it again",
+                release.version
+            ),
+        }
+    }
+}
+
+fn doing(state: SlotState) -> &'static str {
+    match state {
+        SlotState::Empty => "has nothing to run yet",
+        SlotState::Preparing => "is preparing",
+        SlotState::Starting => "is starting",
+        SlotState::Ready | SlotState::Stable => "is ready",
+        SlotState::Unready => "runs and is not ready",
+        SlotState::Stopping => "is stopping what ran there",
+        SlotState::BackingOff => "crashed and waits for its next start",
+        SlotState::Failed => "cannot go on",
+        SlotState::Unknown => "has not reported",
+    }
+}
+
+fn slots(slots: &[Slot]) -> String {
+    let mut numbers: Vec<String> = slots.iter().map(Slot::to_string).collect();
+    match (numbers.pop(), numbers.len()) {
+        (None, _) => "the others are".to_owned(),
+        (Some(only), 0) => format!("slot {only} is"),
+        (Some(last), _) => format!("slots {} and {last} are", numbers.join(", ")),
+    }
+}
+
+/// A duration as people say it, rounded up: what is left is never "0 s".
+pub(super) fn span(millis: u64) -> String {
+    let seconds = millis.div_ceil(1_000).max(1);
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, 0) => format!("{m} min"),
+        (0, m, _) if m >= 5 => format!("{} min", m + 1),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, 0, _) => format!("{h} h"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_as_people_say_them() {
+        let cases = [
+            (0, "1 s"),
+            (17_100, "18 s"),
+            (60_000, "1 min"),
+            (61_000, "1 min 1 s"),
+            (599_000, "10 min"),
+            (3_600_000, "1 h"),
+            (5_400_000, "1 h 30 min"),
+        ];
+        for (millis, text) in cases {
+            assert_eq!(span(millis), text);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_must_stay_ready_says_for_how_long() {
+        let waiting = Waiting::ToStayReady {
+            node: "node-3".parse().unwrap(),
+            slot: "2".parse().unwrap(),
+            left_ms: 18_000,
+        };
+        assert_eq!(waiting.to_string(), "slot 2 on node-3 must stay ready for 18 s more");
+    }
+}
