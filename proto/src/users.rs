@@ -87,7 +87,6 @@ pub struct Token {
     pub id: TokenId,
     pub name: String,
     pub role: Role,
-    pub created_by: String,
     pub created_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
