@@ -1,7 +1,9 @@
 //! DeployEx's control plane: one program that reads wishes (configuration, bucket, people), plans, stores and tells agents.
 
+pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod error;
 pub mod fleet;
 pub mod rollout;
 pub mod spec;

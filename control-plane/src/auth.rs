@@ -1,0 +1,6 @@
+//! Who may do what: passwords, sessions, tokens, and whose word a request is.
+
+pub mod client;
+pub mod password;
+pub mod secret;
+pub mod throttle;
