@@ -5,5 +5,6 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod fleet;
+pub mod listen;
 pub mod rollout;
 pub mod spec;
