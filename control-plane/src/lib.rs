@@ -9,3 +9,4 @@ pub mod fleet;
 pub mod listen;
 pub mod rollout;
 pub mod spec;
+pub mod telemetry;
