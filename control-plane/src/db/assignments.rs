@@ -1,0 +1,151 @@
+//! What each place was last told to run, and all that one node is to run as one snapshot.
+
+use std::collections::BTreeMap;
+
+use proto::ids::{AppName, NodeId, Slot};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+
+use super::applications;
+use super::connection::Db;
+use super::entity::applications::{application, release};
+use super::entity::nodes::{assignment, node};
+use super::error::{DbError, Fault, doing, missing};
+use super::releases::{self, Release};
+use super::row::Row;
+use crate::fleet::{Assigned, Place};
+use crate::spec::AppSpec;
+
+/// All that a node is to run, as of one instant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeAssignment {
+    pub generation: u64,
+    /// Those of which a slot is wanted.
+    pub applications: BTreeMap<AppName, WantedApplication>,
+    /// Withdrawn places are not among them: an agent empties what is not listed.
+    pub slots: BTreeMap<(AppName, Slot), WantedSlot>,
+}
+
+#[derive(Clone, PartialEq)]
+pub struct WantedApplication {
+    pub spec: AppSpec,
+    /// Encrypted, as it was given.
+    pub cookie: Vec<u8>,
+}
+
+impl std::fmt::Debug for WantedApplication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WantedApplication").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedSlot {
+    pub release: Release,
+    /// Set where this slot is to run the pre-commands: the run's id.
+    pub pre_commands_run: Option<String>,
+}
+
+impl Db {
+    /// `Missing`: the node was removed, or never joined.
+    pub async fn node_assignment(&self, node: NodeId) -> Result<NodeAssignment, DbError> {
+        doing("load what a node is to run", async {
+            let tx = self.read().await?;
+            let row = node::Entity::find_by_id(node.0)
+                .filter(node::Column::RemovedAt.is_null())
+                .one(&tx)
+                .await?
+                .ok_or_else(|| missing(format!("node {node}")))?;
+            let generation = Row::new("nodes", node).number("generation", row.generation)?;
+            let places = assignment::Entity::find()
+                .filter(assignment::Column::Node.eq(node.0))
+                .filter(assignment::Column::Version.is_not_null())
+                .all(&tx)
+                .await?;
+            let mut names: Vec<String> = places.iter().map(|row| row.app.clone()).collect();
+            names.sort();
+            names.dedup();
+            let mut wanted =
+                NodeAssignment { generation, applications: BTreeMap::new(), slots: BTreeMap::new() };
+            let rows = application::Entity::find()
+                .filter(application::Column::Name.is_in(names.iter().map(String::as_str)))
+                .all(&tx)
+                .await?;
+            for row in rows {
+                let stored = applications::parse(row)?;
+                let application = WantedApplication { spec: stored.spec, cookie: stored.cookie };
+                wanted.applications.insert(application.spec.name.clone(), application);
+            }
+            let recorded = recorded_of_node(&tx, node).await?;
+            for row in places {
+                let Parsed { app, place, assigned, .. } = parse(row)?;
+                let Some(key) = assigned.release else { continue };
+                let release = recorded
+                    .iter()
+                    .find(|it| it.app == app && it.key == key)
+                    .cloned()
+                    .ok_or_else(|| missing(format!("recorded release {key} of {app}")))?;
+                let slot = WantedSlot { release, pre_commands_run: assigned.pre_commands_run };
+                wanted.slots.insert((app, place.slot), slot);
+            }
+            Ok(wanted)
+        })
+        .await
+    }
+}
+
+/// The releases that a node's places name.
+async fn recorded_of_node(tx: &impl ConnectionTrait, node: NodeId) -> Result<Vec<Release>, Fault> {
+    let versions = assignment::Entity::find()
+        .select_only()
+        .column(assignment::Column::App)
+        .column(assignment::Column::Version)
+        .filter(assignment::Column::Node.eq(node.0))
+        .filter(assignment::Column::Version.is_not_null())
+        .distinct()
+        .into_tuple::<(String, String)>()
+        .all(tx)
+        .await?;
+    let mut found = Vec::new();
+    for (app, version) in versions {
+        let rows = release::Entity::find()
+            .filter(release::Column::App.eq(app))
+            .filter(release::Column::Version.eq(version))
+            .all(tx)
+            .await?;
+        for row in rows {
+            found.push(releases::parse_release(row)?);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) struct Parsed {
+    pub(super) app: AppName,
+    pub(super) place: Place,
+    pub(super) assigned: Assigned,
+}
+
+pub(super) fn parse(model: assignment::Model) -> Result<Parsed, Fault> {
+    let assignment::Model {
+        node,
+        app,
+        slot,
+        version,
+        sha256,
+        pre_commands_run,
+        generation,
+        since,
+        rollout: _,
+    } = model;
+    let row = Row::new("assignments", format!("{node} {app} {slot}"));
+    Ok(Parsed {
+        app: row.text("app", &app)?,
+        place: Place { node: NodeId(node), slot: row.slot("slot", slot)? },
+        assigned: Assigned {
+            release: row.key_or_none(version.as_deref(), sha256.as_deref())?,
+            pre_commands_run,
+            generation: row.number("generation", generation)?,
+            since: row.time("since", since)?,
+        },
+    })
+}

@@ -1,0 +1,318 @@
+//! Nodes: how one joins, how its certificates follow one another, what it says of itself, and how it is removed.
+
+use std::collections::BTreeMap;
+
+use proto::ids::{NodeId, NodeName};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
+};
+use serde::{Deserialize, Serialize};
+
+use super::access;
+use super::connection::Db;
+use super::entity::nodes::{assignment, certificate, node};
+use super::error::{DbError, Fault, doing, missing, taken};
+use super::events::{self, NewEvent};
+use super::row::{Row, json, millis};
+use crate::clock::Time;
+
+/// A host that joined and was not removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrolledNode {
+    pub id: NodeId,
+    pub name: NodeName,
+    pub labels: BTreeMap<String, String>,
+    pub agent_version: String,
+    /// Of the host's last boot that its agent reported; empty: it never did.
+    pub boot_id: String,
+    pub inventory: Option<Inventory>,
+    /// Raised with every change of its assignments.
+    pub generation: u64,
+    pub enrolled_at: Time,
+    pub last_seen_at: Option<Time>,
+}
+
+/// What an agent says of its host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inventory {
+    pub hostname: String,
+    pub os: String,
+    pub kernel: String,
+    pub arch: String,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    /// The agent's user; "root" where it can switch users.
+    pub user: String,
+    /// OTP release of the host's `erl`; empty: none.
+    pub erl: String,
+}
+
+/// What an agent says when its session begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HelloFacts {
+    pub agent_version: String,
+    pub boot_id: String,
+    pub inventory: Inventory,
+}
+
+/// A node that wants to join, with the certificate made for it.
+#[derive(Clone, Debug)]
+pub struct Enrolment {
+    pub id: NodeId,
+    pub name: NodeName,
+    /// The node's own; the join token's are added and win.
+    pub labels: BTreeMap<String, String>,
+    pub agent_version: String,
+    pub token_hash: [u8; 32],
+    pub certificate: NewCertificate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCertificate {
+    /// Lower-case hex.
+    pub serial: String,
+    pub not_after: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    pub serial: String,
+    pub node: NodeId,
+    pub issued_at: Time,
+    pub not_after: Time,
+    pub revoked_at: Option<Time>,
+}
+
+impl Db {
+    /// Takes one use from the join token, adds the node and its first certificate: all of it or nothing. `Missing`: the
+    /// token is unknown, used up or expired. `Taken`: another node has the name.
+    pub async fn enrol(
+        &self,
+        enrolment: &Enrolment,
+        now: Time,
+        events: &[NewEvent],
+    ) -> Result<EnrolledNode, DbError> {
+        doing("enrol a node", async {
+            let tx = self.write().await?;
+            let Enrolment { id, name, labels, agent_version, token_hash, certificate } = enrolment;
+            let mut labels = labels.clone();
+            labels.extend(access::consume_join_token(&tx, token_hash, now).await?);
+            let row = node::Model {
+                id: id.0,
+                name: name.to_string(),
+                labels: json(&labels)?,
+                agent_version: agent_version.clone(),
+                boot_id: String::new(),
+                inventory: None,
+                generation: 0,
+                enrolled_at: millis(now),
+                last_seen_at: None,
+                removed_at: None,
+            };
+            let what = format!("a node named {name}");
+            let stored = row.into_active_model().insert(&tx).await.map_err(taken(what))?;
+            insert_certificate(&tx, *id, certificate, now).await?;
+            events::insert(&tx, events).await?;
+            tx.commit().await?;
+            parse(stored)
+        })
+        .await
+    }
+
+    /// Another certificate for a node that was not removed. The ones before it stay valid until they expire.
+    pub async fn renew_certificate(
+        &self,
+        node: NodeId,
+        certificate: &NewCertificate,
+        now: Time,
+    ) -> Result<(), DbError> {
+        doing("renew a node's certificate", async {
+            let tx = self.write().await?;
+            hold(&tx, node).await?;
+            insert_certificate(&tx, node, certificate, now).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// Removes a node for ever: revokes its certificates, forgets its assignments, gives its name back. What it still runs
+    /// is its own affair from here on.
+    pub async fn remove_node(&self, node: NodeId, now: Time, events: &[NewEvent]) -> Result<(), DbError> {
+        doing("remove a node", async {
+            let tx = self.write().await?;
+            hold(&tx, node).await?;
+            node::Entity::update_many()
+                .col_expr(node::Column::RemovedAt, Expr::value(millis(now)))
+                .col_expr(node::Column::Generation, Expr::col(node::Column::Generation).add(1))
+                .filter(node::Column::Id.eq(node.0))
+                .exec(&tx)
+                .await?;
+            certificate::Entity::update_many()
+                .col_expr(certificate::Column::RevokedAt, Expr::value(millis(now)))
+                .filter(certificate::Column::Node.eq(node.0))
+                .filter(certificate::Column::RevokedAt.is_null())
+                .exec(&tx)
+                .await?;
+            assignment::Entity::delete_many().filter(assignment::Column::Node.eq(node.0)).exec(&tx).await?;
+            events::insert(&tx, events).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// A certificate of ours by its serial; one that we do not know was never issued by this database.
+    pub async fn certificate(&self, serial: &str) -> Result<Option<Certificate>, DbError> {
+        doing("look a certificate up", async {
+            let row = certificate::Entity::find_by_id(serial).one(self.reader()).await?;
+            row.map(parse_certificate).transpose()
+        })
+        .await
+    }
+
+    /// Whether a certificate no longer counts: revoked, or unknown.
+    pub async fn is_revoked(&self, serial: &str) -> Result<bool, DbError> {
+        Ok(self.certificate(serial).await?.is_none_or(|certificate| certificate.revoked_at.is_some()))
+    }
+
+    /// By name.
+    pub async fn nodes(&self) -> Result<Vec<EnrolledNode>, DbError> {
+        doing("list the nodes", async { all(self.reader()).await }).await
+    }
+
+    pub async fn node(&self, node: NodeId) -> Result<Option<EnrolledNode>, DbError> {
+        doing("read a node", async {
+            let row = node::Entity::find_by_id(node.0)
+                .filter(node::Column::RemovedAt.is_null())
+                .one(self.reader())
+                .await?;
+            row.map(parse).transpose()
+        })
+        .await
+    }
+
+    pub async fn node_by_name(&self, name: &NodeName) -> Result<Option<EnrolledNode>, DbError> {
+        doing("look a node up by its name", async {
+            let row = node::Entity::find()
+                .filter(node::Column::Name.eq(name.as_str()))
+                .filter(node::Column::RemovedAt.is_null())
+                .one(self.reader())
+                .await?;
+            row.map(parse).transpose()
+        })
+        .await
+    }
+
+    /// A session began. `Missing`: the node was removed.
+    pub async fn record_hello(&self, node: NodeId, facts: &HelloFacts, now: Time) -> Result<(), DbError> {
+        doing("store what an agent said of its host", async {
+            let HelloFacts { agent_version, boot_id, inventory } = facts;
+            let changed = node::Entity::update_many()
+                .col_expr(node::Column::AgentVersion, Expr::value(agent_version.as_str()))
+                .col_expr(node::Column::BootId, Expr::value(boot_id.as_str()))
+                .col_expr(node::Column::Inventory, Expr::value(json(inventory)?))
+                .col_expr(node::Column::LastSeenAt, Expr::value(millis(now)))
+                .filter(node::Column::Id.eq(node.0))
+                .filter(node::Column::RemovedAt.is_null())
+                .exec(self.writer())
+                .await?;
+            if changed.rows_affected == 0 { Err(missing(format!("node {node}"))) } else { Ok(()) }
+        })
+        .await
+    }
+
+    /// Many at once, because every node is seen all the time: written now and then by whoever knows.
+    pub async fn touch_nodes(&self, seen: &[(NodeId, Time)]) -> Result<(), DbError> {
+        doing("note when nodes were last seen", async {
+            let tx = self.write().await?;
+            let mut seen = seen.to_vec();
+            // In one order, so that two writers on PostgreSQL never wait for each other.
+            seen.sort();
+            for (node, at) in seen {
+                node::Entity::update_many()
+                    .col_expr(node::Column::LastSeenAt, Expr::value(millis(at)))
+                    .filter(node::Column::Id.eq(node.0))
+                    .exec(&tx)
+                    .await?;
+            }
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+}
+
+pub(super) async fn all(connection: &impl ConnectionTrait) -> Result<Vec<EnrolledNode>, Fault> {
+    let rows = node::Entity::find().filter(node::Column::RemovedAt.is_null()).all(connection).await?;
+    let mut found = rows.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// The node's row, held until the transaction ends.
+async fn hold(tx: &impl ConnectionTrait, node: NodeId) -> Result<EnrolledNode, Fault> {
+    let row = node::Entity::find_by_id(node.0)
+        .filter(node::Column::RemovedAt.is_null())
+        .lock(LockType::NoKeyUpdate)
+        .one(tx)
+        .await?;
+    row.map(parse).transpose()?.ok_or_else(|| missing(format!("node {node}")))
+}
+
+async fn insert_certificate(
+    tx: &impl ConnectionTrait,
+    node: NodeId,
+    certificate: &NewCertificate,
+    now: Time,
+) -> Result<(), Fault> {
+    let NewCertificate { serial, not_after } = certificate;
+    let row = certificate::Model {
+        serial: serial.clone(),
+        node: node.0,
+        issued_at: millis(now),
+        not_after: millis(*not_after),
+        revoked_at: None,
+    };
+    let what = format!("a certificate with the serial {serial}");
+    row.into_active_model().insert(tx).await.map_err(taken(what))?;
+    Ok(())
+}
+
+fn parse(model: node::Model) -> Result<EnrolledNode, Fault> {
+    let node::Model {
+        id,
+        name,
+        labels,
+        agent_version,
+        boot_id,
+        inventory,
+        generation,
+        enrolled_at,
+        last_seen_at,
+        removed_at: _,
+    } = model;
+    let row = Row::new("nodes", id);
+    Ok(EnrolledNode {
+        id: NodeId(id),
+        name: row.text("name", &name)?,
+        labels: row.json("labels", &labels)?,
+        agent_version,
+        boot_id,
+        inventory: inventory.map(|inventory| row.json("inventory", &inventory)).transpose()?,
+        generation: row.number("generation", generation)?,
+        enrolled_at: row.time("enrolled_at", enrolled_at)?,
+        last_seen_at: row.time_or_none("last_seen_at", last_seen_at)?,
+    })
+}
+
+fn parse_certificate(model: certificate::Model) -> Result<Certificate, Fault> {
+    let certificate::Model { serial, node, issued_at, not_after, revoked_at } = model;
+    let row = Row::new("certificates", &serial);
+    Ok(Certificate {
+        node: NodeId(node),
+        issued_at: row.time("issued_at", issued_at)?,
+        not_after: row.time("not_after", not_after)?,
+        revoked_at: row.time_or_none("revoked_at", revoked_at)?,
+        serial,
+    })
+}

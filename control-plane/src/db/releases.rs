@@ -1,0 +1,288 @@
+//! Recorded releases, and what each application's bucket last said.
+
+use std::collections::BTreeMap;
+
+use proto::ids::{AppName, ReleaseKey, Version};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
+
+use super::applications;
+use super::connection::Db;
+use super::entity::applications::{bucket, release};
+use super::error::{DbError, Fault, doing, missing};
+use super::events::{self, NewEvent};
+use super::row::{Row, digest_bytes, integer, json, millis, sha256_of, version_of};
+use crate::clock::Time;
+
+/// One version of an application, as its tarball was when it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    pub app: AppName,
+    pub key: ReleaseKey,
+    /// Of the tarball, in bytes.
+    pub size: u64,
+    /// What `current.json` says the tarball's hash is, as written there.
+    pub declared_hash: Option<String>,
+    pub pre_commands: Vec<String>,
+    /// Of the tarball's object when it was read.
+    pub etag: Option<String>,
+    pub recorded_at: Time,
+}
+
+/// What the bucket of an application last said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketState {
+    /// Of the last `current.json` that was looked at, good or bad.
+    pub etag: Option<String>,
+    /// The release that the last good `current.json` names.
+    pub wish: Option<ReleaseKey>,
+    /// What is wrong with the last `current.json` or its tarball.
+    pub fault: Option<String>,
+    /// When wish or fault last changed.
+    pub since: Time,
+}
+
+impl Db {
+    /// Records a release once: a second time changes nothing. Returns whether it was new; the events are stored if so.
+    pub async fn record_release(&self, release: &Release, events: &[NewEvent]) -> Result<bool, DbError> {
+        doing("record a release", async {
+            let tx = self.write().await?;
+            let new = release::Entity::insert(release_row(release)?.into_active_model())
+                .on_conflict(
+                    OnConflict::columns([
+                        release::Column::App,
+                        release::Column::Version,
+                        release::Column::Sha256,
+                    ])
+                    .do_nothing()
+                    .to_owned(),
+                )
+                .exec_without_returning(&tx)
+                .await?
+                > 0;
+            if new {
+                events::insert(&tx, events).await?;
+            }
+            tx.commit().await?;
+            Ok(new)
+        })
+        .await
+    }
+
+    /// Newest first.
+    pub async fn releases(&self, app: &AppName) -> Result<Vec<Release>, DbError> {
+        doing("list an application's releases", async {
+            release::Entity::find()
+                .filter(release::Column::App.eq(app.as_str()))
+                .order_by_desc(release::Column::RecordedAt)
+                .order_by_asc(release::Column::Sha256)
+                .all(self.reader())
+                .await?
+                .into_iter()
+                .map(parse_release)
+                .collect()
+        })
+        .await
+    }
+
+    pub async fn release(&self, app: &AppName, key: &ReleaseKey) -> Result<Option<Release>, DbError> {
+        doing("read a release", async { find(self.reader(), app, key).await }).await
+    }
+
+    /// All tarballs that were recorded under a version, the newest first.
+    pub async fn releases_of_version(
+        &self,
+        app: &AppName,
+        version: &Version,
+    ) -> Result<Vec<Release>, DbError> {
+        doing("look a version up", async {
+            release::Entity::find()
+                .filter(release::Column::App.eq(app.as_str()))
+                .filter(release::Column::Version.eq(version.as_str()))
+                .order_by_desc(release::Column::RecordedAt)
+                .order_by_asc(release::Column::Sha256)
+                .all(self.reader())
+                .await?
+                .into_iter()
+                .map(parse_release)
+                .collect()
+        })
+        .await
+    }
+
+    pub async fn bucket(&self, app: &AppName) -> Result<Option<BucketState>, DbError> {
+        doing("read what a bucket said", async {
+            let row = bucket::Entity::find_by_id(app.as_str()).one(self.reader()).await?;
+            row.map(|row| parse_bucket(row).map(|(_, state)| state)).transpose()
+        })
+        .await
+    }
+
+    pub async fn buckets(&self) -> Result<BTreeMap<AppName, BucketState>, DbError> {
+        doing("read what the buckets said", async { all_buckets(self.reader()).await }).await
+    }
+
+    /// The bucket names a recorded release. Clears its fault, and a person's wish that is not pinned where the bucket now
+    /// names another release than before. Returns whether wish or fault changed; the events are stored if so.
+    pub async fn set_bucket_wish(
+        &self,
+        app: &AppName,
+        etag: Option<&str>,
+        wish: &ReleaseKey,
+        now: Time,
+        events: &[NewEvent],
+    ) -> Result<bool, DbError> {
+        doing("store the release that a bucket names", async {
+            let tx = self.write().await?;
+            let application = applications::hold(&tx, app).await?;
+            must_be_recorded(&tx, app, wish).await?;
+            let before = bucket_before(&tx, app).await?;
+            let renamed = before.as_ref().and_then(|it| it.wish.as_ref()) != Some(wish);
+            let changed = renamed || before.as_ref().is_some_and(|it| it.fault.is_some());
+            let since = before.filter(|_| !changed).map_or(now, |it| it.since);
+            let state =
+                BucketState { etag: etag.map(str::to_owned), wish: Some(wish.clone()), fault: None, since };
+            store_bucket(&tx, app, &state).await?;
+            if renamed && application.manual.is_some_and(|manual| !manual.pinned) {
+                applications::write_manual_wish(&tx, app, None).await?;
+            }
+            if changed {
+                events::insert(&tx, events).await?;
+            }
+            tx.commit().await?;
+            Ok(changed)
+        })
+        .await
+    }
+
+    /// What the bucket holds cannot be used, or (`None`) can again. The wish stays what it was. Returns whether the fault
+    /// changed; the events are stored if so.
+    pub async fn set_bucket_fault(
+        &self,
+        app: &AppName,
+        etag: Option<&str>,
+        fault: Option<&str>,
+        now: Time,
+        events: &[NewEvent],
+    ) -> Result<bool, DbError> {
+        doing("store what is wrong with a bucket", async {
+            let tx = self.write().await?;
+            applications::hold(&tx, app).await?;
+            let before = bucket_before(&tx, app).await?;
+            let changed = before.as_ref().and_then(|it| it.fault.as_deref()) != fault;
+            let (wish, since) = before.map_or((None, now), |it| (it.wish, it.since));
+            let state = BucketState {
+                etag: etag.map(str::to_owned),
+                wish,
+                fault: fault.map(str::to_owned),
+                since: if changed { now } else { since },
+            };
+            store_bucket(&tx, app, &state).await?;
+            if changed {
+                events::insert(&tx, events).await?;
+            }
+            tx.commit().await?;
+            Ok(changed)
+        })
+        .await
+    }
+}
+
+pub(super) async fn find(
+    connection: &impl ConnectionTrait,
+    app: &AppName,
+    key: &ReleaseKey,
+) -> Result<Option<Release>, Fault> {
+    let id = (app.to_string(), key.version.to_string(), digest_bytes(&key.sha256));
+    release::Entity::find_by_id(id).one(connection).await?.map(parse_release).transpose()
+}
+
+/// Assignments and wishes name releases whose size and pre-commands are known.
+pub(super) async fn must_be_recorded(
+    tx: &impl ConnectionTrait,
+    app: &AppName,
+    key: &ReleaseKey,
+) -> Result<(), Fault> {
+    match find(tx, app, key).await? {
+        Some(_) => Ok(()),
+        None => Err(missing(format!("recorded release {key} of {app}"))),
+    }
+}
+
+pub(super) async fn all_buckets(
+    connection: &impl ConnectionTrait,
+) -> Result<BTreeMap<AppName, BucketState>, Fault> {
+    bucket::Entity::find().all(connection).await?.into_iter().map(parse_bucket).collect()
+}
+
+async fn bucket_before(tx: &impl ConnectionTrait, app: &AppName) -> Result<Option<BucketState>, Fault> {
+    let row = bucket::Entity::find_by_id(app.as_str()).one(tx).await?;
+    row.map(|row| parse_bucket(row).map(|(_, state)| state)).transpose()
+}
+
+async fn store_bucket(tx: &impl ConnectionTrait, app: &AppName, state: &BucketState) -> Result<(), Fault> {
+    let BucketState { etag, wish, fault, since } = state;
+    let row = bucket::Model {
+        app: app.to_string(),
+        etag: etag.clone(),
+        wish_version: version_of(wish.as_ref()),
+        wish_sha256: sha256_of(wish.as_ref()),
+        fault: fault.clone(),
+        since: millis(*since),
+    };
+    bucket::Entity::insert(row.into_active_model())
+        .on_conflict(
+            OnConflict::column(bucket::Column::App)
+                .update_columns([
+                    bucket::Column::Etag,
+                    bucket::Column::WishVersion,
+                    bucket::Column::WishSha256,
+                    bucket::Column::Fault,
+                    bucket::Column::Since,
+                ])
+                .to_owned(),
+        )
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+fn release_row(release: &Release) -> Result<release::Model, Fault> {
+    let Release { app, key, size, declared_hash, pre_commands, etag, recorded_at } = release;
+    Ok(release::Model {
+        app: app.to_string(),
+        version: key.version.to_string(),
+        sha256: digest_bytes(&key.sha256),
+        size: integer(*size),
+        declared_hash: declared_hash.clone(),
+        pre_commands: json(pre_commands)?,
+        etag: etag.clone(),
+        recorded_at: millis(*recorded_at),
+    })
+}
+
+pub(super) fn parse_release(model: release::Model) -> Result<Release, Fault> {
+    let release::Model { app, version, sha256, size, declared_hash, pre_commands, etag, recorded_at } = model;
+    let row = Row::new("releases", format!("{app} {version}"));
+    Ok(Release {
+        app: row.text("app", &app)?,
+        key: row.key(&version, &sha256)?,
+        size: row.number("size", size)?,
+        declared_hash,
+        pre_commands: row.json("pre_commands", &pre_commands)?,
+        etag,
+        recorded_at: row.time("recorded_at", recorded_at)?,
+    })
+}
+
+fn parse_bucket(model: bucket::Model) -> Result<(AppName, BucketState), Fault> {
+    let bucket::Model { app, etag, wish_version, wish_sha256, fault, since } = model;
+    let row = Row::new("buckets", &app);
+    let state = BucketState {
+        etag,
+        wish: row.key_or_none(wish_version.as_deref(), wish_sha256.as_deref())?,
+        fault,
+        since: row.time("since", since)?,
+    };
+    Ok((row.text("app", &app)?, state))
+}

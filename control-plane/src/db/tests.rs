@@ -1,0 +1,5 @@
+//! What the database promises, on both engines.
+
+mod access;
+mod fleet;
+mod records;
