@@ -2,7 +2,15 @@
 //!
 //! Pure: no clock, no database, no network. `reconcile` loads the fleet, calls it, stores what comes out and tells agents.
 
+mod draft;
+mod fault;
+mod gate;
+mod lifecycle;
+mod place;
+mod plan;
+mod pre_commands;
 mod progress;
+mod roll;
 mod waiting;
 
 use proto::ids::{AppName, ReleaseKey, RolloutId};
@@ -12,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Time;
 use crate::fleet::{ObservedExit, Place};
 
+pub use plan::plan;
 pub use progress::{Progress, Trial};
 pub use waiting::Waiting;
 

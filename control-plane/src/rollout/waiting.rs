@@ -27,7 +27,7 @@ pub enum Waiting {
         slot: Slot,
         left_ms: u64,
     },
-    /// Replacing a ready slot now would leave fewer than there must be.
+    /// Replacing or withdrawing a ready slot now would leave fewer than there must be.
     ForOthersFirst {
         node: NodeName,
         slot: Slot,
@@ -94,7 +94,7 @@ impl fmt::Display for Waiting {
                 write!(f, "slot {slot} on {node} must stay ready for {} more", span(*left_ms))
             }
             Self::ForOthersFirst { node, slot, others } => {
-                write!(f, "slot {slot} on {node} is replaced once {} ready again", slots(others))
+                write!(f, "slot {slot} on {node} stays as it is until {} ready", slots(others))
             }
             Self::ToBeEmpty { node, slot } => write!(f, "slot {slot} on {node} is being stopped"),
             Self::PreCommands { node, slot } => {

@@ -1,0 +1,82 @@
+//! Mistakes that the planner can be told to make, so that the simulation can be seen to catch them. Outside tests
+//! `planted!` is `false` and nothing of this exists.
+
+#[cfg(test)]
+macro_rules! planted {
+    ($fault:ident) => {
+        crate::rollout::fault::is_planted(crate::rollout::fault::Fault::$fault)
+    };
+}
+
+#[cfg(not(test))]
+macro_rules! planted {
+    ($fault:ident) => {
+        false
+    };
+}
+
+pub(super) use planted;
+#[cfg(test)]
+pub(super) use switches::{Fault, is_planted};
+
+#[cfg(test)]
+mod switches {
+    use std::cell::Cell;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(in crate::rollout) enum Fault {
+        /// Reports that speak of an earlier assignment are believed.
+        BelieveOldReports,
+        /// A ready slot is replaced whoever else is ready.
+        ReplaceWithoutOthers,
+        /// The next slot is told before the last one is stable.
+        DoNotWaitForStable,
+        /// The spare slot is withdrawn while others are still to be replaced.
+        WithdrawSpareEarly,
+        /// The spare slot stays for ever.
+        KeepSpare,
+        DeployGhosted,
+        /// A trial counts while its node is away.
+        CountLostTime,
+        /// A slot may take for ever to become stable.
+        NeverGiveUp,
+        /// A release that fails in its watch stays in force.
+        StayInForce,
+        /// A revert tells slots anew that already run what it goes back to.
+        RevertTouchesAll,
+        /// A suspect leader of the pre-commands is replaced like a lost one.
+        ReplaceSuspectLeader,
+        /// Slots are told the release before its pre-commands have passed.
+        DoNotWaitForPreCommands,
+        /// Nothing says why it waits.
+        SayNothing,
+        /// A trial is written at every plan.
+        WriteEveryTime,
+        /// A lost node holds up the others.
+        WaitForLostNodes,
+        /// A new node gets the release that is being rolled out.
+        NewNodesGetTheNewest,
+        /// One crash in the watch is a crash loop.
+        OneCrashIsALoop,
+    }
+
+    thread_local! {
+        static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+    }
+
+    pub(in crate::rollout) fn plant(fault: Option<Fault>) {
+        PLANTED.set(fault);
+    }
+
+    pub(in crate::rollout) fn is_planted(fault: Fault) -> bool {
+        PLANTED.get() == Some(fault)
+    }
+
+    #[test]
+    fn a_fault_is_planted_in_one_thread_alone() {
+        plant(Some(Fault::KeepSpare));
+        let elsewhere = std::thread::spawn(|| is_planted(Fault::KeepSpare)).join().unwrap();
+        assert!(is_planted(Fault::KeepSpare) && !elsewhere);
+        plant(None);
+    }
+}

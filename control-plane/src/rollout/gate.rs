@@ -1,0 +1,254 @@
+//! May the next slot be told? Which slots are on trial, which have failed, and what the others wait for.
+
+use proto::ids::ReleaseKey;
+use proto::state::{Liveness, SlotState, StagingPhase};
+
+use super::draft::{Draft, Host};
+use super::fault::planted;
+use super::place::Standing;
+use super::waiting::span;
+use super::{Evidence, PreCommandsState, Rollout, Trial, Waiting};
+use crate::clock::Time;
+use crate::fleet::{Observed, Place, PreCommandsOutcome};
+
+/// Crashes of one slot in the watch that make a crash loop.
+pub(super) const CRASH_LOOP: u32 = 3;
+
+/// A trial's time is added up in this many portions.
+const PORTIONS: u64 = 10;
+
+/// Why a release is taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) place: Option<Place>,
+    pub(super) reason: String,
+    pub(super) evidence: Evidence,
+    /// Their error, where it was the pre-commands that failed.
+    pub(super) pre_commands: Option<String>,
+}
+
+impl Failure {
+    fn of(place: Place, reason: String, seen: Option<&Observed>) -> Self {
+        Self { place: Some(place), reason, evidence: evidence(place, seen), pre_commands: None }
+    }
+}
+
+impl Draft<'_> {
+    fn rollback_timeout(&self) -> u64 {
+        self.fleet.spec.as_ref().map_or(u64::MAX, |spec| spec.rollback_timeout.0)
+    }
+
+    fn portion(&self) -> u64 {
+        (self.rollback_timeout() / PORTIONS).max(1)
+    }
+
+    /// How long a slot may take: a slot that runs the pre-commands first gets their time beside its own.
+    fn patience(&self, rollout: &Rollout, place: Place) -> u64 {
+        let leads = matches!(&rollout.pre_commands, PreCommandsState::RunBy { place: leader, .. } if *leader == place);
+        let pre_commands =
+            self.fleet.spec.as_ref().filter(|_| leads).map(|spec| spec.deploy.pre_commands_timeout.0);
+        self.rollback_timeout().saturating_add(pre_commands.unwrap_or(0))
+    }
+
+    /// Places that were told `release`, on nodes that may run it.
+    pub(super) fn told(&self, release: &ReleaseKey) -> Vec<Place> {
+        let before = self.fleet.assigned.keys().chain(self.told_now());
+        let mut places: Vec<Place> = before
+            .filter(|place| self.release_at(**place) == Some(release) && self.host(place.node).is_some())
+            .copied()
+            .collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// As far as is known: a suspect node's slots are what they were.
+    pub(super) fn is_stable(&self, place: Place) -> bool {
+        let known = self.host(place.node).is_some_and(|host| !host.is(Liveness::Lost));
+        known && self.standing(place) == Standing::Stable
+    }
+
+    /// The first failure that calls for going back, of a rollout that is still moving.
+    pub(super) fn failure(&self, rollout: &Rollout) -> Option<Failure> {
+        if let Some(failure) = self.pre_commands_failure(rollout) {
+            return Some(failure);
+        }
+        let told = self.told(&rollout.release);
+        told.iter().find_map(|place| self.staging_failure(rollout, *place)).or_else(|| {
+            rollout
+                .progress
+                .trials
+                .iter()
+                .find_map(|(place, trial)| self.trial_failure(rollout, *place, *trial))
+        })
+    }
+
+    fn pre_commands_failure(&self, rollout: &Rollout) -> Option<Failure> {
+        let PreCommandsState::RunBy { place, run_id } = &rollout.pre_commands else { return None };
+        let seen = self.fleet.observed.get(place)?;
+        let report = seen.pre_commands.as_ref().filter(|report| report.run_id == *run_id)?;
+        let PreCommandsOutcome::Failed { error, output } = &report.outcome else { return None };
+        let reason = format!("its pre-commands failed on {}: {error}", self.named(*place));
+        let evidence = Evidence { pre_commands_output: output.clone(), ..evidence(*place, Some(seen)) };
+        Some(Failure { evidence, pre_commands: Some(error.clone()), ..Failure::of(*place, reason, None) })
+    }
+
+    fn staging_failure(&self, rollout: &Rollout, place: Place) -> Option<Failure> {
+        let seen = self.report(place)?;
+        let staging = seen.staging.as_ref()?;
+        if staging.phase != StagingPhase::Failed || staging.release != rollout.release {
+            return None;
+        }
+        if self.leads_too_late(rollout, place) {
+            return None;
+        }
+        let reason = format!("{} cannot be given it: {}", self.named(place), staging.error);
+        Some(Failure::of(place, reason, Some(seen)))
+    }
+
+    /// It ran the pre-commands, was lost, and reports their failure after another slot was told to run them.
+    pub(super) fn leads_too_late(&self, rollout: &Rollout, place: Place) -> bool {
+        let report = self.report(place).and_then(|seen| seen.pre_commands.as_ref());
+        let this_run = match &rollout.pre_commands {
+            PreCommandsState::RunBy { run_id, .. } => Some(run_id),
+            _ => None,
+        };
+        report.is_some_and(|report| {
+            matches!(report.outcome, PreCommandsOutcome::Failed { .. }) && Some(&report.run_id) != this_run
+        })
+    }
+
+    fn trial_failure(&self, rollout: &Rollout, place: Place, trial: Trial) -> Option<Failure> {
+        let patience = self.patience(rollout, place);
+        let spent = trial.spent(self.now, self.portion());
+        let told = self.release_at(place) == Some(&rollout.release);
+        if spent < patience || !told || self.is_stable(place) || planted!(NeverGiveUp) {
+            return None;
+        }
+        let seen = self.report(place);
+        let detail = seen.map(detail).filter(|text| !text.is_empty());
+        let detail = detail.map(|text| format!(" ({text})")).unwrap_or_default();
+        let reason = format!("{} was not stable within {}{detail}", self.named(place), span(patience));
+        Some(Failure::of(place, reason, seen))
+    }
+
+    /// Keeps the trials in step with what this plan tells and what was reported.
+    pub(super) fn keep_trials(&mut self, rollout: &mut Rollout) {
+        let (now, portion) = (self.now, if planted!(WriteEveryTime) { 0 } else { self.portion() });
+        let told = self.told(&rollout.release);
+        let before = std::mem::take(&mut rollout.progress.trials);
+        for place in told {
+            if self.is_stable(place) {
+                continue;
+            }
+            let up =
+                self.host(place.node).is_some_and(|host| !host.is(Liveness::Lost)) || planted!(CountLostTime);
+            let trial = match before.get(&place) {
+                Some(trial) => trial.kept(up, now, portion),
+                None if up => Trial::started(now),
+                None => continue,
+            };
+            if let Some(since) = trial.counting_since {
+                let left = self.patience(rollout, place).saturating_sub(trial.spent_ms);
+                self.wake_at(since.plus(portion.min(left)));
+            }
+            rollout.progress.trials.insert(place, trial);
+        }
+    }
+
+    /// A slot that crashed again and again since the watch began. Also begins to count for slots seen for the first time.
+    pub(super) fn crash_loop(&self, rollout: &mut Rollout) -> Option<Failure> {
+        let limit = if planted!(OneCrashIsALoop) { 1 } else { CRASH_LOOP };
+        for place in self.told(&rollout.release) {
+            let Some(seen) =
+                self.report(place).filter(|seen| seen.running.as_ref() == Some(&rollout.release))
+            else {
+                continue;
+            };
+            let count = seen.crashes_since_deploy;
+            let since = self.fleet.assigned.get(&place).map_or(self.now, |assigned| assigned.since);
+            // A slot that was told in the watch has crashed in the watch.
+            let first =
+                if since < rollout.phase_since || rollout.phase_since == self.now { count } else { 0 };
+            let base = rollout.progress.watched_from.entry(place).or_insert(first);
+            *base = count.min(*base);
+            let crashes = count - *base;
+            if crashes >= limit {
+                let detail = seen
+                    .last_exit
+                    .as_ref()
+                    .map(|exit| format!(", last by {}", exit.cause))
+                    .unwrap_or_default();
+                let reason = format!("{} crashed {crashes} times in its watch{detail}", self.named(place));
+                return Some(Failure::of(place, reason, Some(seen)));
+            }
+        }
+        None
+    }
+
+    /// What a slot that is not stable waits for. `trial`: of the rollout that put it on trial.
+    pub(super) fn wait_for(&mut self, host: Host<'_>, place: Place, rollout: Option<&Rollout>) {
+        let (node, slot) = (host.node.name.clone(), place.slot);
+        let waiting = match self.report(place) {
+            None => Waiting::ToBeTakenUp { node, slot },
+            Some(Observed { state: SlotState::Ready, ready_since: Some(since), .. }) => {
+                let stable_after = self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.stable_after.0);
+                Waiting::ToStayReady {
+                    node,
+                    slot,
+                    left_ms: stable_after.saturating_sub(self.now.since(*since)),
+                }
+            }
+            Some(seen) => {
+                let left_ms = rollout.map(|rollout| {
+                    let trial = rollout.progress.trials.get(&place).copied().unwrap_or_default();
+                    self.patience(rollout, place).saturating_sub(trial.spent(self.now, self.portion()))
+                });
+                Waiting::ToBecomeReady { node, slot, state: seen.state, detail: detail(seen), left_ms }
+            }
+        };
+        self.wait(waiting);
+    }
+
+    /// "slot 2 on node-3"
+    pub(super) fn named(&self, place: Place) -> String {
+        match self.fleet.nodes.get(&place.node) {
+            Some(node) => format!("slot {} on {}", place.slot, node.name),
+            None => format!("slot {} on node {}", place.slot, place.node),
+        }
+    }
+
+    /// The end of a span that began with the present phase. A clock that was put back while nobody planned begins it anew.
+    pub(super) fn phase_end(&mut self, rollout: &mut Rollout, millis: u64) -> Time {
+        if self.now < rollout.phase_since {
+            rollout.phase_since = self.now;
+        }
+        rollout.phase_since.plus(millis)
+    }
+
+    pub(super) fn revert_end(&mut self, rollout: &mut Rollout) -> Time {
+        let timeout = self.rollback_timeout();
+        self.phase_end(rollout, timeout)
+    }
+}
+
+/// What is wrong with a slot, in its own words.
+fn detail(seen: &Observed) -> String {
+    if !seen.fault.is_empty() {
+        return seen.fault.clone();
+    }
+    if let Some(staging) = seen.staging.as_ref().filter(|staging| !staging.error.is_empty()) {
+        return staging.error.clone();
+    }
+    let crashed = seen.last_exit.as_ref().filter(|exit| !exit.asked_for && seen.crashes_since_deploy > 0);
+    crashed.map(|exit| exit.cause.to_string()).unwrap_or_default()
+}
+
+fn evidence(place: Place, seen: Option<&Observed>) -> Evidence {
+    Evidence {
+        place: Some(place),
+        last_exit: seen.and_then(|seen| seen.last_exit.clone()),
+        fault: seen.map(|seen| seen.fault.clone()).unwrap_or_default(),
+        pre_commands_output: String::new(),
+    }
+}

@@ -1,0 +1,226 @@
+//! How a rollout begins, turns and ends.
+//!
+//! ```text
+//!             ┌────────────▶ Superseded ◀── a newer wish, from any of these ──┐
+//!   wish ─▶ Pending ─▶ Running ─▶ Watching ─▶ Done                            │
+//!                         │          │ crash loop                             │
+//!            not stable, pre-commands failed, cannot be staged                │
+//!                         ▼          ▼                                        │
+//!                      Reverting ───────▶ Reverted, or Failed where there is nothing to go back to
+//! ```
+
+use proto::ids::{ReleaseKey, RolloutId};
+use proto::state::RolloutPhase;
+use sha2::{Digest as _, Sha256};
+
+use super::draft::Draft;
+use super::fault::planted;
+use super::gate::Failure;
+use super::{Ghost, HappeningKind, PreCommandsState, Progress, Rollout, Waiting};
+use crate::clock::Time;
+use crate::fleet::{AppFleet, Wish, WishedBy};
+
+/// What became of a rollout in the face of the newest wish.
+pub(super) enum Heeded {
+    Same(Rollout),
+    /// It goes back now.
+    Turned(Rollout),
+    Over,
+}
+
+impl Draft<'_> {
+    /// Begins a rollout of what is wished, where that is called for; otherwise says why not.
+    pub(super) fn begin(&mut self) -> bool {
+        let fleet = self.fleet;
+        let (Some(_), Some(wish)) = (&fleet.spec, &fleet.wanted) else { return false };
+        if self.in_force.as_ref() == Some(&wish.release) || !self.may_be_tried(wish) {
+            return false;
+        }
+        let rollout = Rollout {
+            id: rollout_id(fleet, wish, self.now),
+            app: fleet.app.clone(),
+            release: wish.release.clone(),
+            from: self.in_force.clone(),
+            wished_at: wish.at,
+            phase: RolloutPhase::Pending,
+            reason: None,
+            pre_commands: if wish.pre_commands {
+                PreCommandsState::Waiting
+            } else {
+                PreCommandsState::NotNeeded
+            },
+            progress: Progress::default(),
+            by: match &wish.by {
+                WishedBy::Bucket => "bucket".to_owned(),
+                WishedBy::Person(name) => name.clone(),
+            },
+            started_at: self.now,
+            phase_since: self.now,
+            finished_at: None,
+        };
+        let text = match &rollout.from {
+            Some(from) => {
+                format!("{} is rolled out over {}, wished by {}", rollout.release, from, rollout.by)
+            }
+            None => format!("{} is deployed for the first time, wished by {}", rollout.release, rollout.by),
+        };
+        self.happened(HappeningKind::DeploymentStarted, &rollout, None, text);
+        self.rollout = Some(rollout);
+        true
+    }
+
+    /// A ghosted release is not tried at all, and a wish that was tried and taken back is not tried again.
+    fn may_be_tried(&mut self, wish: &Wish) -> bool {
+        let (app, release) = (self.fleet.app.clone(), wish.release.clone());
+        let ghosted_now = self.plan.ghost.as_ref().is_some_and(|ghost| ghost.release == release);
+        if (self.fleet.ghosted.contains(&release) || ghosted_now) && !planted!(DeployGhosted) {
+            self.wait(Waiting::Ghosted { app, release });
+            return false;
+        }
+        let taken_back = self.last.as_ref().is_some_and(|last| {
+            last.release == release
+                && last.wished_at == wish.at
+                && matches!(last.phase, RolloutPhase::Reverted | RolloutPhase::Failed)
+        });
+        // One that was ghosted and cleared since is tried again: that is what clearing is for.
+        if taken_back && self.fleet.proven.contains(&release) {
+            self.wait(Waiting::TakenBack { app, release });
+            return false;
+        }
+        true
+    }
+
+    /// Gives way to a newer wish.
+    pub(super) fn heed_the_wish(&mut self, mut rollout: Rollout) -> Heeded {
+        let fleet = self.fleet;
+        if fleet.spec.is_none() {
+            self.supersede(rollout, format!("{} is no longer configured", fleet.app));
+            return Heeded::Over;
+        }
+        let Some(wish) = &fleet.wanted else { return Heeded::Same(rollout) };
+        let reverting = rollout.phase == RolloutPhase::Reverting;
+        if wish.release == rollout.release {
+            if !reverting {
+                rollout.wished_at = wish.at;
+            }
+            return Heeded::Same(rollout);
+        }
+        if self.in_force.as_ref() == Some(&wish.release) {
+            if reverting {
+                return Heeded::Same(rollout);
+            }
+            self.turn_back(&mut rollout, format!("{} is wished again", wish.release));
+            return Heeded::Turned(rollout);
+        }
+        if !self.may_be_tried(wish) {
+            return Heeded::Same(rollout);
+        }
+        self.supersede(rollout, format!("{} is wished instead", wish.release));
+        Heeded::Over
+    }
+
+    fn supersede(&mut self, mut rollout: Rollout, because: String) {
+        let text = format!("the rollout of {} ends: {because}", rollout.release);
+        self.happened(HappeningKind::DeploymentSuperseded, &rollout, None, text);
+        rollout.phase = RolloutPhase::Superseded;
+        rollout.reason = Some(because);
+        self.over(rollout);
+    }
+
+    /// Every slot is stable: the release is in force, and watched.
+    pub(super) fn watch(&mut self, rollout: &mut Rollout) {
+        self.set_in_force(Some(rollout.release.clone()));
+        self.enter(rollout, RolloutPhase::Watching);
+        let text = format!("{} runs everywhere", rollout.release);
+        self.happened(HappeningKind::DeploymentComplete, rollout, None, text);
+    }
+
+    pub(super) fn outlived(&mut self, mut rollout: Rollout) {
+        rollout.phase = RolloutPhase::Done;
+        let text = format!("{} outlived its watch", rollout.release);
+        self.happened(HappeningKind::DeploymentDone, &rollout, None, text);
+        self.over(rollout);
+    }
+
+    /// The release failed: it is ghosted, unless it outlived an earlier watch, and what was moved goes back.
+    pub(super) fn fail(&mut self, rollout: &mut Rollout, failure: Failure) {
+        let Failure { place, reason, evidence, pre_commands } = failure;
+        if let Some(error) = pre_commands {
+            rollout.pre_commands = PreCommandsState::Failed { error };
+            self.happened(HappeningKind::PreCommandsFailed, rollout, place, reason.clone());
+        }
+        if self.fleet.proven.contains(&rollout.release) {
+            let text = format!("{reason}; not ghosted, because it outlived its watch before");
+            self.turn_back(rollout, text);
+            return;
+        }
+        let text = format!("{} is not deployed again until it is cleared: {reason}", rollout.release);
+        self.happened(HappeningKind::VersionGhosted, rollout, place, text);
+        let release = rollout.release.clone();
+        self.plan.ghost = Some(Ghost { release, reason: reason.clone(), evidence });
+        self.turn_back(rollout, reason);
+    }
+
+    fn turn_back(&mut self, rollout: &mut Rollout, because: String) {
+        if rollout.phase == RolloutPhase::Watching && !planted!(StayInForce) {
+            self.set_in_force(rollout.from.clone());
+        }
+        self.enter(rollout, RolloutPhase::Reverting);
+        let text = match &rollout.from {
+            Some(from) => format!("back from {} to {from}: {because}", rollout.release),
+            None => format!("{} is taken down, there is none to go back to: {because}", rollout.release),
+        };
+        rollout.reason = Some(because);
+        self.happened(HappeningKind::DeploymentReverting, rollout, None, text);
+    }
+
+    /// The revert has come to its end; `left` says what it could not bring to it in its time.
+    pub(super) fn reverted(&mut self, mut rollout: Rollout, left: Option<String>) {
+        if let Some(left) = left {
+            let because = rollout.reason.take().unwrap_or_default();
+            rollout.reason = Some(format!("{because}; {left}"));
+        }
+        let (phase, kind, text) = match &rollout.from {
+            Some(from) => (
+                RolloutPhase::Reverted,
+                HappeningKind::DeploymentRolledBack,
+                format!("rolled back from {} to {from}", rollout.release),
+            ),
+            None => (
+                RolloutPhase::Failed,
+                HappeningKind::DeploymentFailed,
+                format!(
+                    "the first deployment of {} failed; its slots stay empty until there is another release",
+                    rollout.release
+                ),
+            ),
+        };
+        self.happened(kind, &rollout, None, text);
+        rollout.phase = phase;
+        self.over(rollout);
+    }
+
+    fn over(&mut self, mut rollout: Rollout) {
+        rollout.progress = Progress::default();
+        rollout.phase_since = self.now;
+        rollout.finished_at = Some(self.now);
+        self.close(rollout);
+    }
+
+    pub(super) fn enter(&self, rollout: &mut Rollout, phase: RolloutPhase) {
+        rollout.phase = phase;
+        rollout.phase_since = self.now;
+        rollout.progress.trials.clear();
+        rollout.progress.watched_from.clear();
+    }
+}
+
+/// A UUIDv7 made of what it is for: the same fleet gives the same plan, ids included.
+fn rollout_id(fleet: &AppFleet, wish: &Wish, now: Time) -> RolloutId {
+    let ReleaseKey { version, sha256 } = &wish.release;
+    let seed = format!("{} {} {version} {sha256} {}", fleet.app, fleet.generation, wish.at.0);
+    let hash = Sha256::digest(seed.as_bytes());
+    let mut random = [0; 10];
+    random.copy_from_slice(&hash[..10]);
+    RolloutId(uuid::Builder::from_unix_timestamp_millis(now.0, &random).into_uuid())
+}

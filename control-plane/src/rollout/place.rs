@@ -1,0 +1,166 @@
+//! Which slot of one node is told what next, on the way from whatever its slots run to the target. Pure: looks at the slots
+//! of one node alone; whether it is the node's turn is decided elsewhere.
+//!
+//! ```text
+//!   start_first   spare slot N + 1 ─▶ stable ─▶ slots 1..N in place, one by one ─▶ spare withdrawn
+//!   stop_first                                  slots 1..N in place, one by one
+//! ```
+//! The one rule: a ready slot is replaced only while enough others are ready. A slot that is not ready can be replaced at
+//! any time: nobody is served by it.
+
+use proto::ids::Slot;
+
+use super::fault::planted;
+
+/// How a slot stands to what it was last told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// It was told nothing, or to stop.
+    Vacant,
+    /// It was told a release and has not reported since.
+    Told,
+    /// It reports, and is not ready.
+    Unready,
+    Ready,
+    Stable,
+}
+
+impl Standing {
+    pub(super) fn is_ready(self) -> bool {
+        self >= Self::Ready
+    }
+}
+
+/// One slot as it stands to the target.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SlotView {
+    pub(super) slot: Slot,
+    /// It was told the target.
+    pub(super) on_target: bool,
+    pub(super) standing: Standing,
+}
+
+/// The slots 1..=N of a node, and the spare where the strategy has one.
+#[derive(Clone, Debug)]
+pub(super) struct NodeSlots {
+    pub(super) slots: Vec<SlotView>,
+    pub(super) replicas: u16,
+    pub(super) spare: Option<Slot>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// A release that has yet to show itself: one slot after the other, the spare first.
+    OneByOne,
+    /// A release that is known to be good: all that serve nobody at once, those that serve one by one.
+    Settle,
+}
+
+/// What a node's slots call for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// All of 1..=N were told the target, and no other slot is left.
+    Settled,
+    Assign(Vec<Slot>),
+    Withdraw(Slot),
+    /// This slot waits for those others to be ready.
+    Wait {
+        slot: Slot,
+        others: Vec<Slot>,
+    },
+}
+
+impl NodeSlots {
+    pub(super) fn next(&self, pace: Pace) -> Next {
+        let off: Vec<SlotView> = self.wanted().filter(|view| !view.on_target).copied().collect();
+        let early = planted!(WithdrawSpareEarly) && self.wanted().any(|view| view.on_target);
+        if off.is_empty() || early {
+            return self.without_spare();
+        }
+        match pace {
+            Pace::OneByOne => self.one_by_one(&off),
+            Pace::Settle => self.settle(&off),
+        }
+    }
+
+    /// Its move to the target has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.slots.iter().any(|view| view.on_target)
+    }
+
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &SlotView> {
+        self.slots.iter().filter(|view| view.slot.number() <= self.replicas)
+    }
+
+    pub(super) fn vacant(&self) -> Vec<Slot> {
+        self.wanted().filter(|view| view.standing == Standing::Vacant).map(|view| view.slot).collect()
+    }
+
+    fn spare(&self) -> Option<&SlotView> {
+        self.slots.iter().find(|view| Some(view.slot) == self.spare)
+    }
+
+    fn one_by_one(&self, off: &[SlotView]) -> Next {
+        if let Some(spare) = self.spare()
+            && off.iter().any(|view| view.standing != Standing::Vacant)
+            && !spare.on_target
+            && self.may_replace(*spare)
+        {
+            return Next::Assign(vec![spare.slot]);
+        }
+        let serving_nobody = off.iter().find(|view| !view.standing.is_ready());
+        match serving_nobody.or_else(|| off.iter().find(|view| self.may_replace(**view))) {
+            Some(view) => Next::Assign(vec![view.slot]),
+            None => self.wait(off),
+        }
+    }
+
+    fn settle(&self, off: &[SlotView]) -> Next {
+        let mut assign: Vec<Slot> =
+            off.iter().filter(|view| !view.standing.is_ready()).map(|view| view.slot).collect();
+        let serving = || off.iter().filter(|view| view.standing.is_ready());
+        if let Some(view) = serving().find(|view| self.may_replace(**view)) {
+            assign.push(view.slot);
+        } else if serving().next().is_some()
+            && let Some(spare) = self.spare()
+            && !spare.on_target
+            && !spare.standing.is_ready()
+        {
+            assign.push(spare.slot);
+        }
+        if assign.is_empty() { self.wait(off) } else { Next::Assign(assign) }
+    }
+
+    /// Every slot was told the target: the spare has done its work once they are ready, or when it serves nobody.
+    fn without_spare(&self) -> Next {
+        let unready = || self.wanted().filter(|view| !view.standing.is_ready()).map(|view| view.slot);
+        match self.spare() {
+            Some(spare) if spare.standing == Standing::Vacant || planted!(KeepSpare) => Next::Settled,
+            Some(spare) if !spare.standing.is_ready() || unready().next().is_none() => {
+                Next::Withdraw(spare.slot)
+            }
+            Some(spare) if planted!(WithdrawSpareEarly) => Next::Withdraw(spare.slot),
+            Some(spare) => Next::Wait { slot: spare.slot, others: unready().collect() },
+            None => Next::Settled,
+        }
+    }
+
+    /// Nobody is served by it, or enough others are ready.
+    fn may_replace(&self, view: SlotView) -> bool {
+        let others = self.slots.iter().filter(|it| it.slot != view.slot && it.standing.is_ready()).count();
+        let needed = usize::from(self.replicas) - usize::from(self.spare.is_none());
+        !view.standing.is_ready() || others >= needed || planted!(ReplaceWithoutOthers)
+    }
+
+    fn wait(&self, off: &[SlotView]) -> Next {
+        let Some(first) = off.first() else { return Next::Settled };
+        let others = self
+            .slots
+            .iter()
+            .filter(|view| view.slot != first.slot && !view.standing.is_ready())
+            .filter(|view| view.standing != Standing::Vacant || view.slot.number() <= self.replicas)
+            .map(|view| view.slot)
+            .collect();
+        Next::Wait { slot: first.slot, others }
+    }
+}

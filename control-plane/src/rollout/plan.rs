@@ -1,0 +1,116 @@
+//! `plan`: one fleet, one moment, one plan.
+
+use proto::state::RolloutPhase;
+
+use super::draft::Draft;
+use super::lifecycle::Heeded;
+use super::{Plan, Rollout, Waiting};
+use crate::clock::Time;
+use crate::fleet::AppFleet;
+
+/// More turns than a plan can take: from one rollout through its end into the next one.
+const TURNS: usize = 8;
+
+/// Decides what is to happen to an application now, and what it waits for otherwise.
+///
+/// The same fleet and time give the same plan. Once a plan is stored, planning again gives an empty one until something
+/// is reported, wished, changed, or `wake_at` has come.
+pub fn plan(fleet: &AppFleet, now: Time) -> Plan {
+    let mut draft = Draft::new(fleet, now);
+    for _ in 0..TURNS {
+        if !draft.turn() {
+            break;
+        }
+        // What was waited for before the turn is not what is waited for after it.
+        draft.plan.waiting.clear();
+        draft.plan.wake_at = None;
+    }
+    draft.finish()
+}
+
+impl Draft<'_> {
+    /// True where the rollout began, turned or ended, so that there is more to decide.
+    fn turn(&mut self) -> bool {
+        self.tidy();
+        let Some(rollout) = self.rollout.take() else {
+            if self.begin() {
+                return true;
+            }
+            let in_force = self.in_force.clone().filter(|_| self.fleet.spec.is_some());
+            self.settle(in_force.as_ref());
+            return false;
+        };
+        let rollout = match self.heed_the_wish(rollout) {
+            Heeded::Same(rollout) => rollout,
+            Heeded::Turned(rollout) => {
+                self.rollout = Some(rollout);
+                return true;
+            }
+            Heeded::Over => return true,
+        };
+        match rollout.phase {
+            RolloutPhase::Pending | RolloutPhase::Running => self.move_on(rollout),
+            RolloutPhase::Watching => self.keep_watch(rollout),
+            RolloutPhase::Reverting => self.go_back(rollout),
+            RolloutPhase::Done | RolloutPhase::Reverted | RolloutPhase::Superseded | RolloutPhase::Failed => {
+                // Over already; it is not loaded as the one under way.
+                true
+            }
+        }
+    }
+
+    fn move_on(&mut self, mut rollout: Rollout) -> bool {
+        let failure = self.failure(&rollout);
+        let turned = match failure {
+            Some(failure) => {
+                self.fail(&mut rollout, failure);
+                true
+            }
+            None if self.roll(&mut rollout) => {
+                self.watch(&mut rollout);
+                true
+            }
+            None => false,
+        };
+        self.rollout = Some(rollout);
+        turned
+    }
+
+    fn keep_watch(&mut self, mut rollout: Rollout) -> bool {
+        if let Some(failure) = self.crash_loop(&mut rollout) {
+            self.fail(&mut rollout, failure);
+            self.rollout = Some(rollout);
+            return true;
+        }
+        let watch = self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.watch.0);
+        let end = self.phase_end(&mut rollout, watch);
+        if self.now >= end {
+            self.outlived(rollout);
+            return true;
+        }
+        self.wake_at(end);
+        let (version, left_ms) = (rollout.release.version.to_string(), end.since(self.now));
+        let release = rollout.release.clone();
+        self.rollout = Some(rollout);
+        self.settle(Some(&release));
+        self.wait(Waiting::Watch { version, left_ms });
+        false
+    }
+
+    fn go_back(&mut self, mut rollout: Rollout) -> bool {
+        let from = rollout.from.clone();
+        let end = self.revert_end(&mut rollout);
+        if self.settle(from.as_ref()) {
+            self.reverted(rollout, None);
+            return true;
+        }
+        if self.now >= end {
+            let left = self.plan.waiting.first().map(ToString::to_string);
+            self.reverted(rollout, left);
+            return true;
+        }
+        self.wake_at(end);
+        self.rollout = Some(rollout);
+        false
+    }
+}

@@ -1,0 +1,102 @@
+//! Pre-commands: one slot of the fleet runs them before anything is moved, the others wait.
+//!
+//! A run that was never reported finished is begun anew elsewhere only when its node is lost; where the first run did
+//! finish unseen, they have then run twice, which no record on this side could tell.
+
+use proto::ids::NodeId;
+use proto::state::Liveness;
+
+use super::draft::{Draft, Host};
+use super::fault::planted;
+use super::place::{Next, Pace};
+use super::{HappeningKind, PreCommandsState, Rollout, Waiting};
+use crate::fleet::{Place, PreCommandsOutcome};
+
+impl<'a> Draft<'a> {
+    /// True once they have passed, or there are none.
+    pub(super) fn pre_commands_passed(&mut self, rollout: &mut Rollout) -> bool {
+        if let PreCommandsState::RunBy { place, run_id } = &rollout.pre_commands
+            && self.run_passed(*place, run_id)
+        {
+            let place = *place;
+            rollout.pre_commands = PreCommandsState::Passed;
+            // Its time to become stable begins now.
+            rollout.progress.trials.remove(&place);
+            let text = format!("the pre-commands of {} passed on {}", rollout.release, self.named(place));
+            self.happened(HappeningKind::PreCommandsPassed, rollout, Some(place), text);
+        }
+        match rollout.pre_commands.clone() {
+            PreCommandsState::NotNeeded | PreCommandsState::Passed => true,
+            PreCommandsState::Failed { .. } => false,
+            PreCommandsState::Waiting => {
+                match self.leader(rollout, None) {
+                    Some((host, place)) => self.lead(rollout, host, place),
+                    None => self.wait_for_nodes(),
+                }
+                planted!(DoNotWaitForPreCommands)
+            }
+            PreCommandsState::RunBy { place, .. } => {
+                self.follow(rollout, place);
+                planted!(DoNotWaitForPreCommands)
+            }
+        }
+    }
+
+    fn run_passed(&self, place: Place, run_id: &str) -> bool {
+        let seen = self.fleet.observed.get(&place).and_then(|seen| seen.pre_commands.as_ref());
+        seen.is_some_and(|report| report.run_id == *run_id && report.outcome == PreCommandsOutcome::Passed)
+    }
+
+    /// While a slot runs them: another leads when it is gone for good.
+    fn follow(&mut self, rollout: &mut Rollout, place: Place) {
+        let host = self.host(place.node);
+        let still_told = self.release_at(place) == Some(&rollout.release);
+        let gone = !still_told
+            || host.is_none_or(|host| {
+                host.is(Liveness::Lost) || (planted!(ReplaceSuspectLeader) && host.is(Liveness::Suspect))
+            });
+        let Some(host) = host.filter(|_| !gone) else {
+            match (self.leader(rollout, Some(place.node)), host) {
+                (Some((host, place)), _) => self.lead(rollout, host, place),
+                (None, Some(host)) => self.wait(Waiting::PreCommandsLeader { node: host.node.name.clone() }),
+                (None, None) => {
+                    rollout.pre_commands = PreCommandsState::Waiting;
+                    self.wait_for_nodes();
+                }
+            }
+            return;
+        };
+        match self.report(place) {
+            Some(seen) if seen.pre_commands.is_some() => {
+                self.wait(Waiting::PreCommands { node: host.node.name.clone(), slot: place.slot });
+            }
+            _ => self.wait_for(host, place, Some(rollout)),
+        }
+    }
+
+    /// The slot that would be told first.
+    fn leader(&self, rollout: &Rollout, not_on: Option<NodeId>) -> Option<(Host<'a>, Place)> {
+        self.hosts().into_iter().filter(|host| host.is(Liveness::Up) && Some(host.id) != not_on).find_map(
+            |host| match self.slots_of(host, &rollout.release).next(Pace::OneByOne) {
+                Next::Assign(slots) => slots.first().map(|slot| (host, host.place(*slot))),
+                Next::Settled | Next::Withdraw(_) | Next::Wait { .. } => None,
+            },
+        )
+    }
+
+    fn lead(&mut self, rollout: &mut Rollout, host: Host<'_>, place: Place) {
+        rollout.progress.pre_commands_runs += 1;
+        let run_id = format!("{}-{}", rollout.id, rollout.progress.pre_commands_runs);
+        self.assign(place, &rollout.release, Some(run_id.clone()));
+        let again = match &rollout.pre_commands {
+            PreCommandsState::RunBy { place: lost, .. } => {
+                format!(", because {} is lost and never reported them finished", self.named(*lost))
+            }
+            _ => String::new(),
+        };
+        rollout.pre_commands = PreCommandsState::RunBy { place, run_id };
+        let text = format!("{} runs the pre-commands of {}{again}", self.named(place), rollout.release);
+        self.happened(HappeningKind::PreCommandsStarted, rollout, Some(place), text);
+        self.wait(Waiting::PreCommands { node: host.node.name.clone(), slot: place.slot });
+    }
+}
