@@ -3,14 +3,53 @@
 //! Nothing here opens a file or looks at the process's environment on its own: both are given, so that every rule can be
 //! tested. What an application is to be is [`AppSpec`]; this is everything else.
 
+mod application;
+mod database_url;
+mod fault;
+mod fields;
+#[cfg(test)]
+mod hostile;
+mod later;
+#[cfg(test)]
+mod malformed;
+#[cfg(test)]
+mod moving_over;
+mod notifications;
+mod ports;
+mod quantity;
+mod rules;
+mod settings;
+mod tree;
+mod variables;
+
+use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use secrecy::{ExposeSecret as _, SecretString};
 
+pub use self::database_url::DatabaseUrl;
+use self::fault::Sink;
+pub use self::fault::{Fault, Faults, Origin};
+use self::fields::{Fields, Path as KeyPath};
 use crate::spec::{AppSpec, Later, Millis};
+
+/// Why a configuration cannot be used. Nothing of it was applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {path}, named by {by}", path = path.display())]
+    Unreadable {
+        path: PathBuf,
+        /// `--config` or the variable.
+        by: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Faults(#[from] Faults),
+}
 
 /// Everything `serve` needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -151,47 +190,6 @@ pub struct HostPaths {
     pub monitored_app_log_path: Option<PathBuf>,
 }
 
-/// A database's address, which may hold a password: `Debug` and `Display` show none.
-#[derive(Clone)]
-pub struct DatabaseUrl(SecretString);
-
-impl DatabaseUrl {
-    pub fn new(url: String) -> Self {
-        Self(SecretString::from(url))
-    }
-
-    /// The SQLite database that lies in the data folder.
-    pub fn beside(data_dir: &Path) -> Self {
-        Self::new(format!("sqlite://{}", data_dir.join("deployex.db").display()))
-    }
-
-    /// With its password: for the one who connects.
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-
-    pub fn is_sqlite(&self) -> bool {
-        self.expose().starts_with("sqlite:")
-    }
-}
-
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.expose();
-        // The last `@` ends the user's part, whatever a password holds.
-        match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
-            Some((scheme, (_, host))) => write!(f, "{scheme}://…@{host}"),
-            None => f.write_str(url),
-        }
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DatabaseUrl({self})")
-    }
-}
-
 /// The flags of `serve`. Precedence: flag, then variable, then YAML, then default.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -203,6 +201,59 @@ pub struct Flags {
 }
 
 impl Config {
+    /// Reads the file that the flag names, else the variable; without either, flags and variables are everything.
+    pub fn load(flags: &Flags, variables: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        const VARIABLE: &str = "DEPLOYEX_CONFIG_YAML_PATH";
+        let variable = variables.get(VARIABLE).filter(|it| !it.is_empty()).map(PathBuf::from);
+        let (path, by) = match (&flags.config, variable) {
+            (Some(path), _) => (path.clone(), "--config"),
+            (None, Some(path)) => (path, VARIABLE),
+            (None, None) => return Ok(Self::read(None, flags, variables)?),
+        };
+        let mut bytes = Vec::new();
+        std::fs::File::open(&path)
+            // One byte more than is allowed, so that the size is a fault of the file like any other.
+            .and_then(|file| file.take(tree::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+            .map_err(|source| ConfigError::Unreadable { path: path.clone(), by, source })?;
+        Ok(Self::read(Some((&path, &bytes)), flags, variables)?)
+    }
+
+    /// The whole configuration, or everything that is wrong with it.
+    pub fn read(
+        file: Option<(&Path, &[u8])>,
+        flags: &Flags,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Self, Faults> {
+        let name = file.map(|(path, _)| path.display().to_string());
+        let sink = Sink::new(variables);
+        let root = file.and_then(|(_, bytes)| tree::parse(bytes, &sink));
+        // What is not YAML has no keys to say more about.
+        if sink.is_clean() {
+            let config = Self::compose(root.as_ref(), flags, &sink);
+            let (faults, notices) = sink.into_parts();
+            if faults.is_empty() {
+                return Ok(Self { file: file.map(|(path, _)| path.to_owned()), notices, ..config });
+            }
+            return Err(Faults { file: name, faults });
+        }
+        Err(Faults { file: name, faults: sink.into_parts().0 })
+    }
+
+    /// With defaults wherever something is wrong: the faults are in the sink, and the result is thrown away.
+    fn compose(root: Option<&tree::Node>, flags: &Flags, sink: &Sink<'_>) -> Self {
+        let open = |node| Fields::open(sink, node, KeyPath::default());
+        // A file of comments alone is an empty one.
+        let root = root.filter(|it| !matches!(it.value, tree::Value::Null));
+        let mut fields = root.and_then(open).unwrap_or_else(|| Fields::none(sink));
+        let (mut config, for_all) = settings::read(&mut fields, flags);
+        let mut written = application::read_all(&mut fields, for_all);
+        fields.finish();
+        variables::overlay(&mut written, for_all, sink);
+        ports::check(&mut written, sink);
+        config.applications = written.into_iter().map(|it| it.spec).collect();
+        config
+    }
+
     pub const DEFAULT_DATA_DIR: &str = "/var/lib/deployex";
     pub const DEFAULT_BUCKET: &str = "/tmp/deployex/bucket";
     pub const DEFAULT_CONSOLE_PORT: u16 = 5001;
@@ -220,7 +271,7 @@ impl Config {
                 port: Self::DEFAULT_CONSOLE_PORT,
                 served: true,
                 tls: None,
-                trusted_proxies: vec![IpNet::from(IpAddr::from(Ipv4Addr::LOCALHOST))],
+                trusted_proxies: Config::loopback(),
             },
             agents: AgentListener {
                 bind: Ipv4Addr::UNSPECIFIED.into(),
@@ -246,6 +297,11 @@ impl Config {
         }
     }
 
+    /// Every address that only this machine can have.
+    fn loopback() -> Vec<IpNet> {
+        ["127.0.0.0/8", "::1/128"].iter().filter_map(|it| it.parse().ok()).collect()
+    }
+
     /// The address that agents dial: what `deployex node token` prints and the listener's certificate carries.
     pub fn agents_address(&self) -> PublicAddress {
         self.agents
@@ -258,14 +314,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_database_url_shows_no_password() {
-        let url = DatabaseUrl::new("postgres://deployex:s3c@ret@db.example.com/deployex".to_owned());
-        assert_eq!(url.to_string(), "postgres://…@db.example.com/deployex");
-        assert_eq!(format!("{url:?}"), "DatabaseUrl(postgres://…@db.example.com/deployex)");
-        assert_eq!(DatabaseUrl::beside(Path::new("/x")).to_string(), "sqlite:///x/deployex.db");
-    }
 
     #[test]
     fn agents_dial_the_hostname_unless_told_otherwise() {

@@ -1,0 +1,128 @@
+//! `deploy`, `restart` and `distribution`: how an application is replaced, restarted and connected.
+
+use proto::state::Strategy;
+
+use crate::config::fault::Located;
+use crate::config::fields::Fields;
+use crate::config::rules::{self, Allowed, Checked, Scalar};
+use crate::spec::{DeploySpec, Distribution, DistributionMode, RestartSpec};
+
+const DAY_MS: u64 = 86_400_000;
+
+pub(super) const STRATEGIES: [(&str, Strategy); 2] =
+    [("start_first", Strategy::StartFirst), ("stop_first", Strategy::StopFirst)];
+
+/// The strategy is also given as it was written, where it was: only an unwritten one may be changed for want of a port.
+pub(super) fn deploy(f: &mut Fields<'_>, spec: &mut DeploySpec) -> Option<Located<Strategy>> {
+    let mut d = f.below("deploy")?;
+    let strategy = d.located("strategy", rules::word(&STRATEGIES));
+    spec.strategy = strategy.as_ref().map_or(spec.strategy, |it| it.value);
+    let time = |from| rules::millis(from..=DAY_MS);
+    spec.stable_after = d.read("stable_after_ms", time(0)).unwrap_or(spec.stable_after);
+    spec.watch = d.read("watch_ms", time(0)).unwrap_or(spec.watch);
+    spec.stop_grace = d.read("stop_grace_ms", time(0)).unwrap_or(spec.stop_grace);
+    spec.pre_commands_timeout =
+        d.read("pre_commands_timeout_ms", time(1_000)).unwrap_or(spec.pre_commands_timeout);
+    d.read("drain_ms", time(0));
+    d.read("batch", rules::amount(1));
+    d.read("max_unavailable", rules::amount(0));
+    d.read("order_by", rules::label);
+    d.read("pause_between_ms", time(0));
+    d.read("tolerate_failed_nodes", rules::whole::<u32>(0..=100_000));
+    d.read("hot_upgrade", rules::word(&[("auto", ()), ("require", ()), ("never", ())]));
+    d.read("pre_commands_run", rules::word(&[("once", ()), ("every_replica", ())]));
+    if let Some(mut canary) = d.below("canary") {
+        canary.required("nodes", rules::amount(1));
+        canary.read("promote", rules::word(&[("auto", ()), ("manual", ())]));
+        canary.read("soak_ms", time(0));
+        canary.finish();
+    }
+    d.finish();
+    strategy
+}
+
+pub(super) fn restart(f: &mut Fields<'_>, spec: &mut RestartSpec) {
+    let Some(mut r) = f.below("restart") else { return };
+    let time = || rules::millis(1..=DAY_MS);
+    spec.backoff_min = r.read("backoff_min_ms", time()).unwrap_or(spec.backoff_min);
+    spec.backoff_max = r.read("backoff_max_ms", time()).unwrap_or(spec.backoff_max);
+    spec.reset_after = r.read("reset_after_ms", time()).unwrap_or(spec.reset_after);
+    if spec.backoff_min > spec.backoff_max {
+        let found =
+            format!("{} ms, which is below backoff_min_ms ({})", spec.backoff_max.0, spec.backoff_min.0);
+        r.fault("backoff_max_ms", found, "give it at least the value of backoff_min_ms");
+    }
+    r.finish();
+}
+
+const MODES: [(&str, DistributionMode); 3] =
+    [("short", DistributionMode::Short), ("long", DistributionMode::Long), ("off", DistributionMode::Off)];
+
+pub(super) fn distribution(f: &mut Fields<'_>, spec: &mut Distribution) {
+    let Some(mut d) = f.below("distribution") else { return };
+    spec.mode = d.read("mode", rules::word(&MODES)).unwrap_or(spec.mode);
+    spec.host = d.read("host", rules::host);
+    d.read("tls", rules::word(&[("off", ()), ("managed", ()), ("files", ())]));
+    let dotted = spec.host.as_deref().map(|it| it.contains('.') || it.contains(':'));
+    match (spec.mode, dotted) {
+        (DistributionMode::Short, Some(true)) => {
+            let found = "a name with dots, which Erlang refuses for mode short";
+            d.fault("host", found, "write its first part alone, or mode: long");
+        }
+        (DistributionMode::Long, Some(false)) => {
+            let found = "a name without dots, which Erlang refuses for mode long";
+            d.fault("host", found, "write the full name or an address, or mode: short");
+        }
+        _ => {}
+    }
+    spec.ports = dist_ports(&mut d);
+    d.finish();
+}
+
+fn dist_ports(d: &mut Fields<'_>) -> Option<(u16, u16)> {
+    let ports = d.values("ports", rules::port)?;
+    match ports.as_slice() {
+        [first, last] if first.value <= last.value => Some((first.value, last.value)),
+        [first, last] => {
+            let found = format!("{} before {}", first.value, last.value);
+            d.fault("ports", found, "write the lower port first");
+            None
+        }
+        other => {
+            let found = format!("{} ports", other.len());
+            d.fault("ports", found, "allowed: [first, last], such as [9100, 9200]");
+            None
+        }
+    }
+}
+
+pub(super) fn limits(f: &mut Fields<'_>) {
+    let Some(mut l) = f.below("limits") else { return };
+    l.read("memory_max", rules::size);
+    l.read("cpu_max", rules::cpu);
+    l.read("pids_max", rules::whole::<u32>(16..=4_194_304));
+    l.finish();
+}
+
+pub(super) fn logs(f: &mut Fields<'_>) {
+    let Some(mut l) = f.below("logs") else { return };
+    l.read("rotate_bytes", rules::size);
+    l.read("max_age", rules::duration(60_000..=3_650 * DAY_MS, false));
+    l.read("max_bytes", rules::size);
+    l.finish();
+}
+
+pub(super) fn nginx(f: &mut Fields<'_>, ports: &[crate::spec::PortBase]) {
+    let Some(mut n) = f.below("nginx") else { return };
+    n.required("upstream_file", rules::absolute_path);
+    n.required("upstream", upstream);
+    n.required("port", super::probes::port_of(ports));
+    n.read("reload", rules::text);
+    n.finish();
+}
+
+fn upstream(scalar: Scalar<'_>) -> Checked<()> {
+    rules::path_part(scalar)
+        .map(|_| ())
+        .map_err(|_| Allowed("the name of an NGINX upstream: a-z A-Z 0-9 . _ -".to_owned()))
+}

@@ -1,0 +1,102 @@
+//! Which settings are accepted and not yet used, in words for the log of a start.
+//!
+//! A setting that asks for what happens anyway is not listed: nobody has to act on it.
+
+use serde_json::Value;
+
+use super::{Config, ReleaseAdapter, SecretsAdapter};
+use crate::spec::ReadyWhen;
+
+/// Key, the values under which nothing is missing, and what is missing otherwise.
+type Known = (&'static str, &'static [&'static str], &'static str);
+
+const OF_THE_FILE: [Known; 6] = [
+    ("otp_tls_certificates", &[], "replicas are connected without TLS"),
+    ("release_endpoint", &[], "no store is reached yet"),
+    ("release_signature_key", &[], "signatures of releases are not checked"),
+    ("monitoring", &["[]"], "nothing is watched for its limits"),
+    ("notifications", &["[]"], "nothing is sent"),
+    ("otlp_endpoint", &[], "metrics are not exported by OpenTelemetry; /metrics is there"),
+];
+
+const OF_AN_APPLICATION: [Known; 20] = [
+    ("spread", &[], "replicas are counted per node"),
+    ("shell_user", &[], "there are no shells"),
+    ("cluster", &["\"off\""], "replicas are not connected to each other"),
+    ("live", &["[]"], "a replica is not restarted by a probe"),
+    ("limits", &[], "memory, CPU and processes are not limited"),
+    ("logs", &[], "log files are not rotated or removed"),
+    ("nginx", &[], "no upstream file is written"),
+    ("monitoring", &["[]"], "nothing is watched for its limits"),
+    ("certificates", &["[]"], "no certificates are ordered"),
+    ("ready", &[], "a replica is ready when its first port accepts a connection"),
+    ("deploy.drain_ms", &["0"], "a replica is stopped without draining"),
+    ("deploy.batch", &["1"], "nodes are replaced one at a time"),
+    ("deploy.max_unavailable", &["0", "1"], "slots are replaced one at a time"),
+    ("deploy.canary", &[], "a rollout begins with any node and does not wait behind it"),
+    ("deploy.order_by", &[], "nodes are taken by name"),
+    ("deploy.pause_between_ms", &["0"], "a rollout does not pause between nodes"),
+    ("deploy.tolerate_failed_nodes", &["0"], "no failed node is tolerated"),
+    ("deploy.hot_upgrade", &["\"never\"", "\"auto\""], "every deployment is a full one"),
+    ("deploy.pre_commands_run", &["\"once\""], "pre-commands run once per rollout"),
+    ("distribution.tls", &["\"off\""], "replicas are connected without TLS"),
+];
+
+impl Config {
+    /// One sentence for each setting that is accepted and has no effect yet.
+    pub fn not_yet_in_force(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        match self.releases.adapter {
+            ReleaseAdapter::Local => {}
+            adapter => sentences.push(sentence(
+                "",
+                "release_adapter",
+                &format!(
+                    "releases cannot be fetched from {} yet, only from a folder (local)",
+                    adapter.word()
+                ),
+            )),
+        }
+        match self.secrets.adapter {
+            SecretsAdapter::Env | SecretsAdapter::File => {}
+            adapter => sentences.push(sentence(
+                "",
+                "secrets_adapter",
+                &format!(
+                    "secrets cannot be fetched from {} yet, only from variables (env) or a file",
+                    adapter.word()
+                ),
+            )),
+        }
+        sentences.extend(listed("", &self.later.0, &OF_THE_FILE));
+        for app in &self.applications {
+            let prefix = format!("applications[{}].", app.name);
+            // `ready: process` is in force.
+            let known: Vec<Known> = OF_AN_APPLICATION
+                .iter()
+                .filter(|it| it.0 != "ready" || app.ready != ReadyWhen::Process)
+                .copied()
+                .collect();
+            sentences.extend(listed(&prefix, &app.later.0, &known));
+        }
+        sentences
+    }
+}
+
+fn listed<'a>(
+    prefix: &'a str,
+    later: &'a std::collections::BTreeMap<String, Value>,
+    known: &[Known],
+) -> Vec<String> {
+    known
+        .iter()
+        .filter_map(|(key, harmless, missing)| {
+            let value = later.get(*key)?.to_string();
+            (!harmless.contains(&value.as_str())).then(|| sentence(prefix, key, missing))
+        })
+        .collect()
+}
+
+fn sentence(prefix: &str, key: &str, missing: &str) -> String {
+    format!("{prefix}{key} is not yet in force: {missing}")
+}

@@ -1,0 +1,374 @@
+//! [test] Files and variables made for DeployEx 0.3 to 0.9 are taken as they are, and mean what they meant.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use proto::state::{Language, Strategy};
+
+use super::{Config, Faults, Flags, ReleaseAdapter, SecretsAdapter};
+use crate::spec::{EnvValue, Millis, PortBase, ReadyWhen};
+
+fn read(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, Faults> {
+    let variables = variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Config::read(Some((Path::new("deployex.yaml"), yaml.as_bytes())), &Flags::default(), &variables)
+}
+
+fn variables_alone(variables: &[(&str, &str)]) -> Result<Config, Faults> {
+    let variables = variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Config::read(None, &Flags::default(), &variables)
+}
+
+/// Every key of the last version.
+const OF_0_9: &str = r#"
+account_name: "prod"
+hostname: "deployex.myphoenixapp.com"
+port: 5001
+release_adapter: "s3"
+release_bucket: "myphoenixapp-prod-distribution"
+secrets_adapter: "aws"
+secrets_path: "deployex-myphoenixapp-prod-secrets"
+aws_region: "sa-east-1"
+google_credentials: "/home/ubuntu/gcp-config.json"
+version: "0.9.13"
+otp_version: 28
+os_target: "ubuntu-24.04"
+otp_tls_certificates: "/usr/local/share/ca-certificates"
+install_path: "/opt/deployex"
+var_path: "/var/lib/deployex"
+log_path: "/var/log/deployex"
+monitored_app_log_path: "/var/log/monitored-apps"
+metrics_retention_time_ms: 3600000
+logs_retention_time_ms: 3600000
+notifications:
+  - adapter: "webhook"
+    url: "https://example.com/hooks/deployex"
+    events: ["all"]
+  - adapter: "slack"
+    url: "https://hooks.slack.com/services/T.../B.../..."
+    enabled: false
+    events:
+      - "crash_restart"
+    options:
+      username: "DeployEx"
+      icon_emoji: ":rocket:"
+  - adapter: "pagerduty"
+    events: ["deployment_shutdown"]
+    options:
+      routing_key: "abc123"
+monitoring:
+  - type: "memory"
+    enable_restart: true
+    warning_threshold_percent: 75
+    restart_threshold_percent: 90
+applications:
+  - name: "myphoenixapp"
+    language: "elixir"
+    replicas: 2
+    deploy_rollback_timeout_ms: 300000
+    deploy_schedule_interval_ms: 10000
+    replica_ports:
+      - key: PORT
+        base: 4000
+    env:
+      - key: MYPHOENIXAPP_PHX_SERVER
+        value: true
+      - key: NUMBER
+        value: 123
+      - key: AWS_REGION
+        value: "sa-east-1"
+      - key: NOTHING
+        value:
+    monitoring:
+      - type: "atom"
+        enable_restart: false
+    certificates:
+      - type: "domains"
+        domains: ["*.calori.com.br" , "*.hub.calori.com.br" ]
+        certificate_check_interval_ms: 86400000
+        dns_propagation_timeout_ms: 120000
+        dns_check_interval_ms: 5000
+        renew_before_days: 30
+        dns_provider: "cloudflare"
+        dns_options:
+          ttl: 10
+          zone: "Z0123456789ABCDEFG"
+          api_token: "ABC123GHB"
+        acme_provider: "lets_encrypt"
+        acme_options:
+          contact_email: "myapp@mydomain.com"
+          url: "https://acme-v02.api.letsencrypt.org/directory"
+          key_size: 2048
+          propagation_timeout_ms: 120000
+          check_interval_ms: 2000
+        importer: "route53"
+        importer_options:
+          certificate_arn: "arn:aws:acm:us-east-1:123456789012:certificate/xxxxxxxx"
+        storage_options:
+          certificate_path: "/etc/ssl/myapp/host.pem"
+          private_key_path: "/etc/ssl/myapp/host-key.pem"
+  - name: "my-gleam-app"
+    language: "gleam"
+"#;
+
+#[test]
+fn a_file_of_0_9_with_every_key_is_taken_as_it_is() {
+    let config = read(OF_0_9, &[]).unwrap();
+    assert_eq!(config.console.hostname, "deployex.myphoenixapp.com");
+    assert_eq!(config.releases.adapter, ReleaseAdapter::S3);
+    assert_eq!(config.releases.account_name, "prod");
+    assert_eq!(config.secrets.adapter, SecretsAdapter::Aws);
+    assert_eq!(config.hosts.monitored_app_log_path.as_deref(), Some(Path::new("/var/log/monitored-apps")));
+    let [app, gleam] = config.applications.as_slice() else { panic!("two applications") };
+    assert_eq!(app.replicas.get(), 2);
+    assert_eq!(app.ports, [PortBase { key: "PORT".to_owned(), base: 4000 }]);
+    assert_eq!(app.rollback_timeout, Millis(300_000));
+    assert_eq!(app.deploy.strategy, Strategy::StartFirst);
+    let env: Vec<String> = app
+        .env
+        .iter()
+        .map(|it| match &it.value {
+            EnvValue::Plain(text) => format!("{}={text}", it.key),
+            EnvValue::FromSecret(name) => format!("{} from {name}", it.key),
+        })
+        .collect();
+    assert_eq!(env, ["MYPHOENIXAPP_PHX_SERVER=true", "NUMBER=123", "AWS_REGION=sa-east-1", "NOTHING="]);
+    assert_eq!((gleam.language, gleam.replicas.get(), gleam.ports.len()), (Language::Gleam, 3, 0));
+    assert_eq!(config.notices, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_taken_and_not_yet_used_is_said_in_words() {
+    let sentences = read(OF_0_9, &[]).unwrap().not_yet_in_force();
+    insta::assert_snapshot!(sentences.join("\n"), @"
+    release_adapter is not yet in force: releases cannot be fetched from s3 yet, only from a folder (local)
+    secrets_adapter is not yet in force: secrets cannot be fetched from aws yet, only from variables (env) or a file
+    otp_tls_certificates is not yet in force: replicas are connected without TLS
+    monitoring is not yet in force: nothing is watched for its limits
+    notifications is not yet in force: nothing is sent
+    applications[myphoenixapp].monitoring is not yet in force: nothing is watched for its limits
+    applications[myphoenixapp].certificates is not yet in force: no certificates are ordered
+    ");
+}
+
+#[test]
+fn no_secret_of_a_file_is_in_its_debug_output() {
+    let shown = format!("{:?}", read(OF_0_9, &[]).unwrap());
+    for secret in ["ABC123GHB", "abc123", "hooks/deployex"] {
+        assert!(!shown.contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn a_file_of_0_4_has_its_time_outs_on_top_and_one_port() {
+    let yaml = r#"
+account_name: "prod"
+release_adapter: "gcp-storage"
+release_bucket: "myapp-prod-distribution"
+version: "0.4.0"
+otp_version: 26
+os_target: "ubuntu-20.04"
+deploy_timeout_rollback_ms: 120000
+deploy_schedule_interval_ms: 7000
+applications:
+  - name: "myapp"
+    initial_port: 4050
+    replicas: 2
+"#;
+    let config = read(yaml, &[]).unwrap();
+    let app = &config.applications[0];
+    assert_eq!((app.rollback_timeout, app.schedule_interval), (Millis(120_000), Millis(7_000)));
+    assert_eq!(app.ports, [PortBase { key: "PORT".to_owned(), base: 4050 }]);
+
+    let renamed = yaml.replace("deploy_timeout_rollback_ms", "deploy_rollback_timeout_ms");
+    assert_eq!(read(&renamed, &[]).unwrap().applications[0].rollback_timeout, Millis(120_000));
+}
+
+#[test]
+fn the_variables_of_0_3_alone_behave_as_0_3_did() {
+    let config = variables_alone(&[
+        ("DEPLOYEX_MONITORED_APP_NAME", "myapp"),
+        ("DEPLOYEX_MONITORED_APP_LANG", "gleam"),
+        ("DEPLOYEX_CLOUD_ENVIRONMENT", "stage"),
+        ("DEPLOYEX_PHX_HOST", "deployex.example.com"),
+        ("DEPLOYEX_PHX_PORT", "5011"),
+        ("DEPLOYEX_PHX_SERVER", "false"),
+        ("DEPLOYEX_RELEASE_ADAPTER", "local"),
+        ("DEPLOYEX_RELEASE_BUCKET", "/tmp/myapp"),
+        ("DEPLOYEX_SECRETS_ADAPTER", "env"),
+        ("DEPLOYEX_MONITORED_APP_PORT", "4100"),
+        ("DEPLOYEX_MONITORED_REPLICAS", "2"),
+        ("DEPLOYEX_DEPLOY_TIMEOUT_ROLLBACK_MS", "60000"),
+        ("DEPLOYEX_DEPLOY_SCHEDULE_INTERVAL_MS", "1000"),
+        ("AWS_REGION", "sa-east-1"),
+        ("PATH", "/usr/bin"),
+    ])
+    .unwrap();
+    let app = &config.applications[0];
+    assert_eq!((app.name.as_str(), app.language, app.replicas.get()), ("myapp", Language::Gleam, 2));
+    assert_eq!(app.ports, [PortBase { key: "PORT".to_owned(), base: 4100 }]);
+    assert_eq!((app.deploy.strategy, app.ready), (Strategy::StopFirst, ReadyWhen::Process));
+    assert_eq!((app.rollback_timeout, app.schedule_interval), (Millis(60_000), Millis(1_000)));
+    assert_eq!((config.console.port, config.console.served), (5011, false));
+    assert_eq!(config.releases.account_name, "stage");
+    assert_eq!(config.releases.bucket, "/tmp/myapp");
+    assert_eq!(config.releases.aws_region.as_deref(), Some("sa-east-1"));
+    assert_eq!(config.notices, Vec::<String>::new());
+}
+
+#[test]
+fn nothing_at_all_is_every_default() {
+    let config = variables_alone(&[("DEPLOYEX_PHX_PORT", "")]).unwrap();
+    assert_eq!(config.console.port, 5001);
+    assert_eq!(config.data_dir, PathBuf::from("/var/lib/deployex"));
+    assert_eq!(config.database_url.expose(), "sqlite:///var/lib/deployex/deployex.db");
+    assert_eq!(
+        (config.releases.bucket.as_str(), config.releases.account_name.as_str()),
+        ("/tmp/deployex/bucket", "local")
+    );
+    assert!(config.applications.is_empty());
+}
+
+#[test]
+fn a_variable_wins_over_the_file_and_a_flag_over_the_variable() {
+    let yaml = "port: 5003\ndatabase_url: sqlite:///file.db\napplications:\n  - name: myapp\n    replicas: 4\n    replica_ports: [{ key: HTTP, base: 4000 }]\n";
+    let said = [
+        ("DEPLOYEX_PHX_PORT", "5004"),
+        ("DEPLOYEX_DATABASE_URL", "sqlite:///variable.db"),
+        ("DEPLOYEX_DATA_DIR", "/variable"),
+        ("DEPLOYEX_MONITORED_APP_NAME", "myapp"),
+        ("DEPLOYEX_MONITORED_APP_PORT", "4200"),
+        ("DEPLOYEX_MONITORED_REPLICAS", "1"),
+    ];
+    let config = read(yaml, &said).unwrap();
+    assert_eq!(config.console.port, 5004);
+    assert_eq!(config.database_url.expose(), "sqlite:///variable.db");
+    assert_eq!(config.data_dir, PathBuf::from("/variable"));
+    let app = &config.applications[0];
+    assert_eq!((app.ports[0].key.as_str(), app.ports[0].base, app.replicas.get()), ("HTTP", 4200, 1));
+    // Declared by the file, so not as 0.3 ran it.
+    assert_eq!((app.deploy.strategy, app.ready), (Strategy::StartFirst, ReadyWhen::Default));
+
+    let flags = Flags {
+        data_dir: Some("/flag".into()),
+        database_url: Some(super::DatabaseUrl::new("sqlite:///flag.db".to_owned())),
+        ..Flags::default()
+    };
+    let variables: BTreeMap<String, String> =
+        said.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let config = Config::read(Some((Path::new("f"), yaml.as_bytes())), &flags, &variables).unwrap();
+    assert_eq!(
+        (config.database_url.expose(), config.data_dir),
+        ("sqlite:///flag.db", PathBuf::from("/flag"))
+    );
+}
+
+/// File, variables, and what is said.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+#[test]
+fn a_wrong_variable_is_named_instead_of_a_line() {
+    let faults = |yaml: &str, variables: &[(&str, &str)]| {
+        let text = read(yaml, variables).unwrap_err().to_string();
+        text.lines().skip(1).map(|it| it.trim().to_owned()).collect::<Vec<_>>().join("\n")
+    };
+    let two = "applications: [{ name: one }, { name: two }]\n";
+    let cases: &[Case<'_>] = &[
+        (
+            "",
+            &[("DEPLOYEX_PHX_PORT", "http")],
+            r#"DEPLOYEX_PHX_PORT: found "http"; allowed: a port from 1 to 65535, without quotes"#,
+        ),
+        (
+            "",
+            &[("DEPLOYEX_DATABASE_URL", "mysql://root:s3cret@x/y")],
+            "DEPLOYEX_DATABASE_URL: found something else (not shown: it may hold a password); \
+             allowed: sqlite:///PATH or postgres://USER:PASSWORD@HOST/DATABASE",
+        ),
+        (
+            "",
+            &[("DEPLOYEX_MONITORED_REPLICAS", "2")],
+            "DEPLOYEX_MONITORED_REPLICAS: found no application that it could speak of \
+             (DEPLOYEX_MONITORED_APP_NAME is not set); set DEPLOYEX_MONITORED_APP_NAME too, or name the application in the file",
+        ),
+        (
+            two,
+            &[("DEPLOYEX_MONITORED_REPLICAS", "2")],
+            "DEPLOYEX_MONITORED_REPLICAS: found 2 applications in the file: one or two; \
+             unset it, and write the value under the application it is for",
+        ),
+        (
+            two,
+            &[("DEPLOYEX_MONITORED_APP_NAME", "one")],
+            "DEPLOYEX_MONITORED_APP_NAME: found one, while the file names one, two; \
+             unset the DEPLOYEX_MONITORED_* variables; the file names the applications",
+        ),
+        (
+            "applications: [{ name: one }]\n",
+            &[("DEPLOYEX_MONITORED_APP_NAME", "two")],
+            "DEPLOYEX_MONITORED_APP_NAME: found two, while the file names one; \
+             unset the DEPLOYEX_MONITORED_* variables; the file names the applications",
+        ),
+        (
+            "release_adapter: local\n",
+            &[("DEPLOYEX_RELEASE_ADAPTER", "ftp")],
+            r#"DEPLOYEX_RELEASE_ADAPTER: found "ftp"; allowed: s3, gcp-storage or local"#,
+        ),
+    ];
+    for (yaml, variables, expected) in cases {
+        assert_eq!(faults(yaml, variables), *expected);
+    }
+}
+
+#[test]
+fn a_misspelt_variable_is_noticed() {
+    let config = variables_alone(&[("DEPLOYEX_PHX_HSOT", "x")]).unwrap();
+    assert_eq!(
+        config.notices,
+        ["the variable DEPLOYEX_PHX_HSOT means nothing to deployex; did you mean DEPLOYEX_PHX_HOST?"]
+    );
+}
+
+#[test]
+fn the_demo_stays_on_loopback_and_out_of_the_way() {
+    let demo = Flags { demo: true, ..Flags::default() };
+    let config = Config::read(None, &demo, &BTreeMap::new()).unwrap();
+    assert!(config.console.bind.is_loopback() && config.agents.bind.is_loopback());
+    assert_eq!(config.data_dir, PathBuf::from("/tmp/deployex/varlib"));
+    let open = "bind: 0.0.0.0\n";
+    let faults = Config::read(Some((Path::new("f"), open.as_bytes())), &demo, &BTreeMap::new()).unwrap_err();
+    assert_eq!(
+        faults.faults[0].message(),
+        "found 0.0.0.0 together with --demo, whose password everybody knows; allowed: 127.0.0.1 or ::1; or start without --demo"
+    );
+}
+
+#[test]
+fn the_example_file_parses_and_has_nothing_that_is_not_in_force() {
+    let config = read(include_str!("../../deployex.example.yaml"), &[]).unwrap();
+    assert_eq!(config.not_yet_in_force(), Vec::<String>::new());
+    assert_eq!(config.notices, Vec::<String>::new());
+    assert_eq!(config.applications.len(), 2);
+}
+
+#[test]
+fn what_the_example_file_comments_out_parses_too() {
+    let text = include_str!("../../deployex.example.yaml");
+    // A commented key is `# key:`, `#   key:` below it or `# - `; prose never looks like one.
+    let is_key = |rest: &str| {
+        let word = rest.trim_start().split(':').next().unwrap_or_default();
+        rest.contains(':') && !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    };
+    let uncommented: String = text
+        .lines()
+        .map(|line| match line.trim_start().strip_prefix("# ") {
+            Some(rest) if is_key(rest) => {
+                format!("{}{rest}\n", &line[..line.len() - line.trim_start().len()])
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    // Words of prose that end in a colon would be unknown keys.
+    let config = read(&uncommented, &[]).unwrap_or_else(|error| panic!("{error}\n{uncommented}"));
+    assert!(config.console.tls.is_some());
+    assert_eq!(config.agents_address().to_string(), "deployex.example.com:5002");
+}
