@@ -15,7 +15,9 @@ mod events;
 mod fixture;
 mod migration;
 mod nodes;
+mod plans;
 mod releases;
+mod rollouts;
 mod row;
 mod settings;
 #[cfg(test)]
@@ -30,6 +32,7 @@ pub use error::DbError;
 pub use events::{AuditEntry, Event, EventFilter, NewEvent};
 pub use nodes::{Certificate, EnrolledNode, Enrolment, HelloFacts, Inventory, NewCertificate};
 pub use releases::{BucketState, Release};
+pub use rollouts::{Ghosted, HistoryEntry, RolloutFilter};
 
 /// One page of a list, newest first.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -153,7 +153,7 @@ pub struct ObservedStaging {
     pub fetched_bytes: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedExit {
     pub cause: ExitCause,
     pub at: Time,

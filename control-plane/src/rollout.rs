@@ -130,7 +130,7 @@ pub struct Ghost {
 }
 
 /// What the slot that failed said last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     pub place: Option<Place>,
     pub last_exit: Option<ObservedExit>,

@@ -1,7 +1,7 @@
 //! Applications: what they are to be, whose word for a release counts, and which release is in force.
 
 use proto::ids::{AppName, ReleaseKey};
-use sea_orm::sea_query::{Expr, LockType};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
     QuerySelect,
@@ -55,6 +55,8 @@ pub struct Application {
     pub in_force: Option<ReleaseKey>,
     /// Random, one per application, encrypted by the caller.
     pub cookie: Vec<u8>,
+    /// Raised by whatever a plan is made from: settings, wishes, ghosts, plans.
+    pub generation: u64,
     pub created_at: Time,
     pub updated_at: Time,
 }
@@ -116,6 +118,10 @@ impl Db {
                 application::Entity::update_many()
                     .col_expr(application::Column::Configured, Expr::value(false))
                     .col_expr(application::Column::UpdatedAt, Expr::value(millis(now)))
+                    .col_expr(
+                        application::Column::Generation,
+                        Expr::col(application::Column::Generation).add(1),
+                    )
                     .filter(application::Column::Name.eq(app.as_str()))
                     .exec(&tx)
                     .await?;
@@ -154,6 +160,16 @@ pub(super) async fn hold(tx: &impl ConnectionTrait, app: &AppName) -> Result<App
     row.map(parse).transpose()?.ok_or_else(|| missing(format!("application {app}")))
 }
 
+/// Something that plans are made from changed: a plan made before is no longer stored.
+pub(super) async fn raise_generation(tx: &impl ConnectionTrait, app: &AppName) -> Result<(), Fault> {
+    let raised = application::Entity::update_many()
+        .col_expr(application::Column::Generation, Expr::col(application::Column::Generation).add(1))
+        .filter(application::Column::Name.eq(app.as_str()))
+        .exec(tx)
+        .await?;
+    if raised.rows_affected == 0 { Err(missing(format!("application {app}"))) } else { Ok(()) }
+}
+
 pub(super) async fn all(connection: &impl ConnectionTrait) -> Result<Vec<Application>, Fault> {
     let rows = application::Entity::find().order_by_asc(application::Column::Name).all(connection).await?;
     let mut found = rows.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?;
@@ -169,6 +185,7 @@ async fn put_one(tx: &impl ConnectionTrait, new: NewApplication, now: Time) -> R
         .col_expr(application::Column::Configured, Expr::value(true))
         .col_expr(application::Column::Source, Expr::value(source.word()))
         .col_expr(application::Column::UpdatedAt, Expr::value(millis(now)))
+        .col_expr(application::Column::Generation, Expr::col(application::Column::Generation).add(1))
         .filter(application::Column::Name.eq(spec.name.as_str()))
         .exec(tx)
         .await?;
@@ -209,6 +226,7 @@ pub(super) async fn write_manual_wish(
         .col_expr(application::Column::WishBy, Expr::value(wish.map(|wish| wish.by.clone())))
         .col_expr(application::Column::WishPinned, Expr::value(wish.is_some_and(|wish| wish.pinned)))
         .col_expr(application::Column::WishAt, Expr::value(wish.map(|wish| millis(wish.at))))
+        .col_expr(application::Column::Generation, Expr::col(application::Column::Generation).add(1))
         .filter(application::Column::Name.eq(app.as_str()))
         .exec(tx)
         .await?;
@@ -229,7 +247,7 @@ pub(super) fn parse(model: application::Model) -> Result<Application, Fault> {
         in_force_version,
         in_force_sha256,
         cookie,
-        generation: _,
+        generation,
         created_at,
         updated_at,
     } = model;
@@ -254,6 +272,7 @@ pub(super) fn parse(model: application::Model) -> Result<Application, Fault> {
         manual,
         in_force: row.key_or_none(in_force_version.as_deref(), in_force_sha256.as_deref())?,
         cookie,
+        generation: row.number("generation", generation)?,
         created_at: row.time("created_at", created_at)?,
         updated_at: row.time("updated_at", updated_at)?,
     })

@@ -6,3 +6,4 @@ pub(super) mod access;
 pub(super) mod applications;
 pub(super) mod nodes;
 pub(super) mod records;
+pub(super) mod rollouts;

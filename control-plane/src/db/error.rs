@@ -68,6 +68,7 @@ pub(super) struct UnknownWord(pub(super) String);
 #[derive(Debug)]
 pub(super) enum Fault {
     Sql(DbErr),
+    Conflict(String),
     Taken(String),
     Missing(String),
     Corrupt(DbError),
@@ -83,6 +84,7 @@ impl Fault {
     fn told(self, doing: &'static str) -> DbError {
         match self {
             Self::Sql(source) => DbError::Failed { doing, source: Box::new(source) },
+            Self::Conflict(what) => DbError::Conflict { doing, what },
             Self::Taken(what) => DbError::Taken { doing, what },
             Self::Missing(what) => DbError::Missing { doing, what },
             Self::Corrupt(error) => error,

@@ -10,6 +10,7 @@
 
 mod m20261123_000001_applications;
 mod m20261123_000002_nodes;
+mod m20261123_000003_rollouts;
 mod m20261123_000004_access;
 mod m20261123_000005_records;
 
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261123_000001_applications::Migration),
             Box::new(m20261123_000002_nodes::Migration),
+            Box::new(m20261123_000003_rollouts::Migration),
             Box::new(m20261123_000004_access::Migration),
             Box::new(m20261123_000005_records::Migration),
         ]

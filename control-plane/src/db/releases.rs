@@ -36,6 +36,8 @@ pub struct BucketState {
     pub etag: Option<String>,
     /// The release that the last good `current.json` names.
     pub wish: Option<ReleaseKey>,
+    /// When it began to name that release.
+    pub wished_at: Option<Time>,
     /// What is wrong with the last `current.json` or its tarball.
     pub fault: Option<String>,
     /// When wish or fault last changed.
@@ -139,10 +141,18 @@ impl Db {
             let before = bucket_before(&tx, app).await?;
             let renamed = before.as_ref().and_then(|it| it.wish.as_ref()) != Some(wish);
             let changed = renamed || before.as_ref().is_some_and(|it| it.fault.is_some());
-            let since = before.filter(|_| !changed).map_or(now, |it| it.since);
-            let state =
-                BucketState { etag: etag.map(str::to_owned), wish: Some(wish.clone()), fault: None, since };
+            let wished_at = before.as_ref().and_then(|it| it.wished_at).filter(|_| !renamed).unwrap_or(now);
+            let state = BucketState {
+                etag: etag.map(str::to_owned),
+                wish: Some(wish.clone()),
+                wished_at: Some(wished_at),
+                fault: None,
+                since: before.filter(|_| !changed).map_or(now, |it| it.since),
+            };
             store_bucket(&tx, app, &state).await?;
+            if renamed {
+                applications::raise_generation(&tx, app).await?;
+            }
             if renamed && application.manual.is_some_and(|manual| !manual.pinned) {
                 applications::write_manual_wish(&tx, app, None).await?;
             }
@@ -170,12 +180,13 @@ impl Db {
             applications::hold(&tx, app).await?;
             let before = bucket_before(&tx, app).await?;
             let changed = before.as_ref().and_then(|it| it.fault.as_deref()) != fault;
-            let (wish, since) = before.map_or((None, now), |it| (it.wish, it.since));
+            let since = before.as_ref().filter(|_| !changed).map_or(now, |it| it.since);
             let state = BucketState {
                 etag: etag.map(str::to_owned),
-                wish,
+                wish: before.as_ref().and_then(|it| it.wish.clone()),
+                wished_at: before.as_ref().and_then(|it| it.wished_at),
                 fault: fault.map(str::to_owned),
-                since: if changed { now } else { since },
+                since,
             };
             store_bucket(&tx, app, &state).await?;
             if changed {
@@ -221,12 +232,13 @@ async fn bucket_before(tx: &impl ConnectionTrait, app: &AppName) -> Result<Optio
 }
 
 async fn store_bucket(tx: &impl ConnectionTrait, app: &AppName, state: &BucketState) -> Result<(), Fault> {
-    let BucketState { etag, wish, fault, since } = state;
+    let BucketState { etag, wish, wished_at, fault, since } = state;
     let row = bucket::Model {
         app: app.to_string(),
         etag: etag.clone(),
         wish_version: version_of(wish.as_ref()),
         wish_sha256: sha256_of(wish.as_ref()),
+        wished_at: wished_at.map(millis),
         fault: fault.clone(),
         since: millis(*since),
     };
@@ -237,6 +249,7 @@ async fn store_bucket(tx: &impl ConnectionTrait, app: &AppName, state: &BucketSt
                     bucket::Column::Etag,
                     bucket::Column::WishVersion,
                     bucket::Column::WishSha256,
+                    bucket::Column::WishedAt,
                     bucket::Column::Fault,
                     bucket::Column::Since,
                 ])
@@ -276,11 +289,12 @@ pub(super) fn parse_release(model: release::Model) -> Result<Release, Fault> {
 }
 
 fn parse_bucket(model: bucket::Model) -> Result<(AppName, BucketState), Fault> {
-    let bucket::Model { app, etag, wish_version, wish_sha256, fault, since } = model;
+    let bucket::Model { app, etag, wish_version, wish_sha256, wished_at, fault, since } = model;
     let row = Row::new("buckets", &app);
     let state = BucketState {
         etag,
         wish: row.key_or_none(wish_version.as_deref(), wish_sha256.as_deref())?,
+        wished_at: row.time_or_none("wished_at", wished_at)?,
         fault,
         since: row.time("since", since)?,
     };

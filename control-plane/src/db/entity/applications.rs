@@ -66,6 +66,7 @@ pub mod bucket {
         pub etag: Option<String>,
         pub wish_version: Option<String>,
         pub wish_sha256: Option<Vec<u8>>,
+        pub wished_at: Option<i64>,
         pub fault: Option<String>,
         pub since: i64,
     }

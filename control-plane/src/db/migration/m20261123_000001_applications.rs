@@ -75,6 +75,7 @@ impl MigrationTrait for Migration {
                     .col(text_null("etag"))
                     .col(text_null("wish_version"))
                     .col(binary_null("wish_sha256"))
+                    .col(big_integer_null("wished_at"))
                     .col(text_null("fault"))
                     .col(big_integer("since"))
                     .foreign_key(

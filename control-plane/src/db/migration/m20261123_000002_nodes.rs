@@ -112,6 +112,12 @@ async fn assignments(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
                         .on_delete(ForeignKeyAction::Cascade),
                 )
                 .foreign_key(ForeignKey::create().from("assignments", "app").to("applications", "name"))
+                // Without a release (withdrawn) there is nothing to check.
+                .foreign_key(
+                    ForeignKey::create()
+                        .from("assignments", ("app", "version", "sha256"))
+                        .to("releases", ("app", "version", "sha256")),
+                )
                 .take(),
         )
         .await?;

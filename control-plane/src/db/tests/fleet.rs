@@ -25,15 +25,15 @@ on_both_engines!(
     what_an_agent_says_of_its_host_is_kept,
 );
 
-fn app(name: &str) -> AppName {
+pub(super) fn app(name: &str) -> AppName {
     name.parse().unwrap()
 }
 
-fn key(version: &str, byte: u8) -> ReleaseKey {
+pub(super) fn key(version: &str, byte: u8) -> ReleaseKey {
     ReleaseKey { version: version.parse().unwrap(), sha256: Digest([byte; 32]) }
 }
 
-fn release(name: &str, key: ReleaseKey, at: u64) -> Release {
+pub(super) fn release(name: &str, key: ReleaseKey, at: u64) -> Release {
     Release {
         app: app(name),
         key,
@@ -45,16 +45,16 @@ fn release(name: &str, key: ReleaseKey, at: u64) -> Release {
     }
 }
 
-fn told(text: &str) -> Vec<NewEvent> {
+pub(super) fn told(text: &str) -> Vec<NewEvent> {
     vec![NewEvent::new(Time(1), "test", Severity::Info, text)]
 }
 
-async fn events_told(db: &Db) -> Vec<String> {
+pub(super) async fn events_told(db: &Db) -> Vec<String> {
     let page = db.events(&EventFilter::default(), PageRequest::newest(100)).await.unwrap();
     page.items.into_iter().rev().map(|event| event.event.text).collect()
 }
 
-async fn configure(db: &Db, names: &[&str]) {
+pub(super) async fn configure(db: &Db, names: &[&str]) {
     let put = names
         .iter()
         .map(|name| NewApplication {
@@ -157,7 +157,7 @@ async fn a_buckets_fault_is_told_once_and_cleared(it: TestDb) {
     assert_eq!(events_told(&it.db).await, ["bad", "good"]);
 }
 
-fn enrolment(name: &str, token: u8) -> Enrolment {
+pub(super) fn enrolment(name: &str, token: u8) -> Enrolment {
     Enrolment {
         id: NodeId(Uuid::now_v7()),
         name: name.parse().unwrap(),
@@ -168,7 +168,7 @@ fn enrolment(name: &str, token: u8) -> Enrolment {
     }
 }
 
-async fn join_token(db: &Db, token: u8, uses: u16) {
+pub(super) async fn join_token(db: &Db, token: u8, uses: u16) {
     let new = NewJoinToken {
         hash: [token; 32],
         uses,

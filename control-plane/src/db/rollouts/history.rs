@@ -1,0 +1,139 @@
+//! What each place was told to run, from when to when, and in which rollout.
+
+use proto::apps::DeploymentKind;
+use proto::ids::{AppName, NodeId, ReleaseKey, RolloutId};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+use uuid::Uuid;
+
+use crate::clock::Time;
+use crate::db::connection::Db;
+use crate::db::entity::rollouts::history;
+use crate::db::error::{DbError, Fault, doing};
+use crate::db::row::{Row, digest_bytes, millis, slot_number};
+use crate::db::{Page, PageRequest};
+use crate::fleet::Place;
+
+/// One release at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryEntry {
+    pub app: AppName,
+    pub place: Place,
+    pub release: ReleaseKey,
+    pub kind: DeploymentKind,
+    /// The rollout that put it there: it says by whom and with what outcome. `None`: a place was filled or put right.
+    pub rollout: Option<RolloutId>,
+    pub since: Time,
+    /// `None`: it is what the place is told to run.
+    pub until: Option<Time>,
+}
+
+/// Rows in one statement: well below what either engine takes.
+const ROWS_PER_STATEMENT: usize = 500;
+
+impl Db {
+    /// Of one place of an application, the newest first.
+    pub async fn place_history(
+        &self,
+        app: &AppName,
+        place: Place,
+        page: PageRequest<Uuid>,
+    ) -> Result<Page<HistoryEntry, Uuid>, DbError> {
+        doing("list what a place ran", async {
+            let mut query = history::Entity::find()
+                .filter(history::Column::App.eq(app.as_str()))
+                .filter(history::Column::Node.eq(place.node.0))
+                .filter(history::Column::Slot.eq(slot_number(place.slot)))
+                .order_by_desc(history::Column::Id)
+                .limit(page.rows() + 1);
+            if let Some(after) = page.after {
+                query = query.filter(history::Column::Id.lt(after));
+            }
+            let rows = Page::cut(query.all(self.reader()).await?, &page, |row| row.id);
+            let items = rows.items.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+            Ok(Page { items, next: rows.next })
+        })
+        .await
+    }
+}
+
+/// These places are told something else from now on.
+pub(in crate::db) async fn end(
+    tx: &impl ConnectionTrait,
+    app: &AppName,
+    places: &[Place],
+    now: Time,
+) -> Result<(), Fault> {
+    for batch in places.chunks(ROWS_PER_STATEMENT) {
+        let any = batch.iter().fold(Condition::any(), |any, place| {
+            any.add(
+                Condition::all()
+                    .add(history::Column::Node.eq(place.node.0))
+                    .add(history::Column::Slot.eq(slot_number(place.slot))),
+            )
+        });
+        history::Entity::update_many()
+            .col_expr(history::Column::Until, Expr::value(millis(now)))
+            .filter(history::Column::App.eq(app.as_str()))
+            .filter(history::Column::Until.is_null())
+            .filter(any)
+            .exec(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// These places are told to run these releases from now on.
+pub(in crate::db) async fn begin(
+    tx: &impl ConnectionTrait,
+    app: &AppName,
+    placed: &[(Place, &ReleaseKey)],
+    rollout: Option<RolloutId>,
+    now: Time,
+) -> Result<(), Fault> {
+    for batch in placed.chunks(ROWS_PER_STATEMENT) {
+        let rows = batch.iter().map(|(place, release)| history::Model {
+            id: Uuid::now_v7(),
+            app: app.to_string(),
+            node: place.node.0,
+            slot: slot_number(place.slot),
+            version: release.version.to_string(),
+            sha256: digest_bytes(&release.sha256),
+            kind: word(DeploymentKind::Full).to_owned(),
+            rollout: rollout.map(|rollout| rollout.0),
+            since: millis(now),
+            until: None,
+        });
+        history::Entity::insert_many(rows.map(IntoActiveModel::into_active_model))
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+fn word(kind: DeploymentKind) -> &'static str {
+    match kind {
+        DeploymentKind::Full => "full",
+    }
+}
+
+fn from_word(text: &str) -> Option<DeploymentKind> {
+    [DeploymentKind::Full].into_iter().find(|kind| word(*kind) == text)
+}
+
+fn parse(model: history::Model) -> Result<HistoryEntry, Fault> {
+    let history::Model { id, app, node, slot, version, sha256, kind, rollout, since, until } = model;
+    let row = Row::new("history", id);
+    Ok(HistoryEntry {
+        app: row.text("app", &app)?,
+        place: Place { node: NodeId(node), slot: row.slot("slot", slot)? },
+        release: row.key(&version, &sha256)?,
+        kind: row.word("kind", &kind, from_word)?,
+        rollout: rollout.map(RolloutId),
+        since: row.time("since", since)?,
+        until: row.time_or_none("until", until)?,
+    })
+}

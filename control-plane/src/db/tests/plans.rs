@@ -1,0 +1,359 @@
+//! What plans are made from, how they are stored, and what of them can be asked for afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::ids::{NodeId, ReleaseKey, RolloutId};
+use proto::state::{Liveness, RolloutPhase};
+use uuid::Uuid;
+
+use super::fleet::{app, configure, enrolment, events_told, join_token, key, release, told};
+use crate::clock::Time;
+use crate::db::fixture::{TestDb, on_both_engines};
+use crate::db::{ApplicationsDiff, Db, ManualWish, NewApplication, PageRequest, RolloutFilter, Source};
+use crate::fleet::{AppFleet, Place, WishedBy};
+use crate::rollout::{
+    Evidence, Ghost, Happening, HappeningKind, InForce, Plan, PreCommandsState, Progress, Rollout, Step,
+};
+use crate::spec::AppSpec;
+
+on_both_engines!(
+    the_snapshot_has_all_that_a_plan_is_made_from,
+    a_stored_plan_comes_back_as_the_next_snapshot,
+    of_two_plans_made_from_one_snapshot_one_is_stored,
+    whatever_a_plan_is_made_from_makes_older_plans_stale,
+    a_plan_for_a_removed_node_is_refused_whole,
+    a_nodes_assignment_is_one_snapshot_with_its_generation,
+    a_second_rollout_under_way_is_refused,
+    ghosts_are_cleared_by_version_or_all,
+    a_places_history_tells_what_it_ran_and_when,
+    an_application_without_nodes_labels_match_gets_none,
+    fifty_plans_at_once_are_each_stored_once,
+);
+
+async fn fleet(db: &Db, name: &str) -> AppFleet {
+    let fleets = db.load_app_fleets().await.unwrap();
+    fleets.into_iter().find(|fleet| fleet.app == app(name)).unwrap()
+}
+
+fn place(node: NodeId, slot: u32) -> Place {
+    Place { node, slot: proto::ids::Slot::new(slot).unwrap() }
+}
+
+fn rollout(name: &str, key: ReleaseKey, phase: RolloutPhase, now: u64) -> Rollout {
+    Rollout {
+        id: RolloutId(Uuid::now_v7()),
+        app: app(name),
+        release: key,
+        from: None,
+        wished_at: Time(3),
+        phase,
+        reason: Some("because".to_owned()),
+        pre_commands: PreCommandsState::Failed { error: "no".to_owned() },
+        progress: Progress::default(),
+        by: "ann".to_owned(),
+        started_at: Time(now),
+        phase_since: Time(now),
+        finished_at: phase.is_over().then_some(Time(now)),
+    }
+}
+
+fn assign(place: Place, release: &ReleaseKey) -> Step {
+    Step::Assign { place, release: release.clone(), pre_commands_run: None }
+}
+
+/// One application with two releases and two nodes.
+async fn shop(it: &TestDb) -> (NodeId, NodeId) {
+    configure(&it.db, &["shop"]).await;
+    for n in 1..=2 {
+        it.db.record_release(&release("shop", key("1", n), u64::from(n)), &[]).await.unwrap();
+    }
+    join_token(&it.db, 1, 100).await;
+    let one = it.db.enrol(&enrolment("web-1", 1), Time(5), &[]).await.unwrap().id;
+    let two = it.db.enrol(&enrolment("web-2", 1), Time(5), &[]).await.unwrap().id;
+    (one, two)
+}
+
+async fn the_snapshot_has_all_that_a_plan_is_made_from(it: TestDb) {
+    let (one, two) = shop(&it).await;
+    let empty = fleet(&it.db, "shop").await;
+    assert_eq!((&empty.wanted, empty.nodes.len()), (&None, 2));
+    it.db.set_bucket_wish(&app("shop"), None, &key("1", 1), Time(8), &[]).await.unwrap();
+    let bucket = fleet(&it.db, "shop").await.wanted.unwrap();
+    assert_eq!((bucket.release, bucket.by, bucket.at), (key("1", 1), WishedBy::Bucket, Time(8)));
+    assert!(bucket.pre_commands);
+    let bad = it.db.set_bucket_fault(&app("shop"), None, Some("bad"), Time(9), &[]).await;
+    assert!(bad.unwrap());
+    assert_eq!(fleet(&it.db, "shop").await.wanted.unwrap().at, Time(8), "a fault is no new wish");
+    let wish = ManualWish { release: key("1", 2), by: "ann".to_owned(), pinned: true, at: Time(10) };
+    it.db.set_manual_wish(&app("shop"), Some(&wish), &[]).await.unwrap();
+    let person = fleet(&it.db, "shop").await;
+    let wanted = person.wanted.unwrap();
+    assert_eq!((wanted.release, wanted.by), (key("1", 2), WishedBy::Person("ann".to_owned())));
+    assert_eq!(person.nodes.keys().copied().collect::<BTreeSet<_>>(), BTreeSet::from([one, two]));
+    assert!(person.nodes.values().all(|node| node.eligible && node.liveness == Liveness::Lost));
+}
+
+async fn a_stored_plan_comes_back_as_the_next_snapshot(it: TestDb) {
+    let (one, two) = shop(&it).await;
+    let before = fleet(&it.db, "shop").await;
+    let done = rollout("shop", key("1", 2), RolloutPhase::Done, 10);
+    let running = rollout("shop", key("1", 1), RolloutPhase::Running, 20);
+    let ghost = Ghost {
+        release: key("1", 2),
+        reason: "it crashed".to_owned(),
+        evidence: Evidence { place: Some(place(one, 1)), ..Evidence::default() },
+    };
+    let happening = Happening {
+        kind: HappeningKind::VersionGhosted,
+        place: Some(place(one, 1)),
+        rollout: Some(done.id),
+        release: Some(key("1", 2)),
+        text: "it was ghosted".to_owned(),
+    };
+    let run = Step::Assign {
+        place: place(one, 1),
+        release: key("1", 1),
+        pre_commands_run: Some("run 1".to_owned()),
+    };
+    let plan = Plan {
+        rollouts: vec![done.clone(), running.clone()],
+        steps: vec![run, assign(place(one, 2), &key("1", 1)), Step::Withdraw { place: place(two, 1) }],
+        in_force: Some(InForce::Release(key("1", 2))),
+        ghost: Some(ghost.clone()),
+        events: vec![happening],
+        ..Plan::default()
+    };
+    let nodes = it.db.store_plan(&app("shop"), before.generation, &plan, Time(30)).await.unwrap();
+    assert_eq!(nodes, BTreeSet::from([one, two]));
+    let after = fleet(&it.db, "shop").await;
+    assert_eq!(after.generation, before.generation + 1);
+    assert_eq!(after.rollout, Some(running.clone()));
+    assert_eq!(after.last, Some(done.clone()));
+    assert_eq!(after.in_force, Some(key("1", 2)));
+    assert_eq!(after.ghosted, BTreeSet::from([key("1", 2)]));
+    assert_eq!(after.proven, BTreeSet::from([key("1", 2)]));
+    let assigned = &after.assigned[&place(one, 1)];
+    assert_eq!((assigned.generation, assigned.since), (1, Time(30)));
+    assert_eq!(assigned.pre_commands_run.as_deref(), Some("run 1"));
+    assert_eq!(after.assigned[&place(two, 1)].release, None);
+    assert_eq!(events_told(&it.db).await, ["it was ghosted"]);
+    assert_eq!(it.db.ghosted(None).await.unwrap()[0].ghost, ghost);
+    let listed = it.db.rollouts(&RolloutFilter::default(), PageRequest::newest(10)).await.unwrap();
+    assert_eq!(listed.items, [running.clone(), done]);
+    let under_way = RolloutFilter { app: Some(app("shop")), under_way: true };
+    let listed = it.db.rollouts(&under_way, PageRequest::newest(10)).await.unwrap();
+    assert_eq!(listed.items, std::slice::from_ref(&running));
+    let over = Rollout { phase: RolloutPhase::Reverted, finished_at: Some(Time(40)), ..running };
+    let plan = Plan {
+        rollouts: vec![over.clone()],
+        steps: vec![Step::Forget { place: place(two, 1) }],
+        in_force: Some(InForce::Nothing),
+        ..Plan::default()
+    };
+    let nodes = it.db.store_plan(&app("shop"), after.generation, &plan, Time(40)).await.unwrap();
+    assert_eq!(nodes, BTreeSet::new(), "to forget a place changes no assignment");
+    let last = fleet(&it.db, "shop").await;
+    assert_eq!((last.rollout, last.last, last.in_force), (None, Some(over.clone()), None));
+    assert_eq!(last.assigned.len(), 2);
+    assert_eq!(it.db.rollout(over.id).await.unwrap(), Some(over));
+}
+
+async fn of_two_plans_made_from_one_snapshot_one_is_stored(it: TestDb) {
+    let (one, two) = shop(&it).await;
+    let generation = fleet(&it.db, "shop").await.generation;
+    let plans =
+        [one, two].map(|node| Plan { steps: vec![assign(place(node, 1), &key("1", 1))], ..Plan::default() });
+    let shop = app("shop");
+    let (a, b) = tokio::join!(
+        it.db.store_plan(&shop, generation, &plans[0], Time(1)),
+        it.db.store_plan(&shop, generation, &plans[1], Time(1)),
+    );
+    assert_eq!([&a, &b].iter().filter(|it| it.is_ok()).count(), 1);
+    assert!(a.and(b).unwrap_err().is_conflict());
+    assert_eq!(fleet(&it.db, "shop").await.assigned.len(), 1);
+}
+
+async fn whatever_a_plan_is_made_from_makes_older_plans_stale(it: TestDb) {
+    let (one, _) = shop(&it).await;
+    let shop = app("shop");
+    let plan = Plan { steps: vec![assign(place(one, 1), &key("1", 1))], ..Plan::default() };
+    let mut generation = fleet(&it.db, "shop").await.generation;
+    let wish = ManualWish { release: key("1", 1), by: "ann".to_owned(), pinned: false, at: Time(7) };
+    for change in 0..4 {
+        match change {
+            0 => drop(it.db.set_bucket_wish(&shop, None, &key("1", 1), Time(8), &[]).await.unwrap()),
+            1 => it.db.set_manual_wish(&shop, Some(&wish), &[]).await.unwrap(),
+            2 => configure(&it.db, &["shop"]).await,
+            _ => {
+                let dropped = ApplicationsDiff { dropped: vec![shop.clone()], ..Default::default() };
+                it.db.put_applications(dropped, Time(3)).await.unwrap();
+            }
+        }
+        let stale = it.db.store_plan(&shop, generation, &plan, Time(9)).await.unwrap_err();
+        assert!(stale.is_conflict(), "{change}: {stale}");
+        generation = it.db.application(&shop).await.unwrap().unwrap().generation;
+    }
+    assert_eq!(it.db.load_app_fleets().await.unwrap(), [], "not configured, nothing to withdraw");
+    it.db.store_plan(&shop, generation, &plan, Time(9)).await.unwrap();
+    let left = fleet(&it.db, "shop").await;
+    assert_eq!(left.spec, None);
+    assert!(!left.nodes[&one].eligible);
+}
+
+async fn a_plan_for_a_removed_node_is_refused_whole(it: TestDb) {
+    let (one, two) = shop(&it).await;
+    it.db.remove_node(two, Time(6), &[]).await.unwrap();
+    let generation = fleet(&it.db, "shop").await.generation;
+    let plan = Plan {
+        rollouts: vec![rollout("shop", key("1", 1), RolloutPhase::Running, 1)],
+        steps: vec![assign(place(one, 1), &key("1", 1)), assign(place(two, 1), &key("1", 1))],
+        ..Plan::default()
+    };
+    assert!(it.db.store_plan(&app("shop"), generation, &plan, Time(9)).await.unwrap_err().is_conflict());
+    let after = fleet(&it.db, "shop").await;
+    assert_eq!((after.generation, after.rollout, after.assigned), (generation, None, BTreeMap::new()));
+    assert_eq!(it.db.node(one).await.unwrap().unwrap().generation, 0);
+}
+
+async fn a_nodes_assignment_is_one_snapshot_with_its_generation(it: TestDb) {
+    let (one, two) = shop(&it).await;
+    configure(&it.db, &["other"]).await;
+    it.db.record_release(&release("other", key("7", 7), 1), &[]).await.unwrap();
+    for (name, key) in [("shop", key("1", 2)), ("other", key("7", 7))] {
+        let generation = fleet(&it.db, name).await.generation;
+        let plan = Plan {
+            steps: vec![
+                assign(place(one, 1), &key),
+                Step::Withdraw { place: place(one, 2) },
+                assign(place(two, 1), &key),
+            ],
+            ..Plan::default()
+        };
+        it.db.store_plan(&app(name), generation, &plan, Time(9)).await.unwrap();
+    }
+    let wanted = it.db.node_assignment(one).await.unwrap();
+    assert_eq!(wanted.generation, 2);
+    assert_eq!(wanted.applications.keys().map(ToString::to_string).collect::<Vec<_>>(), ["other", "shop"]);
+    assert_eq!(wanted.applications[&app("shop")].cookie, b"shop");
+    let slots: Vec<_> =
+        wanted.slots.iter().map(|((app, slot), it)| (app.as_str(), *slot, &it.release)).collect();
+    let first = place(one, 1).slot;
+    let shop = release("shop", key("1", 2), 2);
+    assert_eq!(slots, [("other", first, &release("other", key("7", 7), 1)), ("shop", first, &shop)]);
+    it.db.remove_node(two, Time(10), &[]).await.unwrap();
+    assert!(!fleet(&it.db, "shop").await.assigned.contains_key(&place(two, 1)));
+}
+
+async fn a_second_rollout_under_way_is_refused(it: TestDb) {
+    shop(&it).await;
+    let generation = fleet(&it.db, "shop").await.generation;
+    let plan = |n| Plan {
+        rollouts: vec![rollout("shop", key("1", n), RolloutPhase::Running, 1)],
+        ..Plan::default()
+    };
+    it.db.store_plan(&app("shop"), generation, &plan(1), Time(9)).await.unwrap();
+    let second = it.db.store_plan(&app("shop"), generation + 1, &plan(2), Time(9)).await.unwrap_err();
+    assert!(second.is_taken(), "{second}");
+    assert_eq!(fleet(&it.db, "shop").await.generation, generation + 1);
+}
+
+async fn ghosts_are_cleared_by_version_or_all(it: TestDb) {
+    shop(&it).await;
+    let shop = app("shop");
+    for (n, version) in [(1, "1"), (2, "1"), (3, "3")] {
+        let release = key(version, n);
+        let ghost = Ghost { release, reason: "why".to_owned(), evidence: Evidence::default() };
+        let generation = fleet(&it.db, "shop").await.generation;
+        let plan = Plan { ghost: Some(ghost), ..Plan::default() };
+        it.db.store_plan(&shop, generation, &plan, Time(u64::from(n))).await.unwrap();
+    }
+    let stale = fleet(&it.db, "shop").await.generation;
+    let version = "1".parse().unwrap();
+    let cleared = it.db.clear_ghosted(&shop, Some(&version), &told("cleared")).await.unwrap();
+    assert_eq!(cleared, [key("1", 1), key("1", 2)]);
+    assert_eq!(fleet(&it.db, "shop").await.generation, stale + 1);
+    assert_eq!(it.db.clear_ghosted(&shop, Some(&version), &told("none")).await.unwrap(), []);
+    assert_eq!(it.db.ghosted(Some(&shop)).await.unwrap().len(), 1);
+    assert_eq!(it.db.clear_ghosted(&shop, None, &[]).await.unwrap(), [key("3", 3)]);
+    assert_eq!(events_told(&it.db).await, ["cleared"]);
+    let nobody = it.db.clear_ghosted(&app("nobody"), None, &[]).await.unwrap_err();
+    assert!(nobody.is_missing());
+}
+
+async fn a_places_history_tells_what_it_ran_and_when(it: TestDb) {
+    let (one, _) = shop(&it).await;
+    let shop = app("shop");
+    let it_runs = place(one, 1);
+    let rollout = rollout("shop", key("1", 1), RolloutPhase::Running, 10);
+    let plans = [
+        Plan {
+            rollouts: vec![rollout.clone()],
+            steps: vec![assign(it_runs, &key("1", 1))],
+            ..Plan::default()
+        },
+        // Told again, with pre-commands: still the same release.
+        Plan {
+            steps: vec![Step::Assign {
+                place: it_runs,
+                release: key("1", 1),
+                pre_commands_run: Some("1".to_owned()),
+            }],
+            ..Plan::default()
+        },
+        Plan { steps: vec![assign(it_runs, &key("1", 2))], ..Plan::default() },
+        Plan { steps: vec![Step::Withdraw { place: it_runs }], ..Plan::default() },
+    ];
+    for (at, plan) in plans.iter().enumerate() {
+        let generation = fleet(&it.db, "shop").await.generation;
+        it.db.store_plan(&shop, generation, plan, Time(at as u64)).await.unwrap();
+    }
+    let history = it.db.place_history(&shop, it_runs, PageRequest::newest(10)).await.unwrap().items;
+    let told: Vec<_> =
+        history.iter().map(|it| (it.release.clone(), it.since, it.until, it.rollout)).collect();
+    let id = Some(rollout.id);
+    assert_eq!(told, [(key("1", 2), Time(2), Some(Time(3)), id), (key("1", 1), Time(0), Some(Time(2)), id)]);
+    let page = it.db.place_history(&shop, it_runs, PageRequest::newest(1)).await.unwrap();
+    let rest = PageRequest { after: page.next, limit: 1 };
+    assert_eq!(it.db.place_history(&shop, it_runs, rest).await.unwrap().items, history[1..]);
+}
+
+async fn an_application_without_nodes_labels_match_gets_none(it: TestDb) {
+    let (one, _) = shop(&it).await;
+    let mut spec = AppSpec::new(app("picky"), proto::state::Language::Gleam);
+    spec.nodes = BTreeMap::from([("role".to_owned(), "db".to_owned())]);
+    let put = vec![NewApplication { spec, source: Source::Yaml, cookie: Vec::new() }];
+    it.db.put_applications(ApplicationsDiff { put, ..Default::default() }, Time(1)).await.unwrap();
+    assert_eq!(fleet(&it.db, "picky").await.nodes, BTreeMap::new());
+    it.db.record_release(&release("picky", key("1", 1), 1), &[]).await.unwrap();
+    let plan = Plan { steps: vec![assign(place(one, 1), &key("1", 1))], ..Plan::default() };
+    let generation = fleet(&it.db, "picky").await.generation;
+    it.db.store_plan(&app("picky"), generation, &plan, Time(1)).await.unwrap();
+    let held = fleet(&it.db, "picky").await.nodes;
+    assert_eq!(held.iter().map(|(id, node)| (*id, node.eligible)).collect::<Vec<_>>(), [(one, false)]);
+}
+
+async fn fifty_plans_at_once_are_each_stored_once(it: TestDb) {
+    let (one, two) = shop(&it).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..50 {
+        let db = it.db.clone();
+        tasks.spawn(async move {
+            loop {
+                let generation = fleet(&db, "shop").await.generation;
+                let steps = [one, two].map(|node| assign(place(node, n + 1), &key("1", 1))).to_vec();
+                let plan = Plan { steps, ..Plan::default() };
+                match db.store_plan(&app("shop"), generation, &plan, Time(9)).await {
+                    Ok(_) => break,
+                    Err(error) => assert!(error.is_conflict(), "{error:?}"),
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    let after = fleet(&it.db, "shop").await;
+    assert_eq!(after.assigned.len(), 100);
+    assert_eq!(it.db.node(one).await.unwrap().unwrap().generation, 50);
+    let generations: BTreeSet<_> =
+        after.assigned.iter().filter(|(place, _)| place.node == two).map(|(_, it)| it.generation).collect();
+    assert_eq!(generations, (1..=50).collect());
+}
