@@ -1,0 +1,118 @@
+//! The keeper: the tiny process that is the parent of one BEAM and outlives the agent.
+//!
+//! ```text
+//!   agent ──order──▶ keeper ──order──▶ launcher stage ──exec──▶ program
+//!     ▲                │  ▲               writes `process`         │
+//!     └── keeper.sock ─┘  └───── stdout.fifo, stderr.fifo ◀────────┘
+//!                      └──▶ log files, `exit`
+//! ```
+//! It drains the program's output into its logs, waits for its end, writes that down and goes. It decides nothing: whether
+//! and when there is a successor is the agent's business. Every step leaves the folder in a state that the next keeper or
+//! agent understands, for each of them may be killed at any instant; the laws are in `locks`, `launcher` and `log_file`.
+//!
+//! One thread, no runtime, no allocation that grows: there is one of these for every replica.
+
+mod adopt;
+pub(crate) mod fifo;
+mod launcher;
+pub(crate) mod locks;
+mod log_file;
+pub(crate) mod procfs;
+pub(crate) mod protocol;
+mod reap;
+pub(crate) mod record;
+mod socket;
+pub(crate) mod spec;
+mod start;
+mod watch;
+
+use std::env;
+use std::io;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use rustix::process::{getpid, set_child_subreaper, setsid};
+use rustix::stdio::dup2_stdin;
+
+use protocol::{Failure, Said, Step};
+use spec::Order;
+
+/// In the slot's folder, which is 0700: whoever reaches it may stop the program.
+pub(crate) const SOCKET: &str = "keeper.sock";
+
+/// The slot's folder is the keeper's working folder: the path of a socket may have 108 bytes, that of a folder 4096.
+const HERE: &str = ".";
+
+/// The whole program of `deployex-keeper`.
+pub fn main() -> ExitCode {
+    match env::args_os().nth(1) {
+        Some(stage) if stage == launcher::STAGE => launcher::main(),
+        Some(_) => usage(),
+        None => match io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) {
+            Ok(agent) if agent.peer_addr().is_ok() => keep(agent),
+            _ => usage(),
+        },
+    }
+}
+
+fn usage() -> ExitCode {
+    let _ = writeln!(
+        io::stderr(),
+        "deployex-keeper is started by deployex-agent, for one replica each; not by hand"
+    );
+    ExitCode::from(2)
+}
+
+fn keep(mut agent: UnixStream) -> ExitCode {
+    match begin(&mut agent) {
+        Ok(start::Started { mut watch, locks }) => {
+            let greeting = watch.greeting();
+            watch.clients.add(agent, &[greeting]);
+            watch.run();
+            drop(locks);
+            ExitCode::SUCCESS
+        }
+        Err(said) => {
+            let _ = writeln!(agent, "{said}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin(agent: &mut UnixStream) -> Result<start::Started, Said> {
+    let order = Order::read(agent).map_err(|error| match error {
+        spec::SpecError::Read(error) => start::failed(Step::Order)(error),
+        _ => Said::Failed(Failure { step: Step::Order, errno: 0 }),
+    })?;
+    env::set_current_dir(order.slot()).map_err(start::failed(Step::Folder))?;
+    detach().map_err(start::failed(Step::Detach))?;
+    match order {
+        Order::Launch { spec, .. } => start::launch(&spec, agent),
+        Order::Adopt { .. } => adopt::adopt(),
+    }
+}
+
+/// Out of the agent's session, so that no signal to it reaches us, and the next parent of all that the program starts.
+fn detach() -> io::Result<()> {
+    setsid()?;
+    set_child_subreaper(Some(getpid()))?;
+    // The line to the agent has a descriptor of its own now.
+    let null = std::fs::File::open("/dev/null")?;
+    dup2_stdin(&null)?;
+    Ok(())
+}
+
+fn monotonic_ms() -> u64 {
+    millis(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic))
+}
+
+pub(crate) fn unix_ms() -> u64 {
+    millis(rustix::time::clock_gettime(rustix::time::ClockId::Realtime))
+}
+
+fn millis(time: rustix::time::Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000 + u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0)
+}

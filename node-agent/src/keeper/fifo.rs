@@ -1,0 +1,46 @@
+//! The named pipes between a program and its log files.
+//!
+//! They are named so that another keeper can open them again, and opened for reading and writing by everybody, so that the
+//! death of any one reader neither breaks the program's output nor loses what lies in them. The agent holds them open too:
+//! then nothing is lost even where keeper and program die one after the other.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use rustix::pipe::fcntl_setpipe_size;
+
+pub(crate) const STDOUT: &str = "stdout.fifo";
+pub(crate) const STDERR: &str = "stderr.fifo";
+
+/// What a program can print while nobody reads, without being held up: 100 ms of 10 MB/s. The system's usual limit.
+pub(super) const CAPACITY: usize = 1 << 20;
+
+/// The end that reads and never waits. Makes the FIFO where there is none.
+pub(crate) fn open_reader(path: &Path) -> io::Result<File> {
+    match mkfifoat(CWD, path, Mode::from_raw_mode(0o600)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let fifo = open(path, OFlags::NONBLOCK)?;
+    // Only a wish: the system may grant less to one user's pipes.
+    let _ = fcntl_setpipe_size(&fifo, CAPACITY);
+    Ok(fifo)
+}
+
+/// The end that becomes a program's output. An open file of its own: programs change the mode of theirs as they like.
+pub(super) fn open_writer(path: &Path) -> io::Result<File> {
+    open(path, OFlags::empty())
+}
+
+fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | flags;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
+        .open(path)?;
+    if file.metadata()?.file_type().is_fifo() { Ok(file) } else { Err(rustix::io::Errno::EXIST.into()) }
+}

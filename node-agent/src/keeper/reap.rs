@@ -1,0 +1,114 @@
+//! What a program leaves behind: waiting for children, and ending those that outlive it.
+//!
+//! The keeper is a child subreaper, so whatever the program started becomes its child when the parents between are gone;
+//! ending them layer by layer reaches all. A keeper that took over has no children, and goes by what it saw of the family,
+//! and by group and session.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use proto::state::ExitCause;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, pidfd_send_signal, wait};
+
+use super::procfs::{Stat, all, children, descendants, handle};
+use super::record::Process;
+
+/// Takes up all children that have ended, and says how `main` did, if it is among them.
+pub(super) fn reap(main: u32) -> Option<ExitCause> {
+    let mut cause = None;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get().unsigned_abs() == main => {
+                cause = Some(cause_of(status));
+            }
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) | Err(_) => return cause,
+        }
+    }
+}
+
+fn cause_of(status: WaitStatus) -> ExitCause {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => ExitCause::Code(code),
+        (None, Some(signal)) => ExitCause::Signal(signal),
+        (None, None) => ExitCause::Unknown,
+    }
+}
+
+/// A signal to the group that the program leads. Only while its leader is there, be it dead: then the number is still its.
+pub(super) fn signal_group(leader: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(pid, signal);
+    }
+}
+
+/// Processes that belong to the program and are not the program.
+#[derive(Default)]
+pub(super) struct Family {
+    members: Vec<Member>,
+}
+
+struct Member {
+    pid: u32,
+    start_ticks: u64,
+    handle: OwnedFd,
+}
+
+impl Family {
+    pub(super) fn add(&mut self, pid: u32, stat: Stat) {
+        let known = self.members.iter().any(|it| it.pid == pid && it.start_ticks == stat.start_ticks);
+        if !known && let Some(handle) = handle(pid, stat.start_ticks) {
+            self.members.push(Member { pid, start_ticks: stat.start_ticks, handle });
+        }
+    }
+
+    /// All below a process that lives.
+    pub(super) fn add_descendants(&mut self, pid: u32) {
+        for (pid, stat) in descendants(pid) {
+            self.add(pid, stat);
+        }
+    }
+
+    /// Our own children, which of a keeper that launched are the orphans of the program.
+    pub(super) fn add_own_children(&mut self) {
+        for pid in children(std::process::id()) {
+            if let Some(stat) = Stat::of(pid) {
+                self.add(pid, stat);
+            }
+        }
+    }
+
+    /// Whoever is in the program's group, or in the session that it had with its first keeper and nobody else.
+    pub(super) fn add_strays(&mut self, process: &Process, session: Option<u32>) {
+        for pid in all().filter(|pid| *pid != process.pid && *pid != std::process::id()) {
+            if let Some(stat) = Stat::of(pid)
+                && (stat.group == process.pid || Some(stat.session) == session)
+            {
+                self.add(pid, stat);
+            }
+        }
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        for member in &self.members {
+            let _ = pidfd_send_signal(&member.handle, signal);
+        }
+    }
+
+    /// Readable when one of them ends.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.members.iter().map(|it| it.handle.as_fd())
+    }
+
+    /// Whether nobody is left.
+    pub(super) fn forget_dead(&mut self) -> bool {
+        self.members.retain(|it| !is_over(&it.handle));
+        self.members.is_empty()
+    }
+}
+
+fn is_over(handle: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(handle, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
+}

@@ -1,0 +1,268 @@
+//! The life of a keeper once it has a process: drain, answer, wait, end what is left, go.
+//!
+//! ```text
+//!            stop: SIGTERM, and kill when the grace is over       SIGTERM, after 2 s SIGKILL
+//!   Running ──────────────────────────────────────────▶ exit ──▶ Ending ──▶ gone: the slot is free
+//! ```
+//! At the exit, in this order: what is left of the family is told to end, the FIFOs are drained, the exit is written down,
+//! everybody connected is told. Nothing sleeps and nothing is synced on that way, for a successor waits at its end.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use proto::state::ExitCause;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::log_file::Drain;
+use super::protocol::{Request, Said, Stream};
+use super::reap::{Family, reap, signal_group};
+use super::record::{Ended, Process};
+use super::socket::Clients;
+use super::{HERE, monotonic_ms, unix_ms};
+
+/// For what a program leaves behind. Port programs of a BEAM see their input close and need milliseconds.
+const ENDING_GRACE_MS: u64 = 2_000;
+
+/// When nothing happens: orphans that ended meanwhile are taken up then, which nobody waits for.
+const REAP_EVERY_MS: u64 = 30_000;
+
+pub(super) struct Watch {
+    pub(super) process: Process,
+    /// The session that the process was started in; that of its first keeper.
+    pub(super) session: Option<u32>,
+    /// Not launched by this keeper, so that the system does not tell it how it ended.
+    pub(super) adopted: bool,
+    pub(super) drains: [Drain; 2],
+    pub(super) clients: Clients,
+    pub(super) family: Family,
+    pub(super) phase: Phase,
+}
+
+pub(super) enum Phase {
+    Running { handle: OwnedFd, stop: Stop },
+    Ending { ended: Ended, kill_at: u64, hard: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    NotAsked,
+    /// Asked nicely.
+    By(u64),
+    Killed,
+}
+
+impl Phase {
+    pub(super) fn running(handle: OwnedFd) -> Self {
+        Self::Running { handle, stop: Stop::NotAsked }
+    }
+
+    pub(super) fn ending(ended: Ended, hard: bool) -> Self {
+        Self::Ending { ended, kill_at: monotonic_ms() + ENDING_GRACE_MS, hard }
+    }
+}
+
+/// Which of the files that were waited for have something.
+#[derive(Default)]
+struct Ready {
+    drains: [bool; 2],
+    ended: bool,
+    clients: Vec<bool>,
+}
+
+impl Watch {
+    /// Returns when nothing is left to be kept.
+    pub(super) fn run(mut self) {
+        loop {
+            let ready = self.wait();
+            for (drain, ready) in self.drains.iter_mut().zip(ready.drains) {
+                if ready {
+                    drain.step();
+                }
+            }
+            if ready.ended && self.is_running() {
+                self.end(None);
+            }
+            self.converse(&ready.clients);
+            if self.advance() {
+                self.drains.iter_mut().for_each(Drain::finish);
+                return;
+            }
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running { .. })
+    }
+
+    fn wait(&self) -> Ready {
+        let [out, err] = &self.drains;
+        let mut fds = vec![PollFd::new(&out.fifo, PollFlags::IN), PollFd::new(&err.fifo, PollFlags::IN)];
+        match &self.phase {
+            Phase::Running { handle, .. } => fds.push(PollFd::new(handle, PollFlags::IN)),
+            Phase::Ending { .. } => {
+                fds.extend(self.family.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            }
+        }
+        let own = fds.len();
+        fds.extend(self.clients.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        if poll(&mut fds, Some(&self.patience())).is_err() {
+            return Ready::default();
+        }
+        let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        Ready {
+            drains: [ready(&fds[0]), ready(&fds[1])],
+            ended: self.is_running() && ready(&fds[2]),
+            clients: fds[own..].iter().map(ready).collect(),
+        }
+    }
+
+    fn patience(&self) -> Timespec {
+        let deadline = match self.phase {
+            Phase::Running { stop: Stop::By(kill_at), .. } | Phase::Ending { kill_at, .. } => Some(kill_at),
+            Phase::Running { .. } => None,
+        };
+        let left = deadline.map_or(REAP_EVERY_MS, |at| at.saturating_sub(monotonic_ms()));
+        Timespec::try_from(Duration::from_millis(left)).unwrap_or_default()
+    }
+
+    /// What time and the family call for. Whether all is over.
+    fn advance(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Running { stop, .. } => {
+                if matches!(stop, Stop::By(kill_at) if *kill_at <= monotonic_ms()) {
+                    self.kill();
+                } else if !self.adopted && reap(self.process.pid).is_some_and(|cause| self.end(Some(cause))) {
+                    return self.advance();
+                }
+                false
+            }
+            Phase::Ending { kill_at, hard, .. } => {
+                reap(self.process.pid);
+                if !self.adopted {
+                    self.family.add_own_children();
+                }
+                if self.family.forget_dead() {
+                    return true;
+                }
+                let late = *kill_at <= monotonic_ms();
+                if late && *hard {
+                    // Not even SIGKILL ends it: it hangs in the kernel. That must not take the slot for ever.
+                    return true;
+                }
+                if late {
+                    *hard = true;
+                    *kill_at = monotonic_ms() + ENDING_GRACE_MS;
+                }
+                self.family.signal(if *hard { Signal::KILL } else { Signal::TERM });
+                false
+            }
+        }
+    }
+
+    /// The process has ended. Its status may have been taken up already; always true, for it is a step of a chain.
+    pub(super) fn end(&mut self, cause: Option<ExitCause>) -> bool {
+        let hard = matches!(self.phase, Phase::Running { stop: Stop::Killed, .. });
+        let signal = if hard { Signal::KILL } else { Signal::TERM };
+        signal_group(self.process.pid, signal);
+        let cause = match cause {
+            None if self.adopted => None,
+            None => reap(self.process.pid),
+            known => known,
+        };
+        if self.adopted {
+            self.family.add_strays(&self.process, self.session);
+        } else {
+            self.family.add_own_children();
+        }
+        self.family.signal(signal);
+        self.drains.iter_mut().for_each(Drain::finish);
+        self.finish(cause.unwrap_or(ExitCause::Unknown), hard);
+        true
+    }
+
+    /// Writes the exit down and tells it.
+    fn finish(&mut self, cause: ExitCause, hard: bool) {
+        let ended = Ended { process: self.process, cause, dropped: self.dropped(), unix_ms: unix_ms() };
+        // What cannot be written down is still told. An agent that is not there will find that it ended, not how.
+        let _ = ended.store(Path::new(HERE));
+        self.clients.tell_all(&Said::Exited(ended));
+        self.phase = Phase::ending(ended, hard);
+    }
+
+    fn dropped(&self) -> u64 {
+        self.drains.iter().map(Drain::dropped).sum()
+    }
+
+    pub(super) fn greeting(&self) -> Said {
+        match &self.phase {
+            Phase::Running { .. } => Said::Hello(self.process),
+            Phase::Ending { ended, .. } => Said::Exited(*ended),
+        }
+    }
+
+    fn converse(&mut self, ready: &[bool]) {
+        let mut requests = Vec::new();
+        let (process, adopted, dropped) = (self.process, self.adopted, self.dropped());
+        let drains = &mut self.drains;
+        self.clients.serve(ready, |line| match Request::parse(line) {
+            None => Said::Refused("this keeper does not know that request".to_owned()),
+            Some(Request::Status) => Said::Status { process, adopted, dropped },
+            Some(Request::Rotate { stream, name }) => {
+                let drain = match stream {
+                    Stream::Stdout => &mut drains[0],
+                    Stream::Stderr => &mut drains[1],
+                };
+                match drain.rotate(&name) {
+                    Ok(()) => Said::Done,
+                    Err(error) => Said::Refused(format!("cannot rotate to {name}: {error}")),
+                }
+            }
+            Some(request) => {
+                requests.push(request);
+                Said::Done
+            }
+        });
+        for request in requests {
+            match request {
+                Request::Stop { grace_ms } => self.stop(grace_ms),
+                Request::Kill => self.kill(),
+                Request::Status | Request::Rotate { .. } => {}
+            }
+        }
+        if ready.first().copied().unwrap_or(false) {
+            let greeting = self.greeting();
+            self.clients.accept(&[greeting]);
+        }
+    }
+
+    /// A later stop may shorten the grace of an earlier one, never lengthen it.
+    fn stop(&mut self, grace_ms: u64) {
+        let kill_at = monotonic_ms().saturating_add(grace_ms);
+        if let Phase::Running { handle, stop } = &mut self.phase {
+            match stop {
+                Stop::NotAsked => {
+                    let _ = pidfd_send_signal(handle, Signal::TERM);
+                    *stop = Stop::By(kill_at);
+                }
+                Stop::By(earlier) => *earlier = kill_at.min(*earlier),
+                Stop::Killed => {}
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        match &mut self.phase {
+            Phase::Running { handle, stop } => {
+                if self.adopted {
+                    self.family.add_descendants(self.process.pid);
+                }
+                signal_group(self.process.pid, Signal::KILL);
+                let _ = pidfd_send_signal(handle, Signal::KILL);
+                *stop = Stop::Killed;
+            }
+            Phase::Ending { kill_at, .. } => *kill_at = 0,
+        }
+    }
+}
