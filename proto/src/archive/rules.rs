@@ -10,27 +10,13 @@ use super::Limits;
 use super::fault::{EntryFault, Fault, LimitFault, LinkFault, LinkKind, Quoted};
 use super::header::Kind;
 
-/// One accepted entry. Paths are relative, without `.`, `..` or empty parts; `mode` has permission bits alone.
+/// One accepted entry. Paths are relative, without `.`, `..` or empty parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
-    Folder {
-        path: &'a str,
-    },
-    File {
-        path: &'a str,
-        size: u64,
-        mode: u32,
-    },
-    Symlink {
-        path: &'a str,
-        target: &'a str,
-    },
-    /// To a file that came before, whose mode this is.
-    HardLink {
-        path: &'a str,
-        target: &'a str,
-        mode: u32,
-    },
+    Folder { path: &'a str },
+    File { path: &'a str, size: u64, executable: bool },
+    Symlink { path: &'a str, target: &'a str },
+    HardLink { path: &'a str, target: &'a str },
 }
 
 /// What was said of one entry, extensions included, nothing of it believed.
@@ -48,7 +34,7 @@ pub(super) struct Said {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Folder,
-    File { mode: u32 },
+    File { executable: bool },
     Symlink,
 }
 
@@ -106,7 +92,7 @@ impl Rules {
         if path.is_empty() {
             return if said.kind == Kind::Folder { Ok(None) } else { Err(fault(EntryFault::BadName)) };
         }
-        let mode = said.mode & 0o777;
+        let executable = said.mode & 0o111 != 0;
         match said.kind {
             Kind::Folder => {
                 self.place(path, Seen::Folder)?;
@@ -121,21 +107,21 @@ impl Rules {
             Kind::HardLink => {
                 let bad = |why| link_fault(path, LinkKind::Hard, &said.link, why);
                 *target = hard_link_target(&said.link).map_err(bad)?;
-                let Some(&Seen::File { mode }) = self.seen.get(target.as_str()) else {
+                let Some(&Seen::File { executable }) = self.seen.get(target.as_str()) else {
                     return Err(bad(LinkFault::NoSuchFile));
                 };
-                self.place(path, Seen::File { mode })?;
+                self.place(path, Seen::File { executable })?;
                 self.files += 1;
-                Ok(Some(Entry::HardLink { path, target, mode }))
+                Ok(Some(Entry::HardLink { path, target }))
             }
             _ => {
                 self.unpacked = self.unpacked.saturating_add(said.size);
                 if self.unpacked > self.limits.unpacked_bytes {
                     return Err(LimitFault::UnpackedBytes(self.limits.unpacked_bytes).into());
                 }
-                self.place(path, Seen::File { mode })?;
+                self.place(path, Seen::File { executable })?;
                 self.files += 1;
-                Ok(Some(Entry::File { path, size: said.size, mode }))
+                Ok(Some(Entry::File { path, size: said.size, executable }))
             }
         }
     }

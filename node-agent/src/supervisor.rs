@@ -1,0 +1,3 @@
+//! The agent's acting side.
+
+pub mod process;

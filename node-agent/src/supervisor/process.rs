@@ -1,0 +1,421 @@
+//! The process of a slot as the agent holds it: launched under a keeper, found again after a restart, watched, stopped.
+//!
+//! The agent is never its parent. All that is asked goes over the keeper's socket, and a keeper that was killed is replaced
+//! here, without anybody above noticing. Whether to launch, stop or start again is not decided here.
+
+mod connection;
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use proto::state::ExitCause;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::keeper::fifo;
+use crate::keeper::locks::is_free;
+use crate::keeper::procfs::boot_id;
+use crate::keeper::protocol::{Failure, Request, Said, is_file_name};
+pub use crate::keeper::protocol::{Step, Stream};
+use crate::keeper::record::ProcessRecord;
+pub use crate::keeper::record::{Ended, Process};
+use crate::keeper::spec::Order;
+pub use crate::keeper::spec::{LOG_MODE, LaunchSpec, SpecError, UserIds};
+use connection::Connection;
+
+/// A launch is two executions and a few small files; more than that is a disk that hangs.
+const LAUNCH_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A keeper answers at once. One that is stopped or swapped out may take longer, one that never does is not waited for.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// While one keeper goes and another comes, neither answers. Longer than a launcher stage may take on its own.
+const FIND_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between two looks at a slot in which a keeper comes or goes.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Between two attempts to replace a keeper on a host that cannot start one.
+const REPLACE_AGAIN: Duration = Duration::from_secs(1);
+
+/// The folder of a slot, 0700 and the agent's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotDir(PathBuf);
+
+impl SlotDir {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes it, and the folders above, where it is not there.
+    pub fn create(&self) -> io::Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
+    }
+}
+
+/// Why nothing was launched. In every case nothing of this launch runs.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// Zero where it is not known who.
+    #[error("the slot is held by process {pid} of launch {ticket}")]
+    Held { ticket: u64, pid: u32 },
+    #[error("the launch cannot be put into words")]
+    Spec(#[from] SpecError),
+    #[error("the program {0} is not given by an absolute path")]
+    Relative(PathBuf),
+    #[error("cannot start the keeper {keeper}; is it installed beside the agent?")]
+    Keeper { keeper: PathBuf, source: io::Error },
+    #[error("cannot prepare the slot's folder {slot}")]
+    Folder { slot: PathBuf, source: io::Error },
+    #[error("{}", Doing(.step, .path))]
+    Step { step: Step, path: PathBuf, source: io::Error },
+    #[error("the keeper ended before it launched anything; trying again can help")]
+    Lost,
+    #[error("cannot tell what became of the launch")]
+    Unclear(#[from] FindError),
+}
+
+/// Why it is not known what runs in a slot. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    #[error("cannot look into the slot's folder {slot}")]
+    Folder { slot: PathBuf, source: io::Error },
+    #[error("cannot start the keeper {keeper}; is it installed beside the agent?")]
+    Keeper { keeper: PathBuf, source: io::Error },
+    #[error("a keeper that was to take over could not: {}", Doing(.step, .path))]
+    Step { step: Step, path: PathBuf, source: io::Error },
+    #[error("somebody holds the lock {0} and no keeper answers; see `fuser` for who it is")]
+    Silent(PathBuf),
+}
+
+/// Why a log was not rotated; it goes on as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    #[error("{0:?} cannot be the name of a log file")]
+    Name(String),
+    #[error("the keeper is not to be reached")]
+    Unreached(#[from] io::Error),
+    #[error("the keeper refused: {0}")]
+    Refused(String),
+}
+
+/// What is in a slot.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing, and nothing that anybody would have to hear of.
+    Nothing,
+    Running(Keeper),
+    Ended(Ended),
+}
+
+/// Hold on a running process. Dropping it stops nothing.
+#[derive(Debug)]
+pub struct Keeper {
+    program: PathBuf,
+    dir: SlotDir,
+    process: Process,
+    connection: Option<Connection>,
+    asked: Mutex<Asked>,
+    ended: Option<Ended>,
+    /// So that what lies in them outlives keeper and program both.
+    _fifos: [std::fs::File; 2],
+}
+
+/// What the process was told, to be told again to the next keeper.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Nothing,
+    Stop { by: Instant },
+    Kill,
+}
+
+/// Launches a program under a keeper of its own. It runs when this returns: its file was executed.
+///
+/// Waits for the keeper of the slot's last process where that is about to go; that never takes longer than it needs to end
+/// what the process left behind.
+pub async fn launch(keeper_exe: &Path, dir: &SlotDir, spec: &LaunchSpec) -> Result<Keeper, LaunchError> {
+    if !spec.program.is_absolute() {
+        return Err(LaunchError::Relative(spec.program.clone()));
+    }
+    let folder = |source| LaunchError::Folder { slot: dir.0.clone(), source };
+    dir.create().map_err(folder)?;
+    let fifos = open_fifos(dir).map_err(folder)?;
+    let order = Order::Launch { slot: dir.0.clone(), spec: spec.clone() }.encode()?;
+    let mut connection = Connection::start(keeper_exe, &order)
+        .await
+        .map_err(|source| LaunchError::Keeper { keeper: keeper_exe.to_owned(), source })?;
+    match timeout(LAUNCH_DEADLINE, connection.next()).await {
+        Ok(Some(Said::Hello(process))) => {
+            Ok(Keeper::new(keeper_exe, dir, process, Some(connection), None, fifos))
+        }
+        Ok(Some(Said::Held(holder))) => {
+            let (ticket, pid) = holder.map_or((0, 0), |it| (it.ticket, it.pid));
+            Err(LaunchError::Held { ticket, pid })
+        }
+        Ok(Some(Said::Failed(failure))) => {
+            let (step, path, source) = explain(failure, dir, Some(spec));
+            Err(LaunchError::Step { step, path, source })
+        }
+        // The keeper was killed on its way, or says nothing; what it launched may run all the same.
+        _ => match find(keeper_exe, dir).await? {
+            Found::Running(keeper) if keeper.process.ticket == spec.ticket => Ok(keeper),
+            Found::Ended(ended) if ended.process.ticket == spec.ticket => {
+                Ok(Keeper::new(keeper_exe, dir, ended.process, None, Some(ended), fifos))
+            }
+            Found::Running(keeper) => {
+                Err(LaunchError::Held { ticket: keeper.process.ticket, pid: keeper.process.pid })
+            }
+            Found::Ended(_) | Found::Nothing => Err(LaunchError::Lost),
+        },
+    }
+}
+
+/// What is in the slot now, for an agent that does not know. A program without a keeper is given one.
+pub async fn find(keeper_exe: &Path, dir: &SlotDir) -> Result<Found, FindError> {
+    let deadline = Instant::now() + FIND_DEADLINE;
+    loop {
+        if let Some(found) = look(keeper_exe, dir).await? {
+            return Ok(found);
+        }
+        if Instant::now() >= deadline {
+            return Err(FindError::Silent(dir.0.join(crate::keeper::locks::SLOT_LOCK)));
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// `None`: a keeper is coming or going, look again.
+async fn look(keeper_exe: &Path, dir: &SlotDir) -> Result<Option<Found>, FindError> {
+    let folder = |source| FindError::Folder { slot: dir.0.clone(), source };
+    if !dir.0.try_exists().map_err(folder)? {
+        return Ok(Some(Found::Nothing));
+    }
+    if let Ok(mut connection) = Connection::open(dir).await {
+        match timeout(ANSWER_DEADLINE, connection.next()).await {
+            Ok(Some(Said::Hello(process))) => {
+                let fifos = open_fifos(dir).map_err(folder)?;
+                let keeper = Keeper::new(keeper_exe, dir, process, Some(connection), None, fifos);
+                return Ok(Some(Found::Running(keeper)));
+            }
+            Ok(Some(Said::Exited(ended))) => return Ok(Some(Found::Ended(ended))),
+            // It went while we knocked, or speaks another language; the lock tells which.
+            _ => {}
+        }
+    }
+    if is_free(&dir.0).map_err(folder)? {
+        let record = ProcessRecord::load(&dir.0);
+        match (record, Ended::load(&dir.0)) {
+            (None, _) => return Ok(Some(Found::Nothing)),
+            (Some(record), Some(ended)) if ended.process == record.process => {
+                return Ok(Some(Found::Ended(ended)));
+            }
+            (Some(record), _) if record.boot_id != boot_id() => return Ok(Some(Found::Nothing)),
+            // It ended unseen. A keeper writes its last words into its logs.
+            (Some(_), _) => {}
+        }
+    }
+    adopt(keeper_exe, dir).await
+}
+
+async fn adopt(keeper_exe: &Path, dir: &SlotDir) -> Result<Option<Found>, FindError> {
+    let fifos = open_fifos(dir).map_err(|source| FindError::Folder { slot: dir.0.clone(), source })?;
+    let lost = |source| FindError::Keeper { keeper: keeper_exe.to_owned(), source };
+    let order = Order::Adopt { slot: dir.0.clone() }
+        .encode()
+        .map_err(|error| lost(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    let mut connection = Connection::start(keeper_exe, &order).await.map_err(lost)?;
+    match timeout(LAUNCH_DEADLINE, connection.next()).await {
+        Ok(Some(Said::Hello(process))) => {
+            let keeper = Keeper::new(keeper_exe, dir, process, Some(connection), None, fifos);
+            Ok(Some(Found::Running(keeper)))
+        }
+        Ok(Some(Said::Exited(ended))) => Ok(Some(Found::Ended(ended))),
+        Ok(Some(Said::Gone)) => Ok(Some(Found::Nothing)),
+        Ok(Some(Said::Failed(failure))) => {
+            let (step, path, source) = explain(failure, dir, None);
+            Err(FindError::Step { step, path, source })
+        }
+        _ => Ok(None),
+    }
+}
+
+impl Keeper {
+    fn new(
+        program: &Path,
+        dir: &SlotDir,
+        process: Process,
+        connection: Option<Connection>,
+        ended: Option<Ended>,
+        fifos: [std::fs::File; 2],
+    ) -> Self {
+        Self {
+            program: program.to_owned(),
+            dir: dir.clone(),
+            process,
+            connection,
+            asked: Mutex::new(Asked::Nothing),
+            ended,
+            _fifos: fifos,
+        }
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Waits for the end of the process, and sees to it meanwhile that it has a keeper. May be dropped and called again at
+    /// any time; after the end it answers the same for ever.
+    pub async fn ended(&mut self) -> Ended {
+        loop {
+            if let Some(ended) = self.ended {
+                return ended;
+            }
+            match &mut self.connection {
+                None => self.replace().await,
+                Some(connection) => match connection.next().await {
+                    Some(Said::Exited(ended)) => self.ended = Some(ended),
+                    Some(_) => {}
+                    None => self.connection = None,
+                },
+            }
+        }
+    }
+
+    /// SIGTERM to the process, and when the grace is over SIGKILL to all that belongs to it. A second call may shorten the
+    /// grace. Returns at once; that it ended is said by [`Self::ended`], which also carries this over to another keeper
+    /// where this one was killed.
+    pub fn stop(&self, grace: Duration) {
+        let by = Instant::now() + grace;
+        self.ask(match self.asked() {
+            Asked::Nothing => Asked::Stop { by },
+            Asked::Stop { by: earlier } => Asked::Stop { by: by.min(earlier) },
+            Asked::Kill => Asked::Kill,
+        });
+    }
+
+    /// SIGKILL to all that belongs to the process, now.
+    pub fn kill(&self) {
+        self.ask(Asked::Kill);
+    }
+
+    /// Gives the current log of a stream another name in its folder and goes on in a fresh one, between two bytes. Never
+    /// replaces a file.
+    pub async fn rotate(&self, stream: Stream, name: &str) -> Result<(), RotateError> {
+        if !is_file_name(name) {
+            return Err(RotateError::Name(name.to_owned()));
+        }
+        // A line of its own, so that the answer is not mixed up with what `ended` waits for.
+        let conversation = async {
+            let mut connection = Connection::open(&self.dir).await?;
+            connection.say(&Request::Rotate { stream, name: name.to_owned() })?;
+            loop {
+                match connection.next().await {
+                    Some(Said::Done) => return Ok(()),
+                    Some(Said::Refused(why)) => return Err(RotateError::Refused(why)),
+                    Some(_) => {}
+                    None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                }
+            }
+        };
+        match timeout(ANSWER_DEADLINE, conversation).await {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        }
+    }
+
+    fn asked(&self) -> Asked {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, asked: Asked) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        let request = match asked {
+            Asked::Nothing => return,
+            Asked::Kill => Request::Kill,
+            Asked::Stop { by } => {
+                let grace = by.saturating_duration_since(Instant::now());
+                Request::Stop { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }
+            }
+        };
+        if let Some(connection) = &self.connection
+            && let Err(error) = connection.say(&request)
+        {
+            tracing::debug!(%error, slot = %self.dir.0.display(), "the keeper is gone; its successor is told");
+        }
+    }
+
+    /// The keeper is gone. What has become of the process, and who tells us from now on?
+    async fn replace(&mut self) {
+        let same = |it: &Process| (it.pid, it.start_ticks) == (self.process.pid, self.process.start_ticks);
+        match find(&self.program, &self.dir).await {
+            Ok(Found::Running(keeper)) if same(&keeper.process) => {
+                self.connection = keeper.connection;
+                self.ask(self.asked());
+            }
+            Ok(Found::Ended(ended)) if same(&ended.process) => {
+                self.ended = Some(Ended { process: self.process, ..ended });
+            }
+            Ok(_) => {
+                self.ended = Some(Ended {
+                    process: self.process,
+                    cause: ExitCause::Unknown,
+                    dropped: 0,
+                    unix_ms: crate::keeper::unix_ms(),
+                });
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &(dyn std::error::Error + 'static),
+                    slot = %self.dir.0.display(),
+                    "cannot replace a keeper that is gone; its process goes on, and so do the attempts"
+                );
+                sleep(REPLACE_AGAIN).await;
+            }
+        }
+    }
+}
+
+fn open_fifos(dir: &SlotDir) -> io::Result<[std::fs::File; 2]> {
+    Ok([fifo::open_reader(&dir.0.join(fifo::STDOUT))?, fifo::open_reader(&dir.0.join(fifo::STDERR))?])
+}
+
+fn explain(failure: Failure, dir: &SlotDir, spec: Option<&LaunchSpec>) -> (Step, PathBuf, io::Error) {
+    let path = match (failure.step, spec) {
+        (Step::StdoutLog, Some(spec)) => spec.stdout_log.clone(),
+        (Step::StderrLog, Some(spec)) => spec.stderr_log.clone(),
+        (Step::Cwd, Some(spec)) => spec.cwd.clone(),
+        (Step::Exec | Step::User, Some(spec)) => spec.program.clone(),
+        _ => dir.0.clone(),
+    };
+    (failure.step, path, io::Error::from_raw_os_error(failure.errno))
+}
+
+struct Doing<'a>(&'a Step, &'a Path);
+
+impl std::fmt::Display for Doing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.1.display();
+        match self.0 {
+            Step::Order => {
+                write!(f, "the keeper does not understand its order; agent and keeper must be of one version")
+            }
+            Step::Folder => write!(f, "cannot enter the slot's folder {path}"),
+            Step::Detach => write!(f, "the keeper cannot leave the agent's session"),
+            Step::Lock => write!(f, "cannot lock the slot's folder {path}"),
+            Step::Socket => write!(f, "cannot listen on {path}/keeper.sock"),
+            Step::Fifo => write!(f, "cannot open the pipes of the program's output in {path}"),
+            Step::StdoutLog | Step::StderrLog => write!(f, "cannot open the log file {path}"),
+            Step::Spawn => write!(f, "cannot start a process"),
+            Step::Record => write!(f, "cannot write the process down in {path}"),
+            Step::User => write!(f, "cannot become the user that {path} is to run as"),
+            Step::Cwd => write!(f, "cannot enter the working folder {path}"),
+            Step::Exec => write!(f, "cannot execute {path}"),
+        }
+    }
+}

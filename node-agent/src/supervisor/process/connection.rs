@@ -1,0 +1,80 @@
+//! The line to a keeper, line by line.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::fs::{Mode, OFlags, open};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+
+use super::SlotDir;
+use crate::keeper::SOCKET;
+use crate::keeper::protocol::{MAX_LINE, Request, Said};
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: UnixStream,
+    /// What came after the last line that was taken.
+    partial: Vec<u8>,
+}
+
+impl Connection {
+    /// To a keeper that is there.
+    pub(super) async fn open(dir: &SlotDir) -> io::Result<Self> {
+        // The path of a socket has at most 108 bytes, that of the folder may have more.
+        let folder = open(dir.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()));
+        Ok(Self { stream: UnixStream::connect(path).await?, partial: Vec::new() })
+    }
+
+    /// To a new keeper, which gets `order` first.
+    pub(super) async fn start(keeper_exe: &Path, order: &[u8]) -> io::Result<Self> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        // The handle is dropped: a keeper outlives it, and the runtime takes up those that end before us.
+        tokio::process::Command::new(keeper_exe)
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut stream = UnixStream::from_std(ours)?;
+        match stream.write_all(order).await {
+            // It ended early and may have said why.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(Self { stream, partial: Vec::new() }),
+        }
+    }
+
+    /// The next thing it says; `None` when it is gone, or not a keeper. May be dropped at any time: what had come stays.
+    pub(super) async fn next(&mut self) -> Option<Said> {
+        loop {
+            if let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.partial.drain(..=end).collect();
+                return Said::parse(std::str::from_utf8(&line[..end]).ok()?);
+            }
+            if self.partial.len() > MAX_LINE {
+                return None;
+            }
+            self.stream.readable().await.ok()?;
+            let mut chunk = [0; MAX_LINE];
+            match self.stream.try_read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(count) => self.partial.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// At once or not at all: a keeper reads, or it is gone.
+    pub(super) fn say(&self, request: &Request) -> io::Result<()> {
+        let line = format!("{request}\n");
+        match self.stream.try_write(line.as_bytes())? {
+            count if count == line.len() => Ok(()),
+            _ => Err(ErrorKind::WriteZero.into()),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The keeper and the agent's side of it, with real processes and real signals.
+
+mod keeper {
+    pub(crate) mod launch;
+    pub(crate) mod logs;
+    pub(crate) mod stop;
+    pub(crate) mod take_over;
+    pub(crate) mod world;
+}

@@ -1,0 +1,83 @@
+//! Stopping, and what a program leaves behind.
+
+use std::time::Duration;
+
+use proto::state::ExitCause;
+
+use super::world::{World, eventually, eventually_is, lives, soon};
+
+const LONG: Duration = Duration::from_secs(1_000);
+
+async fn pid_in(world: &World, name: &str) -> u32 {
+    let path = world.path(name);
+    eventually(name, || std::fs::read_to_string(&path).ok()?.strip_suffix('\n')?.parse().ok()).await
+}
+
+#[tokio::test]
+async fn a_program_that_listens_ends_in_its_own_way() {
+    let world = World::new();
+    let script = "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.01; done";
+    let mut keeper = world.launch(&world.sh(1, script)).await.unwrap();
+    eventually("up", || (world.stdout() == "up\n").then_some(())).await;
+    keeper.stop(LONG);
+    assert_eq!(soon("end", keeper.ended()).await.cause, ExitCause::Code(5));
+    assert_eq!(world.stdout(), "up\nbye\n");
+}
+
+#[tokio::test]
+async fn a_deaf_program_is_killed_when_the_grace_is_over_and_a_second_stop_shortens_it() {
+    let world = World::new();
+    let script = "trap '' TERM; (trap '' TERM; echo $PPID >deaf; exec sleep 1000) & echo up; while :; do sleep 1; done";
+    let mut keeper = world.launch(&world.sh(1, script)).await.unwrap();
+    eventually("up", || (world.stdout() == "up\n").then_some(())).await;
+    keeper.stop(LONG);
+    keeper.stop(LONG);
+    assert!(lives(keeper.process().pid));
+    keeper.stop(Duration::from_millis(50));
+    keeper.stop(LONG);
+    assert_eq!(soon("end", keeper.ended()).await.cause, ExitCause::Signal(9));
+    eventually_is(None, || world.keeper_pid()).await;
+}
+
+#[tokio::test]
+async fn a_stop_survives_the_keeper_it_was_told_to() {
+    let world = World::new();
+    let mut keeper =
+        world.launch(&world.sh(1, "trap '' TERM; echo up; while :; do sleep 1; done")).await.unwrap();
+    eventually("up", || (world.stdout() == "up\n").then_some(())).await;
+    keeper.stop(Duration::from_millis(300));
+    super::world::kill(world.kept_by().await);
+    let ended = soon("end", keeper.ended()).await;
+    assert_eq!(ended.cause, ExitCause::Unknown);
+    assert!(!lives(ended.process.pid));
+}
+
+#[tokio::test]
+async fn what_a_program_leaves_behind_is_ended_before_the_slot_is_free() {
+    let world = World::new();
+    // One that left group and session and lost its parents, one that is deaf to SIGTERM.
+    let script = "setsid sh -c 'sh -c \"echo \\$\\$ >far; exec sleep 1000\" & exit' &
+        (trap '' TERM; sh -c 'echo $PPID >deaf'; while :; do sleep 1; done) &
+        while [ ! -s far -o ! -s deaf ]; do sleep 0.01; done; exit 3";
+    let mut keeper = world.launch(&world.sh(1, script)).await.unwrap();
+    let (far, deaf) = (pid_in(&world, "far").await, pid_in(&world, "deaf").await);
+    assert_eq!(soon("end", keeper.ended()).await.cause, ExitCause::Code(3));
+    let mut next = world.launch(&world.sh(2, "exec sleep 1000")).await.unwrap();
+    assert!(!lives(far) && !lives(deaf), "the successor came after the last of them");
+    next.kill();
+    soon("end", next.ended()).await;
+}
+
+#[tokio::test]
+async fn orphans_of_a_program_that_runs_on_are_taken_up() {
+    let world = World::new();
+    let script = "sh -c 'true & echo $! >orphan'; while :; do echo line; sleep 0.01; done";
+    let mut keeper = world.launch(&world.sh(1, script)).await.unwrap();
+    let orphan = pid_in(&world, "orphan").await;
+    eventually("the orphan taken up", || {
+        (!std::path::Path::new(&format!("/proc/{orphan}")).exists()).then_some(())
+    })
+    .await;
+    keeper.kill();
+    soon("end", keeper.ended()).await;
+}
