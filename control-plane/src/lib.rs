@@ -11,3 +11,4 @@ pub mod listen;
 pub mod rollout;
 pub mod spec;
 pub mod telemetry;
+pub mod vault;
