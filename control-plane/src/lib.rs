@@ -1,5 +1,6 @@
 //! DeployEx's control plane: one program that reads wishes (configuration, bucket, people), plans, stores and tells agents.
 
+pub mod agents;
 pub mod assets;
 pub mod auth;
 pub mod clock;

@@ -1,0 +1,300 @@
+//! What the agents last said, in memory. Pure: every method is given the time and does no I/O.
+//!
+//! After a start of the control plane it is empty and fills as agents come back; nothing here needs to survive.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proto::ids::{AppName, BadName, NodeId, ReleaseKey, Slot};
+use proto::pb;
+use proto::state::{ExitCause, Liveness, SlotState};
+
+use super::lease;
+use crate::clock::Time;
+use crate::fleet::{Observed, ObservedExit, ObservedPreCommands, ObservedStaging, Place, PreCommandsOutcome};
+
+/// One node reports no more slots than this: more is no host of ours but a mistake, and memory is not endless.
+const MAX_SLOTS: usize = 4_096;
+
+/// The last lines of a log, or of a command's output.
+const MAX_TAIL: usize = 16 << 10;
+
+/// A sentence.
+const MAX_SENTENCE: usize = 2 << 10;
+
+/// What a node last said of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostReport {
+    pub sample: pb::HostSample,
+    pub replicas: BTreeMap<(AppName, Slot), ReplicaLoad>,
+    pub at: Time,
+}
+
+/// What one replica uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ReplicaLoad {
+    /// 100 is one core.
+    pub cpu_percent: f64,
+    pub memory_bytes: u64,
+}
+
+/// A node's liveness has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turned {
+    pub node: NodeId,
+    pub was: Liveness,
+    pub is: Liveness,
+}
+
+#[derive(Default)]
+struct Entry {
+    heard: Option<Time>,
+    told: Option<Liveness>,
+    host: Option<HostReport>,
+    clock_ahead_ms: i64,
+    slots: usize,
+}
+
+pub(super) struct Board {
+    started: Time,
+    nodes: HashMap<NodeId, Entry>,
+    slots: BTreeMap<AppName, BTreeMap<Place, Observed>>,
+}
+
+impl Board {
+    pub(super) fn new(started: Time) -> Self {
+        Self { started, nodes: HashMap::new(), slots: BTreeMap::new() }
+    }
+
+    pub(super) fn liveness(&self, node: NodeId, now: Time) -> Liveness {
+        lease::liveness(self.nodes.get(&node).and_then(|entry| entry.heard), self.started, now)
+    }
+
+    pub(super) fn observed(&self, app: &AppName) -> BTreeMap<Place, Observed> {
+        self.slots.get(app).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn host(&self, node: NodeId) -> Option<HostReport> {
+        self.nodes.get(&node)?.host.clone()
+    }
+
+    pub(super) fn clock_ahead_ms(&self, node: NodeId) -> Option<i64> {
+        self.nodes.get(&node).map(|entry| entry.clock_ahead_ms)
+    }
+
+    /// A session begins: what its hello lists is all that the node holds.
+    pub(super) fn hello(&mut self, node: NodeId, hello: &pb::Hello, now: Time) -> Vec<BadName> {
+        self.drop_slots(node);
+        let entry = self.nodes.entry(node).or_default();
+        entry.heard = Some(now);
+        entry.slots = 0;
+        let ahead = i128::from(hello.clock_unix_ms) - i128::from(now.0);
+        entry.clock_ahead_ms = i64::try_from(ahead).unwrap_or(i64::MAX);
+        hello.slots.iter().filter_map(|report| self.report(node, report, now).err()).collect()
+    }
+
+    pub(super) fn report(&mut self, node: NodeId, report: &pb::SlotReport, now: Time) -> Result<(), BadName> {
+        let app: AppName = report.app.parse()?;
+        let place = Place { node, slot: Slot::new(report.slot)? };
+        let observed = read_report(report, now)?;
+        let entry = self.nodes.entry(node).or_default();
+        entry.heard = Some(now);
+        let places = self.slots.entry(app).or_default();
+        if !places.contains_key(&place) {
+            if entry.slots >= MAX_SLOTS {
+                return Ok(());
+            }
+            entry.slots += 1;
+        }
+        places.insert(place, observed);
+        Ok(())
+    }
+
+    pub(super) fn heartbeat(&mut self, node: NodeId, heartbeat: &pb::Heartbeat, now: Time) {
+        let entry = self.nodes.entry(node).or_default();
+        entry.heard = Some(now);
+        let Some(sample) = heartbeat.host else { return };
+        let replicas = heartbeat.replicas.iter().take(MAX_SLOTS).filter_map(|replica| {
+            let place = (replica.app.parse().ok()?, Slot::new(replica.slot).ok()?);
+            let load = ReplicaLoad { cpu_percent: replica.cpu_percent, memory_bytes: replica.memory_bytes };
+            Some((place, load))
+        });
+        entry.host = Some(HostReport { sample, replicas: replicas.collect(), at: now });
+    }
+
+    /// A node that was removed: nothing is known of it any more.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.drop_slots(node);
+        self.nodes.remove(&node);
+    }
+
+    /// Which nodes' liveness has turned since the last look.
+    pub(super) fn turned(&mut self, now: Time) -> Vec<Turned> {
+        let started = self.started;
+        let look = |(node, entry): (&NodeId, &mut Entry)| {
+            let is = lease::liveness(entry.heard, started, now);
+            let was = entry.told.replace(is).unwrap_or(Liveness::Lost);
+            (was != is).then_some(Turned { node: *node, was, is })
+        };
+        self.nodes.iter_mut().filter_map(look).collect()
+    }
+
+    fn drop_slots(&mut self, node: NodeId) {
+        self.slots.retain(|_, places| {
+            places.retain(|place, _| place.node != node);
+            !places.is_empty()
+        });
+    }
+}
+
+fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed, BadName> {
+    Ok(Observed {
+        generation: report.generation,
+        state: report.state().word().unwrap_or(SlotState::Unknown),
+        running: report.running.as_ref().map(ReleaseKey::try_from).transpose()?,
+        pid: (report.pid != 0).then_some(report.pid),
+        started_at: (report.started_unix_ms != 0).then_some(Time(report.started_unix_ms)),
+        ready_since: (report.ready_for_ms != 0).then(|| Time(now.since(Time(report.ready_for_ms)))),
+        staging: report.staging.as_ref().map(read_staging).transpose()?.flatten(),
+        crash_restarts: report.crash_restarts,
+        forced_restarts: report.forced_restarts,
+        crashes_since_deploy: report.crashes_since_deploy,
+        last_exit: report.last_exit.as_ref().map(|exit| ObservedExit {
+            cause: ExitCause::from(&exit.cause),
+            at: Time(exit.at_unix_ms),
+            asked_for: exit.asked_for,
+            log_tail: last_part(&exit.log_tail, MAX_TAIL),
+        }),
+        next_start_at: (report.next_start_in_ms != 0).then(|| now.plus(report.next_start_in_ms)),
+        fault: first_part(&report.fault),
+        pre_commands: report.pre_commands.as_ref().map(|run| ObservedPreCommands {
+            run_id: first_part(&run.run_id),
+            outcome: match (run.finished, run.ok) {
+                (false, _) => PreCommandsOutcome::Running,
+                (true, true) => PreCommandsOutcome::Passed,
+                (true, false) => PreCommandsOutcome::Failed {
+                    error: first_part(&run.error),
+                    output: last_part(&run.output_tail, MAX_TAIL),
+                },
+            },
+        }),
+        ports: report.ports.iter().take(64).filter_map(read_port).collect(),
+        reported_at: now,
+    })
+}
+
+fn read_port(port: &pb::PortInUse) -> Option<(String, u16)> {
+    Some((first_part(&port.key), u16::try_from(port.port).ok()?))
+}
+
+/// `None` for a phase that only a newer agent knows.
+fn read_staging(staging: &pb::Staging) -> Result<Option<ObservedStaging>, BadName> {
+    let (Some(key), Some(phase)) = (staging.release.as_ref(), staging.phase().word()) else {
+        return Ok(None);
+    };
+    Ok(Some(ObservedStaging {
+        release: ReleaseKey::try_from(key)?,
+        phase,
+        error: first_part(&staging.error),
+        fetched_bytes: staging.fetched_bytes,
+    }))
+}
+
+fn first_part(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_SENTENCE)].to_owned()
+}
+
+fn last_part(text: &str, most: usize) -> String {
+    text[text.ceil_char_boundary(text.len().saturating_sub(most))..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Time = Time(1_000_000);
+
+    fn node() -> NodeId {
+        NodeId(uuid::Uuid::now_v7())
+    }
+
+    fn app() -> AppName {
+        "shop".parse().unwrap()
+    }
+
+    fn report(slot: u32, state: pb::SlotState) -> pb::SlotReport {
+        pb::SlotReport { app: "shop".to_owned(), slot, state: state.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_hello_replaces_all_that_was_known_of_its_node_and_of_no_other() {
+        let (mut board, one, two) = (Board::new(START), node(), node());
+        for node in [one, two] {
+            board.report(node, &report(1, pb::SlotState::Stable), START).unwrap();
+            board.report(node, &report(2, pb::SlotState::Stable), START).unwrap();
+        }
+        let hello = pb::Hello { slots: vec![report(2, pb::SlotState::Failed)], ..Default::default() };
+        assert!(board.hello(one, &hello, START).is_empty());
+        let seen = board.observed(&app());
+        assert_eq!(seen.len(), 3);
+        assert_eq!(seen.iter().filter(|(place, _)| place.node == one).count(), 1);
+        board.forget(two);
+        assert_eq!(board.observed(&app()).len(), 1);
+    }
+
+    #[test]
+    fn a_turn_is_told_once() {
+        let (mut board, node) = (Board::new(START), node());
+        board.heartbeat(node, &pb::Heartbeat::default(), START);
+        let turn = |was, is| vec![Turned { node, was, is }];
+        assert_eq!(board.turned(START), turn(Liveness::Lost, Liveness::Up));
+        assert_eq!(board.turned(START), []);
+        assert_eq!(board.turned(START.plus(3_000)), turn(Liveness::Up, Liveness::Suspect));
+        assert_eq!(board.turned(START.plus(5_000)), turn(Liveness::Suspect, Liveness::Lost));
+        assert_eq!(board.turned(START.plus(60_000)), []);
+    }
+
+    #[test]
+    fn a_malformed_report_changes_nothing() {
+        let (mut board, node) = (Board::new(START), node());
+        board.report(node, &report(1, pb::SlotState::Stable), START).unwrap();
+        let bad = pb::SlotReport { app: "../shop".to_owned(), slot: 1, ..Default::default() };
+        assert!(board.report(node, &bad, START).is_err());
+        assert!(board.report(node, &report(0, pb::SlotState::Stable), START).is_err());
+        let key = pb::ReleaseKey { version: "1".to_owned(), sha256: vec![1; 31].into() };
+        let bad = pb::SlotReport { running: Some(key), ..report(1, pb::SlotState::Failed) };
+        assert!(board.report(node, &bad, START).is_err());
+        assert_eq!(board.observed(&app()).values().next().unwrap().state, SlotState::Stable);
+    }
+
+    #[test]
+    fn text_is_cut_at_a_character_and_a_tail_keeps_its_end() {
+        let fault = "\u{e4}".repeat(MAX_SENTENCE);
+        let log = format!("{}end", "\u{e4}".repeat(MAX_TAIL));
+        let exit = pb::LastExit { log_tail: log, ..Default::default() };
+        let long = pb::SlotReport { fault, last_exit: Some(exit), ..report(1, pb::SlotState::BackingOff) };
+        let seen = read_report(&long, START).unwrap();
+        assert!(seen.fault.len() <= MAX_SENTENCE);
+        let tail = seen.last_exit.unwrap().log_tail;
+        assert!(tail.len() <= MAX_TAIL && tail.ends_with("end"));
+    }
+
+    #[test]
+    fn one_node_cannot_fill_the_memory() {
+        let (mut board, node) = (Board::new(START), node());
+        for number in 0..5_000_u32 {
+            let report = pb::SlotReport {
+                app: format!("app{}", number / 1000),
+                slot: number % 1000 + 1,
+                ..Default::default()
+            };
+            board.report(node, &report, START).unwrap();
+        }
+        assert_eq!(board.slots.values().map(BTreeMap::len).sum::<usize>(), MAX_SLOTS);
+    }
+
+    #[test]
+    fn a_newer_agents_words_are_unknown_not_wrong() {
+        let odd = pb::SlotReport { state: 99, ..report(1, pb::SlotState::Stable) };
+        assert_eq!(read_report(&odd, START).unwrap().state, SlotState::Unknown);
+    }
+}
