@@ -1,5 +1,9 @@
-//! DeployEx's node agent: one program per host that runs replicas as it was told and says what is true of them.
+//! DeployEx's node agent: one on every host. It supervises the replicas of that host and tells the control plane what is true.
+//!
+//! `replica` decides and is pure; `supervisor` acts and is thin.
 
+pub mod clock;
 pub mod keeper;
 pub mod releases;
+pub mod replica;
 pub mod supervisor;

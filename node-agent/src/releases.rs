@@ -1,5 +1,28 @@
 //! Releases on this host: brought, verified and unpacked once, then given to slots.
+//!
+//! ```text
+//!  Fetch ── download ──▶ {sha}.partial ── unpack (hash, inflate, write: one pass) ──▶ {sha}.unpacking ── rename ──▶ {sha}/
+//!                          kept, resumed                                               gone at the next start     │ stage:
+//!                                                                                                                 ▼ link, copy
+//!  {var}/service/{app}/{slot}/  previous ◀── current ◀── new ◀── rename ── .staging  ◀────────────────────────────┘
+//! ```
+//! Whatever a name without a dot before or after it shows is whole. Nothing here decides when a slot changes its release
+//! (`replica`) or starts a program.
 
+mod download;
+mod error;
 mod fetch;
+mod layout;
+mod manifest;
+mod otp;
+mod slot_folder;
+mod stage;
+mod store;
+#[cfg(test)]
+mod tests;
+mod unpack;
 
+pub use error::StageError;
 pub use fetch::{Chunks, Fetch, FetchError};
+pub use slot_folder::SlotFolder;
+pub use store::{Owner, Store, Unpacked, Wanted};

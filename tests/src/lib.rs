@@ -1,1 +1,14 @@
-//! Nothing here yet.
+//! The harness of the end-to-end tests: real programs, real Erlang VMs, a real database and browser, each started by the test
+//! that needs it, in folders and on ports of its own, and gone when the test is over.
+//!
+//! A tool that is not installed fails the test by name, with the command that installs it. Nothing is skipped silently. Tests
+//! wait for states ([`wait::eventually`]), never for a while.
+
+// A harness fails the test that uses it.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+pub mod http;
+pub mod ports;
+pub mod process;
+pub mod release;
+pub mod wait;

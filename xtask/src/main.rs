@@ -1,3 +1,69 @@
-//! Nothing here yet.
+//! `cargo xtask …`: see `--help`. Parses the words and prints the error; the work is in the library.
 
-fn main() {}
+#![allow(clippy::print_stderr, clippy::print_stdout)]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::setup::{self, Purpose};
+use xtask::{fixtures, test, web};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Sets up, builds and tests this repository", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing on this machine, or print the one command that does
+    Setup {
+        #[arg(long = "for", value_enum, default_value = "test")]
+        purpose: Purpose,
+    },
+    /// Run every check and test, as CI does
+    Test {
+        /// Only what one runs between edits: formatting, lints and the tests that need nothing started
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Build the sample applications into target/fixtures/dist
+    Fixtures {
+        /// A version to build, instead of 0.1.0 and 0.2.0; words after a dash choose misbehaviour
+        #[arg(long = "version", value_name = "VERSION")]
+        versions: Vec<String>,
+    },
+    /// Build the console into web/dist
+    Web,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\n{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup { purpose } => {
+            setup::ensure(purpose)?;
+            println!("everything is there");
+            Ok(())
+        }
+        Command::Test { quick } => test::run_all(quick),
+        Command::Fixtures { versions } => {
+            setup::ensure(Purpose::Demo)?;
+            fixtures::build_all(&versions)
+        }
+        Command::Web => {
+            setup::ensure(Purpose::Demo)?;
+            web::bundle()
+        }
+    }
+}

@@ -453,9 +453,6 @@ fn containers() -> Vec<Sample> {
             elixir().raw(&block)
         }),
         as_is("bomb", "bomb", bomb()),
-        sample("70,000 empty files", "too-many-entries", {
-            (0..70_000).fold(elixir(), |builder, n| builder.file(format!("lib/{n}"), 0o644, b""))
-        }),
         sample("another language", "not-this-release", Builder::gleam()),
         sample("release in a folder", "not-this-release", {
             Builder::new()

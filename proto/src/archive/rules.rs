@@ -10,13 +10,27 @@ use super::Limits;
 use super::fault::{EntryFault, Fault, LimitFault, LinkFault, LinkKind, Quoted};
 use super::header::Kind;
 
-/// One accepted entry. Paths are relative, without `.`, `..` or empty parts.
+/// One accepted entry. Paths are relative, without `.`, `..` or empty parts; `mode` has permission bits alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
-    Folder { path: &'a str },
-    File { path: &'a str, size: u64, executable: bool },
-    Symlink { path: &'a str, target: &'a str },
-    HardLink { path: &'a str, target: &'a str },
+    Folder {
+        path: &'a str,
+    },
+    File {
+        path: &'a str,
+        size: u64,
+        mode: u32,
+    },
+    Symlink {
+        path: &'a str,
+        target: &'a str,
+    },
+    /// To a file that came before, whose mode this is.
+    HardLink {
+        path: &'a str,
+        target: &'a str,
+        mode: u32,
+    },
 }
 
 /// What was said of one entry, extensions included, nothing of it believed.
@@ -34,7 +48,7 @@ pub(super) struct Said {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Folder,
-    File { executable: bool },
+    File { mode: u32 },
     Symlink,
 }
 
@@ -92,7 +106,7 @@ impl Rules {
         if path.is_empty() {
             return if said.kind == Kind::Folder { Ok(None) } else { Err(fault(EntryFault::BadName)) };
         }
-        let executable = said.mode & 0o111 != 0;
+        let mode = said.mode & 0o777;
         match said.kind {
             Kind::Folder => {
                 self.place(path, Seen::Folder)?;
@@ -107,21 +121,21 @@ impl Rules {
             Kind::HardLink => {
                 let bad = |why| link_fault(path, LinkKind::Hard, &said.link, why);
                 *target = hard_link_target(&said.link).map_err(bad)?;
-                let Some(&Seen::File { executable }) = self.seen.get(target.as_str()) else {
+                let Some(&Seen::File { mode }) = self.seen.get(target.as_str()) else {
                     return Err(bad(LinkFault::NoSuchFile));
                 };
-                self.place(path, Seen::File { executable })?;
+                self.place(path, Seen::File { mode })?;
                 self.files += 1;
-                Ok(Some(Entry::HardLink { path, target }))
+                Ok(Some(Entry::HardLink { path, target, mode }))
             }
             _ => {
                 self.unpacked = self.unpacked.saturating_add(said.size);
                 if self.unpacked > self.limits.unpacked_bytes {
                     return Err(LimitFault::UnpackedBytes(self.limits.unpacked_bytes).into());
                 }
-                self.place(path, Seen::File { executable })?;
+                self.place(path, Seen::File { mode })?;
                 self.files += 1;
-                Ok(Some(Entry::File { path, size: said.size, executable }))
+                Ok(Some(Entry::File { path, size: said.size, mode }))
             }
         }
     }

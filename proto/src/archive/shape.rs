@@ -24,8 +24,9 @@ fn check_release(expected: &Expected<'_>, seen: &HashMap<Box<str>, Seen>) -> Res
     }
     let script = format!("bin/{}", expected.app);
     match seen.get(script.as_str()) {
-        Some(Seen::File { executable: true } | Seen::Symlink) => Ok(()),
-        Some(Seen::File { executable: false }) => Err(ShapeFault::NotExecutable(script)),
+        Some(Seen::Symlink) => Ok(()),
+        Some(Seen::File { mode }) if mode & 0o111 != 0 => Ok(()),
+        Some(Seen::File { .. }) => Err(ShapeFault::NotExecutable(script)),
         Some(Seen::Folder) | None => {
             let what = format!("its start script {script} (the release must be named as the application)");
             Err(missing(expected, what, seen))

@@ -95,6 +95,15 @@ fn every_limit_has_its_own_fault() {
 }
 
 #[test]
+fn more_entries_than_any_release_has_are_refused() {
+    let many = |builder, files| {
+        (0..files).fold(builder, |builder: Builder, n| builder.file(format!("lib/{n}"), 0o644, b""))
+    };
+    elixir(&many(Builder::elixir(), 50_000).gzip()).unwrap();
+    assert_eq!(elixir(&many(Builder::elixir(), 70_000).gzip()).unwrap_err().code(), "too-many-entries");
+}
+
+#[test]
 fn an_archive_of_something_else_is_told_what_it_looks_like() {
     let say = |builder: Builder, language| {
         look(&builder.gzip(), language, &Limits::default()).unwrap_err().to_string()

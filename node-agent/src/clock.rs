@@ -1,0 +1,44 @@
+//! The one place that asks what time it is.
+//!
+//! [`Time`] counts from the boot of the host, also through suspend, so that an agent that was restarted goes on where its
+//! predecessor was, and a wall clock that jumps moves no deadline. Wall time is for people and certificates.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since the host booted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Time(pub u64);
+
+impl Time {
+    #[must_use]
+    pub fn plus(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// How long `earlier` is ago, in milliseconds; zero where it lies ahead.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// How long it is until then, from `now`; zero where it has passed.
+    pub fn wait_from(self, now: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(now.0))
+    }
+}
+
+pub fn now() -> Time {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let millis = u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0);
+    Time(seconds.saturating_mul(1_000).saturating_add(millis))
+}
+
+/// Milliseconds since 1970 by the wall clock, for people.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,269 @@
+//! What an event does to a replica: the only part of the machine that sees events. What follows from the new state is
+//! `advance`'s work.
+
+use proto::state::ExitCause;
+
+use super::fault::{Fault, planted};
+use super::{
+    Action, Assignment, Blocked, Current, Event, Health, LastExit, Launch, Note, PreCommandFailure,
+    PreCommandsRun, PrepareFailure, Process, Replica, Restart, Stage, Ticket, doubling,
+};
+use crate::clock::Time;
+
+/// A release that cannot be fetched is tried again after this, doubling …
+const FETCH_RETRY_MIN: u64 = 1_000;
+/// … to this: a missing tarball may appear at any time, and asking costs little.
+const FETCH_RETRY_MAX: u64 = 60_000;
+/// A swap or a removal that failed (a full or read-only disk) is tried again after this.
+const STUCK_RETRY: u64 = 5_000;
+
+impl Replica {
+    /// Takes in what happened. Only this looks at the event.
+    pub(super) fn absorb(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) {
+        match event {
+            Event::Assigned(new) => self.assigned(new),
+            Event::Prepared { ticket, result } => self.prepared(ticket, result, now, actions),
+            Event::PreCommandEnded { ticket, result } => self.pre_command_ended(ticket, result, actions),
+            Event::Swapped { ticket, result } => self.swapped(ticket, result, now, actions),
+            Event::Launched { ticket, result } => self.launched(ticket, result, now, actions),
+            Event::Probed { ticket, passed } => self.probed(ticket, passed, now, actions),
+            Event::Exited { ticket, cause } => self.exited(ticket, cause, now, actions),
+            Event::Cleared { ticket, result } => self.cleared(ticket, result, now),
+            Event::RestartAsked { request } => {
+                if self.restart != (Restart::Done { request: request.clone() }) {
+                    self.restart = Restart::Due { request };
+                }
+            }
+            Event::Tick => {}
+        }
+    }
+
+    fn assigned(&mut self, new: Assignment) {
+        let older = self.assignment.as_ref().is_some_and(|old| new.generation <= old.generation);
+        if older && !planted(Fault::TakeOlderAssignments) {
+            return;
+        }
+        if self.wanted().map(|it| &it.release) != new.wanted.as_ref().map(|it| &it.release) {
+            self.failures = 0;
+        }
+        self.assignment = Some(new);
+    }
+
+    fn prepared(
+        &mut self,
+        answer: Ticket,
+        result: Result<(), PrepareFailure>,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        let Stage::Fetching { ticket, release, attempt } = &self.stage else { return };
+        if *ticket != answer && !planted(Fault::TakeAnyAnswer) {
+            return;
+        }
+        let (release, attempt) = (release.clone(), *attempt);
+        self.stage = match result {
+            Ok(()) => Stage::Staged { release },
+            Err(_) if planted(Fault::TrustAnyArchive) => Stage::Staged { release },
+            Err(PrepareFailure { error, permanent: true }) => {
+                actions.push(Action::Note(Note::CannotPrepare {
+                    release: release.clone(),
+                    error: error.clone(),
+                }));
+                Stage::Failed { release, error }
+            }
+            Err(PrepareFailure { error, permanent: false }) => {
+                // Once, not with every try: what it waits for stays in the report.
+                if attempt == 0 {
+                    actions.push(Action::Note(Note::CannotPrepare {
+                        release: release.clone(),
+                        error: error.clone(),
+                    }));
+                }
+                let until = now.plus(doubling(FETCH_RETRY_MIN, FETCH_RETRY_MAX, attempt));
+                Stage::Retrying { release, until, attempt: attempt + 1, error }
+            }
+        };
+    }
+
+    fn pre_command_ended(
+        &mut self,
+        answer: Ticket,
+        result: Result<(), PreCommandFailure>,
+        actions: &mut Vec<Action>,
+    ) {
+        let (ticket, release, run, index, told) = match self.stage.clone() {
+            Stage::PreCommand { ticket, release, run, index, .. } => (ticket, release, run, index, None),
+            Stage::EndingPreCommand { ticket, release, run, index, because } => {
+                (ticket, release, run, index, Some(because))
+            }
+            _ => return,
+        };
+        if ticket != answer {
+            return;
+        }
+        let output = result.as_ref().err().map(|it| it.output.clone()).unwrap_or_default();
+        let outcome = match (result, told) {
+            (Ok(()), None) if index + 1 < run.count => {
+                self.stage = Stage::NextPreCommand { release, run, index: index + 1 };
+                return;
+            }
+            // It was through before it was told to die.
+            (Ok(()), _) if index + 1 >= run.count => Ok(()),
+            (_, Some(because)) => Err(PreCommandFailure { error: because, output }),
+            (result, None) => result,
+        };
+        self.stage = match &outcome {
+            Err(_) if planted(Fault::IgnorePreCommands) => Stage::Staged { release },
+            Ok(()) => Stage::Staged { release },
+            Err(PreCommandFailure { error, .. }) => {
+                let (release, error) = (release, error.clone());
+                actions.push(Action::Note(Note::PreCommandFailed {
+                    release: release.clone(),
+                    error: error.clone(),
+                }));
+                Stage::Failed { release, error }
+            }
+        };
+        self.pre_commands = Some(PreCommandsRun { run_id: run.run_id, outcome });
+    }
+
+    fn swapped(&mut self, answer: Ticket, result: Result<(), Blocked>, now: Time, actions: &mut Vec<Action>) {
+        let Process::Swapping { ticket, release } = &self.process else { return };
+        if *ticket != answer {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                actions.push(Action::Note(Note::Deployed { release: release.clone() }));
+                self.current = Some(Current { release: release.clone(), since: answer });
+                self.process = Process::Down;
+                self.crashes_since_deploy = 0;
+                self.failures = 0;
+                self.fault = None;
+            }
+            Err(blocked) => self.blocked("the new release cannot take its place", blocked, now),
+        }
+    }
+
+    fn cleared(&mut self, answer: Ticket, result: Result<(), Blocked>, now: Time) {
+        if self.process != (Process::Clearing { ticket: answer }) {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                self.process = Process::Down;
+                self.occupied = false;
+                self.fault = None;
+            }
+            Err(blocked) => self.blocked("the slot's folders cannot be removed", blocked, now),
+        }
+    }
+
+    fn blocked(&mut self, what: &str, blocked: Blocked, now: Time) {
+        match blocked {
+            Blocked::Held { by, pid } => self.hold(by, pid, now),
+            Blocked::Failed { error } => {
+                self.fault = Some(format!("{what}: {error}"));
+                self.process = Process::Stuck { until: now.plus(STUCK_RETRY) };
+            }
+        }
+    }
+
+    fn launched(&mut self, answer: Ticket, result: Launch, now: Time, actions: &mut Vec<Action>) {
+        if self.process != (Process::Launching { ticket: answer }) {
+            return;
+        }
+        match result {
+            Launch::Started { pid } => {
+                self.fault = None;
+                self.process = Process::Up { ticket: answer, pid, since: now, health: Health::Starting };
+            }
+            Launch::Failed { error } => {
+                actions.push(Action::Note(Note::CannotStart { error: error.clone() }));
+                self.back_off(error, now);
+            }
+            Launch::Held { by, pid } => self.hold(by, pid, now),
+        }
+    }
+
+    /// A process that the slot's lock says is there. It goes on, save where it was started before the last release took its
+    /// place: then it is of an earlier one, and must end before that is started.
+    pub(super) fn hold(&mut self, by: Ticket, pid: u32, now: Time) {
+        self.next_ticket = self.next_ticket.max(by.0 + 1);
+        self.process = match &self.current {
+            // Its deadline has passed: `advance` tells it to stop at once.
+            Some(current) if by < current.since => Process::Stopping { ticket: by, pid, deadline: now },
+            _ => Process::Up { ticket: by, pid, since: now, health: Health::Starting },
+        };
+    }
+
+    fn probed(&mut self, answer: Ticket, passed: bool, now: Time, actions: &mut Vec<Action>) {
+        let release = self.current.as_ref().map(|it| it.release.clone());
+        let Process::Up { ticket, health, .. } = &mut self.process else { return };
+        if *ticket != answer {
+            return;
+        }
+        match (passed, *health) {
+            (true, Health::Starting | Health::Unready) => {
+                *health = Health::Ready { since: now };
+                actions.push(Action::Note(Note::Ready { release }));
+            }
+            (false, Health::Ready { .. }) => *health = Health::Unready,
+            (true, Health::Ready { .. }) | (false, Health::Starting | Health::Unready) => {}
+        }
+    }
+
+    pub(super) fn exited(&mut self, answer: Ticket, cause: ExitCause, now: Time, actions: &mut Vec<Action>) {
+        match self.process {
+            Process::Stopping { ticket, .. } if ticket == answer => {
+                self.last_exit = Some(LastExit { cause, at: now, asked_for: true });
+                if let Restart::Due { request } = &self.restart {
+                    self.restart = Restart::Done { request: request.clone() };
+                    self.forced_restarts = self.forced_restarts.saturating_add(1);
+                    actions.push(Action::Note(Note::Restarting { restarts: self.forced_restarts }));
+                } else {
+                    actions.push(Action::Note(Note::Stopped));
+                }
+                self.process = Process::Down;
+            }
+            Process::Up { .. } if planted(Fault::MissExits) => {}
+            Process::Up { ticket, health, .. } if ticket == answer => {
+                self.last_exit = Some(LastExit { cause, at: now, asked_for: false });
+                self.crash_restarts = self.crash_restarts.saturating_add(1);
+                self.crashes_since_deploy = self.crashes_since_deploy.saturating_add(1);
+                actions.push(Action::Note(Note::Crashed { cause, restarts: self.crash_restarts }));
+                let reset_after = self.policy().map_or(u64::MAX, |it| it.reset_after);
+                if matches!(health, Health::Ready { since } if now.since(since) >= reset_after) {
+                    self.failures = 0;
+                }
+                self.wait_before_start(now);
+            }
+            // An exit that nobody waits for: of a process whose end was already seen.
+            _ => {}
+        }
+    }
+
+    fn back_off(&mut self, fault: String, now: Time) {
+        self.fault = Some(fault);
+        // What failed may fail again at once: even the first time is waited for.
+        self.failures = self.failures.max(1);
+        self.wait_before_start(now);
+    }
+
+    /// The first ending after a good time is answered at once, the next ones after pauses that double.
+    fn wait_before_start(&mut self, now: Time) {
+        let pause = match (self.failures, self.policy()) {
+            (0, _) | (_, None) => 0,
+            _ if planted(Fault::NoPauses) => 0,
+            (failures, Some(policy)) => {
+                let cap = if planted(Fault::NoCapOnPauses) { u64::MAX } else { policy.backoff_max };
+                let pause = doubling(policy.backoff_min, cap, failures - 1);
+                // Spread by a tenth, so that what fell together does not rise together.
+                let spread = self.next_ticket.wrapping_mul(2_654_435_761) % (pause / 10 + 1);
+                pause.saturating_add(spread).min(cap)
+            }
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.process = Process::BackingOff { until: now.plus(pause) };
+    }
+}

@@ -1,0 +1,57 @@
+//! Faults planted in the machine to show that the simulation sees them. Outside tests they do not exist.
+
+/// Each breaks one rule of the machine; `simulate` names the invariant that catches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A staged release takes over while the old process runs.
+    SwapUnderARunningProcess,
+    /// A process that was told to stop counts as gone once its time is up.
+    ForgetWhoIsStopping,
+    /// An answer counts whatever was asked.
+    TakeAnyAnswer,
+    /// An older assignment replaces a newer one.
+    TakeOlderAssignments,
+    /// Pauses between starts grow without end.
+    NoCapOnPauses,
+    /// A crash loop is restarted at once, for ever.
+    NoPauses,
+    /// The end of a process goes unseen.
+    MissExits,
+    /// A release that could not be verified counts as staged.
+    TrustAnyArchive,
+    /// What is known of an earlier run of pre-commands is forgotten.
+    ForgetPreCommands,
+    /// A release takes over although its pre-commands failed.
+    IgnorePreCommands,
+    /// The old process is stopped as soon as a new release is wanted.
+    StopBeforeStaged,
+    /// A stop that nobody heard is not repeated.
+    StopOnlyOnce,
+    /// Counts start anew with every agent.
+    ForgetCounts,
+    /// A new agent does not look at what runs.
+    IgnoreWhatRuns,
+    /// Folders are removed under a running process.
+    ClearUnderARunningProcess,
+}
+
+#[cfg(test)]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants one for the current thread.
+#[cfg(test)]
+pub(super) fn plant(fault: Option<Fault>) {
+    PLANTED.set(fault);
+}
+
+#[cfg(test)]
+pub(super) fn planted(fault: Fault) -> bool {
+    PLANTED.get() == Some(fault)
+}
+
+#[cfg(not(test))]
+pub(super) const fn planted(_: Fault) -> bool {
+    false
+}

@@ -1,0 +1,160 @@
+//! What a new agent makes of what its predecessor wrote and of the process it finds: pure, like all of the machine.
+//!
+//! The ledger says what was last decided, the slot's lock says what is there. Where they disagree the lock is the truth. What
+//! had been asked for without an answer is asked for again under the same ticket, which all such actions bear: a keeper that a
+//! dead agent had just started and the one that is started now have one ticket, and only one of them gets to use it.
+
+use proto::state::ExitCause;
+
+use super::fault::{Fault, planted};
+use super::{Action, Health, PreCommandFailure, PreCommandsRun, Process, Replica, Stage, Ticket};
+use crate::clock::Time;
+
+/// What the slot's lock, its keeper and its exit record say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    Nothing,
+    /// A process lives, started with that ticket.
+    Running {
+        ticket: Ticket,
+        pid: u32,
+    },
+    /// The last one has ended.
+    Ended {
+        ticket: Ticket,
+        cause: ExitCause,
+    },
+}
+
+impl Replica {
+    /// The state to go on from and what is to be asked for once more, to be followed by [`Event::Tick`](super::Event::Tick).
+    /// `same_boot`: the host has not restarted since the ledger was written; otherwise nothing of it runs and its times mean
+    /// nothing.
+    #[must_use]
+    pub fn recover(
+        &self,
+        found: Found,
+        pre_command: Found,
+        same_boot: bool,
+        now: Time,
+    ) -> (Self, Vec<Action>) {
+        let mut next = self.clone();
+        let mut again = Vec::new();
+        if planted(Fault::ForgetCounts) {
+            next.crash_restarts = 0;
+        }
+        let found = if planted(Fault::IgnoreWhatRuns) { Found::Nothing } else { found };
+        for seen in [found, pre_command] {
+            if let Found::Running { ticket, .. } | Found::Ended { ticket, .. } = seen {
+                next.next_ticket = next.next_ticket.max(ticket.0 + 1);
+            }
+        }
+        if same_boot {
+            next.recover_stage(pre_command, &mut again);
+            next.recover_process(found, now, &mut again);
+        } else {
+            next.forget_stage();
+            next.forget_process();
+        }
+        (next, again)
+    }
+
+    fn recover_stage(&mut self, found: Found, again: &mut Vec<Action>) {
+        let known = |ticket: Ticket| matches!(found, Found::Running { ticket: it, .. } | Found::Ended { ticket: it, .. } if it == ticket);
+        match self.stage.clone() {
+            Stage::Fetching { ticket, release, .. } => again.push(Action::Prepare { ticket, release }),
+            // The slot's task waits for its end, or hands it in.
+            Stage::PreCommand { ticket, .. } | Stage::EndingPreCommand { ticket, .. } if known(ticket) => {
+                if matches!(self.stage, Stage::EndingPreCommand { .. }) {
+                    again.push(Action::KillPreCommand { ticket });
+                }
+            }
+            Stage::PreCommand { ticket, release, index, .. } => {
+                again.push(Action::RunPreCommand { ticket, release, index });
+            }
+            Stage::EndingPreCommand { release, run, because, .. } => {
+                self.fail_pre_commands(release, run.run_id, because);
+            }
+            Stage::None
+            | Stage::Retrying { .. }
+            | Stage::NextPreCommand { .. }
+            | Stage::Staged { .. }
+            | Stage::Failed { .. } => {}
+        }
+    }
+
+    /// The host has restarted: what was staged is staged again, save that pre-commands that were begun are not begun again.
+    fn forget_stage(&mut self) {
+        match std::mem::take(&mut self.stage) {
+            Stage::PreCommand { release, run, index, .. }
+            | Stage::EndingPreCommand { release, run, index, .. } => {
+                let error = format!(
+                    "pre-command {} of {} was cut off by a restart of the host",
+                    index + 1,
+                    run.count
+                );
+                self.fail_pre_commands(release, run.run_id, error);
+            }
+            Stage::NextPreCommand { release, run, index } if index > 0 => {
+                let error = format!("the host restarted after pre-command {index} of {}", run.count);
+                self.fail_pre_commands(release, run.run_id, error);
+            }
+            Stage::Failed { release, error } => self.stage = Stage::Failed { release, error },
+            Stage::None
+            | Stage::Fetching { .. }
+            | Stage::Retrying { .. }
+            | Stage::NextPreCommand { .. }
+            | Stage::Staged { .. } => {}
+        }
+    }
+
+    fn fail_pre_commands(&mut self, release: proto::ids::ReleaseKey, run_id: String, error: String) {
+        let failure = PreCommandFailure { error: error.clone(), output: String::new() };
+        self.pre_commands = Some(PreCommandsRun { run_id, outcome: Err(failure) });
+        self.stage = Stage::Failed { release, error };
+    }
+
+    fn recover_process(&mut self, found: Found, now: Time, again: &mut Vec<Action>) {
+        let asked = match self.process {
+            Process::Launching { ticket } | Process::Up { ticket, .. } | Process::Stopping { ticket, .. } => {
+                Some(ticket)
+            }
+            _ => None,
+        };
+        match (found, self.process.clone()) {
+            (Found::Running { ticket, pid }, was) if Some(ticket) == asked => {
+                self.process = match was {
+                    Process::Up { since, health, .. } => Process::Up { ticket, pid, since, health },
+                    // Told to stop once more, at once: the keeper's own grace may not have been heard.
+                    Process::Stopping { deadline, .. } => {
+                        Process::Stopping { ticket, pid, deadline: deadline.min(now) }
+                    }
+                    _ => Process::Up { ticket, pid, since: now, health: Health::Starting },
+                };
+            }
+            (Found::Running { ticket, pid }, _) => self.hold(ticket, pid, now),
+            // Its exit is handed in as an event, which wants the process that it is about.
+            (Found::Ended { ticket, .. }, Process::Launching { .. }) if Some(ticket) == asked => {
+                self.process = Process::Up { ticket, pid: 0, since: now, health: Health::Starting };
+            }
+            (Found::Ended { ticket, .. }, _) if Some(ticket) == asked => {}
+            (_, Process::Launching { ticket }) => match &self.current {
+                Some(current) => again.push(Action::Launch { ticket, release: current.release.clone() }),
+                None => self.process = Process::Down,
+            },
+            // Its end left no trace.
+            (_, Process::Up { .. } | Process::Stopping { .. }) => {
+                self.exited(asked.unwrap_or_default(), ExitCause::Unknown, now, again);
+            }
+            (_, Process::Swapping { ticket, release }) => again.push(Action::Swap { ticket, release }),
+            (_, Process::Clearing { ticket }) => again.push(Action::Clear { ticket }),
+            (_, Process::Down | Process::BackingOff { .. } | Process::Stuck { .. }) => {}
+        }
+    }
+
+    fn forget_process(&mut self) {
+        self.process = Process::Down;
+        self.failures = 0;
+        self.last_exit = None;
+    }
+}

@@ -1,0 +1,178 @@
+//! What is said of a replica to the control plane: a pure projection of its state.
+
+use proto::pb;
+use proto::state::ExitCause;
+
+use super::{Health, Process, Replica, Restart, Stage};
+use crate::clock::Time;
+
+/// How much of a log or an output goes along with a report, in bytes: enough for a stack trace, small beside a heartbeat.
+pub const TAIL_MAX: usize = 4096;
+
+/// What the machine does not know and the report holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    pub app: &'a str,
+    pub slot: u32,
+    /// Wall time, milliseconds since 1970.
+    pub unix_ms: u64,
+    pub now: Time,
+    pub ports: &'a [(String, u16)],
+    /// The last lines of the last crash.
+    pub log_tail: &'a str,
+    pub fetched_bytes: u64,
+}
+
+impl Replica {
+    pub fn report(&self, around: Surroundings<'_>) -> pb::SlotReport {
+        let unix = |time: Time| around.unix_ms.saturating_sub(around.now.since(time));
+        let (pid, started_unix_ms) = match self.process {
+            Process::Up { pid, since, .. } => (pid, unix(since)),
+            Process::Stopping { pid, .. } => (pid, 0),
+            _ => (0, 0),
+        };
+        let (Process::BackingOff { until } | Process::Stuck { until }) = self.process else {
+            return self.report_with(around, pid, started_unix_ms, 0, unix);
+        };
+        self.report_with(around, pid, started_unix_ms, until.since(around.now), unix)
+    }
+
+    fn report_with(
+        &self,
+        around: Surroundings<'_>,
+        pid: u32,
+        started_unix_ms: u64,
+        next_start_in_ms: u64,
+        unix: impl Fn(Time) -> u64,
+    ) -> pb::SlotReport {
+        pb::SlotReport {
+            app: around.app.to_owned(),
+            slot: around.slot,
+            generation: self.assignment.as_ref().map_or(0, |it| it.generation),
+            state: self.state(around.now).into(),
+            running: self.current.as_ref().map(|it| key(&it.release)),
+            pid,
+            started_unix_ms,
+            ready_for_ms: self.ready_for(around.now).map_or(0, |it| it.max(1)),
+            staging: self.staging(around),
+            crash_restarts: self.crash_restarts,
+            forced_restarts: self.forced_restarts,
+            last_exit: self.last_exit.map(|exit| pb::LastExit {
+                cause: Some(match exit.cause {
+                    ExitCause::Code(code) => pb::last_exit::Cause::Code(code),
+                    ExitCause::Signal(signal) => pb::last_exit::Cause::Signal(signal),
+                    ExitCause::Unknown => pb::last_exit::Cause::Unknown(true),
+                }),
+                at_unix_ms: unix(exit.at),
+                asked_for: exit.asked_for,
+                log_tail: tail(around.log_tail),
+            }),
+            next_start_in_ms,
+            fault: self.fault.clone().unwrap_or_default(),
+            pre_commands: self.pre_commands_report(),
+            ports: around
+                .ports
+                .iter()
+                .map(|(key, port)| pb::PortInUse { key: key.clone(), port: u32::from(*port) })
+                .collect(),
+            crashes_since_deploy: self.crashes_since_deploy,
+            output_dropped: false,
+        }
+    }
+
+    /// How long it has been ready without a break, in milliseconds.
+    fn ready_for(&self, now: Time) -> Option<u64> {
+        match self.process {
+            Process::Up { health: Health::Ready { since }, .. } => Some(now.since(since)),
+            _ => None,
+        }
+    }
+
+    pub fn state(&self, now: Time) -> pb::SlotState {
+        match &self.process {
+            Process::Up { health: Health::Starting, .. } | Process::Launching { .. } => {
+                pb::SlotState::Starting
+            }
+            Process::Up { health: Health::Ready { since }, .. } => {
+                let stable_after = self.policy().map_or(u64::MAX, |it| it.stable_after);
+                if now.since(*since) >= stable_after { pb::SlotState::Stable } else { pb::SlotState::Ready }
+            }
+            Process::Up { health: Health::Unready, .. } => pb::SlotState::Unready,
+            Process::Stopping { .. } | Process::Clearing { .. } => pb::SlotState::Stopping,
+            Process::BackingOff { .. } => pb::SlotState::BackingOff,
+            Process::Stuck { .. } => pb::SlotState::Failed,
+            Process::Swapping { .. } => pb::SlotState::Preparing,
+            Process::Down => match &self.stage {
+                Stage::Failed { .. } => pb::SlotState::Failed,
+                Stage::None if self.wanted().is_none() => pb::SlotState::Empty,
+                _ => pb::SlotState::Preparing,
+            },
+        }
+    }
+
+    fn staging(&self, around: Surroundings<'_>) -> Option<pb::Staging> {
+        let release = key(self.staged_release()?);
+        let (phase, error, retry_in_ms) = match &self.stage {
+            Stage::None => return None,
+            Stage::Fetching { .. } => (pb::StagingPhase::Fetching, String::new(), 0),
+            Stage::Retrying { until, error, .. } => {
+                (pb::StagingPhase::Fetching, error.clone(), until.since(around.now))
+            }
+            Stage::NextPreCommand { .. } | Stage::PreCommand { .. } | Stage::EndingPreCommand { .. } => {
+                (pb::StagingPhase::PreCommands, String::new(), 0)
+            }
+            Stage::Staged { .. } => (pb::StagingPhase::Staged, String::new(), 0),
+            Stage::Failed { error, .. } => (pb::StagingPhase::Failed, error.clone(), 0),
+        };
+        Some(pb::Staging {
+            release: Some(release),
+            phase: phase.into(),
+            error,
+            retry_in_ms,
+            fetched_bytes: around.fetched_bytes,
+        })
+    }
+
+    fn pre_commands_report(&self) -> Option<pb::PreCommandsReport> {
+        let (Stage::NextPreCommand { run, .. }
+        | Stage::PreCommand { run, .. }
+        | Stage::EndingPreCommand { run, .. }) = &self.stage
+        else {
+            let run = self.pre_commands.as_ref()?;
+            let (error, output_tail) = match &run.outcome {
+                Ok(()) => (String::new(), String::new()),
+                Err(failure) => (failure.error.clone(), tail(&failure.output)),
+            };
+            return Some(pb::PreCommandsReport {
+                run_id: run.run_id.clone(),
+                finished: true,
+                ok: run.outcome.is_ok(),
+                error,
+                output_tail,
+            });
+        };
+        Some(pb::PreCommandsReport { run_id: run.run_id.clone(), finished: false, ..Default::default() })
+    }
+
+    /// A restart was asked for and has not happened yet.
+    pub fn restart_is_due(&self) -> bool {
+        matches!(self.restart, Restart::Due { .. })
+    }
+}
+
+fn key(release: &proto::ids::ReleaseKey) -> pb::ReleaseKey {
+    pb::ReleaseKey { version: release.version.to_string(), sha256: release.sha256.0.to_vec().into() }
+}
+
+/// The end of `text`, at most [`TAIL_MAX`] bytes, cut at a line where there is one.
+pub fn tail(text: &str) -> String {
+    let mut from = text.len().saturating_sub(TAIL_MAX);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let cut = &text[from..];
+    match (from, cut.find('\n')) {
+        (0, _) | (_, None) => cut.to_owned(),
+        (_, Some(end)) => cut[end + 1..].to_owned(),
+    }
+}

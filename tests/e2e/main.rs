@@ -1,0 +1,5 @@
+//! Stories that run the real programs from one end to the other. `cargo xtask test` builds what they start.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+mod samples;

@@ -1,0 +1,119 @@
+//! The sample applications themselves, started by hand: if these fail, no other story can be believed.
+
+use std::path::Path;
+use std::process::Command;
+
+use tests::http::{get, serves_version};
+use tests::process::Running;
+use tests::wait::{Seen, eventually};
+use tests::{ports, release};
+use xtask::fixtures::Sample;
+
+/// Unpacks a release and returns how it is started, as people would by hand.
+async fn unpacked(sample: Sample, version: &str, folder: &Path, port: u16) -> Command {
+    let tarball = release::tarball(sample, version).await;
+    let unpacked = Command::new("tar").arg("-xzf").arg(&tarball.path).arg("-C").arg(folder).status().unwrap();
+    assert!(unpacked.success());
+    let mut command = match sample {
+        Sample::Elixir => {
+            let mut command = Command::new(folder.join("bin/elixir_demo"));
+            command.arg("start").env("RELEASE_DISTRIBUTION", "sname");
+            command
+        }
+        Sample::Erlang => {
+            let mut command = Command::new(folder.join("bin/erlang_demo"));
+            command.arg("foreground").env("RELX_REPLACE_OS_VARS", "true").env("RELEASE_SSL_OPTIONS", "");
+            command
+        }
+        Sample::Gleam => {
+            let mut command = Command::new("erl");
+            command.arg("-pa").arg(folder.join("erlang-shipment/gleam_demo/ebin"));
+            command.args(["-eval", "gleam_demo@@main:run(gleam_demo)", "-noshell", "-sname", "gleam_demo-2"]);
+            command.args(["-setcookie", "samples"]);
+            command
+        }
+    };
+    command.current_dir(folder).env("PORT", port.to_string()).env("RELEASE_NODE", format!("{sample}-2"));
+    command.env("RELEASE_COOKIE", "samples").env("HOME", folder);
+    // An epmd of its own, which goes with the test.
+    command.env("ERL_EPMD_PORT", ports::free(1).to_string()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+    command
+}
+
+async fn shows_itself(sample: Sample) {
+    let folder = tempfile::tempdir().unwrap();
+    let port = ports::free(1);
+    let mut command = unpacked(sample, "0.1.0", folder.path(), port).await;
+    let epmd = Epmd::start(&command, folder.path()).await;
+    let mut running = Running::start(command.env("SAMPLE_BEHAVIOUR", "priv"), &folder.path().join("output"));
+    serves_version(port, "0.1.0").await;
+
+    let page = get(&format!("http://127.0.0.1:{port}/")).await.unwrap();
+    for part in [sample.name(), "<dd>0.1.0</dd>", "<dt>slot</dt><dd>2</dd>", &format!("<dd>{port}</dd>")] {
+        assert!(page.contains(part), "the page lacks {part}:\n{page}");
+    }
+    let status = get(&format!("http://127.0.0.1:{port}/status")).await.unwrap();
+    assert!(status.contains("output=alive"), "{status}");
+    let written = get(&format!("http://127.0.0.1:{port}/priv")).await.unwrap();
+    assert!(written.starts_with(&format!("{sample}-2@")), "{written}");
+
+    running.signal(rustix::process::Signal::TERM);
+    let status = eventually("the end after SIGTERM", || {
+        std::future::ready(running.ended().map_or_else(|| Seen::NotYet("it runs".into()), Seen::Done))
+    })
+    .await;
+    assert_eq!(status.code(), Some(0));
+    drop(epmd);
+}
+
+/// The name server of Erlang nodes, started before the first node so that the node does not start one that stays.
+struct Epmd(#[expect(dead_code, reason = "it ends with this")] Running);
+
+impl Epmd {
+    async fn start(node: &Command, folder: &Path) -> Self {
+        let port =
+            node.get_envs().find(|(name, _)| *name == "ERL_EPMD_PORT").and_then(|(_, value)| value).unwrap();
+        let mut command = Command::new("epmd");
+        command.env("ERL_EPMD_ADDRESS", "127.0.0.1").arg("-port").arg(port);
+        let running = Running::start(&mut command, &folder.join("epmd"));
+        let address = format!("127.0.0.1:{}", port.to_str().unwrap());
+        eventually("epmd", || async {
+            match tokio::net::TcpStream::connect(&address).await {
+                Ok(_) => Seen::Done(()),
+                Err(error) => Seen::NotYet(error.to_string()),
+            }
+        })
+        .await;
+        Self(running)
+    }
+}
+
+#[tokio::test]
+async fn the_elixir_sample_shows_itself_and_stops_when_asked() {
+    shows_itself(Sample::Elixir).await;
+}
+
+#[tokio::test]
+async fn the_erlang_sample_shows_itself_and_stops_when_asked() {
+    shows_itself(Sample::Erlang).await;
+}
+
+#[tokio::test]
+async fn the_gleam_sample_shows_itself_and_stops_when_asked() {
+    shows_itself(Sample::Gleam).await;
+}
+
+#[tokio::test]
+async fn a_version_whose_name_says_so_fails_to_start() {
+    for sample in Sample::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = unpacked(sample, "0.3.0-crash", folder.path(), ports::free(1)).await;
+        let _epmd = Epmd::start(&command, folder.path()).await;
+        let mut running = Running::start(&mut command, &folder.path().join("output"));
+        let status = eventually("the end of a version that crashes", || {
+            std::future::ready(running.ended().map_or_else(|| Seen::NotYet("it runs".into()), Seen::Done))
+        })
+        .await;
+        assert!(!status.success(), "{sample} ended with {status}:\n{}", running.output());
+    }
+}

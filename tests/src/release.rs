@@ -1,0 +1,57 @@
+//! Sample releases: built once, published into a bucket that belongs to the test.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use xtask::bucket;
+use xtask::fixtures::{self, Sample, Tarball};
+
+/// The `{env}` in the bucket's paths.
+pub const ENVIRONMENT: &str = "local";
+
+/// A local bucket in a temporary folder.
+#[derive(Debug)]
+pub struct Bucket {
+    folder: TempDir,
+}
+
+impl Bucket {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder can be made") }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Builds the version where it was not built before, and publishes it as CI would.
+    pub async fn publish(&self, sample: Sample, version: &str) {
+        let tarball = tarball(sample, version).await;
+        bucket::publish(self.path(), ENVIRONMENT, &tarball).expect("the bucket is ours");
+    }
+
+    /// Writes `current.json` as given, sensible or not.
+    pub fn write_current(&self, app: &str, json: &str) {
+        bucket::write_current(self.path(), ENVIRONMENT, app, json).expect("the bucket is ours");
+    }
+
+    pub fn tarball_path(&self, app: &str, version: &str) -> PathBuf {
+        bucket::tarball_path(self.path(), app, version)
+    }
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The tarball of a sample, built at most once per version.
+pub async fn tarball(sample: Sample, version: &str) -> Tarball {
+    let wanted = version.to_owned();
+    let built = tokio::task::spawn_blocking(move || fixtures::tarball(sample, &wanted)).await;
+    match built.expect("building does not panic") {
+        Ok(tarball) => tarball,
+        Err(error) => panic!("{sample} {version} could not be built: {error:#}"),
+    }
+}

@@ -1,0 +1,207 @@
+//! `cargo xtask test`: every check and suite in order, what each took, and one verdict.
+//!
+//! A suite that fails does not keep the others from running, so that one run tells all; one that depends on a failed one is
+//! not run and says why. A suite never counts as passed without having run.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::command::{command, need_space, run, run_quietly};
+use crate::setup::{self, Purpose, Tool};
+use crate::{fixtures, web, workspace};
+
+/// How a suite ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed(String),
+    NotRun(String),
+}
+
+struct Suite {
+    name: &'static str,
+    /// Suites without which this one cannot say anything.
+    needs: &'static [&'static str],
+    run: fn() -> Result<Outcome>,
+}
+
+const FULL: &[Suite] = &[
+    Suite { name: "set-up", needs: &[], run: || done(setup::ensure(Purpose::Test)) },
+    Suite { name: "formatting", needs: &[], run: || done(formatting()) },
+    Suite { name: "console bundle", needs: &["set-up"], run: console },
+    Suite { name: "lints", needs: &["set-up"], run: || done(lints()) },
+    Suite { name: "programs", needs: &["set-up"], run: || done(programs()) },
+    Suite { name: "sample applications", needs: &["set-up"], run: || done(fixtures::build_all(&[])) },
+    Suite { name: "unit tests", needs: &["set-up"], run: || done(nextest("not binary(e2e)")) },
+    Suite {
+        name: "end-to-end",
+        needs: &["programs", "sample applications"],
+        run: || done(nextest("binary(e2e)")),
+    },
+    Suite { name: "supply chain", needs: &["set-up"], run: supply_chain },
+    Suite { name: "advisories", needs: &["set-up"], run: advisories },
+];
+
+const QUICK: &[Suite] = &[
+    Suite { name: "formatting", needs: &[], run: || done(formatting()) },
+    Suite { name: "lints", needs: &[], run: || done(lints()) },
+    Suite { name: "unit tests", needs: &[], run: || done(nextest("not binary(e2e)")) },
+    Suite { name: "supply chain", needs: &[], run: supply_chain },
+];
+
+pub fn run_all(quick: bool) -> Result<()> {
+    need_space(&workspace::target(), 6000, "building and testing everything")?;
+    let suites = if quick { QUICK } else { FULL };
+    let mut rows: Vec<(&str, Outcome, Duration)> = Vec::new();
+    for suite in suites {
+        println!("\n== {}", suite.name);
+        let started = now();
+        let outcomes: BTreeMap<&str, &Outcome> =
+            rows.iter().map(|(name, outcome, _)| (*name, outcome)).collect();
+        let outcome = match in_the_way(suite.needs, &outcomes) {
+            Some(reason) => Outcome::NotRun(reason),
+            None => (suite.run)().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}"))),
+        };
+        match &outcome {
+            Outcome::Failed(why) => println!("FAILED: {why}"),
+            Outcome::NotRun(why) => println!("NOT RUN: {why}"),
+            Outcome::Passed => {}
+        }
+        rows.push((suite.name, outcome, started.elapsed()));
+    }
+    println!("\n{}", table(&rows));
+    let failed: Vec<&str> =
+        rows.iter().filter(|(_, outcome, _)| counts_as_failure(outcome)).map(|row| row.0).collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Which needed suite did not pass, if any.
+fn in_the_way(needs: &[&str], outcomes: &BTreeMap<&str, &Outcome>) -> Option<String> {
+    needs
+        .iter()
+        .find(|name| outcomes.get(**name).is_some_and(|outcome| **outcome != Outcome::Passed))
+        .map(|name| format!("it needs {name}, which did not pass"))
+}
+
+fn counts_as_failure(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed(_))
+}
+
+fn table(rows: &[(&str, Outcome, Duration)]) -> String {
+    let mut text = String::new();
+    for (name, outcome, took) in rows {
+        let outcome = match outcome {
+            Outcome::Passed => "passed".to_owned(),
+            Outcome::Failed(_) => "FAILED".to_owned(),
+            Outcome::NotRun(why) => format!("NOT RUN: {}", why.lines().next().unwrap_or_default()),
+        };
+        let _ = writeln!(text, "{name:<20} {:>6.1} min  {outcome}", took.as_secs_f64() / 60.0);
+    }
+    let total: Duration = rows.iter().map(|row| row.2).sum();
+    let _ = write!(text, "{:<20} {:>6.1} min", "together", total.as_secs_f64() / 60.0);
+    text
+}
+
+fn done(result: Result<()>) -> Result<Outcome> {
+    result.map(|()| Outcome::Passed)
+}
+
+fn formatting() -> Result<()> {
+    run(command("cargo").args(["fmt", "--all", "--check"]))
+}
+
+fn console() -> Result<Outcome> {
+    if !web::exists() {
+        return Ok(Outcome::NotRun("there is no console yet: web/index.html is absent".into()));
+    }
+    done(web::bundle())
+}
+
+fn lints() -> Result<()> {
+    run(command("cargo").args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// The end-to-end tests start the real programs. The whole workspace at once: building one package alone would resolve
+/// other features and build most of the tree a second time.
+fn programs() -> Result<()> {
+    run(command("cargo").args(["build", "--workspace"]))
+}
+
+fn nextest(filter: &str) -> Result<()> {
+    run(command("cargo").args(["nextest", "run", "--workspace", "--no-tests=fail", "-E", filter]))
+}
+
+fn supply_chain() -> Result<Outcome> {
+    if !setup::detect::is_present(Tool::CargoDeny) {
+        return Ok(Outcome::NotRun("cargo-deny is not installed: cargo xtask setup".into()));
+    }
+    done(run(command("cargo").args(["deny", "--workspace", "check", "bans", "licenses", "sources"])))
+}
+
+/// The database of advisories comes from the network, which a builder may not have; then this says so.
+fn advisories() -> Result<Outcome> {
+    if !setup::detect::is_present(Tool::CargoDeny) {
+        return Ok(Outcome::NotRun("cargo-deny is not installed: cargo xtask setup".into()));
+    }
+    let fetched = run_quietly(command("cargo").args(["deny", "fetch", "db"]));
+    match fetched {
+        Ok(_) => done(run(command("cargo").args(["deny", "check", "--disable-fetch", "advisories"]))),
+        Err(_) => Ok(Outcome::NotRun("the database of advisories cannot be fetched from here".into())),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a suite took is said to people and decides nothing")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_whose_needs_failed_is_not_run_and_says_which() {
+        let failed = Outcome::Failed("no".into());
+        let outcomes = BTreeMap::from([("programs", &failed), ("set-up", &Outcome::Passed)]);
+        assert_eq!(
+            in_the_way(&["set-up", "programs"], &outcomes).as_deref(),
+            Some("it needs programs, which did not pass")
+        );
+        assert_eq!(in_the_way(&["set-up"], &outcomes), None);
+    }
+
+    #[test]
+    fn every_need_is_a_suite_that_comes_earlier() {
+        for suites in [FULL, QUICK] {
+            for (at, suite) in suites.iter().enumerate() {
+                for need in suite.needs {
+                    assert!(
+                        suites[..at].iter().any(|earlier| earlier.name == *need),
+                        "{} needs {need}",
+                        suite.name
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_shows_minutes_and_why_something_did_not_run() {
+        let rows = [
+            ("lints", Outcome::Passed, Duration::from_secs(90)),
+            ("advisories", Outcome::NotRun("no network\nmore".into()), Duration::ZERO),
+        ];
+        assert_eq!(
+            table(&rows),
+            "lints                   1.5 min  passed\n\
+             advisories              0.0 min  NOT RUN: no network\n\
+             together                1.5 min"
+        );
+    }
+}
