@@ -7,7 +7,11 @@
 // A harness fails the test that uses it.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+pub mod browser;
+pub mod database;
 pub mod http;
+pub mod link;
+pub mod nginx;
 pub mod ports;
 pub mod process;
 pub mod release;

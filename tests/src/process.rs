@@ -1,13 +1,13 @@
 //! A child process that does not outlive the test, with its output kept for the message of a failure.
 
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 
-/// A program that was started in a process group of its own. Dropping it kills the group.
+/// A program that was started. Dropping it kills it. It stays in the test's process group, which the test runner kills as a
+/// whole when a test hangs.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -20,7 +20,7 @@ impl Running {
         let file = File::options().create(true).append(true).open(output);
         let file = file.unwrap_or_else(|error| panic!("cannot write {}: {error}", output.display()));
         let errors = file.try_clone().expect("a descriptor can be had");
-        let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).process_group(0).spawn();
+        let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn();
         let child = child.unwrap_or_else(|error| {
             panic!("{} could not be started: {error}", command.get_program().display())
         });
@@ -44,7 +44,7 @@ impl Running {
     }
 
     pub fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.group() {
+        if let Some(pid) = self.id() {
             let _ = kill_process(pid, signal);
         }
     }
@@ -55,16 +55,13 @@ impl Running {
         let _ = self.child.wait();
     }
 
-    fn group(&self) -> Option<Pid> {
+    fn id(&self) -> Option<Pid> {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(group) = self.group() {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.child.wait();
+        self.kill();
     }
 }

@@ -10,6 +10,7 @@
 pub mod bucket;
 pub mod command;
 pub mod fixtures;
+pub mod postgres;
 pub mod setup;
 pub mod test;
 pub mod web;

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 
 use crate::command::{command, need_space, run, run_quietly};
 use crate::setup::{self, Purpose, Tool};
-use crate::{fixtures, web, workspace};
+use crate::{fixtures, postgres, web, workspace};
 
 /// How a suite ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,8 +133,12 @@ fn programs() -> Result<()> {
     run(command("cargo").args(["build", "--workspace"]))
 }
 
+/// All tests share one database server, in which each makes a database of its own.
 fn nextest(filter: &str) -> Result<()> {
-    run(command("cargo").args(["nextest", "run", "--workspace", "--no-tests=fail", "-E", filter]))
+    let database = postgres::Server::start()?;
+    run(command("cargo")
+        .args(["nextest", "run", "--workspace", "--no-tests=fail", "-E", filter])
+        .env(postgres::SHARED, database.url("postgres")))
 }
 
 fn supply_chain() -> Result<Outcome> {
