@@ -11,14 +11,11 @@ mod connection;
 mod entity;
 mod error;
 mod events;
-#[cfg(test)]
-mod fixture;
 mod migration;
 mod nodes;
 mod plans;
 mod releases;
 mod rollouts;
-mod row;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,9 @@ use sea_orm::{
 
 use super::connection::Db;
 use super::entity::applications::application;
+use super::entity::row::{Row, json, millis, sha256_of, version_of};
 use super::error::{DbError, Fault, UnknownWord, doing, missing, taken};
 use super::events::{self, NewEvent};
-use super::row::{Row, json, millis, sha256_of, version_of};
 use crate::clock::Time;
 use crate::spec::AppSpec;
 

@@ -9,9 +9,9 @@ use super::applications;
 use super::connection::Db;
 use super::entity::applications::{application, release};
 use super::entity::nodes::{assignment, node};
+use super::entity::row::Row;
 use super::error::{DbError, Fault, doing, missing};
 use super::releases::{self, Release};
-use super::row::Row;
 use crate::fleet::{Assigned, Place};
 use crate::spec::AppSpec;
 

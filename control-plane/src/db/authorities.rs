@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::connection::Db;
 use super::entity::access::authority;
+use super::entity::row::{Row, millis};
 use super::error::{DbError, Fault, doing, missing};
-use super::row::{Row, millis};
 use super::settings;
 use crate::clock::Time;
 

@@ -7,3 +7,4 @@ pub(super) mod applications;
 pub(super) mod nodes;
 pub(super) mod records;
 pub(super) mod rollouts;
+pub(super) mod row;

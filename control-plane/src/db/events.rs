@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::connection::Db;
 use super::entity::records::{audit, event};
+use super::entity::row::{Row, json, millis, slot_number};
 use super::error::{DbError, Fault, doing};
-use super::row::{Row, json, millis, slot_number};
 use super::{Page, PageRequest};
 use crate::clock::Time;
 

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::access;
 use super::connection::Db;
 use super::entity::nodes::{assignment, certificate, node};
+use super::entity::row::{Row, json, millis};
 use super::error::{DbError, Fault, doing, missing, taken};
 use super::events::{self, NewEvent};
-use super::row::{Row, json, millis};
 use crate::clock::Time;
 
 /// A host that joined and was not removed.

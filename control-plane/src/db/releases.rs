@@ -9,9 +9,9 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryF
 use super::applications;
 use super::connection::Db;
 use super::entity::applications::{bucket, release};
+use super::entity::row::{Row, digest_bytes, integer, json, millis, sha256_of, version_of};
 use super::error::{DbError, Fault, doing, missing};
 use super::events::{self, NewEvent};
-use super::row::{Row, digest_bytes, integer, json, millis, sha256_of, version_of};
 use crate::clock::Time;
 
 /// One version of an application, as its tarball was when it was read.

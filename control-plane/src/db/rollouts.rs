@@ -14,8 +14,8 @@ use sea_orm::{
 
 use super::connection::Db;
 use super::entity::rollouts::rollout;
+use super::entity::row::{Row, digest_bytes, json, millis, sha256_of, version_of};
 use super::error::{DbError, Fault, doing, taken};
-use super::row::{Row, digest_bytes, json, millis, sha256_of, version_of};
 use super::{Page, PageRequest};
 use crate::rollout::Rollout;
 

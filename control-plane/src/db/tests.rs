@@ -1,6 +1,9 @@
 //! What the database promises, on both engines.
 
 mod access;
+mod crash;
+mod engines;
+mod fixture;
 mod fleet;
 mod plans;
 mod records;

@@ -8,8 +8,8 @@ use super::users::{self, User};
 use crate::clock::Time;
 use crate::db::connection::Db;
 use crate::db::entity::access::{session, user};
+use crate::db::entity::row::{Row, millis};
 use crate::db::error::{DbError, Fault, doing, missing};
-use crate::db::row::{Row, millis};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSession {

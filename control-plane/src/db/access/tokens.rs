@@ -15,8 +15,8 @@ use crate::clock::Time;
 use crate::db::connection::Db;
 use crate::db::entity::access::api_token;
 use crate::db::entity::nodes::join_token;
+use crate::db::entity::row::{Row, json, millis};
 use crate::db::error::{DbError, Fault, doing, missing, taken};
-use crate::db::row::{Row, json, millis};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewApiToken {

@@ -7,8 +7,8 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, Pagin
 use crate::clock::Time;
 use crate::db::connection::Db;
 use crate::db::entity::access::{session, user};
+use crate::db::entity::row::{Row, millis};
 use crate::db::error::{DbError, Fault, doing, missing, taken};
-use crate::db::row::{Row, millis};
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct User {

@@ -8,9 +8,9 @@ use crate::clock::Time;
 use crate::db::applications;
 use crate::db::connection::Db;
 use crate::db::entity::rollouts::ghosted;
+use crate::db::entity::row::{Row, digest_bytes, json, millis};
 use crate::db::error::{DbError, Fault, doing};
 use crate::db::events::{self, NewEvent};
-use crate::db::row::{Row, digest_bytes, json, millis};
 use crate::rollout::{Evidence, Ghost};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

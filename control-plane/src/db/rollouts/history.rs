@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::db::connection::Db;
 use crate::db::entity::rollouts::history;
+use crate::db::entity::row::{Row, digest_bytes, millis, slot_number};
 use crate::db::error::{DbError, Fault, doing};
-use crate::db::row::{Row, digest_bytes, millis, slot_number};
 use crate::db::{Page, PageRequest};
 use crate::fleet::Place;
 

@@ -3,7 +3,7 @@
 use proto::state::Role;
 
 use crate::clock::Time;
-use crate::db::fixture::{TestDb, on_both_engines};
+use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::db::{NewApiToken, NewSession, User};
 
 on_both_engines!(

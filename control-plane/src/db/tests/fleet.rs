@@ -7,7 +7,7 @@ use proto::state::{Language, Severity};
 use uuid::Uuid;
 
 use crate::clock::Time;
-use crate::db::fixture::{TestDb, on_both_engines};
+use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::db::{
     ApplicationsDiff, Db, Enrolment, EventFilter, HelloFacts, Inventory, ManualWish, NewApplication,
     NewCertificate, NewEvent, NewJoinToken, PageRequest, Release, Source,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::fleet::{app, configure, enrolment, events_told, join_token, key, release, told};
 use crate::clock::Time;
-use crate::db::fixture::{TestDb, on_both_engines};
+use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::db::{ApplicationsDiff, Db, ManualWish, NewApplication, PageRequest, RolloutFilter, Source};
 use crate::fleet::{AppFleet, Place, WishedBy};
 use crate::rollout::{

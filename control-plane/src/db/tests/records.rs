@@ -3,7 +3,7 @@
 use proto::state::Severity;
 
 use crate::clock::Time;
-use crate::db::fixture::{TestDb, on_both_engines};
+use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::db::{AuditEntry, EventFilter, NewAuthority, NewEvent, PageRequest};
 
 on_both_engines!(

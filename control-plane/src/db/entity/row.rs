@@ -11,21 +11,21 @@ use proto::ids::{Digest, ReleaseKey, Slot, Version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{DbError, Fault, UnknownWord};
 use crate::clock::Time;
+use crate::db::error::{DbError, Fault, UnknownWord};
 
 /// Reads the columns of one row.
-pub(super) struct Row {
+pub(in crate::db) struct Row {
     table: &'static str,
     id: String,
 }
 
 impl Row {
-    pub(super) fn new(table: &'static str, id: impl Display) -> Self {
+    pub(in crate::db) fn new(table: &'static str, id: impl Display) -> Self {
         Self { table, id: id.to_string() }
     }
 
-    pub(super) fn corrupt(
+    pub(in crate::db) fn corrupt(
         &self,
         column: &'static str,
         source: impl StdError + Send + Sync + 'static,
@@ -38,14 +38,14 @@ impl Row {
         })
     }
 
-    pub(super) fn text<T>(&self, column: &'static str, text: &str) -> Result<T, Fault>
+    pub(in crate::db) fn text<T>(&self, column: &'static str, text: &str) -> Result<T, Fault>
     where
         T: FromStr<Err: StdError + Send + Sync + 'static>,
     {
         text.parse().map_err(|error| self.corrupt(column, error))
     }
 
-    pub(super) fn word<T>(
+    pub(in crate::db) fn word<T>(
         &self,
         column: &'static str,
         word: &str,
@@ -54,15 +54,15 @@ impl Row {
         known(word).ok_or_else(|| self.corrupt(column, UnknownWord(word.to_owned())))
     }
 
-    pub(super) fn number(&self, column: &'static str, number: i64) -> Result<u64, Fault> {
+    pub(in crate::db) fn number(&self, column: &'static str, number: i64) -> Result<u64, Fault> {
         u64::try_from(number).map_err(|error| self.corrupt(column, error))
     }
 
-    pub(super) fn time(&self, column: &'static str, millis: i64) -> Result<Time, Fault> {
+    pub(in crate::db) fn time(&self, column: &'static str, millis: i64) -> Result<Time, Fault> {
         self.number(column, millis).map(Time)
     }
 
-    pub(super) fn time_or_none(
+    pub(in crate::db) fn time_or_none(
         &self,
         column: &'static str,
         millis: Option<i64>,
@@ -70,20 +70,24 @@ impl Row {
         millis.map(|millis| self.time(column, millis)).transpose()
     }
 
-    pub(super) fn slot(&self, column: &'static str, number: i32) -> Result<Slot, Fault> {
+    pub(in crate::db) fn slot(&self, column: &'static str, number: i32) -> Result<Slot, Fault> {
         let number = u32::try_from(number).map_err(|error| self.corrupt(column, error))?;
         Slot::new(number).map_err(|error| self.corrupt(column, error))
     }
 
-    pub(super) fn digest(&self, column: &'static str, bytes: &[u8]) -> Result<Digest, Fault> {
+    pub(in crate::db) fn digest(&self, column: &'static str, bytes: &[u8]) -> Result<Digest, Fault> {
         Digest::try_from(bytes).map_err(|error| self.corrupt(column, error))
     }
 
-    pub(super) fn json<T: DeserializeOwned>(&self, column: &'static str, json: &str) -> Result<T, Fault> {
+    pub(in crate::db) fn json<T: DeserializeOwned>(
+        &self,
+        column: &'static str,
+        json: &str,
+    ) -> Result<T, Fault> {
         serde_json::from_str(json).map_err(|error| self.corrupt(column, error))
     }
 
-    pub(super) fn key(&self, version: &str, sha256: &[u8]) -> Result<ReleaseKey, Fault> {
+    pub(in crate::db) fn key(&self, version: &str, sha256: &[u8]) -> Result<ReleaseKey, Fault> {
         Ok(ReleaseKey {
             version: self.text::<Version>("version", version)?,
             sha256: self.digest("sha256", sha256)?,
@@ -91,7 +95,7 @@ impl Row {
     }
 
     /// A release that may be absent: both columns are null, or neither is.
-    pub(super) fn key_or_none(
+    pub(in crate::db) fn key_or_none(
         &self,
         version: Option<&str>,
         sha256: Option<&[u8]>,
@@ -104,31 +108,31 @@ impl Row {
 }
 
 /// As a column holds it. The engines know signed integers alone; what does not fit is 292 million years away.
-pub(super) fn integer(number: u64) -> i64 {
+pub(in crate::db) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-pub(super) fn millis(time: Time) -> i64 {
+pub(in crate::db) fn millis(time: Time) -> i64 {
     integer(time.0)
 }
 
-pub(super) fn slot_number(slot: Slot) -> i32 {
+pub(in crate::db) fn slot_number(slot: Slot) -> i32 {
     i32::from(slot.number())
 }
 
-pub(super) fn digest_bytes(digest: &Digest) -> Vec<u8> {
+pub(in crate::db) fn digest_bytes(digest: &Digest) -> Vec<u8> {
     digest.0.to_vec()
 }
 
-pub(super) fn version_of(key: Option<&ReleaseKey>) -> Option<String> {
+pub(in crate::db) fn version_of(key: Option<&ReleaseKey>) -> Option<String> {
     key.map(|key| key.version.to_string())
 }
 
-pub(super) fn sha256_of(key: Option<&ReleaseKey>) -> Option<Vec<u8>> {
+pub(in crate::db) fn sha256_of(key: Option<&ReleaseKey>) -> Option<Vec<u8>> {
     key.map(|key| digest_bytes(&key.sha256))
 }
 
 /// What is given is ours and always has a JSON form; a failure is handed on all the same.
-pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Fault> {
+pub(in crate::db) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|error| Fault::Sql(sea_orm::DbErr::Json(error.to_string())))
 }

@@ -1,0 +1,108 @@
+//! Killed at any moment, the program loses nothing that it acknowledged; and how fast acknowledging is.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use super::fleet::{app, configure, enrolment, join_token, key, release};
+use crate::clock::{Clock, Time};
+use crate::db::Db;
+use crate::db::tests::fixture::{TestDb, on_both_engines};
+use crate::fleet::Place;
+use crate::rollout::{Plan, Step};
+
+on_both_engines!(every_acknowledged_write_outlives_sigkill);
+
+const URL: &str = "DEPLOYEX_TEST_WRITER_URL";
+const ROUNDS: u32 = 20;
+
+/// A process of its own writes numbers and says each once it is stored; it is killed in the midst of that.
+async fn every_acknowledged_write_outlives_sigkill(it: TestDb) {
+    let mut acknowledged = 0;
+    for round in 1..=ROUNDS {
+        let mut writer = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "db::tests::crash::writer", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(URL, &it.url)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+        let mut said = 0;
+        // Each round is killed a little later than the one before.
+        while said < round * 3 {
+            let Some(line) = lines.next() else { panic!("the writer ended by itself after {acknowledged}") };
+            if let Some(number) = line.unwrap().strip_prefix("stored ") {
+                acknowledged = number.parse().unwrap();
+                said += 1;
+            }
+        }
+        writer.kill().unwrap();
+        // What it had said and we had not yet read counts too.
+        for line in lines.map_while(Result::ok) {
+            if let Some(number) = line.strip_prefix("stored ").and_then(|number| number.parse().ok()) {
+                acknowledged = number;
+            }
+        }
+        writer.wait().unwrap();
+        let reopened = Db::open(&it.url).await.unwrap();
+        let stored: u64 = reopened.setting("number").await.unwrap().unwrap().parse().unwrap();
+        reopened.close().await.unwrap();
+        // One more may have been stored without its being said.
+        assert!(
+            (acknowledged..=acknowledged + 1).contains(&stored),
+            "{acknowledged} was said, {stored} is there"
+        );
+    }
+}
+
+#[tokio::test]
+#[ignore = "the other process of every_acknowledged_write_outlives_sigkill"]
+#[expect(clippy::disallowed_methods, reason = "how the parent says where to write")]
+async fn writer() {
+    let Ok(url) = std::env::var(URL) else { return };
+    let db = Db::open(&url).await.unwrap();
+    let before = db.setting("number").await.unwrap();
+    let mut number: u64 = before.map_or(0, |text| text.parse().unwrap());
+    loop {
+        number += 1;
+        db.put_setting("number", &number.to_string()).await.unwrap();
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "stored {number}").unwrap();
+        out.flush().unwrap();
+    }
+}
+
+/// `cargo nextest run --workspace --run-ignored only --no-capture assignments_stored_per_second`
+#[tokio::test]
+#[ignore = "prints a figure; wants the machine for itself"]
+async fn assignments_stored_per_second() {
+    let it = TestDb::sqlite().await;
+    configure(&it.db, &["shop"]).await;
+    it.db.record_release(&release("shop", key("1", 1), 1), &[]).await.unwrap();
+    join_token(&it.db, 1, 1000).await;
+    let mut nodes = Vec::new();
+    for n in 0..100 {
+        nodes.push(it.db.enrol(&enrolment(&format!("web-{n}"), 1), Time(1), &[]).await.unwrap().id);
+    }
+    let clock = Clock::start();
+    for batch in [1, 10, 100] {
+        let (begun, mut plans) = (clock.now(), 0);
+        while clock.now().since(begun) < 2_000 {
+            let generation = it.db.application(&app("shop")).await.unwrap().unwrap().generation;
+            let steps = nodes.iter().take(batch).map(|node| Step::Assign {
+                place: Place { node: *node, slot: proto::ids::Slot::new(1).unwrap() },
+                release: key("1", 1),
+                pre_commands_run: Some(plans.to_string()),
+            });
+            let plan = Plan { steps: steps.collect(), ..Plan::default() };
+            it.db.store_plan(&app("shop"), generation, &plan, Time(2)).await.unwrap();
+            plans += 1;
+        }
+        let millis = clock.now().since(begun);
+        println!(
+            "{batch} in a plan: {} plans/s, {} assignments/s",
+            plans * 1000 / millis,
+            plans * 1000 / millis * batch as u64
+        );
+    }
+}
