@@ -4,6 +4,8 @@
 //! tested. What an application is to be is [`AppSpec`]; this is everything else.
 
 mod application;
+pub mod apply;
+pub mod changes;
 mod database_url;
 mod fault;
 mod fields;
@@ -74,6 +76,9 @@ pub struct Config {
     pub auto_apply: bool,
     /// In the order of the file.
     pub applications: Vec<AppSpec>,
+    /// The file has the key `applications`, or a variable names one: then what is not among them is withdrawn. A start without
+    /// a file, or with one that lost its end, must not take down what runs.
+    pub names_applications: bool,
     /// What was accepted and validated and is used by a part that is not in force yet, under the YAML's own keys.
     pub later: Later,
     /// What an operator should know although nothing is wrong.
@@ -247,9 +252,16 @@ impl Config {
         let mut fields = root.and_then(open).unwrap_or_else(|| Fields::none(sink));
         let (mut config, for_all) = settings::read(&mut fields, flags);
         let mut written = application::read_all(&mut fields, for_all);
+        config.names_applications = fields.has("applications");
         fields.finish();
         variables::overlay(&mut written, for_all, sink);
         ports::check(&mut written, sink);
+        config.names_applications |= !written.is_empty();
+        if !config.names_applications {
+            sink.notice(
+                "no applications are named: those that were configured before stay as they are".to_owned(),
+            );
+        }
         config.applications = written.into_iter().map(|it| it.spec).collect();
         config
     }
@@ -292,6 +304,7 @@ impl Config {
             demo: false,
             auto_apply: false,
             applications: Vec::new(),
+            names_applications: false,
             later: Later::default(),
             notices: Vec::new(),
         }

@@ -323,8 +323,8 @@ fn a_wrong_variable_is_named_instead_of_a_line() {
 fn a_misspelt_variable_is_noticed() {
     let config = variables_alone(&[("DEPLOYEX_PHX_HSOT", "x")]).unwrap();
     assert_eq!(
-        config.notices,
-        ["the variable DEPLOYEX_PHX_HSOT means nothing to deployex; did you mean DEPLOYEX_PHX_HOST?"]
+        config.notices[0],
+        "the variable DEPLOYEX_PHX_HSOT means nothing to deployex; did you mean DEPLOYEX_PHX_HOST?"
     );
 }
 

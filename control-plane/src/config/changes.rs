@@ -1,0 +1,281 @@
+//! What differs between two settings of an application, key by key under the YAML's own names, and when it takes effect.
+//!
+//! Pure. Values of `env`, and of settings that may hold tokens, are compared and never said.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use proto::state::Strategy;
+
+use crate::spec::{
+    AppSpec, DeploySpec, Distribution, DistributionMode, EnvValue, Millis, ReadyWhen, RestartSpec,
+};
+
+/// When a changed key takes effect. The order is that of the work it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    Immediate,
+    /// With the next start of a replica.
+    NextDeploy,
+    /// Every replica has to be replaced.
+    FullDeploy,
+}
+
+impl Class {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Immediate => "immediate",
+            Self::NextDeploy => "next_deploy",
+            Self::FullDeploy => "full_deploy",
+        }
+    }
+}
+
+/// One key that is no longer what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Below the application: `deploy.strategy`, `env[PHX_HOST]`.
+    pub key: String,
+    pub class: Class,
+    pub before: Side,
+    pub after: Side,
+}
+
+/// What a key was or is, as far as it may be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Side {
+    Absent,
+    Hidden,
+    Value(String),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.key;
+        match (&self.before, &self.after) {
+            (Side::Value(before), Side::Value(after)) => write!(f, "{key} {before} → {after}"),
+            (Side::Absent, Side::Value(after)) => write!(f, "{key} {after} (was not set)"),
+            (Side::Value(before), Side::Absent) => write!(f, "{key} removed (was {before})"),
+            (Side::Absent, _) => write!(f, "{key} added"),
+            (_, Side::Absent) => write!(f, "{key} removed"),
+            (Side::Hidden, _) | (_, Side::Hidden) => write!(f, "{key} changed"),
+        }
+    }
+}
+
+/// Every key that differs, by name.
+pub fn between(before: &AppSpec, after: &AppSpec) -> Vec<Change> {
+    let (mut before, after) = (sheet(before), sheet(after));
+    let mut changes = Vec::new();
+    for (key, entry) in after {
+        let old = before.remove(&key);
+        if old.as_ref().is_some_and(|it| it.value == entry.value) {
+            continue;
+        }
+        let before = old.map_or(Side::Absent, |it| it.side());
+        changes.push(Change { key, class: entry.class, before, after: entry.side() });
+    }
+    for (key, entry) in before {
+        changes.push(Change { key, class: entry.class, before: entry.side(), after: Side::Absent });
+    }
+    changes.sort_by(|a, b| a.key.cmp(&b.key));
+    changes
+}
+
+/// A key's value, said or only compared.
+struct Entry {
+    class: Class,
+    value: String,
+    hidden: bool,
+}
+
+impl Entry {
+    fn side(&self) -> Side {
+        if self.hidden { Side::Hidden } else { Side::Value(self.value.clone()) }
+    }
+}
+
+type Sheet = BTreeMap<String, Entry>;
+
+fn put(sheet: &mut Sheet, class: Class, key: impl Into<String>, value: impl fmt::Display) {
+    sheet.insert(key.into(), Entry { class, value: value.to_string(), hidden: false });
+}
+
+/// Taken apart to the last field, so that a new one cannot be forgotten here.
+fn sheet(spec: &AppSpec) -> Sheet {
+    let AppSpec {
+        name: _,
+        language,
+        replicas,
+        nodes,
+        ports,
+        env,
+        env_file,
+        run_as,
+        rollback_timeout,
+        schedule_interval,
+        deploy,
+        restart,
+        ready,
+        distribution,
+        later,
+    } = spec;
+    let (at_once, next) = (Class::Immediate, Class::NextDeploy);
+    let mut s = Sheet::new();
+    put(&mut s, next, "language", language);
+    put(&mut s, at_once, "replicas", replicas);
+    for (label, value) in nodes {
+        put(&mut s, at_once, format!("nodes.{label}"), value);
+    }
+    for port in ports {
+        put(&mut s, Class::FullDeploy, format!("replica_ports[{}].base", port.key), port.base);
+    }
+    for entry in env {
+        let (value, hidden) = match &entry.value {
+            EnvValue::Plain(text) => (format!("value {text}"), true),
+            EnvValue::FromSecret(name) => (format!("from_secret {name}"), false),
+        };
+        s.insert(format!("env[{}]", entry.key), Entry { class: next, value, hidden });
+    }
+    if let Some(file) = env_file {
+        put(&mut s, next, "env_file", file);
+    }
+    put(&mut s, next, "run_as.user", &run_as.user);
+    if let Some(group) = &run_as.group {
+        put(&mut s, next, "run_as.group", group);
+    }
+    put(&mut s, at_once, "deploy_rollback_timeout_ms", rollback_timeout.0);
+    put(&mut s, at_once, "deploy_schedule_interval_ms", schedule_interval.0);
+    put_deploy(&mut s, deploy);
+    put_restart(&mut s, restart);
+    let ready = match ready {
+        ReadyWhen::Default => "the first port, or the process",
+        ReadyWhen::Process => "process",
+    };
+    put(&mut s, next, "ready", ready);
+    put_distribution(&mut s, distribution);
+    for (key, value) in &later.0 {
+        // `ready` is above, as far as it is in force; the others may hold tokens.
+        if key != "ready" {
+            s.insert(key.clone(), Entry { class: at_once, value: value.to_string(), hidden: true });
+        }
+    }
+    s
+}
+
+fn put_deploy(s: &mut Sheet, deploy: &DeploySpec) {
+    let DeploySpec { strategy, stable_after, watch, stop_grace, pre_commands_timeout } = deploy;
+    let strategy: &Strategy = strategy;
+    put(s, Class::Immediate, "deploy.strategy", strategy);
+    put_times(
+        s,
+        "deploy",
+        &[
+            ("stable_after_ms", stable_after),
+            ("watch_ms", watch),
+            ("stop_grace_ms", stop_grace),
+            ("pre_commands_timeout_ms", pre_commands_timeout),
+        ],
+    );
+}
+
+fn put_restart(s: &mut Sheet, restart: &RestartSpec) {
+    let RestartSpec { backoff_min, backoff_max, reset_after } = restart;
+    put_times(
+        s,
+        "restart",
+        &[("backoff_min_ms", backoff_min), ("backoff_max_ms", backoff_max), ("reset_after_ms", reset_after)],
+    );
+}
+
+fn put_times(s: &mut Sheet, section: &str, times: &[(&str, &Millis)]) {
+    for (key, time) in times {
+        put(s, Class::Immediate, format!("{section}.{key}"), time.0);
+    }
+}
+
+fn put_distribution(s: &mut Sheet, distribution: &Distribution) {
+    let Distribution { mode, host, ports } = distribution;
+    let mode = match mode {
+        DistributionMode::Short => "short",
+        DistributionMode::Long => "long",
+        DistributionMode::Off => "off",
+    };
+    put(s, Class::NextDeploy, "distribution.mode", mode);
+    if let Some(host) = host {
+        put(s, Class::NextDeploy, "distribution.host", host);
+    }
+    if let Some((first, last)) = ports {
+        put(s, Class::NextDeploy, "distribution.ports", format_args!("{first}..{last}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::state::Language;
+
+    use super::*;
+    use crate::spec::{EnvEntry, PortBase};
+
+    fn app() -> AppSpec {
+        let mut app = AppSpec::new("myapp".parse().unwrap(), Language::Elixir);
+        app.ports = vec![PortBase { key: "PORT".to_owned(), base: 4000 }];
+        app.env = vec![EnvEntry { key: "TOKEN".to_owned(), value: EnvValue::Plain("s3cret".to_owned()) }];
+        app
+    }
+
+    fn said(after: &AppSpec) -> Vec<String> {
+        between(&app(), after).iter().map(|it| format!("{it} [{}]", it.class.word())).collect()
+    }
+
+    #[test]
+    fn an_application_does_not_differ_from_itself() {
+        assert_eq!(said(&app()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_changed_key_is_named_with_when_it_takes_effect() {
+        let mut after = app();
+        after.replicas = 5.try_into().unwrap();
+        after.language = Language::Erlang;
+        after.ports[0].base = 4100;
+        after.nodes.insert("role".to_owned(), "web".to_owned());
+        after.deploy.strategy = Strategy::StopFirst;
+        after.rollback_timeout = Millis(60_000);
+        after.distribution.ports = Some((9100, 9200));
+        assert_eq!(
+            said(&after),
+            [
+                "deploy.strategy start_first → stop_first [immediate]",
+                "deploy_rollback_timeout_ms 600000 → 60000 [immediate]",
+                "distribution.ports 9100..9200 (was not set) [next_deploy]",
+                "language elixir → erlang [next_deploy]",
+                "nodes.role web (was not set) [immediate]",
+                "replica_ports[PORT].base 4000 → 4100 [full_deploy]",
+                "replicas 3 → 5 [immediate]",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_variable_holds_is_never_said() {
+        let mut after = app();
+        after.env[0].value = EnvValue::Plain("0ther".to_owned());
+        assert_eq!(said(&after), ["env[TOKEN] changed [next_deploy]"]);
+        after.env[0].value = EnvValue::FromSecret("prod/TOKEN".to_owned());
+        assert_eq!(said(&after), ["env[TOKEN] changed [next_deploy]"]);
+        after.env.clear();
+        assert_eq!(said(&after), ["env[TOKEN] removed [next_deploy]"]);
+        let mut before = app();
+        before.env.clear();
+        let added: Vec<String> = between(&before, &app()).iter().map(ToString::to_string).collect();
+        assert_eq!(added, ["env[TOKEN] added"]);
+    }
+
+    #[test]
+    fn settings_for_later_are_named_without_their_values() {
+        let mut after = app();
+        after.later.0.insert("certificates".to_owned(), serde_json::json!([{ "api_token": "s3cret" }]));
+        assert_eq!(said(&after), ["certificates added [immediate]"]);
+    }
+}
