@@ -10,6 +10,7 @@ pub mod error;
 pub mod fleet;
 pub mod listen;
 pub mod rollout;
+pub mod secrets;
 pub mod spec;
 pub mod telemetry;
 pub mod vault;
