@@ -1,6 +1,7 @@
 //! The keeper and the agent's side of it, with real processes and real signals.
 
 mod keeper {
+    pub(crate) mod beam;
     pub(crate) mod launch;
     pub(crate) mod logs;
     pub(crate) mod stop;

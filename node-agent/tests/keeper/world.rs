@@ -93,6 +93,17 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// A test that failed leaves nothing running; its keeper ends what the process leaves, and itself.
+    fn drop(&mut self) {
+        let record = fs::read_to_string(self.slot.path().join("process")).unwrap_or_default();
+        let pid = record.lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok());
+        if let Some(pid) = pid.filter(|_| std::thread::panicking()) {
+            kill(pid);
+        }
+    }
+}
+
 pub(crate) fn nobody() -> UserIds {
     UserIds { uid: 65534, gid: 65534, groups: Vec::new() }
 }

@@ -1,0 +1,92 @@
+//! A real BEAM under keepers that are killed: what it prints is in its log, every line once and in order, and it prints on.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+use proto::state::ExitCause;
+
+use super::world::{World, eventually, eventually_is, kill, lives, soon};
+
+const KILLS: u32 = 100;
+
+/// Numbered lines of 500 bytes, as fast as its log takes them, until there is a file `stop`; then how its `user` process
+/// fares, without which a BEAM never prints again.
+const PRINTER: &str = r#"
+    Pad = <<" ", (binary:copy(<<"x">>, 498))/binary, "\n">>,
+    Print = fun Print(N) ->
+        io:put_chars(user, << <<(integer_to_binary(I))/binary, Pad/binary>> || I <- lists:seq(N, N + 255) >>),
+        case file:read_file_info("stop") of
+            {ok, _} -> N + 256;
+            _ -> timer:sleep(0), Print(N + 256)
+        end
+    end,
+    Last = Print(0),
+    ok = file:write_file("user", io_lib:format("~b ~p~n", [Last, is_pid(whereis(user))])),
+    init:stop()."#;
+
+#[tokio::test]
+async fn a_beam_loses_no_line_over_a_hundred_killed_keepers() {
+    assert!(
+        std::path::Path::new("/usr/bin/erl").exists(),
+        "this test needs Erlang: apt-get install erlang-base"
+    );
+    let world = World::new();
+    let mut spec = world.spec(1, "/usr/bin/erl", &["-noshell", "-eval", PRINTER]);
+    spec.env.insert("HOME".into(), world.path("").into());
+    let mut keeper = world.launch(&spec).await.unwrap();
+    let pid = keeper.process().pid;
+    eventually("the first lines", || log_size(&world).filter(|size| *size > 0)).await;
+    let killer = async {
+        let begun = (tokio::time::Instant::now(), log_size(&world).unwrap());
+        let mut random = 0x9e37_79b9_u64;
+        for _ in 0..KILLS {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            tokio::time::sleep(Duration::from_micros((random >> 33) % 15_000)).await;
+            kill(world.kept_by().await);
+        }
+        let (seconds, bytes) = (begun.0.elapsed().as_secs_f64(), log_size(&world).unwrap() - begun.1);
+        println!("{KILLS} keepers killed while {} MB were printed in {seconds:.1} s", bytes / 1_000_000);
+        assert!(lives(pid));
+        std::fs::write(world.path("stop"), "").unwrap();
+    };
+    let (ended, ()) = tokio::join!(soon("end", keeper.ended()), killer);
+    assert_eq!((ended.cause, ended.dropped), (ExitCause::Unknown, 0));
+    eventually_is(None, || world.keeper_pid()).await;
+    let said = std::fs::read_to_string(world.path("user")).unwrap();
+    let (last, user) = said.trim_end().split_once(' ').unwrap();
+    assert_eq!(user, "true", "the BEAM's user process is alive");
+    let mut lines = 0;
+    for line in BufReader::new(File::open(world.path("log/stdout.log")).unwrap()).lines() {
+        let line = line.unwrap();
+        let number = line.split_once(' ').and_then(|(number, pad)| (pad.len() == 498).then_some(number));
+        assert_eq!(number.and_then(|it| it.parse().ok()), Some(lines), "line {lines}: {line}");
+        lines += 1;
+    }
+    assert_eq!(lines, last.parse::<u64>().unwrap());
+    assert_eq!(world.stderr(), "");
+}
+
+#[tokio::test]
+async fn a_beam_that_is_killed_is_followed_at_once_and_one_that_is_stopped_ends_by_itself() {
+    let world = World::new();
+    for ticket in 1..=3 {
+        let mut spec = world.spec(ticket, "/usr/bin/erl", &["-noshell", "-eval", "io:put_chars(\"up\\n\")."]);
+        spec.env.insert("HOME".into(), world.path("").into());
+        let mut keeper = world.launch(&spec).await.unwrap();
+        let lines = usize::try_from(ticket).unwrap();
+        eventually("up", || (world.stdout().lines().count() == lines).then_some(())).await;
+        let want = if ticket < 3 {
+            kill(keeper.process().pid);
+            ExitCause::Signal(9)
+        } else {
+            keeper.stop(Duration::from_secs(1_000));
+            ExitCause::Code(0)
+        };
+        assert_eq!(soon("end", keeper.ended()).await.cause, want);
+    }
+}
+
+fn log_size(world: &World) -> Option<u64> {
+    Some(std::fs::metadata(world.path("log/stdout.log")).ok()?.len())
+}
