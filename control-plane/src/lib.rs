@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod assets;
+pub mod assign;
 pub mod auth;
 pub mod clock;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod db;
 pub mod error;
 pub mod fleet;
 pub mod listen;
+pub mod reconcile;
 pub mod rollout;
 pub mod secrets;
 pub mod spec;

@@ -1,0 +1,255 @@
+//! What a node is told to run: the snapshot of its assignment as it goes over the wire.
+//!
+//! Made anew whenever it is asked for, from what is stored; the same rows give the same bytes, so that sending it again
+//! changes nothing. Secrets are opened here, at the last moment, and are never logged.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proto::ids::{AppName, NodeId, Slot};
+use proto::pb;
+
+use crate::db::{Db, DbError, NodeAssignment, WantedApplication, WantedSlot};
+use crate::spec::{AppSpec, DistributionMode, EnvEntry, EnvValue, ReadyWhen};
+
+/// Why a node's assignment cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AssignError {
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error("{app}: the variable {key} cannot be had from the secret {name}")]
+    Variable {
+        app: AppName,
+        key: String,
+        name: String,
+        #[source]
+        source: Unopened,
+    },
+    #[error("{app}: its cookie cannot be opened")]
+    Cookie {
+        app: AppName,
+        #[source]
+        source: Unopened,
+    },
+}
+
+/// Why a secret could not be had; what exactly, its keeper knows.
+pub type Unopened = Box<dyn std::error::Error + Send + Sync>;
+
+/// Who can open what is stored closed.
+pub trait Secrets: Send + Sync {
+    /// The Erlang cookie of an application's replicas, of which `sealed` is stored.
+    fn cookie(&self, app: &AppName, sealed: &[u8]) -> Result<String, Unopened>;
+    /// The value of a secret that the configuration names.
+    fn value(&self, name: &str) -> Result<String, Unopened>;
+}
+
+/// Makes assignments from the database.
+pub struct Assignments {
+    db: Db,
+    secrets: Arc<dyn Secrets>,
+}
+
+impl Assignments {
+    pub fn new(db: Db, secrets: Arc<dyn Secrets>) -> Self {
+        Self { db, secrets }
+    }
+
+    /// All that the node is to run.
+    pub async fn of(&self, node: NodeId) -> Result<pb::Assignment, AssignError> {
+        let wanted = self.db.node_assignment(node).await?;
+        snapshot(&wanted, &*self.secrets)
+    }
+}
+
+fn snapshot(wanted: &NodeAssignment, secrets: &dyn Secrets) -> Result<pb::Assignment, AssignError> {
+    let NodeAssignment { generation, applications, slots } = wanted;
+    let used: BTreeSet<&AppName> = slots.keys().map(|(app, _)| app).collect();
+    let applications = applications
+        .iter()
+        .filter(|(app, _)| used.contains(app))
+        .map(|(_, wanted)| application(wanted, secrets))
+        .collect::<Result<_, _>>()?;
+    let slots = slots.iter().map(|((app, number), wanted)| slot(app, *number, wanted)).collect();
+    Ok(pb::Assignment { generation: *generation, applications, slots })
+}
+
+fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::Application, AssignError> {
+    let WantedApplication { spec, cookie } = wanted;
+    let AppSpec {
+        name,
+        language,
+        replicas: _,
+        nodes: _,
+        ports,
+        env,
+        env_file,
+        run_as,
+        rollback_timeout: _,
+        schedule_interval: _,
+        deploy,
+        restart,
+        ready,
+        distribution,
+        later: _,
+    } = spec;
+    let cookie =
+        secrets.cookie(name, cookie).map_err(|source| AssignError::Cookie { app: name.clone(), source })?;
+    let (port_first, port_last) = distribution.ports.unwrap_or((0, 0));
+    Ok(pb::Application {
+        name: name.to_string(),
+        language: pb::Language::from(*language).into(),
+        env: env.iter().map(|entry| variable(name, entry, secrets)).collect::<Result<_, _>>()?,
+        ports: ports
+            .iter()
+            .map(|port| pb::PortBase { key: port.key.clone(), base: u32::from(port.base) })
+            .collect(),
+        env_file: env_file.clone().unwrap_or_default(),
+        run_as_user: run_as.user.clone(),
+        run_as_group: run_as.group.clone().unwrap_or_default(),
+        cookie,
+        distribution: Some(pb::Distribution {
+            mode: match distribution.mode {
+                DistributionMode::Short => pb::DistributionMode::Short,
+                DistributionMode::Long => pb::DistributionMode::Long,
+                DistributionMode::Off => pb::DistributionMode::Off,
+            }
+            .into(),
+            host: distribution.host.clone().unwrap_or_default(),
+            port_first: u32::from(port_first),
+            port_last: u32::from(port_last),
+        }),
+        stable_after_ms: deploy.stable_after.0,
+        stop_grace_ms: deploy.stop_grace.0,
+        backoff_min_ms: restart.backoff_min.0,
+        backoff_max_ms: restart.backoff_max.0,
+        backoff_reset_after_ms: restart.reset_after.0,
+        ready: match ready {
+            ReadyWhen::Default => pb::ReadyWhen::Default,
+            ReadyWhen::Process => pb::ReadyWhen::Process,
+        }
+        .into(),
+        pre_commands_timeout_ms: deploy.pre_commands_timeout.0,
+        path: String::new(),
+    })
+}
+
+fn variable(app: &AppName, entry: &EnvEntry, secrets: &dyn Secrets) -> Result<pb::EnvEntry, AssignError> {
+    let EnvEntry { key, value } = entry;
+    let value = match value {
+        EnvValue::Plain(value) => value.clone(),
+        EnvValue::FromSecret(name) => secrets.value(name).map_err(|source| AssignError::Variable {
+            app: app.clone(),
+            key: key.clone(),
+            name: name.clone(),
+            source,
+        })?,
+    };
+    Ok(pb::EnvEntry { key: key.clone(), value })
+}
+
+fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment {
+    let WantedSlot { release, pre_commands_run } = wanted;
+    pb::SlotAssignment {
+        app: app.to_string(),
+        slot: u32::from(number.number()),
+        release: Some(pb::Release {
+            key: Some(pb::ReleaseKey::from(&release.key)),
+            size: release.size,
+            pre_commands: release.pre_commands.clone(),
+        }),
+        pre_commands: pre_commands_run.clone().map(|run_id| pb::PreCommands { run_id }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proto::ids::{Digest, ReleaseKey};
+    use proto::state::Language;
+
+    use super::*;
+    use crate::clock::Time;
+    use crate::db::Release;
+
+    struct Known(BTreeMap<&'static str, &'static str>);
+
+    impl Secrets for Known {
+        fn cookie(&self, app: &AppName, sealed: &[u8]) -> Result<String, Unopened> {
+            Ok(format!("{app}:{}", String::from_utf8_lossy(sealed)))
+        }
+
+        fn value(&self, name: &str) -> Result<String, Unopened> {
+            self.0.get(name).map(|&value| value.to_owned()).ok_or_else(|| "there is no such secret".into())
+        }
+    }
+
+    fn wanted() -> NodeAssignment {
+        let app: AppName = "shop".parse().unwrap();
+        let mut spec = AppSpec::new(app.clone(), Language::Elixir);
+        spec.env = vec![
+            EnvEntry { key: "COLOUR".to_owned(), value: EnvValue::Plain("red".to_owned()) },
+            EnvEntry { key: "DATABASE".to_owned(), value: EnvValue::FromSecret("prod/DB".to_owned()) },
+        ];
+        let release = Release {
+            app: app.clone(),
+            key: ReleaseKey { version: "1.2.0".parse().unwrap(), sha256: Digest([7; 32]) },
+            size: 42,
+            declared_hash: None,
+            pre_commands: vec!["eval Shop.migrate".to_owned()],
+            etag: None,
+            recorded_at: Time(0),
+        };
+        let slot = |run: Option<&str>| WantedSlot {
+            release: release.clone(),
+            pre_commands_run: run.map(str::to_owned),
+        };
+        NodeAssignment {
+            generation: 9,
+            applications: [(app.clone(), WantedApplication { spec, cookie: b"sealed".to_vec() })].into(),
+            slots: [
+                ((app.clone(), Slot::new(1).unwrap()), slot(None)),
+                ((app, Slot::new(4).unwrap()), slot(Some("run-1"))),
+            ]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn an_assignment_carries_what_a_node_must_know_and_no_more() {
+        let secrets = Known([("prod/DB", "postgres://x")].into());
+        let assignment = snapshot(&wanted(), &secrets).unwrap();
+        assert_eq!(assignment.generation, 9);
+        let application = &assignment.applications[0];
+        assert_eq!(application.cookie, "shop:sealed");
+        assert_eq!(application.env[1].value, "postgres://x");
+        assert_eq!(application.stable_after_ms, 30_000);
+        let runs: Vec<_> = assignment
+            .slots
+            .iter()
+            .map(|slot| (slot.slot, slot.pre_commands.as_ref().map(|it| it.run_id.as_str())))
+            .collect();
+        assert_eq!(runs, [(1, None), (4, Some("run-1"))]);
+    }
+
+    #[test]
+    fn the_same_rows_give_the_same_assignment() {
+        let secrets = Known([("prod/DB", "x")].into());
+        assert_eq!(snapshot(&wanted(), &secrets).unwrap(), snapshot(&wanted(), &secrets).unwrap());
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_had_is_named_with_its_variable() {
+        let error = snapshot(&wanted(), &Known(BTreeMap::new())).unwrap_err();
+        assert_eq!(error.to_string(), "shop: the variable DATABASE cannot be had from the secret prod/DB");
+    }
+
+    #[test]
+    fn an_application_without_a_slot_is_left_out() {
+        let mut wanted = wanted();
+        wanted.slots.clear();
+        let assignment = snapshot(&wanted, &Known(BTreeMap::new())).unwrap();
+        assert!(assignment.applications.is_empty());
+    }
+}

@@ -1,0 +1,193 @@
+//! The loop that keeps what is assigned in step with what is wanted: load, plan, store, wake the nodes concerned.
+//!
+//! It takes no input. Whatever happens (a wish, a report, a node that falls silent, a deadline, or nothing for a while) is
+//! a reason to look at everything again; what is done follows from what is found. Two of them may run at once: of two plans
+//! made from the same state one is stored, the other is dropped and made anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::ids::{AppName, NodeId};
+use proto::state::Liveness;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, Time};
+use crate::fleet::{AppFleet, Observed, Place};
+use crate::rollout::{Plan, Waiting, plan};
+
+/// How long nothing may be looked at: whatever was missed is noticed after that.
+const PERIOD: Duration = Duration::from_secs(3);
+
+/// Between two looks: a thousand reports that come at once are one reason.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Looks in a row that each stored something, before others get a turn. More than any application needs.
+const LOOKS: usize = 16;
+
+/// What is waited for, by application; those that wait for nothing are not there.
+pub type WaitingByApp = BTreeMap<AppName, Vec<Waiting>>;
+
+/// A failure behind one of these traits; what exactly, is for the log.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// What became of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Stored {
+    /// Stored; these nodes' assignments changed.
+    Yes(BTreeSet<NodeId>),
+    /// Somebody else was faster: nothing was stored.
+    Conflict,
+}
+
+/// Where plans are made from and go to.
+#[async_trait::async_trait]
+pub trait PlanStore: Send + Sync {
+    /// Every application that is configured or still holds a slot, as of one instant, without what agents say.
+    async fn load(&self) -> Result<Vec<AppFleet>, Source>;
+    /// All of the plan or nothing, and only while the application's generation is the one it was made from.
+    async fn store(&self, fleet: &AppFleet, plan: &Plan, now: Time) -> Result<Stored, Source>;
+}
+
+/// What agents say, and how to tell them that there is something new.
+pub trait Agents: Send + Sync {
+    fn liveness(&self, node: NodeId) -> Liveness;
+    /// The generation of the last assignment that the node said, in its present session, to have stored.
+    fn stored(&self, node: NodeId) -> u64;
+    fn observed(&self, app: &AppName) -> BTreeMap<Place, Observed>;
+    fn changes(&self) -> watch::Receiver<u64>;
+    fn wake(&self, node: NodeId);
+}
+
+pub struct Reconciler {
+    store: Arc<dyn PlanStore>,
+    agents: Arc<dyn Agents>,
+    clock: Clock,
+    wake: Arc<Notify>,
+    waiting: watch::Sender<Arc<WaitingByApp>>,
+}
+
+/// What one look at everything came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Look {
+    /// Something was stored, or somebody else stored something: look again.
+    again: bool,
+    /// Something could not be stored.
+    failed: bool,
+    wake_at: Option<Time>,
+}
+
+impl Reconciler {
+    pub fn new(store: Arc<dyn PlanStore>, agents: Arc<dyn Agents>, clock: Clock) -> Self {
+        let waiting = watch::Sender::new(Arc::default());
+        Self { store, agents, clock, wake: Arc::new(Notify::new()), waiting }
+    }
+
+    /// To be notified when something was wished or changed.
+    pub fn waker(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    /// What each application waits for, as of the last look.
+    pub fn waiting(&self) -> watch::Receiver<Arc<WaitingByApp>> {
+        self.waiting.subscribe()
+    }
+
+    /// Runs until cancelled; a plan that is being stored is stored.
+    pub async fn run(self, cancel: CancellationToken) {
+        let mut changes = self.agents.changes();
+        while !cancel.is_cancelled() {
+            changes.mark_unchanged();
+            let pause = self.look_until_settled().await;
+            tokio::select! {
+                biased; // stopping comes before new work
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+            tokio::select! {
+                biased; // stopping comes before new work; which of the others woke it does not matter
+                () = cancel.cancelled() => return,
+                () = self.wake.notified() => {}
+                Ok(()) = changes.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Returns how long nothing needs to be looked at.
+    async fn look_until_settled(&self) -> Duration {
+        for _ in 0..LOOKS {
+            match self.look().await {
+                Ok(Look { failed: true, .. }) => return RETRY,
+                Ok(Look { again: true, .. }) => {}
+                Ok(Look { wake_at, .. }) => {
+                    let left = wake_at.map(|at| Duration::from_millis(at.since(self.clock.now())));
+                    return left.map_or(PERIOD, |left| left.min(PERIOD));
+                }
+                Err(error) => {
+                    tracing::error!(error = &*error, "cannot load what plans are made from; trying again");
+                    return RETRY;
+                }
+            }
+        }
+        Duration::ZERO
+    }
+
+    async fn look(&self) -> Result<Look, Source> {
+        let mut look = Look::default();
+        let mut waiting = WaitingByApp::new();
+        // One application's failure does not hold up the others.
+        for mut fleet in self.store.load().await? {
+            self.fill_in(&mut fleet);
+            let now = self.clock.now();
+            let plan = plan(&fleet, now);
+            look.wake_at = [look.wake_at, plan.wake_at].into_iter().flatten().min();
+            if !plan.is_empty() {
+                match self.put(&fleet, &plan, now).await {
+                    Ok(()) => look.again = true,
+                    Err(error) => {
+                        tracing::error!(app = %fleet.app, error = &*error, "cannot store a plan; trying again");
+                        look.failed = true;
+                    }
+                }
+            }
+            if !plan.waiting.is_empty() {
+                waiting.insert(fleet.app, plan.waiting);
+            }
+        }
+        self.waiting.send_if_modified(|last| {
+            let differs = **last != waiting;
+            if differs {
+                *last = Arc::new(waiting);
+            }
+            differs
+        });
+        Ok(look)
+    }
+
+    fn fill_in(&self, fleet: &mut AppFleet) {
+        for (id, node) in &mut fleet.nodes {
+            node.liveness = self.agents.liveness(*id);
+            node.stored = self.agents.stored(*id);
+        }
+        fleet.observed = self.agents.observed(&fleet.app);
+    }
+
+    async fn put(&self, fleet: &AppFleet, plan: &Plan, now: Time) -> Result<(), Source> {
+        match self.store.store(fleet, plan, now).await? {
+            Stored::Yes(nodes) => {
+                for happening in &plan.events {
+                    tracing::info!(app = %fleet.app, kind = happening.kind.word(), "{}", happening.text);
+                }
+                nodes.into_iter().for_each(|node| self.agents.wake(node));
+            }
+            Stored::Conflict => tracing::debug!(app = %fleet.app, "a plan was overtaken and is made anew"),
+        }
+        Ok(())
+    }
+}
