@@ -184,7 +184,9 @@ impl Reconciler {
                 for happening in &plan.events {
                     tracing::info!(app = %fleet.app, kind = happening.kind.word(), "{}", happening.text);
                 }
-                nodes.into_iter().for_each(|node| self.agents.wake(node));
+                for node in nodes {
+                    self.agents.wake(node);
+                }
             }
             Stored::Conflict => tracing::debug!(app = %fleet.app, "a plan was overtaken and is made anew"),
         }

@@ -138,14 +138,13 @@ impl Draft<'_> {
         let told = self.told(&rollout.release);
         let before = std::mem::take(&mut rollout.progress.trials);
         for place in told {
-            if self.is_stable(place) {
-                continue;
-            }
-            let up =
-                self.host(place.node).is_some_and(|host| !host.is(Liveness::Lost)) || planted!(CountLostTime);
+            let away =
+                self.host(place.node).is_none_or(|host| host.is(Liveness::Lost)) && !planted!(CountLostTime);
+            // While it is stable its trial rests, and is not forgotten: a slot that is stable now and then gets nowhere.
+            let counts = !away && !self.is_stable(place);
             let trial = match before.get(&place) {
-                Some(trial) => trial.kept(up, now, portion),
-                None if up => Trial::started(now),
+                Some(trial) => trial.kept(counts, now, portion),
+                None if counts => Trial::started(now),
                 None => continue,
             };
             if let Some(since) = trial.counting_since {

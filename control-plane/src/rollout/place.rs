@@ -63,6 +63,8 @@ pub(super) enum Next {
     Settled,
     Assign(Vec<Slot>),
     Withdraw(Slot),
+    /// This slot was told something else and has not reported since: what it would cost to replace it is not known.
+    TakingUp(Slot),
     /// This slot waits for those others to be ready.
     Wait {
         slot: Slot,
@@ -101,6 +103,9 @@ impl NodeSlots {
     }
 
     fn one_by_one(&self, off: &[SlotView]) -> Next {
+        if let Some(view) = off.iter().find(|view| view.standing == Standing::Told) {
+            return Next::TakingUp(view.slot);
+        }
         if let Some(spare) = self.spare()
             && off.iter().any(|view| view.standing != Standing::Vacant)
             && !spare.on_target

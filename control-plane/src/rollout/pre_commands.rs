@@ -79,7 +79,7 @@ impl<'a> Draft<'a> {
         self.hosts().into_iter().filter(|host| host.is(Liveness::Up) && Some(host.id) != not_on).find_map(
             |host| match self.slots_of(host, &rollout.release).next(Pace::OneByOne) {
                 Next::Assign(slots) => slots.first().map(|slot| (host, host.place(*slot))),
-                Next::Settled | Next::Withdraw(_) | Next::Wait { .. } => None,
+                Next::Settled | Next::Withdraw(_) | Next::TakingUp(_) | Next::Wait { .. } => None,
             },
         )
     }

@@ -12,7 +12,7 @@ use crate::fleet::Place;
 pub struct Progress {
     /// How often a slot was told to run the pre-commands: the next run's number.
     pub pre_commands_runs: u32,
-    /// Slots that were told to run the release and are not stable on it.
+    /// Slots that were told to run the release, and were not stable on it at first.
     pub trials: BTreeMap<Place, Trial>,
     /// Crash counts of each place when the watch began, so that the watch counts its own.
     pub watched_from: BTreeMap<Place, u32>,
@@ -20,12 +20,12 @@ pub struct Progress {
 
 /// How much of its time to become stable a slot has used up.
 ///
-/// Time counts while its node is up and somebody plans. It is added up in portions, and a gap longer than a portion counts
+/// Time counts while it is not stable, its node is up and somebody plans. It is added up in portions, and a gap longer than a portion counts
 /// as one: an hour without a control plane, or a wall clock that was put forward, uses up no more than that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     pub spent_ms: u64,
-    /// `None`: its node is not up.
+    /// `None`: it rests, because the slot is stable or its node is away.
     pub counting_since: Option<Time>,
 }
 
@@ -43,8 +43,8 @@ impl Trial {
     /// The same trial as it is to be kept: paused, carried on, or with a full portion added up. Unchanged in between, so
     /// that planning again writes nothing.
     #[must_use]
-    pub fn kept(self, node_is_up: bool, now: Time, portion: u64) -> Self {
-        match (node_is_up, self.counting_since) {
+    pub fn kept(self, counts: bool, now: Time, portion: u64) -> Self {
+        match (counts, self.counting_since) {
             (false, Some(_)) => Self { spent_ms: self.spent(now, portion), counting_since: None },
             (true, None) => Self { counting_since: Some(now), ..self },
             (true, Some(since)) if now < since => Self { counting_since: Some(now), ..self },

@@ -91,7 +91,7 @@ impl<'a> Draft<'a> {
         let (begun, later): (Vec<Host<'_>>, Vec<Host<'_>>) =
             hosts.iter().partition(|host| self.slots_of(**host, &rollout.release).has_begun());
         let mut moved = 0;
-        let mut suspect = false;
+        let mut unsure = false;
         for host in begun.into_iter().chain(later) {
             let slots = self.slots_of(host, &rollout.release);
             match (host.node.liveness, slots.next(Pace::OneByOne)) {
@@ -108,23 +108,27 @@ impl<'a> Draft<'a> {
                     self.wait(Waiting::ForOthersFirst { node: host.node.name.clone(), slot, others });
                     return false;
                 }
+                (Liveness::Up, Next::TakingUp(slot)) => {
+                    unsure = true;
+                    self.wait(Waiting::ToBeTakenUp { node: host.node.name.clone(), slot });
+                }
                 (Liveness::Suspect, _) => {
-                    suspect = true;
+                    unsure = true;
                     self.wait(Waiting::NodeSuspect { node: host.node.name.clone() });
                     if slots.has_begun() {
                         return false;
                     }
                 }
                 (Liveness::Lost, _) => {
-                    suspect |= planted!(WaitForLostNodes);
+                    unsure |= planted!(WaitForLostNodes);
                     self.wait(Waiting::NodeLost { node: host.node.name.clone() });
                 }
             }
         }
-        if moved == 0 {
+        if moved == 0 && !unsure {
             self.wait_for_nodes();
         }
-        moved > 0 && !suspect
+        moved > 0 && !unsure
     }
 
     /// Slots that were told the release and are not stable on it, where that can be seen.
@@ -195,6 +199,7 @@ impl<'a> Draft<'a> {
             Next::Settled => {}
             Next::Assign(slots) => self.fill(host, &slots, target),
             Next::Withdraw(spare) => self.withdraw(host.place(spare)),
+            Next::TakingUp(slot) => self.wait(Waiting::ToBeTakenUp { node: host.node.name.clone(), slot }),
             Next::Wait { slot, others } => {
                 self.wait(Waiting::ForOthersFirst { node: host.node.name.clone(), slot, others });
             }
