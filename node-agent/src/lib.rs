@@ -3,7 +3,10 @@
 //! `replica` decides and is pure; `supervisor` acts and is thin.
 
 pub mod clock;
+pub mod host;
 pub mod keeper;
+pub mod link;
+pub mod logs;
 pub mod releases;
 pub mod replica;
 pub mod supervisor;

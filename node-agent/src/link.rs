@@ -1,0 +1,183 @@
+//! The link to the control plane: this host's identity, the session that is always held or sought, and a second connection
+//! for what is large.
+//!
+//! ```text
+//!   supervisor ──observed, events──▶ session ──gRPC──▶ control plane
+//!              ◀──────orders──────            ◀──────
+//!   releases   ◀──────Fetch──────── bulk (second connection; streams too)
+//! ```
+//! It decides nothing about replicas, and nothing stops because the link is down.
+
+mod backoff;
+mod bulk;
+mod dial;
+mod enrol;
+mod identity;
+mod renew;
+mod session;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::ids::{AppName, Slot};
+use proto::pb;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::bulk::Bulk;
+pub use self::dial::{Address, BadAddress, LinkError};
+pub use self::enrol::{EnrolError, Enrolment, enrol};
+pub use self::identity::{HostPaths, Identity, IdentityError};
+use self::session::Session;
+use crate::host;
+use crate::logs::LogFolder;
+use crate::releases::Fetch;
+
+/// A session that held this long counts as a success: the next failure is the first again.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// What the control plane asks of the supervisor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    Assignment(pb::Assignment),
+    RestartSlot(pb::RestartSlot),
+}
+
+/// What is true on this host, as the supervisor says it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// Of the last assignment that was stored.
+    pub generation: u64,
+    /// Every slot that is held, wanted or not.
+    pub slots: BTreeMap<(AppName, Slot), pb::SlotReport>,
+}
+
+/// The supervisor's ends, and what else the link needs to know of this host.
+pub struct Edges {
+    /// Bounded, because orders that wait here are of no more use than those that wait at the control plane.
+    pub orders: mpsc::Sender<Order>,
+    pub observed: watch::Receiver<Observed>,
+    pub events: mpsc::Receiver<pb::AgentEvent>,
+    pub logs: LogFolder,
+    /// Whose file system's room is reported.
+    pub var_path: PathBuf,
+}
+
+/// Whether the control plane is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Dialling,
+    Connected,
+    /// Why not, and it goes on trying.
+    Down(String),
+}
+
+struct Wiring {
+    orders: mpsc::Sender<Order>,
+    observed: watch::Receiver<Observed>,
+    events: mpsc::Receiver<pb::AgentEvent>,
+    samples: watch::Receiver<Option<host::Sample>>,
+    logs: LogFolder,
+    inventory: pb::Inventory,
+    boot_id: String,
+    /// Logs that are being read. They end with the session that they were asked over, or on their own.
+    streams: TaskTracker,
+}
+
+/// Made from an identity, then run for the agent's life.
+pub struct Link {
+    identity: watch::Sender<Arc<Identity>>,
+    bulk: Arc<Bulk>,
+    standing: watch::Sender<Standing>,
+}
+
+impl Link {
+    pub fn new(identity: Identity) -> Self {
+        let identity = watch::Sender::new(Arc::new(identity));
+        let bulk = Arc::new(Bulk::new(identity.subscribe()));
+        Self { identity, bulk, standing: watch::Sender::new(Standing::Dialling) }
+    }
+
+    /// Releases by way of the control plane.
+    pub fn fetch(&self) -> Arc<dyn Fetch> {
+        Arc::clone(&self.bulk) as Arc<dyn Fetch>
+    }
+
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Until cancelled.
+    pub async fn run(self, edges: Edges, cancel: CancellationToken) {
+        let Edges { orders, observed, events, logs, var_path } = edges;
+        let tasks = TaskTracker::new();
+        let (sampled, samples) = watch::channel(None);
+        let looking_at = observed.clone();
+        tasks.spawn(host::sample(var_path, looking_at, sampled, cancel.clone()));
+        tasks.spawn(renew::keep(self.identity.clone(), cancel.clone()));
+        let mut wiring = Wiring {
+            orders,
+            observed,
+            events,
+            samples,
+            logs,
+            inventory: host::inventory(),
+            boot_id: host::boot_id(),
+            streams: TaskTracker::new(),
+        };
+        let streams = wiring.streams.clone();
+        let mut identity = self.identity.subscribe();
+        let mut failures = 0;
+        loop {
+            let current = Arc::clone(&identity.borrow_and_update());
+            let began = Instant::now();
+            let error = tokio::select! {
+                biased; // stopping comes before all
+                () = cancel.cancelled() => break,
+                error = self.hold(&current, &mut wiring) => error,
+            };
+            failures = if began.elapsed() > SETTLED { 0 } else { failures + 1 };
+            self.say_why(&error);
+            tokio::select! {
+                biased; // stopping comes before all
+                () = cancel.cancelled() => break,
+                // A renewed certificate may be what was missing.
+                Ok(()) = identity.changed() => {}
+                () = sleep(backoff::wait(failures - u32::from(failures > 0), rand::random())) => {}
+            }
+        }
+        tasks.close();
+        tasks.wait().await;
+        streams.close();
+        drop(tokio::time::timeout(Duration::from_secs(1), streams.wait()).await);
+    }
+
+    async fn hold(&self, identity: &Identity, wiring: &mut Wiring) -> LinkError {
+        match Session::open(identity, wiring, &self.bulk).await {
+            Ok(session) => {
+                tracing::info!(control_plane = %identity.control_plane, "connected");
+                self.standing.send_replace(Standing::Connected);
+                session.run().await
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// Once for each reason: a control plane that is down for an hour fills no log.
+    fn say_why(&self, error: &LinkError) {
+        let standing = Standing::Down(error.to_string());
+        let news = self.standing.send_replace(standing.clone()) != standing;
+        let (hopeless, error) = (error.needs_a_person(), error as &dyn std::error::Error);
+        if !news {
+            tracing::debug!(error, "not connected");
+        } else if hopeless {
+            tracing::error!(error, "not connected, and trying again will not help");
+        } else {
+            tracing::warn!(error, "not connected, trying again");
+        }
+    }
+}

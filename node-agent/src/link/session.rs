@@ -1,0 +1,248 @@
+//! One session, from hello to its end: orders come in and go to the supervisor, what is observed goes out when it changes.
+//!
+//! The supervisor persists before it reports; so what goes out here is always already true after a crash.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::agent::{MAX_MESSAGE, PROTOCOL};
+use proto::ids::{AppName, Slot};
+use proto::pb;
+use proto::pb::agent_client::AgentClient;
+use proto::pb::agent_message::Kind as Say;
+use proto::pb::control_message::Kind as Told;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::bulk::{Bulk, STREAM_CHUNKS};
+use super::dial::{LinkError, dial};
+use super::identity::Identity;
+use super::{Order, Wiring};
+use crate::clock;
+use crate::logs;
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that takes nothing for this long is as good as gone.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Without a word from the control plane for so many heartbeats the connection is given up, even if TCP says nothing.
+const SILENT_HEARTBEATS: u32 = 4;
+
+/// Whatever the control plane asks for, within reason.
+const HEARTBEATS: std::ops::RangeInclusive<u64> = 100..=60_000;
+
+/// Messages on their way out: one report for each slot of an ordinary host.
+const OUTGOING: usize = 64;
+
+/// Restarts that wait for the supervisor; more are refused by forgetting the oldest.
+const WAITING_ORDERS: usize = 64;
+
+/// Streams at once: each is a person looking at something.
+const STREAMS: usize = 32;
+
+pub(super) struct Session<'a> {
+    pub(super) wiring: &'a mut Wiring,
+    pub(super) bulk: &'a Arc<Bulk>,
+    outgoing: mpsc::Sender<pb::AgentMessage>,
+    incoming: Streaming<pb::ControlMessage>,
+    heartbeat: Duration,
+    sequence: u64,
+    heard: Instant,
+    reported: BTreeMap<(AppName, Slot), pb::SlotReport>,
+    waiting: VecDeque<Order>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) async fn open(
+        identity: &Identity,
+        wiring: &'a mut Wiring,
+        bulk: &'a Arc<Bulk>,
+    ) -> Result<Self, LinkError> {
+        let channel = dial(&identity.control_plane, Arc::clone(&identity.tls)).await?;
+        let observed = wiring.observed.borrow_and_update().clone();
+        let hello = pb::Hello {
+            protocol_min: *PROTOCOL.start(),
+            protocol_max: *PROTOCOL.end(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: wiring.boot_id.clone(),
+            inventory: Some(wiring.inventory.clone()),
+            clock_unix_ms: clock::unix_ms(),
+            generation: observed.generation,
+            slots: observed.slots.values().cloned().collect(),
+        };
+        let (outgoing, messages) = mpsc::channel(OUTGOING);
+        // An empty channel of our own has room.
+        drop(outgoing.try_send(pb::AgentMessage { kind: Some(Say::Hello(hello)) }));
+        let mut client = AgentClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let silent = |_| LinkError::Silent;
+        let mut incoming = timeout(ANSWER_TIMEOUT, client.session(ReceiverStream::new(messages)))
+            .await
+            .map_err(silent)?
+            .map_err(LinkError::of_status)?
+            .into_inner();
+        let first = timeout(ANSWER_TIMEOUT, incoming.message()).await.map_err(silent)?;
+        let Some(pb::ControlMessage { kind: Some(Told::Welcome(welcome)) }) =
+            first.map_err(LinkError::of_status)?
+        else {
+            return Err(LinkError::Protocol("it began without a welcome"));
+        };
+        if !PROTOCOL.contains(&welcome.protocol) {
+            return Err(LinkError::Protocol("it chose a version that was not offered"));
+        }
+        let interval = welcome.heartbeat_interval_ms.clamp(*HEARTBEATS.start(), *HEARTBEATS.end());
+        Ok(Self {
+            wiring,
+            bulk,
+            outgoing,
+            incoming,
+            heartbeat: Duration::from_millis(interval),
+            sequence: 0,
+            heard: Instant::now(),
+            reported: observed.slots,
+            waiting: VecDeque::new(),
+        })
+    }
+
+    /// Until it breaks; the caller stops it by dropping it.
+    pub(super) async fn run(mut self) -> LinkError {
+        let mut beat = interval(self.heartbeat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // A handle of its own: waiting for room borrows it while the rest of the session goes on.
+        let orders = self.wiring.orders.clone();
+        loop {
+            let step = tokio::select! {
+                biased; // the heartbeat keeps us alive, and then orders come before reports
+                _ = beat.tick() => self.beat().await,
+                message = self.incoming.message() => match message {
+                    Ok(Some(message)) => self.hear(message).await,
+                    Ok(None) => Err(LinkError::Ended("without a reason".to_owned())),
+                    Err(status) => Err(LinkError::of_status(status)),
+                },
+                Ok(place) = orders.reserve(), if !self.waiting.is_empty() => {
+                    if let Some(order) = self.waiting.pop_front() {
+                        place.send(order);
+                    }
+                    Ok(())
+                }
+                Ok(()) = self.wiring.observed.changed() => self.report().await,
+                Some(event) = self.wiring.events.recv() => self.say(Say::Event(event)).await,
+            };
+            if let Err(error) = step {
+                return error;
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), LinkError> {
+        if self.heard.elapsed() > self.heartbeat * SILENT_HEARTBEATS + SEND_TIMEOUT {
+            return Err(LinkError::Silent);
+        }
+        self.sequence += 1;
+        let fresh = self.wiring.samples.has_changed().unwrap_or(false);
+        let sample = fresh.then(|| self.wiring.samples.borrow_and_update().clone()).flatten();
+        let (host, replicas) =
+            sample.map_or((None, Vec::new()), |sample| (Some(sample.host), sample.replicas));
+        let heartbeat =
+            pb::Heartbeat { sequence: self.sequence, clock_unix_ms: clock::unix_ms(), host, replicas };
+        self.say(Say::Heartbeat(heartbeat)).await
+    }
+
+    async fn hear(&mut self, message: pb::ControlMessage) -> Result<(), LinkError> {
+        self.heard = Instant::now();
+        match message.kind {
+            Some(Told::Assignment(assignment)) => {
+                // A snapshot: one that still waits is out of date.
+                self.waiting.retain(|order| !matches!(order, Order::Assignment(_)));
+                self.waiting.push_back(Order::Assignment(assignment));
+            }
+            Some(Told::RestartSlot(restart)) => {
+                if self.waiting.len() >= WAITING_ORDERS {
+                    self.waiting.pop_front();
+                }
+                self.waiting.push_back(Order::RestartSlot(restart));
+            }
+            Some(Told::OpenStream(open)) => return self.open_stream(open).await,
+            Some(Told::Welcome(_)) => return Err(LinkError::Protocol("it welcomed twice")),
+            // An acknowledgement says no more than that it came; and a newer control plane may say what we do not know.
+            Some(Told::Ack(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    async fn open_stream(&mut self, open: pb::OpenStream) -> Result<(), LinkError> {
+        let refusal = match open.kind {
+            Some(pb::open_stream::Kind::FollowLog(wish)) if self.wiring.streams.len() < STREAMS => {
+                match logs::Follow::new(&self.wiring.logs, &wish) {
+                    Ok(follow) => {
+                        self.wiring.streams.spawn(serve_log(Arc::clone(self.bulk), open.stream_id, follow));
+                        return Ok(());
+                    }
+                    Err(error) => error.to_string(),
+                }
+            }
+            Some(_) => "too many streams are open on this node".to_owned(),
+            None => "this agent is too old for that: upgrade it".to_owned(),
+        };
+        self.say(Say::StreamRefused(pb::StreamRefused { stream_id: open.stream_id, error: refusal })).await
+    }
+
+    /// Sends what differs from what was sent last.
+    async fn report(&mut self) -> Result<(), LinkError> {
+        let observed = self.wiring.observed.borrow_and_update().clone();
+        for (place, report) in &observed.slots {
+            if self.reported.get(place) != Some(report) {
+                self.say(Say::Slot(report.clone())).await?;
+            }
+        }
+        // A slot that the agent holds no more is empty.
+        for ((app, slot), last) in &self.reported {
+            if !observed.slots.contains_key(&(app.clone(), *slot)) {
+                let gone = pb::SlotReport {
+                    app: app.to_string(),
+                    slot: u32::from(slot.number()),
+                    generation: observed.generation.max(last.generation),
+                    state: pb::SlotState::Empty.into(),
+                    ..Default::default()
+                };
+                self.say(Say::Slot(gone)).await?;
+            }
+        }
+        self.reported = observed.slots;
+        Ok(())
+    }
+
+    async fn say(&self, kind: Say) -> Result<(), LinkError> {
+        let message = pb::AgentMessage { kind: Some(kind) };
+        match timeout(SEND_TIMEOUT, self.outgoing.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(LinkError::Ended("it takes nothing any more".to_owned())),
+            Err(_) => Err(LinkError::Silent),
+        }
+    }
+}
+
+/// One log, over the second connection, until either end has enough.
+async fn serve_log(bulk: Arc<Bulk>, id: String, follow: logs::Follow) {
+    let (sender, chunks) = mpsc::channel(STREAM_CHUNKS);
+    let mut answer = match bulk.stream(id, chunks).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "cannot open a stream");
+            return;
+        }
+    };
+    tokio::select! {
+        biased; // when nobody reads any more, nothing is read any more
+        _ = answer.message() => {}
+        () = follow.run(sender) => {
+            // What was sent last is still on its way: the control plane ends the call when it has read it all.
+            drop(timeout(ANSWER_TIMEOUT, answer.message()).await);
+        }
+    }
+}
