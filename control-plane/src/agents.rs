@@ -169,6 +169,8 @@ impl Agents {
         let config = server_config(hub.authority.roots()?, Arc::clone(&shown))?;
         let (ready, connections) = mpsc::channel(READY_CONNECTIONS);
         let accept = CancellationToken::new();
+        // Also where this future is dropped: the port must not stay taken.
+        let _accept_ends = accept.clone().drop_guard();
         let listening = Listener::new(config, Arc::clone(&hub.roster));
         hub.tasks.spawn(listening.run(listener, ready, accept.clone()));
         hub.tasks.spawn(Arc::clone(hub).keep_time(shown, accept.clone()));
