@@ -1,0 +1,148 @@
+//! What goes over a session, and how it comes back after whatever ended it.
+
+use std::time::Duration;
+
+use control_plane::agents::Notice;
+use node_agent::link::{Order, Standing};
+use proto::pb;
+use proto::state::{Liveness, SlotState};
+
+use crate::fleet::{Agent, ControlPlane, PATIENCE, app, enrol, until};
+use crate::proxy::Proxy;
+use tokio::time::Instant;
+
+fn generation(order: Order) -> u64 {
+    match order {
+        Order::Assignment(assignment) => assignment.generation,
+        Order::RestartSlot(_) => panic!("an assignment was expected"),
+    }
+}
+
+fn seen(plane: &ControlPlane) -> Option<(u64, SlotState)> {
+    plane.agents.observed(&app()).values().next().map(|slot| (slot.generation, slot.state))
+}
+
+async fn agent_through(plane: &ControlPlane, proxy: &Proxy) -> Agent {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = enrol(folder.path(), proxy.address, plane.good_token().await, "web-1").await.unwrap();
+    Agent::run(folder, identity)
+}
+
+#[tokio::test]
+async fn assignments_go_down_and_reports_come_up() {
+    let mut plane = ControlPlane::start().await;
+    plane.wishes.assign(1);
+    let mut agent = plane.agent("web-1").await;
+    assert_eq!(generation(agent.next_order().await), 1);
+    agent.report(1, pb::SlotState::Starting);
+    until("the report is seen", || seen(&plane) == Some((1, SlotState::Starting))).await;
+    plane.wishes.assign(2);
+    plane.agents.wake(agent.node);
+    assert_eq!(generation(agent.next_order().await), 2);
+    agent.report(2, pb::SlotState::Stable);
+    until("the newer report is seen", || seen(&plane) == Some((2, SlotState::Stable))).await;
+
+    assert!(plane.agents.restart_slot(
+        agent.node,
+        &app(),
+        proto::ids::Slot::new(1).unwrap(),
+        "once".to_owned()
+    ));
+    assert!(matches!(agent.next_order().await, Order::RestartSlot(order) if order.request_id == "once"));
+
+    let event = pb::AgentEvent { kind: "crash_restart".to_owned(), ..Default::default() };
+    agent.events.send(event).await.unwrap();
+    let told = async {
+        loop {
+            if let Some(Notice::Event { event, .. }) = plane.notices.recv().await {
+                return event.kind;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, told).await.unwrap(), "crash_restart");
+    until("the host is sampled", || plane.agents.host_sample(agent.node).is_some()).await;
+}
+
+#[tokio::test]
+async fn a_slot_that_the_agent_holds_no_more_is_seen_empty() {
+    let plane = ControlPlane::start().await;
+    let agent = plane.agent("web-1").await;
+    agent.report(1, pb::SlotState::Stable);
+    until("the report is seen", || seen(&plane) == Some((1, SlotState::Stable))).await;
+    agent.observed.send_modify(|observed| observed.slots.clear());
+    until("the slot is seen empty", || seen(&plane) == Some((1, SlotState::Empty))).await;
+}
+
+#[tokio::test]
+async fn after_the_control_plane_was_killed_the_agent_is_back_and_goes_on_from_its_generation() {
+    let mut plane = ControlPlane::start().await;
+    plane.wishes.assign(5);
+    let mut agent = plane.agent("web-1").await;
+    assert_eq!(generation(agent.next_order().await), 5);
+    agent.report(5, pb::SlotState::Stable);
+    plane.up(agent.node).await;
+    plane.kill().await;
+    plane.start_again().await;
+    let back = Instant::now();
+    plane.up(agent.node).await;
+    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+    until("all is known again", || seen(&plane) == Some((5, SlotState::Stable))).await;
+    plane.wishes.assign(6);
+    plane.agents.wake(agent.node);
+    // Not five again: the agent said that it holds it.
+    assert_eq!(generation(agent.next_order().await), 6);
+}
+
+#[tokio::test]
+async fn a_control_plane_that_stops_says_so() {
+    let mut plane = ControlPlane::start().await;
+    let agent = plane.agent("web-1").await;
+    plane.up(agent.node).await;
+    let mut standing = agent.standing.clone();
+    let watcher = async {
+        standing.wait_for(|it| matches!(it, Standing::Down(why) if why.contains("stopping"))).await.unwrap();
+    };
+    tokio::time::timeout(PATIENCE, async { tokio::join!(watcher, plane.stop()) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cut_wire_is_dialled_again() {
+    let plane = ControlPlane::start().await;
+    let proxy = Proxy::to(plane.address).await;
+    let mut agent = agent_through(&plane, &proxy).await;
+    plane.up(agent.node).await;
+    for turn in 1..=3 {
+        until("it is connected", || *agent.standing.borrow() == Standing::Connected).await;
+        proxy.cut();
+        plane.wishes.assign(turn);
+        assert_eq!(generation(agent.next_order().await), turn);
+        agent.report(turn, pb::SlotState::Stable);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_falls_silent_is_lost_within_five_seconds_and_comes_back() {
+    let plane = ControlPlane::start().await;
+    let proxy = Proxy::to(plane.address).await;
+    let agent = agent_through(&plane, &proxy).await;
+    plane.up(agent.node).await;
+    proxy.swallow(true);
+    let silent = Instant::now();
+    until("it is lost", || plane.agents.liveness(agent.node) == Liveness::Lost).await;
+    assert!(silent.elapsed() < Duration::from_secs(5), "{:?}", silent.elapsed());
+    proxy.swallow(false);
+    plane.up(agent.node).await;
+}
+
+#[tokio::test]
+async fn a_second_session_of_a_node_ends_the_first() {
+    let plane = ControlPlane::start().await;
+    let first = plane.agent("web-1").await;
+    plane.up(first.node).await;
+    let copy = tempfile::tempdir().unwrap();
+    let mut second = Agent::run(copy, first.identity());
+    first.down_because("another session of this node").await;
+    let connected = second.standing.wait_for(|it| *it == Standing::Connected);
+    tokio::time::timeout(PATIENCE, connected).await.unwrap().unwrap();
+    first.stop().await;
+}
