@@ -2,5 +2,6 @@
 
 pub mod client;
 pub mod password;
+pub mod principal;
 pub mod secret;
 pub mod throttle;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use proto::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since 1970.
@@ -21,6 +22,13 @@ impl Time {
     /// How long `earlier` is ago; zero where it lies ahead.
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// For people.
+impl From<Time> for Timestamp {
+    fn from(time: Time) -> Self {
+        Self(time.0)
     }
 }
 

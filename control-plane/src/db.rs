@@ -18,7 +18,7 @@ mod releases;
 mod rollouts;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use access::{ApiToken, JoinToken, NewApiToken, NewJoinToken, NewSession, Session, User};
 pub use applications::{Application, ApplicationsDiff, ManualWish, NewApplication, Source};

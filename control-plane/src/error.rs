@@ -15,6 +15,7 @@ use proto::problem::{self, Code, FieldError, Problem};
 
 use crate::auth::password::PasswordError;
 use crate::auth::secret::NoRandom;
+use crate::db::DbError;
 
 pub type ApiResult<T> = Result<T, ApiError>;
 
@@ -82,6 +83,16 @@ impl ApiError {
 impl From<NoRandom> for ApiError {
     fn from(error: NoRandom) -> Self {
         Self::internal(error)
+    }
+}
+
+impl From<DbError> for ApiError {
+    fn from(error: DbError) -> Self {
+        match &error {
+            DbError::Missing { what, .. } => Self::new(Code::NotFound, format!("there is no {what}")),
+            DbError::Conflict { .. } | DbError::Taken { .. } => Self::new(Code::Conflict, error.to_string()),
+            _ => Self::internal(error),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! DeployEx's control plane: one program that reads wishes (configuration, bucket, people), plans, stores and tells agents.
 
 pub mod agents;
+pub mod api;
 pub mod assets;
 pub mod assign;
 pub mod auth;
@@ -9,7 +10,9 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod fleet;
+pub mod http;
 pub mod listen;
+pub mod picture;
 pub mod reconcile;
 pub mod rollout;
 pub mod secrets;

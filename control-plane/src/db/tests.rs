@@ -3,7 +3,7 @@
 mod access;
 mod crash;
 mod engines;
-mod fixture;
+pub(crate) mod fixture;
 mod fleet;
 mod plans;
 mod records;

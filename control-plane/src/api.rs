@@ -1,0 +1,160 @@
+//! The HTTP API: every route on one screen, with who may use it. Handlers extract, ask and answer; nothing is decided here.
+
+mod apps;
+mod events;
+mod fleet;
+mod health;
+mod live;
+mod logs;
+mod nodes;
+mod openapi;
+mod releases;
+mod replicas;
+mod rollouts;
+mod sessions;
+mod tokens;
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse as _, Response};
+use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::assets;
+use crate::auth::password::Passwords;
+use crate::auth::principal::{LocalAdmins, Principal};
+use crate::auth::throttle::Throttle;
+use crate::clock::Clock;
+use crate::config::PublicAddress;
+use crate::db::{AuditEntry, Db};
+use crate::error::{ApiError, ApiResult};
+use crate::http::layers;
+use crate::http::routes::{ADMIN, ANYONE, OPERATOR, Routes, VIEWER};
+use crate::picture::{Backend, Picture};
+use crate::telemetry::Metrics;
+
+pub use live::{Live, run as show_live};
+
+/// What every handler can reach. Clones share it.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+pub struct Parts {
+    pub db: Db,
+    pub backend: Arc<dyn Backend>,
+    pub settings: Settings,
+    pub local: LocalAdmins,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub passwords: Passwords,
+    pub throttle: Mutex<Throttle>,
+    pub live: Live,
+    /// Long conversations end with it.
+    pub cancel: CancellationToken,
+    /// And are waited for here.
+    pub tasks: TaskTracker,
+}
+
+/// What the API needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `{env}` of the bucket's paths.
+    pub environment: String,
+    pub demo: bool,
+    pub console_served: bool,
+    pub trusted_proxies: Vec<IpNet>,
+    /// What agents dial.
+    pub agents_address: PublicAddress,
+}
+
+impl Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl Api {
+    pub fn new(parts: Parts) -> Self {
+        health::describe(&parts.metrics);
+        Self(Arc::new(parts))
+    }
+
+    /// All that views are made of, now.
+    async fn picture(&self) -> ApiResult<Picture> {
+        let (backend, environment) = (self.backend.as_ref(), &self.settings.environment);
+        Ok(Picture::load(&self.db, backend, environment, self.clock.now()).await?)
+    }
+
+    /// Writes down who asked for which change.
+    async fn audit(&self, who: &Principal, what: &str, object: &str, detail: &str) -> ApiResult<()> {
+        let [who, what, object, detail] = [&who.name, what, object, detail].map(str::to_owned);
+        let entry = AuditEntry { at: self.clock.now(), who, what, object, detail };
+        self.db.record_audit(&entry).await.map_err(ApiError::from)
+    }
+}
+
+/// `/api/v1/…`
+fn v1(api: &Api) -> Routes {
+    Routes::new(api.clone())
+        .post("/session", ANYONE, sessions::sign_in)
+        .delete("/session", VIEWER, sessions::sign_out)
+        .get("/me", VIEWER, sessions::me)
+        .get("/tokens", ADMIN, tokens::list)
+        .post("/tokens", ADMIN, tokens::create)
+        .delete("/tokens/{id}", ADMIN, tokens::revoke)
+        .get("/fleet", VIEWER, fleet::show)
+        .get("/applications", VIEWER, apps::list)
+        .get("/applications/{app}", VIEWER, apps::show)
+        .post("/applications/{app}/deploy", OPERATOR, apps::deploy)
+        .get("/applications/{app}/history", VIEWER, apps::history)
+        .get("/applications/{app}/releases", VIEWER, releases::list)
+        .get("/applications/{app}/ghosted", VIEWER, releases::ghosted)
+        .delete("/applications/{app}/ghosted", OPERATOR, releases::clear_all)
+        .delete("/applications/{app}/ghosted/{version}", OPERATOR, releases::clear)
+        .get("/replicas", VIEWER, replicas::list)
+        .get("/replicas/{node}/{app}/{slot}", VIEWER, replicas::show)
+        .get("/replicas/{node}/{app}/{slot}/logs", VIEWER, logs::follow)
+        .get("/nodes", VIEWER, nodes::list)
+        .get("/nodes/{node}", VIEWER, nodes::show)
+        .delete("/nodes/{node}", ADMIN, nodes::remove)
+        .post("/join-tokens", ADMIN, nodes::join_token)
+        .get("/rollouts", VIEWER, rollouts::list)
+        .get("/rollouts/{id}", VIEWER, rollouts::show)
+        .get("/events", VIEWER, events::list)
+        .get("/live", VIEWER, live::connect)
+        .get("/openapi.json", ANYONE, openapi::document)
+}
+
+/// Outside of the API.
+fn outside(api: &Api) -> Routes {
+    Routes::new(api.clone()).get("/health", ANYONE, health::health).get("/metrics", ANYONE, health::metrics)
+}
+
+pub fn router(api: &Api) -> Router {
+    let routes = Router::new()
+        .nest("/api/v1", v1(api).into_router())
+        .merge(outside(api).into_router())
+        .route_layer(from_fn(layers::remember_route))
+        .fallback(unrouted)
+        .with_state(api.clone());
+    layers::around(routes, api)
+}
+
+/// What no route answers is the console's, save under `/api`, where it is a mistake.
+async fn unrouted(State(api): State<Api>, request: Request) -> Response {
+    let path = request.uri().path();
+    if !api.settings.console_served || path == "/api" || path.starts_with("/api/") {
+        return ApiError::not_found("address", path).into_response();
+    }
+    assets::serve(request.method(), request.uri(), request.headers())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! The API's own description, made from the handlers' types. A test holds it against the table of routes.
+
+use axum::Json;
+use proto::live::Ask;
+use proto::problem::Problem;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::{apps, events, fleet, health, live, logs, nodes, releases, replicas, rollouts, sessions, tokens};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "DeployEx", description = "Refusals are `application/problem+json` with a stable `code`."),
+    paths(
+        sessions::sign_in, sessions::sign_out, sessions::me, tokens::list, tokens::create, tokens::revoke,
+        fleet::show, apps::list, apps::show, apps::deploy, apps::history, releases::list, releases::ghosted,
+        releases::clear_all, releases::clear, replicas::list, replicas::show, logs::follow, nodes::list,
+        nodes::show, nodes::remove, nodes::join_token, rollouts::list, rollouts::show, events::list,
+        live::connect, document, health::health, health::metrics,
+    ),
+    components(schemas(Problem, Ask)),
+    modifiers(&Security),
+    security(("token" = []), ("session" = []))
+)]
+pub(super) struct Document;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("`dpx_…`")).build();
+        components.add_security_scheme("token", SecurityScheme::Http(token));
+        let cookie = ApiKeyValue::with_description(
+            "deployex",
+            "`__Host-deployex` under HTTPS; changes carry the header `x-deployex-csrf` as well",
+        );
+        components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    }
+}
+
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "outside",
+    responses((status = 200, description = "This document.", body = Object)))]
+pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}

@@ -1,0 +1,156 @@
+//! Replicas: what is assigned to a slot and what its agent says of it, in one view.
+
+use axum::Json;
+use axum::extract::State;
+use proto::ids::{AppName, NodeName, Slot};
+use proto::page::Page;
+use proto::replicas::{LastExit, PortInUse, PreCommands, Replica, Staging};
+use proto::state::{Liveness, SlotState};
+use serde::Deserialize;
+
+use super::Api;
+use crate::error::{ApiError, ApiResult};
+use crate::fleet::{AppFleet, Assigned, Observed, ObservedExit, ObservedStaging, Place, PreCommandsOutcome};
+use crate::http::input::{Path, Query, limit, page_of};
+use crate::picture::Picture;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    application: Option<AppName>,
+    node: Option<NodeName>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+#[utoipa::path(get, path = "/api/v1/replicas", tag = "replicas",
+    params(("application" = Option<AppName>, Query), ("node" = Option<NodeName>, Query),
+        ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, description = "By application, node and slot.", body = Page<Replica>)))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> ApiResult<Json<Page<Replica>>> {
+    let ListQuery { application, node, limit: asked, cursor } = query;
+    let limit = limit(asked)?;
+    let picture = api.picture().await?;
+    if let Some(name) = application.as_ref().filter(|name| !picture.apps.contains_key(*name)) {
+        return Err(ApiError::not_found("application", name));
+    }
+    let apps = picture.apps.iter().filter(|(name, _)| application.as_ref().is_none_or(|it| it == *name));
+    let mut replicas: Vec<Replica> = apps
+        .flat_map(|(_, app)| of(&picture, &app.fleet))
+        .filter(|replica| node.as_ref().is_none_or(|it| *it == replica.node))
+        .collect();
+    replicas.sort_by_cached_key(key);
+    Ok(Json(page_of(replicas, cursor.as_deref(), limit, key)))
+}
+
+/// Slots are padded, so that the order of text is that of numbers.
+fn key(replica: &Replica) -> String {
+    format!("{}:{}:{:04}", replica.application, replica.node, replica.slot.number())
+}
+
+#[utoipa::path(get, path = "/api/v1/replicas/{node}/{app}/{slot}", tag = "replicas",
+    params(("node" = NodeName, Path), ("app" = AppName, Path), ("slot" = Slot, Path)),
+    responses((status = 200, description = "One replica.", body = Replica)))]
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path((node, app, slot)): Path<(NodeName, AppName, Slot)>,
+) -> ApiResult<Json<Replica>> {
+    let picture = api.picture().await?;
+    let found = picture.apps.get(&app).and_then(|app| {
+        of(&picture, &app.fleet).find(|replica| replica.node == node && replica.slot == slot)
+    });
+    found.map(Json).ok_or_else(|| ApiError::not_found("replica", format!("{slot} of {app} on {node}")))
+}
+
+/// Of one application, by node name and slot.
+pub(super) fn of<'a>(picture: &'a Picture, fleet: &'a AppFleet) -> impl Iterator<Item = Replica> + 'a {
+    picture.places(fleet).into_iter().map(move |(node, place)| view(picture, fleet, node, place))
+}
+
+fn view(picture: &Picture, fleet: &AppFleet, node: NodeName, place: Place) -> Replica {
+    let sight = picture.nodes.get(&place.node).map(|it| &it.sight);
+    let lost = sight.is_none_or(|sight| sight.liveness == Liveness::Lost);
+    let assigned = fleet.assigned.get(&place).and_then(|Assigned { release, .. }| release.clone());
+    let usage = sight.and_then(|sight| sight.loads.get(&(fleet.app.clone(), place.slot))).copied();
+    let base = Replica {
+        application: fleet.app.clone(),
+        node,
+        slot: place.slot,
+        state: if lost { SlotState::Unknown } else { SlotState::Preparing },
+        running: None,
+        assigned,
+        pid: None,
+        started_at: None,
+        ports: Vec::new(),
+        crash_restarts: 0,
+        forced_restarts: 0,
+        crashes_since_deploy: 0,
+        last_exit: None,
+        next_start_at: None,
+        fault: None,
+        staging: None,
+        pre_commands: None,
+        usage: usage.filter(|_| !lost),
+        reported_at: None,
+    };
+    match fleet.observed.get(&place) {
+        Some(observed) => completed(base, observed.clone(), lost),
+        None => base,
+    }
+}
+
+/// With what the agent said; of a lost node that is what it said last, and what it does now nobody knows.
+fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
+    let Observed {
+        generation: _,
+        state,
+        running,
+        pid,
+        started_at,
+        ready_since: _,
+        staging,
+        crash_restarts,
+        forced_restarts,
+        crashes_since_deploy,
+        last_exit,
+        next_start_at,
+        fault,
+        pre_commands,
+        ports,
+        reported_at,
+    } = observed;
+    Replica {
+        state: if lost { SlotState::Unknown } else { state },
+        running,
+        pid,
+        started_at: started_at.map(Into::into),
+        ports: ports.into_iter().map(|(key, port)| PortInUse { key, port }).collect(),
+        crash_restarts,
+        forced_restarts,
+        crashes_since_deploy,
+        last_exit: last_exit.map(|ObservedExit { cause, at, asked_for, log_tail }| LastExit {
+            cause,
+            at: at.into(),
+            asked_for,
+            log_tail,
+        }),
+        next_start_at: next_start_at.map(Into::into),
+        fault: Some(fault).filter(|fault| !fault.is_empty()),
+        staging: staging.map(|ObservedStaging { release, phase, error, fetched_bytes }| Staging {
+            release,
+            phase,
+            fetched_bytes,
+            error: Some(error).filter(|error| !error.is_empty()),
+        }),
+        pre_commands: pre_commands.map(|it| match it.outcome {
+            PreCommandsOutcome::Running => PreCommands::Running,
+            PreCommandsOutcome::Passed => PreCommands::Passed,
+            PreCommandsOutcome::Failed { error, output } => PreCommands::Failed { error, output },
+        }),
+        reported_at: Some(reported_at.into()),
+        ..base
+    }
+}

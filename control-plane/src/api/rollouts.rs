@@ -1,0 +1,145 @@
+//! Rollouts: what moves, how far it is, what it waits for.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use proto::ids::{AppName, NodeName, RolloutId};
+use proto::page::Page;
+use proto::rollouts::{
+    Progress, Rollout as RolloutView, RolloutNode, RolloutPreCommands, RolloutSlot, RolloutSummary,
+};
+use proto::state::{RolloutPhase, SlotState};
+use serde::Deserialize;
+
+use super::{Api, apps, replicas};
+use crate::db::{PageRequest, RolloutFilter};
+use crate::error::{ApiError, ApiResult};
+use crate::http::input::{Path, Query, limit};
+use crate::picture::{AppPicture, Picture};
+use crate::rollout::{PreCommandsState, Rollout};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    application: Option<AppName>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+#[utoipa::path(get, path = "/api/v1/rollouts", tag = "rollouts",
+    params(("application" = Option<AppName>, Query), ("limit" = Option<u32>, Query),
+        ("cursor" = Option<String>, Query)),
+    responses((status = 200, description = "Newest first.", body = Page<RolloutSummary>)))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> ApiResult<Json<Page<RolloutSummary>>> {
+    let page = PageRequest { after: cursor(query.cursor.as_deref())?, limit: limit(query.limit)? };
+    let filter = RolloutFilter { app: query.application, ..RolloutFilter::default() };
+    let found = api.db.rollouts(&filter, page).await?;
+    let picture = api.picture().await?;
+    let items = found.items.iter().map(|it| summary(&picture, picture.apps.get(&it.app), it)).collect();
+    Ok(Json(Page { items, next: found.next.map(|id| id.to_string()) }))
+}
+
+#[utoipa::path(get, path = "/api/v1/rollouts/{id}", tag = "rollouts",
+    params(("id" = RolloutId, Path)),
+    responses((status = 200, description = "The rollout with its slots.", body = RolloutView)))]
+pub(super) async fn show(State(api): State<Api>, Path(id): Path<RolloutId>) -> ApiResult<Json<RolloutView>> {
+    let picture = api.picture().await?;
+    match find(&api, &picture, id).await? {
+        Some(rollout) => Ok(Json(rollout)),
+        None => Err(ApiError::not_found("rollout", id)),
+    }
+}
+
+/// One that is under way comes from the picture, so that it is the same everywhere; an old one from the database.
+pub(super) async fn find(api: &Api, picture: &Picture, id: RolloutId) -> ApiResult<Option<RolloutView>> {
+    let shown = picture.apps.values().find_map(|app| {
+        let rollout = [&app.fleet.rollout, &app.fleet.last].into_iter().flatten().find(|it| it.id == id)?;
+        Some(view(picture, app, rollout))
+    });
+    if shown.is_some() {
+        return Ok(shown);
+    }
+    let stored = api.db.rollout(id).await?;
+    Ok(stored.map(|rollout| RolloutView {
+        summary: summary(picture, picture.apps.get(&rollout.app), &rollout),
+        pre_commands: pre_commands(&rollout.pre_commands, |_| None),
+        nodes: Vec::new(),
+    }))
+}
+
+pub(super) fn cursor(text: Option<&str>) -> ApiResult<Option<RolloutId>> {
+    let bad = |_| ApiError::invalid("cursor", "is not one that this list gave");
+    text.map(|text| text.parse().map_err(bad)).transpose()
+}
+
+pub(super) fn summary(picture: &Picture, app: Option<&AppPicture>, rollout: &Rollout) -> RolloutSummary {
+    let current = app.filter(|app| app.fleet.rollout.as_ref().is_some_and(|it| it.id == rollout.id));
+    RolloutSummary {
+        id: rollout.id,
+        application: rollout.app.clone(),
+        release: rollout.release.clone(),
+        from: rollout.from.clone(),
+        phase: rollout.phase,
+        reason: rollout.reason.clone(),
+        by: rollout.by.clone(),
+        started_at: rollout.started_at.into(),
+        phase_since: rollout.phase_since.into(),
+        finished_at: rollout.finished_at.map(Into::into),
+        progress: current.map(|app| progress(picture, app, rollout)).unwrap_or_default(),
+        waiting: current.map(|app| app.waiting.clone()).unwrap_or_default(),
+    }
+}
+
+fn progress(picture: &Picture, app: &AppPicture, rollout: &Rollout) -> Progress {
+    let target = match rollout.phase {
+        RolloutPhase::Reverting => rollout.from.as_ref(),
+        _ => Some(&rollout.release),
+    };
+    let last_slot = app.application.spec.replicas.get();
+    let there = replicas::of(picture, &app.fleet).filter(|replica| {
+        replica.slot.number() <= last_slot
+            && replica.state == SlotState::Stable
+            && replica.running.as_ref() == target
+    });
+    Progress { stable: u32::try_from(there.count()).unwrap_or(u32::MAX), total: apps::slots_wanted(app) }
+}
+
+pub(super) fn view(picture: &Picture, app: &AppPicture, rollout: &Rollout) -> RolloutView {
+    let mut nodes: BTreeMap<NodeName, Vec<RolloutSlot>> = BTreeMap::new();
+    if !rollout.phase.is_over() {
+        for replica in replicas::of(picture, &app.fleet) {
+            let slot = RolloutSlot {
+                slot: replica.slot,
+                state: replica.state,
+                told: replica.assigned.as_ref() == Some(&rollout.release),
+                running: replica.running,
+            };
+            nodes.entry(replica.node).or_default().push(slot);
+        }
+    }
+    RolloutView {
+        summary: summary(picture, Some(app), rollout),
+        pre_commands: pre_commands(&rollout.pre_commands, |node| picture.name_of(node, &app.fleet)),
+        nodes: nodes.into_iter().map(|(node, slots)| RolloutNode { node, slots }).collect(),
+    }
+}
+
+fn pre_commands(
+    state: &PreCommandsState,
+    name: impl Fn(proto::ids::NodeId) -> Option<NodeName>,
+) -> RolloutPreCommands {
+    match state {
+        PreCommandsState::NotNeeded => RolloutPreCommands::NotNeeded,
+        PreCommandsState::Waiting => RolloutPreCommands::Waiting,
+        PreCommandsState::RunBy { place, .. } => match name(place.node) {
+            Some(node) => RolloutPreCommands::Running { node, slot: place.slot },
+            None => RolloutPreCommands::Waiting,
+        },
+        PreCommandsState::Passed => RolloutPreCommands::Passed,
+        PreCommandsState::Failed { error } => RolloutPreCommands::Failed { error: error.clone() },
+    }
+}

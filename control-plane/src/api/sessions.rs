@@ -1,0 +1,139 @@
+//! Signing in and out, and who one is.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::PoisonError;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{SET_COOKIE, USER_AGENT};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::AppendHeaders;
+use proto::problem::{Code, Problem};
+use proto::users::{Me, SignIn, Via};
+
+use super::Api;
+use crate::auth::client::Client;
+use crate::auth::password::{PasswordHash, check_presented};
+use crate::auth::principal::{Principal, SESSION_ABSOLUTE, SessionProof, session_end, set_cookie};
+use crate::auth::secret::Secret;
+use crate::auth::throttle::Wait;
+use crate::db::{NewSession, User};
+use crate::error::{ApiError, ApiResult};
+use crate::http::input::Input;
+
+/// Longer is nobody's name.
+const LONGEST_NAME: usize = 64;
+const LONGEST_USER_AGENT: usize = 200;
+
+type WithCookie = AppendHeaders<[(axum::http::HeaderName, String); 1]>;
+
+#[utoipa::path(post, path = "/api/v1/session", tag = "session", request_body = SignIn,
+    responses(
+        (status = 200, description = "Signed in: the cookie carries the session.", body = Me),
+        (status = 401, description = "`wrong-credentials`.", body = Problem),
+        (status = 429, description = "`too-many-attempts`; `Retry-After` says how long to wait.", body = Problem)))]
+pub(super) async fn sign_in(
+    State(api): State<Api>,
+    client: Client,
+    headers: HeaderMap,
+    Input(SignIn { username, password }): Input<SignIn>,
+) -> ApiResult<(WithCookie, Json<Me>)> {
+    check_presented(&password)?;
+    let address = client.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    if username.is_empty() || username.chars().count() > LONGEST_NAME {
+        return Err(wrong_credentials());
+    }
+    attempt(&api, &username, address)?;
+    let user = verified(&api, &username, password).await?;
+    let Some(user) = user else {
+        count(&api, "refused");
+        tracing::warn!(username, %address, "a sign-in was refused");
+        return Err(wrong_credentials());
+    };
+    let now = api.clock.now();
+    throttle(&api).succeeded(&username, address, now);
+    count(&api, "accepted");
+    let secret = Secret::random("")?;
+    let agent = headers.get(USER_AGENT).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let session = api
+        .db
+        .add_session(&NewSession {
+            hash: secret.digest(),
+            user: user.name.clone(),
+            created_at: now,
+            expires_at: session_end(now, now),
+            address: address.to_string(),
+            user_agent: agent.chars().take(LONGEST_USER_AGENT).collect(),
+        })
+        .await?;
+    let proof = SessionProof { id: session.id, secret, created_at: now };
+    let cookie = set_cookie(Some(&proof.secret), client.https);
+    let principal = Principal { name: user.name, role: user.role, via: Via::Session, session: Some(proof) };
+    api.audit(&principal, "session.create", &principal.name, &address.to_string()).await?;
+    Ok((AppendHeaders([(SET_COOKIE, cookie)]), Json(view(&api, principal))))
+}
+
+async fn verified(api: &Api, username: &str, password: String) -> ApiResult<Option<User>> {
+    let user = api.db.user(username).await?;
+    let hash = user.as_ref().map(|user| PasswordHash::parse(&user.password_hash)).transpose()?;
+    let right = api.passwords.verify(password.into(), hash).await?;
+    Ok(user.filter(|_| right))
+}
+
+fn attempt(api: &Api, username: &str, address: IpAddr) -> ApiResult<()> {
+    throttle(api).attempt(username, address, api.clock.now()).map_err(|Wait(millis)| {
+        count(api, "throttled");
+        let detail = format!("try again in {} seconds", millis.div_ceil(1_000));
+        ApiError::new(Code::TooManyAttempts, detail).retry_after_millis(millis)
+    })
+}
+
+fn throttle(api: &Api) -> std::sync::MutexGuard<'_, crate::auth::throttle::Throttle> {
+    api.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn count(api: &Api, outcome: &'static str) {
+    api.metrics
+        .counter("deployex_sign_ins_total", vec![metrics::Label::new("outcome", outcome)])
+        .increment(1);
+}
+
+/// The same for an unknown user and for a wrong password.
+fn wrong_credentials() -> ApiError {
+    ApiError::new(Code::WrongCredentials, "the user name or the password is wrong")
+}
+
+#[utoipa::path(delete, path = "/api/v1/session", tag = "session",
+    responses((status = 204, description = "Signed out.")))]
+pub(super) async fn sign_out(
+    State(api): State<Api>,
+    client: Client,
+    principal: Principal,
+) -> ApiResult<(StatusCode, WithCookie)> {
+    let session = principal.session.as_ref();
+    let session =
+        session.ok_or_else(|| ApiError::new(Code::Conflict, "this request has no session to end"))?;
+    api.db.end_session(session.id).await?;
+    api.audit(&principal, "session.end", &principal.name, "").await?;
+    let cookie = set_cookie(None, client.https);
+    Ok((StatusCode::NO_CONTENT, AppendHeaders([(SET_COOKIE, cookie)])))
+}
+
+#[utoipa::path(get, path = "/api/v1/me", tag = "session",
+    responses((status = 200, description = "Whose word this request is.", body = Me)))]
+pub(super) async fn me(State(api): State<Api>, principal: Principal) -> Json<Me> {
+    Json(view(&api, principal))
+}
+
+fn view(api: &Api, principal: Principal) -> Me {
+    let Principal { name, role, via, session } = principal;
+    Me {
+        name,
+        role,
+        via,
+        csrf_token: session.as_ref().map(|session| session.secret.csrf_token()),
+        session_expires_at: session.map(|session| session.created_at.plus(SESSION_ABSOLUTE).into()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        demo: api.settings.demo,
+    }
+}

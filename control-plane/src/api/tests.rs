@@ -1,0 +1,266 @@
+//! The real router over a database of its own, with a backend that says what a test wants.
+
+mod access;
+mod fleet;
+mod requests;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use proto::ids::{AppName, Digest, NodeId};
+use proto::pb;
+use proto::problem::Problem;
+use proto::state::Role;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use super::{Api, Live, Parts, Settings, router};
+use crate::auth::client::Peer;
+use crate::auth::password::Passwords;
+use crate::auth::principal::LocalAdmins;
+use crate::auth::secret::{Secret, TOKEN_PREFIX};
+use crate::auth::throttle::Throttle;
+use crate::clock::Clock;
+use crate::config::PublicAddress;
+use crate::db::tests::fixture::TestDb;
+use crate::db::{DbError, NewApiToken, User};
+use crate::fleet::AppFleet;
+use crate::picture::{Backend, LogChunks, LogError, NodeSight};
+use crate::telemetry::Metrics;
+
+#[derive(Default)]
+pub(super) struct FakeBackend {
+    pub(super) fleets: Mutex<Vec<AppFleet>>,
+    pub(super) cut: Mutex<Vec<NodeId>>,
+    changes: watch::Sender<u64>,
+}
+
+#[async_trait]
+impl Backend for FakeBackend {
+    async fn fleets(&self) -> Result<Vec<AppFleet>, DbError> {
+        Ok(self.fleets.lock().unwrap().clone())
+    }
+
+    fn waiting(&self, _: &AppName) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn sight(&self, _: NodeId) -> NodeSight {
+        NodeSight::default()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn plan_now(&self) {}
+
+    fn cut(&self, node: NodeId) {
+        self.cut.lock().unwrap().push(node);
+    }
+
+    fn ca_fingerprint(&self) -> Digest {
+        Digest([0xca; 32])
+    }
+
+    async fn follow_log(&self, _: NodeId, _: pb::FollowLog) -> Result<LogChunks, LogError> {
+        Err(LogError::NotConnected)
+    }
+}
+
+/// One control plane for one test.
+pub(super) struct Bench {
+    pub(super) api: Api,
+    pub(super) backend: Arc<FakeBackend>,
+    router: Router,
+    _db: TestDb,
+}
+
+pub(super) const PASSWORD: &str = "correct horse battery";
+
+impl Bench {
+    pub(super) async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    pub(super) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let test_db = TestDb::sqlite().await;
+        let (db, clock) = (test_db.db.clone(), Clock::start());
+        let hash = bcrypt::hash(PASSWORD, 4).unwrap();
+        let admin = User {
+            name: "admin".to_owned(),
+            role: Role::Admin,
+            password_hash: hash,
+            created_at: clock.now(),
+        };
+        db.add_user(&admin).await.unwrap();
+        let mut settings = Settings {
+            environment: "test".to_owned(),
+            demo: false,
+            console_served: true,
+            trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
+            agents_address: PublicAddress { host: "deployex.example.com".to_owned(), port: 5002 },
+        };
+        change(&mut settings);
+        let backend = Arc::new(FakeBackend::default());
+        let api = Api::new(Parts {
+            db,
+            backend: backend.clone(),
+            settings,
+            local: LocalAdmins::of_this_process(),
+            clock,
+            metrics: Metrics::default(),
+            passwords: Passwords::default(),
+            throttle: Mutex::new(Throttle::default()),
+            live: Live::default(),
+            cancel: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        Self { router: router(&api), api, backend, _db: test_db }
+    }
+
+    /// A token of this role.
+    pub(super) async fn token(&self, role: Role) -> String {
+        let secret = Secret::random(TOKEN_PREFIX).unwrap();
+        let new = NewApiToken {
+            name: format!("{role}-{}", &secret.expose()[4..12]),
+            hash: secret.digest(),
+            role,
+            created_at: self.api.clock.now(),
+            expires_at: None,
+        };
+        self.api.db.add_api_token(&new).await.unwrap();
+        secret.expose().to_owned()
+    }
+
+    pub(super) async fn send(&self, call: Call) -> Answer {
+        let Call { method, path, headers, body, peer } = call;
+        let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
+        *request.headers_mut() = headers;
+        request.extensions_mut().insert(peer);
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, body: body.to_vec() }
+    }
+
+    /// Signs admin in; cookie and CSRF token.
+    pub(super) async fn sign_in(&self) -> (String, String) {
+        let answer = self.send(sign_in("admin", PASSWORD)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        let cookie = answer.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let me: proto::users::Me = answer.json();
+        (cookie, me.csrf_token.unwrap())
+    }
+}
+
+/// A request to be sent.
+#[derive(Debug)]
+pub(super) struct Call {
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Body,
+    peer: Peer,
+}
+
+impl Call {
+    pub(super) fn new(method: Method, path: &str) -> Self {
+        let stranger: IpAddr = "203.0.113.7".parse().unwrap();
+        let call = Self {
+            method,
+            path: path.to_owned(),
+            headers: HeaderMap::new(),
+            body: Body::empty(),
+            peer: Peer::Tcp { address: stranger, tls: false },
+        };
+        call.header("host", "deployex.example.com")
+    }
+
+    pub(super) fn get(path: &str) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub(super) fn post(path: &str, body: &Value) -> Self {
+        let mut call = Self::new(Method::POST, path).header("content-type", "application/json");
+        call.body = Body::from(body.to_string());
+        call
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(name, value.parse().unwrap());
+        self
+    }
+
+    pub(super) fn bearer(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    pub(super) fn from(mut self, address: &str) -> Self {
+        self.peer = Peer::Tcp { address: address.parse().unwrap(), tls: false };
+        self
+    }
+
+    pub(super) fn through_socket(mut self, uid: u32) -> Self {
+        self.peer = Peer::Socket { uid };
+        self
+    }
+}
+
+pub(super) fn sign_in(username: &str, password: &str) -> Call {
+    Call::post("/api/v1/session", &serde_json::json!({ "username": username, "password": password }))
+}
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    pub(super) fn json<T: DeserializeOwned>(&self) -> T {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The code of a refusal, which must look as every refusal does.
+    pub(super) fn code(&self) -> String {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
+        let problem: Problem = self.json();
+        assert_eq!(problem.status, self.status.as_u16());
+        assert_eq!(problem.instance, self.headers["x-request-id"].to_str().unwrap());
+        assert!(!problem.detail.is_empty() && !problem.title.is_empty());
+        problem.code.to_string()
+    }
+}
+
+/// An application with nothing known of it.
+pub(super) fn empty_fleet(app: &str) -> AppFleet {
+    AppFleet {
+        app: app.parse().unwrap(),
+        generation: 0,
+        spec: None,
+        wanted: None,
+        in_force: None,
+        ghosted: std::collections::BTreeSet::new(),
+        proven: std::collections::BTreeSet::new(),
+        rollout: None,
+        last: None,
+        nodes: BTreeMap::new(),
+        assigned: BTreeMap::new(),
+        observed: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,249 @@
+//! Who gets in, and who may do what.
+
+use axum::http::{Method, StatusCode};
+use proto::problem::Code;
+use proto::state::Role;
+use proto::users::{Me, Via};
+use utoipa::OpenApi as _;
+
+use super::super::openapi::Document;
+use super::super::{outside, v1};
+use super::{Bench, Call, PASSWORD, sign_in};
+use crate::http::routes::Needs;
+
+/// Every route and who may use it: changed by hand, so that a change of a right is seen.
+const RIGHTS: &str = "
+GET /api/v1/applications viewer
+GET /api/v1/applications/{app} viewer
+GET /api/v1/applications/{app}/ghosted viewer
+GET /api/v1/applications/{app}/history viewer
+GET /api/v1/applications/{app}/releases viewer
+GET /api/v1/events viewer
+GET /api/v1/fleet viewer
+GET /api/v1/live viewer
+GET /api/v1/me viewer
+GET /api/v1/nodes viewer
+GET /api/v1/nodes/{node} viewer
+GET /api/v1/openapi.json anyone
+GET /api/v1/replicas viewer
+GET /api/v1/replicas/{node}/{app}/{slot} viewer
+GET /api/v1/replicas/{node}/{app}/{slot}/logs viewer
+GET /api/v1/rollouts viewer
+GET /api/v1/rollouts/{id} viewer
+GET /api/v1/tokens admin
+GET /health anyone
+GET /metrics anyone
+POST /api/v1/applications/{app}/deploy operator
+POST /api/v1/join-tokens admin
+POST /api/v1/session anyone
+POST /api/v1/tokens admin
+DELETE /api/v1/applications/{app}/ghosted operator
+DELETE /api/v1/applications/{app}/ghosted/{version} operator
+DELETE /api/v1/nodes/{node} admin
+DELETE /api/v1/session viewer
+DELETE /api/v1/tokens/{id} admin
+";
+
+fn table(bench: &Bench) -> Vec<(Method, String, Needs)> {
+    let (api, out) = (v1(&bench.api), outside(&bench.api));
+    let in_api = api.table().iter().map(|it| (it.method.clone(), format!("/api/v1{}", it.path), it.needs));
+    in_api.chain(out.table().iter().map(|it| (it.method.clone(), it.path.to_owned(), it.needs))).collect()
+}
+
+#[tokio::test]
+async fn every_route_says_who_may_use_it() {
+    let word = |needs| match needs {
+        Needs::Nobody => "anyone",
+        Needs::Role(role) => role.word(),
+    };
+    let mut found: Vec<String> = table(&Bench::new().await)
+        .into_iter()
+        .map(|(method, path, needs)| format!("{method} {path} {}", word(needs)))
+        .collect();
+    let mut expected: Vec<&str> = RIGHTS.trim().lines().collect();
+    found.sort();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_role_may_what_the_table_says_and_no_more() {
+    let bench = Bench::new().await;
+    let mut tokens = Vec::new();
+    for role in Role::ALL {
+        tokens.push((*role, bench.token(*role).await));
+    }
+    for (method, path, needs) in table(&bench) {
+        let path = path
+            .replace("{app}", "nothing")
+            .replace("{node}", "nothing")
+            .replace("{slot}", "1")
+            .replace("{version}", "1.0")
+            .replace("{id}", "01890a5d-ac96-774b-bcce-b302099a8057");
+        let Needs::Role(needed) = needs else { continue };
+        let stranger = bench.send(Call::new(method.clone(), &path)).await;
+        assert_eq!(stranger.status, StatusCode::UNAUTHORIZED, "{method} {path}");
+        assert_eq!(stranger.code(), Code::NotSignedIn.word());
+        for (role, token) in &tokens {
+            let answer = bench.send(Call::new(method.clone(), &path).bearer(token)).await;
+            let refused = answer.status == StatusCode::FORBIDDEN;
+            assert_eq!(refused, *role < needed, "{role} {method} {path}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_and_the_routes_agree() {
+    let document = serde_json::to_value(Document::openapi()).unwrap();
+    let mut described: Vec<String> = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let methods = operations.as_object().unwrap().keys();
+        described.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    let mut routed: Vec<String> =
+        table(&Bench::new().await).into_iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+    described.sort();
+    routed.sort();
+    assert_eq!(described, routed);
+    insta::assert_json_snapshot!("openapi", document);
+}
+
+#[tokio::test]
+async fn one_signs_in_acts_and_signs_out() {
+    let bench = Bench::new().await;
+    let (cookie, csrf) = bench.sign_in().await;
+    let me: Me = bench.send(Call::get("/api/v1/me").header("cookie", &cookie)).await.json();
+    assert_eq!((me.name.as_str(), me.role, me.via), ("admin", Role::Admin, Via::Session));
+    let out = Call::new(Method::DELETE, "/api/v1/session").header("cookie", &cookie);
+    let answer = bench.send(out.header("x-deployex-csrf", &csrf)).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    let answer = bench.send(Call::get("/api/v1/me").header("cookie", &cookie)).await;
+    assert_eq!(answer.code(), "not-signed-in");
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unknown_user_look_the_same() {
+    let bench = Bench::new().await;
+    let wrong = bench.send(sign_in("admin", "not the password")).await;
+    let unknown = bench.send(sign_in("nobody", PASSWORD)).await;
+    assert_eq!((wrong.status, wrong.code()), (StatusCode::UNAUTHORIZED, "wrong-credentials".to_owned()));
+    let said = |answer: &super::Answer| answer.json::<proto::problem::Problem>().detail;
+    assert_eq!(said(&wrong), said(&unknown));
+    let long = bench.send(sign_in("admin", &"x".repeat(73))).await;
+    assert_eq!(long.code(), "invalid-input");
+    assert!(long.text().contains("72 bytes"));
+}
+
+#[tokio::test]
+async fn guessing_is_throttled_and_does_not_lock_the_owner_out() {
+    let bench = Bench::new().await;
+    bench.sign_in().await;
+    let mut last = None;
+    for _ in 0..11 {
+        last = Some(bench.send(sign_in("admin", "guess").from("198.51.100.9")).await);
+    }
+    let last = last.unwrap();
+    assert_eq!((last.status, last.code()), (StatusCode::TOO_MANY_REQUESTS, "too-many-attempts".to_owned()));
+    assert!(last.headers.contains_key("retry-after"));
+    bench.sign_in().await;
+}
+
+#[tokio::test]
+async fn a_change_under_a_session_proves_that_it_is_from_our_page() {
+    let bench = Bench::new().await;
+    let (cookie, csrf) = bench.sign_in().await;
+    let create = |name: &str| {
+        let body = serde_json::json!({ "name": name, "role": "viewer" });
+        Call::post("/api/v1/tokens", &body).header("cookie", &cookie)
+    };
+    assert_eq!(bench.send(create("a")).await.code(), "csrf-missing");
+    let forged = create("b").header("x-deployex-csrf", "AAAA");
+    assert_eq!(bench.send(forged).await.code(), "csrf-missing");
+    let foreign = create("c").header("x-deployex-csrf", &csrf).header("origin", "https://evil.test");
+    assert_eq!(bench.send(foreign).await.code(), "foreign-origin");
+    let ours = create("d").header("x-deployex-csrf", &csrf).header("origin", "http://deployex.example.com");
+    assert_eq!(bench.send(ours).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn nobody_is_signed_in_by_another_site() {
+    let bench = Bench::new().await;
+    let answer = bench.send(sign_in("admin", PASSWORD).header("origin", "https://evil.test")).await;
+    assert_eq!(answer.code(), "foreign-origin");
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_is_none() {
+    let bench = Bench::new().await;
+    let (cookie, _) = bench.sign_in().await;
+    let now = bench.api.clock.now();
+    let session = bench.api.db.sessions(Some("admin"), now).await.unwrap().remove(0);
+    bench.api.db.touch_session(session.id, now, now).await.unwrap();
+    let answer = bench.send(Call::get("/api/v1/me").header("cookie", &cookie)).await;
+    assert_eq!(answer.code(), "not-signed-in");
+}
+
+#[tokio::test]
+async fn a_token_is_shown_once_and_ends_when_it_is_revoked() {
+    let bench = Bench::new().await;
+    let admin = bench.token(Role::Admin).await;
+    let body = serde_json::json!({ "name": "ci", "role": "operator" });
+    let answer = bench.send(Call::post("/api/v1/tokens", &body).bearer(&admin)).await;
+    let created: proto::users::CreatedToken = answer.json();
+    assert!(created.secret.starts_with("dpx_"));
+    let again = bench.send(Call::post("/api/v1/tokens", &body).bearer(&admin)).await;
+    assert_eq!(again.code(), "conflict");
+    let list = bench.send(Call::get("/api/v1/tokens").bearer(&admin)).await;
+    assert!(list.text().contains("\"ci\"") && !list.text().contains(&created.secret));
+    let me: Me = bench.send(Call::get("/api/v1/me").bearer(&created.secret)).await.json();
+    assert_eq!((me.name.as_str(), me.role), ("token:ci", Role::Operator));
+    let path = format!("/api/v1/tokens/{}", created.token.id);
+    let revoked = bench.send(Call::new(Method::DELETE, &path).bearer(&admin)).await;
+    assert_eq!(revoked.status, StatusCode::NO_CONTENT);
+    assert_eq!(bench.send(Call::get("/api/v1/me").bearer(&created.secret)).await.code(), "not-signed-in");
+}
+
+#[tokio::test]
+async fn the_local_socket_is_for_root_and_audited_by_name() {
+    let bench = Bench::new().await;
+    let me: Me = bench.send(Call::get("/api/v1/me").through_socket(0)).await.json();
+    assert_eq!((me.name.as_str(), me.role, me.via), ("local:root", Role::Admin, Via::Socket));
+    let answer = bench.send(Call::get("/api/v1/me").through_socket(65_534)).await;
+    assert_eq!(answer.code(), "not-allowed");
+    let body = serde_json::json!({ "uses": 2 });
+    bench.send(Call::post("/api/v1/join-tokens", &body).through_socket(0)).await;
+    let audit = bench.api.db.audit(crate::db::PageRequest::newest(10)).await.unwrap();
+    assert_eq!(
+        (audit.items[0].who.as_str(), audit.items[0].what.as_str()),
+        ("local:root", "join_token.create")
+    );
+}
+
+#[tokio::test]
+async fn the_demo_answers_this_machine_alone() {
+    let bench = Bench::with(|settings| settings.demo = true).await;
+    let get = || Call::get("/health").from("127.0.0.1").header("host", "localhost:5001");
+    assert_eq!(bench.send(get()).await.status, StatusCode::OK);
+    assert_eq!(bench.send(get().header("host", "evil.test")).await.code(), "wrong-host");
+    assert_eq!(bench.send(get().header("x-forwarded-for", "127.0.0.1")).await.code(), "not-allowed");
+    assert_eq!(bench.send(get().header("via", "1.1 proxy")).await.code(), "not-allowed");
+    assert_eq!(bench.send(get().from("192.0.2.1")).await.code(), "not-allowed");
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_cookie_is_secure_and_the_client_is_the_one_it_names() {
+    let bench = Bench::new().await;
+    let proxied = sign_in("admin", PASSWORD)
+        .from("127.0.0.1")
+        .header("x-forwarded-for", "198.51.100.77")
+        .header("x-forwarded-proto", "https");
+    let answer = bench.send(proxied).await;
+    let cookie = answer.headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.starts_with("__Host-deployex=") && cookie.contains("; Secure"), "{cookie}");
+    assert!(answer.headers.contains_key("strict-transport-security"));
+    let sessions = bench.api.db.sessions(Some("admin"), bench.api.clock.now()).await.unwrap();
+    assert_eq!(sessions[0].address, "198.51.100.77");
+    let liar = sign_in("admin", PASSWORD).header("x-forwarded-proto", "https");
+    let answer = bench.send(liar).await;
+    assert!(!answer.headers["set-cookie"].to_str().unwrap().contains("Secure"));
+}

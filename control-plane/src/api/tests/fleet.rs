@@ -1,0 +1,118 @@
+//! Applications, nodes and the overview as the API shows them.
+
+use std::collections::BTreeMap;
+
+use axum::http::{Method, StatusCode};
+use proto::apps::Application;
+use proto::nodes::{JoinToken, NodeRemoved};
+use proto::overview::Fleet;
+use proto::state::{Language, Role, Tone};
+
+use super::{Bench, Call, empty_fleet};
+use crate::db::{ApplicationsDiff, Enrolment, NewApplication, NewCertificate, NewJoinToken, Source};
+use crate::spec::AppSpec;
+
+async fn configured(bench: &Bench) {
+    let spec = AppSpec::new("myapp".parse().unwrap(), Language::Elixir);
+    let mut fleet = empty_fleet("myapp");
+    fleet.spec = Some(spec.clone());
+    bench.backend.fleets.lock().unwrap().push(fleet);
+    let put = vec![NewApplication { spec, source: Source::Yaml, cookie: vec![1] }];
+    let diff = ApplicationsDiff { put, ..ApplicationsDiff::default() };
+    bench.api.db.put_applications(diff, bench.api.clock.now()).await.unwrap();
+}
+
+async fn enrolled(bench: &Bench, name: &str) -> proto::ids::NodeId {
+    let now = bench.api.clock.now();
+    let token = NewJoinToken {
+        hash: [7; 32],
+        uses: 1,
+        labels: BTreeMap::new(),
+        created_by: "test".to_owned(),
+        created_at: now,
+        expires_at: now.plus(1_000_000),
+    };
+    bench.api.db.add_join_token(&token).await.unwrap();
+    let enrolment = Enrolment {
+        id: proto::ids::NodeId(uuid::Uuid::now_v7()),
+        name: name.parse().unwrap(),
+        labels: BTreeMap::new(),
+        agent_version: "0.1.0".to_owned(),
+        token_hash: [7; 32],
+        certificate: NewCertificate { serial: "01".to_owned(), not_after: now.plus(1_000_000) },
+    };
+    bench.api.db.enrol(&enrolment, now, &[]).await.unwrap().id
+}
+
+#[tokio::test]
+async fn an_empty_fleet_says_what_to_do() {
+    let bench = Bench::new().await;
+    let viewer = bench.token(Role::Viewer).await;
+    let fleet: Fleet = bench.send(Call::get("/api/v1/fleet").bearer(&viewer)).await.json();
+    assert_eq!(fleet.headline.tone, Tone::Off);
+    assert!(fleet.headline.text.contains("deployex.yaml"));
+    assert_eq!(fleet.headline.environment, "test");
+}
+
+#[tokio::test]
+async fn an_application_waits_for_its_first_release() {
+    let bench = Bench::new().await;
+    configured(&bench).await;
+    let viewer = bench.token(Role::Viewer).await;
+    let app: Application = bench.send(Call::get("/api/v1/applications/myapp").bearer(&viewer)).await.json();
+    assert_eq!(app.summary.sentence, "waits for its first release");
+    assert_eq!(app.summary.replicas_wanted, 0);
+    assert_eq!(app.settings.replicas_per_node, 3);
+}
+
+#[tokio::test]
+async fn what_was_never_in_the_bucket_is_not_deployed() {
+    let bench = Bench::new().await;
+    configured(&bench).await;
+    let operator = bench.token(Role::Operator).await;
+    let deploy = |app: &str| {
+        let path = format!("/api/v1/applications/{app}/deploy");
+        Call::post(&path, &serde_json::json!({ "version": "9.9.9" })).bearer(&operator)
+    };
+    assert_eq!(bench.send(deploy("myapp")).await.code(), "release-missing");
+    assert_eq!(bench.send(deploy("other")).await.code(), "not-found");
+}
+
+#[tokio::test]
+async fn a_join_token_comes_with_the_command_to_type() {
+    let bench = Bench::new().await;
+    let admin = bench.token(Role::Admin).await;
+    let answer = bench.send(Call::post("/api/v1/join-tokens", &serde_json::json!({})).bearer(&admin)).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    let token: JoinToken = answer.json();
+    let (secret, fingerprint) = token.token.strip_prefix("dpxj_").unwrap().split_once('.').unwrap();
+    assert_eq!((secret.len(), fingerprint), (43, "ca".repeat(32).as_str()));
+    assert!(token.command.contains("--control-plane https://deployex.example.com:5002 --token dpxj_"));
+    let none = serde_json::json!({ "uses": 0 });
+    let answer = bench.send(Call::post("/api/v1/join-tokens", &none).bearer(&admin)).await;
+    assert_eq!(answer.code(), "invalid-input");
+}
+
+#[tokio::test]
+async fn a_removed_node_is_cut_and_gone() {
+    let bench = Bench::new().await;
+    let id = enrolled(&bench, "web-1").await;
+    let admin = bench.token(Role::Admin).await;
+    let remove = || Call::new(Method::DELETE, "/api/v1/nodes/web-1").bearer(&admin);
+    let removed: NodeRemoved = bench.send(remove()).await.json();
+    assert_eq!(removed.replicas_left, 0);
+    assert_eq!(*bench.backend.cut.lock().unwrap(), [id]);
+    assert_eq!(bench.send(remove()).await.code(), "not-found");
+    let events = bench.send(Call::get("/api/v1/events").bearer(&admin)).await;
+    assert!(events.text().contains("node_removed"), "{}", events.text());
+}
+
+#[tokio::test]
+async fn the_log_of_a_node_that_is_away_cannot_be_read() {
+    let bench = Bench::new().await;
+    enrolled(&bench, "web-1").await;
+    let viewer = bench.token(Role::Viewer).await;
+    let logs = Call::get("/api/v1/replicas/web-1/myapp/1/logs?follow=true").bearer(&viewer);
+    let answer = bench.send(logs).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (503, "node-not-connected".to_owned()));
+}
