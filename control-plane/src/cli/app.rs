@@ -1,0 +1,210 @@
+//! `deployex app …`: applications.
+
+use clap::Subcommand;
+use proto::apps::{Application, ApplicationSummary};
+use proto::ids::AppName;
+use proto::replicas::Replica;
+use proto::timestamp::Timestamp;
+
+use super::CliError;
+use super::client::Client;
+use super::output::{Out, Paint, Table, age, bytes, facts, one_line, or_dash, place, wrap};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum App {
+    /// List the applications.
+    #[command(after_help = "Example:\n  deployex app list")]
+    List,
+    /// Show one application with its replicas.
+    #[command(after_help = "Example:\n  deployex app show myapp")]
+    Show {
+        /// The application's name.
+        application: AppName,
+    },
+}
+
+impl App {
+    pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
+        let (paint, now) = (out.paint, out.now());
+        match self {
+            Self::List => {
+                let applications: Vec<ApplicationSummary> = client.get_all("/applications").await?;
+                out.show(&applications, |applications| match applications.is_empty() {
+                    true => "No application is configured: name one in deployex.yaml.\n".to_owned(),
+                    false => table(applications, paint),
+                })
+            }
+            Self::Show { application } => {
+                let application: Application = client.get(&format!("/applications/{application}")).await?;
+                out.show(&application, |application| render(application, paint, now))
+            }
+        }
+    }
+}
+
+pub(super) fn table(applications: &[ApplicationSummary], paint: Paint) -> String {
+    let mut table = Table::new(&["APPLICATION", "LANGUAGE", "VERSION", "READY", "STATE"]);
+    for app in applications {
+        table.row(vec![
+            (&app.name).into(),
+            app.language.into(),
+            or_dash(app.in_force.as_ref().map(|it| &it.version)).into(),
+            format!("{}/{}", app.replicas_ready, app.replicas_wanted).into(),
+            paint.state(app.tone, &app.sentence),
+        ]);
+    }
+    table.render()
+}
+
+fn render(application: &Application, paint: Paint, now: Timestamp) -> String {
+    let Application { summary, settings, release_fault, slots, current_rollout, ghosts } = application;
+    let mut text = format!("{}  {}\n", summary.name, paint.headline(summary.tone, &summary.sentence));
+    let ports: Vec<String> =
+        settings.ports.iter().map(|port| format!("{}={}", port.key, port.base)).collect();
+    text.push_str(&facts(&[
+        ("language", summary.language.to_string()),
+        ("in force", or_dash(summary.in_force.as_ref())),
+        ("wanted", or_dash(summary.wanted.as_ref())),
+        ("strategy", settings.strategy.to_string()),
+        ("replicas", format!("{} per node, {} ready", settings.replicas_per_node, summary.replicas_ready)),
+        ("ports", if ports.is_empty() { "-".to_owned() } else { ports.join(" ") }),
+        ("runs as", settings.run_as.clone()),
+    ]));
+    if let Some(fault) = release_fault {
+        text.push_str(&wrap(&format!("In the bucket since {}: {}", age(Some(fault.since), now), fault.text)));
+    }
+    for ghost in ghosts {
+        text.push_str(&wrap(&format!("Ghosted: {}: {}", ghost.key, ghost.reason)));
+    }
+    if let Some(rollout) = current_rollout {
+        let summary = &rollout.summary;
+        text.push_str(&wrap(&format!("Rollout {} to {}: {}", summary.id, summary.release, summary.phase)));
+        for waiting in &summary.waiting {
+            text.push_str(&wrap(&format!("  {waiting}")));
+        }
+    }
+    if !slots.is_empty() {
+        text.push('\n');
+        text.push_str(&replicas(slots, paint, now));
+    }
+    text
+}
+
+/// Replicas of one application or on one node, then what is wrong with each.
+pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> String {
+    let mut table =
+        Table::new(&["REPLICA", "STATE", "VERSION", "UPTIME", "CRASHED", "MEMORY", "PORT", "PID"]);
+    for replica in replicas {
+        table.row(vec![
+            place(&replica.node, replica.slot).into(),
+            paint.state(replica.state.tone(), replica.state),
+            or_dash(replica.running.as_ref().map(|it| &it.version)).into(),
+            age(replica.started_at, now).into(),
+            replica.crash_restarts.into(),
+            or_dash(replica.usage.map(|it| bytes(it.memory_bytes))).into(),
+            or_dash(replica.ports.first().map(|it| it.port)).into(),
+            or_dash(replica.pid).into(),
+        ]);
+    }
+    let mut text = table.render();
+    for replica in replicas {
+        if let Some(fault) = &replica.fault {
+            let at = format!("{} of {}", place(&replica.node, replica.slot), replica.application);
+            text.push_str(&wrap(&format!("{at}: {}", one_line(fault))));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proto::apps::{PortBase, Settings};
+    use proto::ids::{Digest, ReleaseKey};
+    use proto::replicas::{PortInUse, Usage};
+    use proto::state::{Language, SlotState, Strategy, Tone};
+
+    use super::*;
+
+    pub(in crate::cli) fn release(version: &str) -> ReleaseKey {
+        ReleaseKey { version: version.parse().unwrap(), sha256: Digest([0xab; 32]) }
+    }
+
+    pub(in crate::cli) fn healthy() -> ApplicationSummary {
+        ApplicationSummary {
+            name: "myapp".parse().unwrap(),
+            language: Language::Elixir,
+            tone: Tone::Ok,
+            sentence: "3 of 3 replicas are stable".to_owned(),
+            needs_attention: false,
+            in_force: Some(release("2.4.1")),
+            in_force_since: Some(Timestamp(100_000)),
+            wanted: Some(release("2.4.1")),
+            replicas_wanted: 3,
+            replicas_ready: 3,
+            rollout: None,
+            ghosted: 0,
+            replicas: vec![],
+        }
+    }
+
+    pub(in crate::cli) fn failing() -> ApplicationSummary {
+        ApplicationSummary {
+            name: "a-name-as-long-as-names-may-be-which-is-sixty-four-characters-xx".parse().unwrap(),
+            language: Language::Gleam,
+            tone: Tone::Bad,
+            sentence:
+                "current.json is no JSON: expected a comma at line 3; 0.9.0 stays in force until it is mended"
+                    .to_owned(),
+            needs_attention: true,
+            in_force: None,
+            replicas_ready: 0,
+            ..healthy()
+        }
+    }
+
+    pub(in crate::cli) fn replica() -> Replica {
+        Replica {
+            application: "myapp".parse().unwrap(),
+            node: "web-1".parse().unwrap(),
+            slot: "1".parse().unwrap(),
+            state: SlotState::BackingOff,
+            running: Some(release("2.4.1")),
+            assigned: Some(release("2.4.1")),
+            pid: None,
+            started_at: Some(Timestamp(140_000)),
+            ports: vec![PortInUse { key: "PORT".to_owned(), port: 4000 }],
+            crash_restarts: 3,
+            forced_restarts: 0,
+            crashes_since_deploy: 1,
+            last_exit: None,
+            next_start_at: None,
+            fault: Some("it crashed 3 times in 2 minutes, with signal 9 (SIGKILL)".to_owned()),
+            staging: None,
+            pre_commands: None,
+            usage: Some(Usage { cpu_percent: 1.5, memory_bytes: 104_857_600 }),
+            reported_at: Some(Timestamp(199_000)),
+        }
+    }
+
+    #[test]
+    fn an_application_shows_its_replicas_and_what_is_wrong_with_them() {
+        let application = Application {
+            summary: healthy(),
+            settings: Settings {
+                replicas_per_node: 3,
+                strategy: Strategy::StartFirst,
+                stable_after_ms: 30_000,
+                rollback_timeout_ms: 600_000,
+                ports: vec![PortBase { key: "PORT".to_owned(), base: 4000 }],
+                run_as: "deployex".to_owned(),
+                nodes: vec![],
+                env_keys: vec![],
+            },
+            release_fault: None,
+            slots: vec![replica()],
+            current_rollout: None,
+            ghosts: vec![],
+        };
+        insta::assert_snapshot!(render(&application, Paint { on: false }, Timestamp(200_000)));
+    }
+}

@@ -1,0 +1,155 @@
+//! `deployex deploy`: asks for a release, and with `--wait` follows the rollout to its end.
+
+use std::time::Duration;
+
+use clap::Args;
+use proto::apps::{Application, Deploy as Wish, Deployment};
+use proto::ids::{AppName, Digest, RolloutId, Version};
+use proto::rollouts::Rollout;
+use proto::state::RolloutPhase;
+use tokio::time::Instant;
+
+use super::CliError;
+use super::client::Client;
+use super::output::{Out, note};
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Deploy a version of an application. It stays wanted until the bucket names another.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  deployex deploy myapp 2.5.0 --wait")]
+pub(super) struct Deploy {
+    /// The application's name.
+    application: AppName,
+    /// The version, as in the bucket.
+    version: Version,
+    /// Which tarball, where the version was published more than once.
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<Digest>,
+    /// Return when every replica is stable, or when it has failed.
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: give up waiting (the rollout goes on) and exit with 5.
+    #[arg(long, default_value_t = 1800, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+impl Deploy {
+    pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
+        let wish = Wish { version: self.version, sha256: self.sha256 };
+        let path = format!("/applications/{}/deploy", self.application);
+        let deployment: Deployment = client.post(&path, &wish).await?;
+        if !self.wait {
+            return out.show(&deployment, |deployment| format!("{}\n", deployment.sentence));
+        }
+        note(&deployment.sentence);
+        let until = Instant::now() + Duration::from_secs(self.timeout);
+        let mut follow = Follow { client, deployment: &deployment, until, said: Vec::new() };
+        let Some(id) = follow.rollout().await? else {
+            return out.show(&deployment, |it| format!("{} {} runs already.\n", it.application, it.release));
+        };
+        let rollout = follow.end(id).await?;
+        match ending(&rollout) {
+            Some(Ok(sentence)) => out.show(&rollout, |_| format!("{sentence}\n")),
+            Some(Err(sentence)) => Err(CliError::Refused(sentence)),
+            None => Err(CliError::TimedOut(format!(
+                "rollout {id} goes on; `deployex rollout show {id}` shows it"
+            ))),
+        }
+    }
+}
+
+struct Follow<'a> {
+    client: &'a Client,
+    deployment: &'a Deployment,
+    until: Instant,
+    said: Vec<String>,
+}
+
+impl Follow<'_> {
+    /// The rollout, once it has begun; `None`: there is nothing to roll out.
+    async fn rollout(&mut self) -> Result<Option<RolloutId>, CliError> {
+        let Deployment { application, release, rollout, sentence: _ } = self.deployment;
+        if rollout.is_some() {
+            return Ok(*rollout);
+        }
+        loop {
+            let app: Application = self.client.get(&format!("/applications/{application}")).await?;
+            match app.current_rollout {
+                Some(rollout) if rollout.summary.release == *release => return Ok(Some(rollout.summary.id)),
+                None if app.summary.in_force.as_ref() == Some(release) => return Ok(None),
+                Some(rollout) => self.say(&rollout.summary.waiting),
+                None => self.say(std::slice::from_ref(&app.summary.sentence)),
+            }
+            if Instant::now() >= self.until {
+                return Err(CliError::TimedOut(format!("the rollout of {release} has not begun")));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn end(&mut self, id: RolloutId) -> Result<Rollout, CliError> {
+        loop {
+            let rollout: Rollout = self.client.get(&format!("/rollouts/{id}")).await?;
+            if ending(&rollout).is_some() || Instant::now() >= self.until {
+                return Ok(rollout);
+            }
+            self.say(&rollout.summary.waiting);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// What it waits for, whenever that changes.
+    fn say(&mut self, waiting: &[String]) {
+        for sentence in waiting.iter().filter(|it| !self.said.contains(it)) {
+            note(&format!("Waiting: {sentence}"));
+        }
+        waiting.clone_into(&mut self.said);
+    }
+}
+
+/// How it went; `None`: it has not gone yet.
+fn ending(rollout: &Rollout) -> Option<Result<String, String>> {
+    let summary = &rollout.summary;
+    let (app, release) = (&summary.application, &summary.release);
+    let because = summary.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    match summary.phase {
+        RolloutPhase::Pending | RolloutPhase::Running => None,
+        RolloutPhase::Watching | RolloutPhase::Done => {
+            Some(Ok(format!("{app} {release} is stable on {} slots.", summary.progress.total)))
+        }
+        RolloutPhase::Reverting | RolloutPhase::Reverted => {
+            Some(Err(format!("{app} {release} failed and is reverted{because}")))
+        }
+        RolloutPhase::Failed => Some(Err(format!("{app} {release} failed{because}"))),
+        RolloutPhase::Superseded => Some(Err(format!("a newer wish took the place of {app} {release}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::rollouts::RolloutPreCommands;
+
+    use super::super::rollout::tests::running;
+    use super::*;
+
+    #[test]
+    fn a_rollout_that_is_watched_is_done_and_one_that_reverts_has_failed() {
+        for (phase, ended) in [
+            (RolloutPhase::Pending, None),
+            (RolloutPhase::Running, None),
+            (RolloutPhase::Watching, Some(true)),
+            (RolloutPhase::Done, Some(true)),
+            (RolloutPhase::Reverting, Some(false)),
+            (RolloutPhase::Reverted, Some(false)),
+            (RolloutPhase::Failed, Some(false)),
+            (RolloutPhase::Superseded, Some(false)),
+        ] {
+            let mut summary = running();
+            summary.phase = phase;
+            let rollout = Rollout { summary, pre_commands: RolloutPreCommands::NotNeeded, nodes: vec![] };
+            assert_eq!(ending(&rollout).map(|it| it.is_ok()), ended, "{phase}");
+        }
+    }
+}

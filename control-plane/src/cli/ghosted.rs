@@ -1,0 +1,94 @@
+//! `deployex ghosted …`: releases that failed to become stable, and their way back.
+
+use clap::Subcommand;
+use proto::ids::{AppName, Version};
+use proto::page::Page;
+use proto::releases::{Ghost, GhostsCleared};
+use proto::timestamp::Timestamp;
+
+use super::CliError;
+use super::client::Client;
+use super::output::{Out, Table, age};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Ghosted {
+    /// List the ghosted releases of an application.
+    #[command(after_help = "Example:\n  deployex ghosted list myapp")]
+    List {
+        /// The application's name.
+        application: AppName,
+    },
+    /// Let ghosted releases be deployed again: one version, or all of them.
+    #[command(after_help = "Example:\n  deployex ghosted clear myapp 2.5.0")]
+    Clear {
+        /// The application's name.
+        application: AppName,
+        /// Without it, all of them.
+        version: Option<Version>,
+    },
+}
+
+impl Ghosted {
+    pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
+        let now = out.now();
+        match self {
+            Self::List { application } => {
+                let page: Page<Ghost> = client.get(&format!("/applications/{application}/ghosted")).await?;
+                out.show(&page.items, |ghosts| match ghosts.is_empty() {
+                    true => format!("No release of {application} is ghosted.\n"),
+                    false => table(ghosts, now),
+                })
+            }
+            Self::Clear { application, version } => {
+                let version = version.map(|version| format!("/{version}")).unwrap_or_default();
+                let path = format!("/applications/{application}/ghosted{version}");
+                let cleared: GhostsCleared = client.delete(&path).await?;
+                out.show(&cleared, |cleared| said_of_clearing(&application, cleared))
+            }
+        }
+    }
+}
+
+fn table(ghosts: &[Ghost], now: Timestamp) -> String {
+    let mut table = Table::new(&["VERSION", "SHA-256", "SINCE", "WHY"]);
+    for ghost in ghosts {
+        table.row(vec![
+            (&ghost.key.version).into(),
+            ghost.key.sha256.short().into(),
+            age(Some(ghost.at), now).into(),
+            (&ghost.reason).into(),
+        ]);
+    }
+    table.render()
+}
+
+fn said_of_clearing(application: &AppName, cleared: &GhostsCleared) -> String {
+    match cleared.cleared.as_slice() {
+        [] => format!("No release of {application} was ghosted.\n"),
+        keys => {
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            format!("May be deployed again: {}.\n", keys.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::app::tests::release;
+    use super::*;
+
+    #[test]
+    fn a_ghost_says_why() {
+        let reason =
+            "slot 1 on web-1 crashed 3 times within 2 minutes of its deployment, last with exit status 1";
+        let ghost = Ghost { key: release("2.5.0"), at: Timestamp(0), reason: reason.to_owned() };
+        insta::assert_snapshot!(table(&[ghost], Timestamp(7_200_000)));
+    }
+
+    #[test]
+    fn clearing_names_what_was_cleared() {
+        let app = "myapp".parse().unwrap();
+        let cleared = GhostsCleared { cleared: vec![release("2.5.0")] };
+        assert_eq!(said_of_clearing(&app, &cleared), "May be deployed again: 2.5.0 (abababababab).\n");
+    }
+}

@@ -1,0 +1,202 @@
+//! `deployex node …`: hosts that run an agent, and the tokens by which a host joins.
+
+use clap::Subcommand;
+use proto::ids::NodeName;
+use proto::nodes::{JoinToken, NewJoinToken, Node as NodeView, NodeRemoved, NodeSummary};
+use proto::state::{Liveness, Tone};
+use proto::timestamp::Timestamp;
+
+use super::client::Client;
+use super::output::{Out, Paint, Table, age, bytes, duration, facts, or_dash, wrap};
+use super::{CliError, app};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Node {
+    /// List the nodes.
+    #[command(after_help = "Example:\n  deployex node list")]
+    List,
+    /// Show one node with its replicas.
+    #[command(after_help = "Example:\n  deployex node show web-1")]
+    Show {
+        /// The node's name.
+        node: NodeName,
+    },
+    /// Revoke a node's certificate and end its session. What runs on the host goes on running.
+    #[command(after_help = "Example:\n  deployex node remove web-1")]
+    Remove {
+        /// The node's name.
+        node: NodeName,
+    },
+    /// Make a token with which a host joins, and print the command to type there.
+    #[command(after_help = "Example:\n  deployex node token --uses 5 --lifetime-hours 24")]
+    Token {
+        /// How many hosts may join with it.
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        uses: u32,
+        /// How long it is good for.
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=720))]
+        lifetime_hours: u64,
+    },
+}
+
+impl Node {
+    pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
+        let (paint, now) = (out.paint, out.now());
+        match self {
+            Self::List => {
+                let nodes: Vec<NodeSummary> = client.get_all("/nodes").await?;
+                out.show(&nodes, |nodes| match nodes.is_empty() {
+                    true => "No host has joined: `deployex node token` prints the command to type on one.\n"
+                        .to_owned(),
+                    false => table(nodes, paint, now),
+                })
+            }
+            Self::Show { node } => {
+                let node: NodeView = client.get(&format!("/nodes/{node}")).await?;
+                out.show(&node, |node| render(node, paint, now))
+            }
+            Self::Remove { node } => {
+                let removed: NodeRemoved = client.delete(&format!("/nodes/{node}")).await?;
+                out.show(&removed, |removed| wrap(&said_of_removal(removed)))
+            }
+            Self::Token { uses, lifetime_hours } => {
+                let wish = NewJoinToken { uses: Some(uses), lifetime_ms: Some(lifetime_hours * 3_600_000) };
+                let token: JoinToken = client.post("/join-tokens", &wish).await?;
+                out.show(&token, |token| render_token(token, now))
+            }
+        }
+    }
+}
+
+fn tone(liveness: Liveness) -> Tone {
+    match liveness {
+        Liveness::Up => Tone::Ok,
+        Liveness::Suspect => Tone::Waiting,
+        Liveness::Lost => Tone::Bad,
+    }
+}
+
+pub(super) fn table(nodes: &[NodeSummary], paint: Paint, now: Timestamp) -> String {
+    let mut table = Table::new(&["NODE", "STATE", "HEARD", "READY", "CPU", "MEMORY", "DISK", "AGENT"]);
+    for node in nodes {
+        let used = |used: u64, total: u64| format!("{}/{}", bytes(used), bytes(total));
+        table.row(vec![
+            (&node.name).into(),
+            paint.state(tone(node.liveness), node.liveness),
+            age(node.heard_at, now).into(),
+            format!("{}/{}", node.replicas_ready, node.replicas).into(),
+            or_dash(node.usage.map(|it| format!("{:.0}%", it.cpu_percent))).into(),
+            or_dash(node.usage.map(|it| used(it.memory_used_bytes, it.memory_total_bytes))).into(),
+            or_dash(node.usage.map(|it| used(it.disk_used_bytes, it.disk_total_bytes))).into(),
+            (&node.agent_version).into(),
+        ]);
+    }
+    table.render()
+}
+
+fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
+    let NodeView { summary, enrolled_at, certificate_expires_at, clock_ahead_ms, inventory, slots } = node;
+    let mut text = table(std::slice::from_ref(summary), paint, now);
+    text.push('\n');
+    let labels: Vec<String> = summary.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut lines = vec![
+        ("id", summary.id.to_string()),
+        ("labels", if labels.is_empty() { "-".to_owned() } else { labels.join(" ") }),
+        ("enrolled", enrolled_at.to_string()),
+        ("certificate until", or_dash(*certificate_expires_at)),
+        ("clock", or_dash(clock_ahead_ms.map(|ms| format!("{ms} ms ahead of ours")))),
+    ];
+    if let Some(host) = inventory {
+        lines.extend([
+            ("host", format!("{}, {} {}, {}", host.hostname, host.os, host.kernel, host.arch)),
+            ("size", format!("{} processors, {}", host.cpus, bytes(host.memory_bytes))),
+            ("agent's user", host.user.clone()),
+            ("Erlang on the host", or_dash(host.erl.as_ref())),
+        ]);
+    }
+    text.push_str(&facts(&lines));
+    if !slots.is_empty() {
+        text.push('\n');
+        text.push_str(&app::replicas(slots, paint, now));
+    }
+    text
+}
+
+fn said_of_removal(removed: &NodeRemoved) -> String {
+    let NodeRemoved { node, replicas_left } = removed;
+    match replicas_left {
+        0 => format!("{node} is removed: its certificate is revoked and its session ended."),
+        left => format!(
+            "{node} is removed: its certificate is revoked and its session ended. {left} of its replicas go on running \
+             there until the agent's service is stopped and its folder deleted on the host."
+        ),
+    }
+}
+
+fn render_token(token: &JoinToken, now: Timestamp) -> String {
+    let hosts = if token.uses == 1 { "1 host".to_owned() } else { format!("{} hosts", token.uses) };
+    let lifetime = duration(token.expires_at.0.saturating_sub(now.0));
+    // The command is not wrapped: it is there to be copied.
+    format!("Type this on the host, as root (good for {hosts}, {lifetime}):\n\n  {}\n", token.command)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use proto::ids::NodeId;
+    use proto::nodes::{HostUsage, Inventory};
+
+    use super::*;
+
+    pub(in crate::cli) fn summary() -> NodeSummary {
+        NodeSummary {
+            id: NodeId(uuid::Uuid::nil()),
+            name: "web-1".parse().unwrap(),
+            liveness: Liveness::Up,
+            labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
+            agent_version: "0.1.0".to_owned(),
+            heard_at: Some(Timestamp(198_000)),
+            replicas: 3,
+            replicas_ready: 2,
+            usage: Some(HostUsage {
+                cpu_percent: 12.4,
+                memory_used_bytes: 2 << 30,
+                memory_total_bytes: 8 << 30,
+                disk_used_bytes: 10 << 30,
+                disk_total_bytes: 80 << 30,
+                load: [0.1, 0.2, 0.3],
+                uptime_ms: 86_400_000,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_node_shows_its_host_and_its_replicas() {
+        let node = NodeView {
+            summary: summary(),
+            enrolled_at: Timestamp(1_000),
+            certificate_expires_at: Some(Timestamp(2_592_000_000)),
+            clock_ahead_ms: Some(-12),
+            inventory: Some(Inventory {
+                hostname: "web-1".to_owned(),
+                os: "Debian GNU/Linux 12".to_owned(),
+                kernel: "6.1.0".to_owned(),
+                arch: "x86_64".to_owned(),
+                cpus: 4,
+                memory_bytes: 8 << 30,
+                user: "root".to_owned(),
+                erl: None,
+            }),
+            slots: vec![app::tests::replica()],
+        };
+        insta::assert_snapshot!(render(&node, Paint { on: false }, Timestamp(200_000)));
+    }
+
+    #[test]
+    fn removing_a_node_says_what_goes_on_there() {
+        let removed = |replicas_left| NodeRemoved { node: "web-1".parse().unwrap(), replicas_left };
+        assert!(said_of_removal(&removed(3)).contains("3 of its replicas go on running"));
+        assert!(!said_of_removal(&removed(0)).contains("go on"));
+    }
+}
