@@ -15,6 +15,7 @@ pub mod http;
 pub mod listen;
 pub mod picture;
 pub mod reconcile;
+pub mod releases;
 pub mod rollout;
 pub mod secrets;
 pub mod spec;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proto::ids::{AppName, ReleaseKey, Version};
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
 
 use super::applications;
@@ -89,6 +89,23 @@ impl Db {
 
     pub async fn release(&self, app: &AppName, key: &ReleaseKey) -> Result<Option<Release>, DbError> {
         doing("read a release", async { find(self.reader(), app, key).await }).await
+    }
+
+    /// The same bytes lie in the bucket as another object now.
+    pub async fn set_release_etag(&self, app: &AppName, key: &ReleaseKey, etag: &str) -> Result<(), DbError> {
+        doing("store where a release lies", async {
+            let tx = self.write().await?;
+            release::Entity::update_many()
+                .col_expr(release::Column::Etag, Expr::value(etag))
+                .filter(release::Column::App.eq(app.as_str()))
+                .filter(release::Column::Version.eq(key.version.as_str()))
+                .filter(release::Column::Sha256.eq(digest_bytes(&key.sha256)))
+                .exec(&tx)
+                .await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
     }
 
     /// All tarballs that were recorded under a version, the newest first.

@@ -1,0 +1,418 @@
+//! What the state of a bucket means for one application. Pure and level-triggered: everything that is known goes in, what
+//! should be stored comes out, and asking twice gives the same answer.
+//!
+//! ```text
+//!  current.json ── absent, bad ──────────────▶ trouble: the last good wish stays in force
+//!       │ good
+//!       ▼
+//!  tarball ── absent ────────────────────────▶ waiting for dist/…
+//!       │ there, its digest not known ───────▶ read it, then ask again
+//!       ▼
+//!  its digest ── refused, not the hash ──────▶ trouble
+//!       │     ── another one of this version ▶ republished: recorded, deployed only on request
+//!       ▼
+//!  wish
+//! ```
+
+use std::fmt;
+
+use proto::archive::{Fault, Summary};
+use proto::ids::{Digest, ReleaseKey, Version};
+use proto::state::Severity;
+
+use super::current::Current;
+use super::source::{Etag, Tarball};
+use crate::db::Release;
+
+/// `current.json` as it was last read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Document {
+    Absent,
+    Bad { etag: Etag, why: String },
+    Good { etag: Etag, current: Current },
+}
+
+impl Document {
+    pub(super) fn etag(&self) -> Option<&Etag> {
+        match self {
+            Self::Absent => None,
+            Self::Bad { etag, .. } | Self::Good { etag, .. } => Some(etag),
+        }
+    }
+}
+
+/// A tarball that was read in this run of the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Read {
+    pub(super) version: Version,
+    pub(super) etag: Etag,
+    pub(super) archive: Result<Summary, Fault>,
+}
+
+/// Everything that is known of one application's bucket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look<'a> {
+    pub(super) document: &'a Document,
+    /// Of the version that the document names.
+    pub(super) tarball: Option<&'a Tarball>,
+    pub(super) read: Option<&'a Read>,
+    /// Recorded under the version that the document names.
+    pub(super) recorded: &'a [Release],
+    /// What the bucket named last.
+    pub(super) wish: Option<&'a ReleaseKey>,
+    /// What a person asked for since.
+    pub(super) asked_for: Option<&'a ReleaseKey>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nobody knows the tarball's digest yet.
+    Read {
+        version: Version,
+    },
+    Stand(Stand),
+}
+
+/// What should be stored; nothing, where it is stored already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stand {
+    pub(super) record: Option<Record>,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Wish(ReleaseKey),
+    Trouble(Trouble),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    New {
+        key: ReleaseKey,
+        size: u64,
+        etag: Etag,
+    },
+    /// The same bytes were written again: the object to relay is another one now.
+    Moved {
+        key: ReleaseKey,
+        etag: Etag,
+    },
+}
+
+/// Why the bucket's last word is not in force. Each is told once, when it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    NoDocument,
+    BadDocument { why: String },
+    NoTarball { version: Version },
+    TarballGone { version: Version },
+    Refused { version: Version, fault: Fault },
+    WrongHash { version: Version, written: Digest, found: Digest },
+    Republished { found: ReleaseKey },
+    Unreadable { why: String },
+}
+
+impl Trouble {
+    /// The event's kind.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::NoDocument | Self::NoTarball { .. } => "release_awaited",
+            Self::Republished { .. } => "release_republished",
+            _ => "release_refused",
+        }
+    }
+
+    pub(super) fn severity(&self) -> Severity {
+        match self {
+            Self::NoDocument | Self::NoTarball { .. } => Severity::Info,
+            Self::TarballGone { .. } | Self::Republished { .. } | Self::Unreadable { .. } => {
+                Severity::Warning
+            }
+            _ => Severity::Error,
+        }
+    }
+
+    /// Something is expected to come by itself: look less and less often.
+    pub(super) fn is_wait(&self) -> bool {
+        matches!(
+            self,
+            Self::NoDocument | Self::NoTarball { .. } | Self::TarballGone { .. } | Self::Unreadable { .. }
+        )
+    }
+
+    /// For people. `document` and `tarball` are the names in the bucket.
+    pub(super) fn sentence<'a>(&'a self, app: &'a str, document: &'a str) -> impl fmt::Display + 'a {
+        Sentence { trouble: self, app, document }
+    }
+}
+
+struct Sentence<'a> {
+    trouble: &'a Trouble,
+    app: &'a str,
+    document: &'a str,
+}
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { trouble, app, document } = *self;
+        let tarball = |version: &Version| format!("dist/{app}/{app}-{version}.tar.gz");
+        match trouble {
+            Trouble::NoDocument => write!(f, "waiting for {document}"),
+            Trouble::BadDocument { why } => write!(f, "{document} {why}"),
+            Trouble::NoTarball { version } => write!(f, "waiting for {}", tarball(version)),
+            Trouble::TarballGone { version } => {
+                write!(f, "{} is gone: no further host can fetch it", tarball(version))
+            }
+            Trouble::Refused { version, fault } => write!(f, "{} was refused: {fault}", tarball(version)),
+            Trouble::WrongHash { version, written, found } => {
+                write!(f, "{} has the SHA-256 {found}, but {document} says {written}", tarball(version))
+            }
+            Trouble::Republished { found } => write!(
+                f,
+                "{} was republished with other content ({}); `deployex deploy {app} {}` deploys it",
+                tarball(&found.version),
+                found.sha256.short(),
+                found.version
+            ),
+            Trouble::Unreadable { why } => write!(f, "the bucket cannot be read: {why}"),
+        }
+    }
+}
+
+pub(super) fn judge(look: &Look<'_>) -> Verdict {
+    let trouble = |trouble| Verdict::Stand(Stand { record: None, outcome: Outcome::Trouble(trouble) });
+    let current = match look.document {
+        Document::Absent => return trouble(Trouble::NoDocument),
+        Document::Bad { why, .. } => return trouble(Trouble::BadDocument { why: why.clone() }),
+        Document::Good { current, .. } => current,
+    };
+    let version = &current.version;
+    let Some(tarball) = look.tarball else {
+        let is_in_force = look.wish.is_some_and(|wish| wish.version == *version);
+        let version = version.clone();
+        return trouble(if is_in_force {
+            Trouble::TarballGone { version }
+        } else {
+            Trouble::NoTarball { version }
+        });
+    };
+    let (found, record) = match identify(look, version, tarball) {
+        Identity::Unread => return Verdict::Read { version: version.clone() },
+        Identity::Refused(fault) => {
+            return trouble(Trouble::Refused { version: version.clone(), fault: fault.clone() });
+        }
+        Identity::Known(sha256, record) => (ReleaseKey { version: version.clone(), sha256 }, record),
+    };
+    if let Some(written) = current.digest().filter(|written| *written != found.sha256) {
+        return trouble(Trouble::WrongHash { version: version.clone(), written, found: found.sha256 });
+    }
+    let is_republished = look.recorded.iter().any(|release| release.key.sha256 != found.sha256)
+        && look.wish != Some(&found)
+        && look.asked_for != Some(&found);
+    let outcome =
+        if is_republished { Outcome::Trouble(Trouble::Republished { found }) } else { Outcome::Wish(found) };
+    Verdict::Stand(Stand { record, outcome })
+}
+
+enum Identity<'a> {
+    Unread,
+    Refused(&'a Fault),
+    Known(Digest, Option<Record>),
+}
+
+/// Which bytes the tarball has: as recorded for this very object, or as read since.
+fn identify<'a>(look: &Look<'a>, version: &Version, tarball: &Tarball) -> Identity<'a> {
+    let is_this = |release: &&Release| release.etag.as_deref() == Some(tarball.etag.0.as_str());
+    if let Some(release) = look.recorded.iter().find(is_this) {
+        return Identity::Known(release.key.sha256, None);
+    }
+    let Some(read) = look.read.filter(|read| read.version == *version && read.etag == tarball.etag) else {
+        return Identity::Unread;
+    };
+    match &read.archive {
+        Err(fault) => Identity::Refused(fault),
+        Ok(summary) => {
+            let key = ReleaseKey { version: version.clone(), sha256: summary.sha256 };
+            let etag = tarball.etag.clone();
+            let record = if look.recorded.iter().any(|release| release.key == key) {
+                Record::Moved { key, etag }
+            } else {
+                Record::New { key, size: summary.size, etag }
+            };
+            Identity::Known(summary.sha256, Some(record))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::archive::StreamFault;
+
+    use super::*;
+    use crate::clock::Time;
+
+    fn etag(text: &str) -> Etag {
+        Etag(text.to_owned())
+    }
+
+    fn key(version: &str, sha: u8) -> ReleaseKey {
+        ReleaseKey { version: version.parse().unwrap(), sha256: Digest([sha; 32]) }
+    }
+
+    fn good(json: &str) -> Document {
+        Document::Good { etag: etag("doc"), current: Current::parse(json.as_bytes()).unwrap() }
+    }
+
+    fn tarball(text: &str) -> Tarball {
+        Tarball { etag: etag(text), size: 9 }
+    }
+
+    fn read(version: &str, etag_text: &str, sha: u8) -> Read {
+        let summary = Summary { sha256: Digest([sha; 32]), size: 9, unpacked: 90, files: 3 };
+        Read { version: version.parse().unwrap(), etag: etag(etag_text), archive: Ok(summary) }
+    }
+
+    fn recorded(version: &str, sha: u8, etag: &str) -> Release {
+        Release {
+            app: "demo".parse().unwrap(),
+            key: key(version, sha),
+            size: 9,
+            declared_hash: None,
+            pre_commands: Vec::new(),
+            etag: Some(etag.to_owned()),
+            recorded_at: Time(1),
+        }
+    }
+
+    fn empty(document: &Document) -> Look<'_> {
+        Look { document, tarball: None, read: None, recorded: &[], wish: None, asked_for: None }
+    }
+
+    fn outcome(look: &Look<'_>) -> Outcome {
+        match judge(look) {
+            Verdict::Stand(stand) => stand.outcome,
+            Verdict::Read { .. } => panic!("nothing is to be read: {look:?}"),
+        }
+    }
+
+    #[test]
+    fn a_new_tarball_is_read_once_and_then_wished_for() {
+        let document = good(r#"{"version":"1"}"#);
+        let (there, read, old) = (tarball("a"), read("1", "a", 1), read("1", "b", 2));
+        let look = Look { tarball: Some(&there), ..empty(&document) };
+        assert_eq!(judge(&look), Verdict::Read { version: "1".parse().unwrap() });
+        assert_eq!(
+            judge(&Look { read: Some(&old), ..look }),
+            judge(&look),
+            "what was read is of another object"
+        );
+        let record = Record::New { key: key("1", 1), size: 9, etag: etag("a") };
+        assert_eq!(
+            judge(&Look { read: Some(&read), ..look }),
+            Verdict::Stand(Stand { record: Some(record), outcome: Outcome::Wish(key("1", 1)) })
+        );
+        let known = [recorded("1", 1, "a")];
+        assert_eq!(
+            judge(&Look { recorded: &known, ..look }),
+            Verdict::Stand(Stand { record: None, outcome: Outcome::Wish(key("1", 1)) }),
+            "what is recorded is not read again after a restart"
+        );
+    }
+
+    #[test]
+    fn a_missing_tarball_is_waited_for_and_one_in_force_is_missed() {
+        let document = good(r#"{"version":"1"}"#);
+        let version: Version = "1".parse().unwrap();
+        let look = empty(&document);
+        assert_eq!(outcome(&look), Outcome::Trouble(Trouble::NoTarball { version: version.clone() }));
+        let wish = key("1", 1);
+        let look = Look { wish: Some(&wish), ..look };
+        assert_eq!(outcome(&look), Outcome::Trouble(Trouble::TarballGone { version }));
+        assert_eq!(outcome(&empty(&Document::Absent)), Outcome::Trouble(Trouble::NoDocument));
+    }
+
+    #[test]
+    fn a_hash_that_is_a_digest_is_enforced_also_on_what_is_recorded() {
+        let wrong = good(&format!("{{\"version\":\"1\",\"hash\":\"{}\"}}", "02".repeat(32)));
+        let right = good(&format!("{{\"version\":\"1\",\"hash\":\"sha256:{}\"}}", "01".repeat(32)));
+        let other = good(r#"{"version":"1","hash":"abc"}"#);
+        let (there, read, known) = (tarball("a"), read("1", "a", 1), [recorded("1", 1, "a")]);
+        for (read, recorded) in [(Some(&read), &[][..]), (None, &known[..])] {
+            let look = |document| Look { tarball: Some(&there), read, recorded, ..empty(document) };
+            assert!(matches!(outcome(&look(&wrong)), Outcome::Trouble(Trouble::WrongHash { .. })));
+            assert_eq!(outcome(&look(&right)), Outcome::Wish(key("1", 1)));
+            assert_eq!(outcome(&look(&other)), Outcome::Wish(key("1", 1)));
+        }
+        let Verdict::Stand(stand) =
+            judge(&Look { tarball: Some(&there), read: Some(&read), ..empty(&wrong) })
+        else {
+            panic!("it was read");
+        };
+        assert_eq!(stand.record, None, "what has a wrong hash is not recorded");
+    }
+
+    #[test]
+    fn a_refused_tarball_is_not_read_again_until_it_changes() {
+        let document = good(r#"{"version":"1"}"#);
+        let there = tarball("a");
+        let refused = Read { archive: Err(StreamFault::NotGzip.into()), ..read("1", "a", 0) };
+        let look = Look { tarball: Some(&there), read: Some(&refused), ..empty(&document) };
+        assert!(matches!(outcome(&look), Outcome::Trouble(Trouble::Refused { .. })));
+        let changed = tarball("b");
+        assert!(matches!(judge(&Look { tarball: Some(&changed), ..look }), Verdict::Read { .. }));
+    }
+
+    #[test]
+    fn the_same_version_with_other_bytes_is_recorded_and_deployed_only_on_request() {
+        let document = good(r#"{"version":"1"}"#);
+        let (there, read) = (tarball("b"), read("1", "b", 2));
+        let (old, new) = (key("1", 1), key("1", 2));
+        let before = [recorded("1", 1, "a")];
+        let look = Look {
+            tarball: Some(&there),
+            read: Some(&read),
+            recorded: &before,
+            wish: Some(&old),
+            ..empty(&document)
+        };
+        let Verdict::Stand(stand) = judge(&look) else { panic!("it was read") };
+        assert!(matches!(stand.record, Some(Record::New { .. })));
+        assert_eq!(stand.outcome, Outcome::Trouble(Trouble::Republished { found: new.clone() }));
+        let both = [recorded("1", 2, "b"), recorded("1", 1, "a")];
+        let look = Look { recorded: &both, read: None, ..look };
+        assert_eq!(outcome(&look), Outcome::Trouble(Trouble::Republished { found: new.clone() }));
+        assert_eq!(outcome(&Look { asked_for: Some(&new), ..look }), Outcome::Wish(new.clone()));
+        assert_eq!(outcome(&Look { wish: Some(&new), ..look }), Outcome::Wish(new), "and stays so");
+    }
+
+    #[test]
+    fn the_same_bytes_written_again_are_the_same_release() {
+        let document = good(r#"{"version":"1"}"#);
+        let (there, read, known) = (tarball("b"), read("1", "b", 1), [recorded("1", 1, "a")]);
+        let look = Look { tarball: Some(&there), read: Some(&read), recorded: &known, ..empty(&document) };
+        let record = Record::Moved { key: key("1", 1), etag: etag("b") };
+        assert_eq!(
+            judge(&look),
+            Verdict::Stand(Stand { record: Some(record), outcome: Outcome::Wish(key("1", 1)) })
+        );
+    }
+
+    #[test]
+    fn every_trouble_says_which_file_it_means() {
+        let version: Version = "1.0".parse().unwrap();
+        for trouble in [
+            Trouble::NoTarball { version: version.clone() },
+            Trouble::TarballGone { version: version.clone() },
+            Trouble::Refused { version: version.clone(), fault: StreamFault::Truncated.into() },
+            Trouble::Republished { found: key("1.0", 1) },
+        ] {
+            let text = trouble.sentence("demo", "versions/demo/prod/current.json").to_string();
+            assert!(text.contains("dist/demo/demo-1.0.tar.gz"), "{text}");
+        }
+        for trouble in [Trouble::NoDocument, Trouble::BadDocument { why: "is empty".into() }] {
+            let text = trouble.sentence("demo", "versions/demo/prod/current.json").to_string();
+            assert!(text.contains("versions/demo/prod/current.json"), "{text}");
+        }
+    }
+}

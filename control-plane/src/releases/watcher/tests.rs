@@ -1,0 +1,287 @@
+//! A real folder, a real database, and the look repeated by hand: no time passes.
+
+use std::fs;
+use std::path::PathBuf;
+
+use futures_util::TryStreamExt;
+use proto::archive::hostile::{self, Builder};
+use proto::ids::Digest;
+use proto::state::Language;
+use sha2::Digest as _;
+
+use super::*;
+use crate::clock::Time;
+use crate::db::{ApplicationsDiff, EventFilter, ManualWish, NewApplication, PageRequest, Source as Owner};
+use crate::releases::{FolderSource, RelayError, relay};
+
+struct Place {
+    folder: tempfile::TempDir,
+    db: Db,
+    bucket: Bucket,
+    _database: tempfile::TempDir,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", database.path().join("deployex.db").display());
+        let db = Db::open(&url).await.unwrap();
+        let spec = AppSpec::new("demo".parse().unwrap(), Language::Elixir);
+        let put = vec![NewApplication { spec, source: Owner::Yaml, cookie: vec![1] }];
+        let diff = ApplicationsDiff { put, ..ApplicationsDiff::default() };
+        db.put_applications(diff, Time(1)).await.unwrap();
+        let source = FolderSource::new(folder.path().to_owned(), "prod".to_owned());
+        let bucket = Bucket {
+            source: Arc::new(source),
+            db: db.clone(),
+            clock: Clock::start(),
+            wake: Arc::new(Notify::new()),
+        };
+        Self { folder, db, bucket, _database: database }
+    }
+
+    fn watch(&self) -> Watch {
+        Watch::new(self.bucket.clone(), &AppSpec::new("demo".parse().unwrap(), Language::Elixir))
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // As an uploader should: a new file in the place of the old one.
+        let temporary = path.with_extension("tmp");
+        fs::write(&temporary, bytes).unwrap();
+        fs::rename(&temporary, &path).unwrap();
+        path
+    }
+
+    fn name(&self, json: &str) {
+        self.put("versions/demo/prod/current.json", json.as_bytes());
+    }
+
+    fn publish(&self, version: &str, tarball: &[u8]) -> ReleaseKey {
+        self.put(&format!("dist/demo/demo-{version}.tar.gz"), tarball);
+        let sha256 = Digest(sha2::Sha256::digest(tarball).into());
+        ReleaseKey { version: version.parse().unwrap(), sha256 }
+    }
+
+    async fn state(&self) -> (Option<ReleaseKey>, String) {
+        let state = self.db.bucket(&"demo".parse().unwrap()).await.unwrap().unwrap();
+        (state.wish, state.fault.unwrap_or_default())
+    }
+
+    /// The kinds of all events, the oldest first.
+    async fn events(&self) -> Vec<String> {
+        let page = self.db.events(&EventFilter::default(), PageRequest::newest(500)).await.unwrap();
+        page.items.into_iter().rev().map(|event| event.event.kind).collect()
+    }
+}
+
+fn tarball(text: &str) -> Vec<u8> {
+    Builder::elixir().file("lib/text", 0o644, text.as_bytes()).gzip()
+}
+
+#[tokio::test]
+async fn a_release_is_recorded_and_wished_for_once() {
+    let place = Place::new().await;
+    let key = place.publish("1.0.0", &tarball("a"));
+    place.name(r#"{"version":"1.0.0","hash":"local","pre_commands":["eval A.b()"]}"#);
+    let mut watch = place.watch();
+    for _ in 0..3 {
+        assert!(!watch.look().await.unwrap());
+    }
+    assert_eq!(place.state().await, (Some(key.clone()), String::new()));
+    let app = "demo".parse().unwrap();
+    let release = place.db.release(&app, &key).await.unwrap().unwrap();
+    assert_eq!(release.size, tarball("a").len() as u64);
+    assert_eq!(release.pre_commands, ["eval A.b()"]);
+    assert_eq!(release.declared_hash.as_deref(), Some("local"));
+    assert_eq!(place.events().await, ["release_recorded", "release_named"]);
+    // The reconciler was woken: the permit is there.
+    place.bucket.wake.notified().await;
+    // A second run of the program reads nothing again and tells nothing again.
+    let mut again = place.watch();
+    again.look().await.unwrap();
+    assert!(again.read.is_none());
+    assert_eq!(place.events().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_tarball_that_is_late_is_waited_for_more_and_more_rarely() {
+    let place = Place::new().await;
+    let mut watch = place.watch();
+    assert!(watch.look().await.unwrap());
+    assert_eq!(place.state().await.1, "waiting for versions/demo/prod/current.json");
+    place.name(r#"{"version":"1.0.0"}"#);
+    for _ in 0..5 {
+        assert!(watch.look().await.unwrap());
+    }
+    assert_eq!(place.state().await, (None, "waiting for dist/demo/demo-1.0.0.tar.gz".to_owned()));
+    assert_eq!(place.events().await, ["release_awaited", "release_awaited"]);
+    let key = place.publish("1.0.0", &tarball("a"));
+    assert!(!watch.look().await.unwrap());
+    assert_eq!(place.state().await, (Some(key), String::new()));
+    let (short, long) = (Duration::from_secs(5), Duration::from_mins(2));
+    let pauses: Vec<_> = (0..8).map(|waits| pause(short, waits).as_secs()).collect();
+    assert_eq!(pauses, [5, 5, 10, 20, 30, 30, 30, 30]);
+    assert_eq!(pause(long, 9), long);
+    assert_eq!(pause(Duration::MAX, u32::MAX), Duration::MAX);
+}
+
+#[tokio::test]
+async fn a_malformed_file_keeps_the_last_good_version_in_force() {
+    let place = Place::new().await;
+    let key = place.publish("1.0.0", &tarball("a"));
+    place.name(r#"{"version":"1.0.0"}"#);
+    let mut watch = place.watch();
+    watch.look().await.unwrap();
+    for bad in ["", "{", "[]", r#"{"version":1}"#] {
+        place.name(bad);
+        for _ in 0..3 {
+            watch.look().await.unwrap();
+        }
+        let (wish, fault) = place.state().await;
+        assert_eq!(wish.as_ref(), Some(&key));
+        assert!(fault.starts_with("versions/demo/prod/current.json "), "{fault}");
+    }
+    place.name(r#"{"version":"1.0.0"}"#);
+    watch.look().await.unwrap();
+    assert_eq!(place.state().await, (Some(key), String::new()));
+    let refused = place.events().await.into_iter().filter(|kind| kind == "release_refused").count();
+    assert_eq!(refused, 4, "one event each, never one per look");
+}
+
+#[tokio::test]
+async fn what_is_no_plain_file_is_told_and_never_waited_for() {
+    let place = Place::new().await;
+    let path = place.put("versions/demo/prod/current.json", b"");
+    let mut watch = place.watch();
+    fs::remove_file(&path).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    watch.look().await.unwrap();
+    assert!(place.state().await.1.contains("is not a file"), "{:?}", place.state().await);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    watch.look().await.unwrap();
+    assert!(place.state().await.1.contains("is not a file"), "{:?}", place.state().await);
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, vec![b' '; 300 << 10]).unwrap();
+    watch.look().await.unwrap();
+    assert!(place.state().await.1.contains("307200 bytes"), "{:?}", place.state().await);
+}
+
+#[tokio::test]
+async fn no_hostile_tarball_changes_the_wish() {
+    let place = Place::new().await;
+    let key = place.publish("1.0.0", &tarball("a"));
+    place.name(r#"{"version":"1.0.0"}"#);
+    let mut watch = place.watch();
+    watch.look().await.unwrap();
+    let samples = hostile::samples();
+    for (nth, sample) in samples.iter().enumerate() {
+        let version = format!("2.{nth}");
+        place.publish(&version, &sample.archive);
+        place.name(&format!("{{\"version\":\"{version}\"}}"));
+        watch.look().await.unwrap();
+        let (wish, fault) = place.state().await;
+        assert_eq!(wish.as_ref(), Some(&key), "{}", sample.name);
+        assert!(fault.starts_with(&format!("dist/demo/demo-{version}.tar.gz was refused: ")), "{fault}");
+    }
+    let releases = place.db.releases(&"demo".parse().unwrap()).await.unwrap();
+    assert_eq!(releases.len(), 1, "nothing hostile is recorded");
+    let refused = place.events().await.into_iter().filter(|kind| kind == "release_refused").count();
+    assert_eq!(refused, samples.len());
+}
+
+#[tokio::test]
+async fn a_wrong_hash_is_refused_until_either_side_is_mended() {
+    let place = Place::new().await;
+    let key = place.publish("1.0.0", &tarball("a"));
+    place.name(&format!("{{\"version\":\"1.0.0\",\"hash\":\"{}\"}}", "0".repeat(64)));
+    let mut watch = place.watch();
+    for _ in 0..2 {
+        watch.look().await.unwrap();
+    }
+    let (wish, fault) = place.state().await;
+    assert_eq!(wish, None);
+    assert!(fault.contains(&key.sha256.to_string()) && fault.contains(&"0".repeat(64)), "{fault}");
+    assert_eq!(place.events().await, ["release_refused"]);
+    place.name(&format!("{{\"version\":\"1.0.0\",\"hash\":\"sha256:{}\"}}", key.sha256));
+    watch.look().await.unwrap();
+    assert_eq!(place.state().await, (Some(key), String::new()));
+}
+
+#[tokio::test]
+async fn a_republished_tarball_is_shown_and_deployed_only_on_request() {
+    let place = Place::new().await;
+    let app: AppName = "demo".parse().unwrap();
+    let old = place.publish("1.0.0", &tarball("a"));
+    place.name(r#"{"version":"1.0.0"}"#);
+    let mut watch = place.watch();
+    watch.look().await.unwrap();
+    let new = place.publish("1.0.0", &tarball("b"));
+    for _ in 0..2 {
+        watch.look().await.unwrap();
+    }
+    let (wish, fault) = place.state().await;
+    assert_eq!(wish.as_ref(), Some(&old));
+    assert!(fault.contains("republished") && fault.contains(&new.sha256.short()), "{fault}");
+    let source = place.bucket.source.as_ref();
+    let read = async |key: &ReleaseKey, offset: u64| {
+        let chunks = relay(&place.db, source, &app, key, offset).await?;
+        let chunks: Vec<_> = chunks.try_collect().await.map_err(RelayError::Source)?;
+        Ok::<_, RelayError>(chunks.concat())
+    };
+    assert!(matches!(read(&old, 0).await, Err(RelayError::Changed { .. })));
+    assert_eq!(read(&new, 0).await.unwrap(), tarball("b"));
+    assert_eq!(read(&new, 10).await.unwrap(), tarball("b")[10..]);
+    let wish = ManualWish { release: new.clone(), by: "admin".to_owned(), pinned: false, at: Time(2) };
+    place.db.set_manual_wish(&app, Some(&wish), &[]).await.unwrap();
+    watch.look().await.unwrap();
+    assert_eq!(place.state().await, (Some(new.clone()), String::new()));
+    // Written again as it was: another object, the same release.
+    place.publish("1.0.0", &tarball("b"));
+    watch.look().await.unwrap();
+    assert_eq!(place.state().await, (Some(new.clone()), String::new()));
+    assert_eq!(read(&new, 0).await.unwrap(), tarball("b"));
+    fs::remove_file(place.folder.path().join("dist/demo/demo-1.0.0.tar.gz")).unwrap();
+    assert!(matches!(read(&new, 0).await, Err(RelayError::Gone { .. })));
+    watch.look().await.unwrap();
+    assert_eq!(place.state().await.0, Some(new));
+    let unknown = ReleaseKey { version: "9".parse().unwrap(), sha256: Digest([9; 32]) };
+    assert!(matches!(read(&unknown, 0).await, Err(RelayError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn a_bucket_that_cannot_be_read_heals_by_itself() {
+    let place = Place::new().await;
+    let key = place.publish("1.0.0", &tarball("a"));
+    place.name(r#"{"version":"1.0.0"}"#);
+    let path = place.folder.path().join("dist/demo/demo-1.0.0.tar.gz");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let mut watch = place.watch();
+    assert!(watch.look().await.unwrap());
+    assert!(place.state().await.1.starts_with("the bucket cannot be read: "), "{:?}", place.state().await);
+    fs::remove_dir(&path).unwrap();
+    place.publish("1.0.0", &tarball("a"));
+    assert!(!watch.look().await.unwrap());
+    assert_eq!(place.state().await, (Some(key), String::new()));
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_it_is_cancelled() {
+    let place = Place::new().await;
+    let key = place.publish("1.0.0", &tarball("a"));
+    place.name(r#"{"version":"1.0.0"}"#);
+    let cancel = CancellationToken::new();
+    let specs = [AppSpec::new("demo".parse().unwrap(), Language::Elixir)];
+    let (bucket, wake) = (place.bucket.clone(), Arc::clone(&place.bucket.wake));
+    let ended = watch(bucket, &specs, cancel.clone());
+    tokio::join!(ended, async {
+        wake.notified().await;
+        cancel.cancel();
+    });
+    assert_eq!(place.state().await.0, Some(key));
+}
