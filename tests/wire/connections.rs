@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use node_agent::link::Identity;
 use proto::pb;
 use proto::pb::agent_client::AgentClient;
 use proto::pb::agent_message::Kind;
@@ -9,7 +10,7 @@ use proto::state::Liveness;
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-use crate::fleet::{Agent, ControlPlane};
+use crate::fleet::{Agent, ControlPlane, enrol};
 use tokio::time::Instant;
 
 fn provider() {
@@ -77,6 +78,23 @@ async fn a_message_that_is_too_large_ends_its_call_and_nothing_else() {
     };
     assert_eq!(session(&mut client, huge).await.code(), Code::OutOfRange);
     assert_eq!(plane.agents.liveness(agent.node), Liveness::Up);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_fleet_is_rejected_in_words() {
+    let (ours, other) = (ControlPlane::start().await, ControlPlane::start().await);
+    let agent = ours.agent("web-1").await;
+    let stranger = tempfile::tempdir().unwrap();
+    enrol(stranger.path(), other.address, other.good_token().await, "web-1").await.unwrap();
+    let folder = stranger.path().join("identity");
+    // It trusts our control plane, and dials it; only its certificate is another fleet's.
+    std::fs::copy(agent.identity_folder().join("ca.pem"), folder.join("ca.pem")).unwrap();
+    let facts = std::fs::read_to_string(folder.join("node.json")).unwrap();
+    let facts = facts.replace(&other.address.to_string(), &ours.address.to_string());
+    std::fs::write(folder.join("node.json"), facts).unwrap();
+    let identity = Identity::load(&folder).unwrap();
+    let stranger = Agent::run(stranger, identity);
+    stranger.down_because("rejected this host's certificate").await;
 }
 
 #[tokio::test]

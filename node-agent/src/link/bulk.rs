@@ -46,8 +46,8 @@ impl Bulk {
         {
             return Ok(client.clone());
         }
-        let channel = dial(&current.control_plane, Arc::clone(&current.tls)).await?;
-        let dialled = AgentClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let wire = dial(&current.control_plane, Arc::clone(&current.tls)).await?;
+        let dialled = AgentClient::new(wire.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         *client = Some((current, dialled.clone()));
         Ok(dialled)
     }

@@ -4,16 +4,20 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -110,11 +114,7 @@ impl LinkError {
         matches!(self, Self::Foreign { .. } | Self::Name { .. } | Self::Rejected(_) | Self::Refused(_))
     }
 
-    /// A rejected certificate shows at the first call only, because TLS 1.3 reports it after the handshake.
     pub(super) fn of_status(status: Status) -> Self {
-        if let Some(alert) = alert(&status) {
-            return Self::Rejected(alert.to_owned());
-        }
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition => {
                 Self::Refused(status.message().to_owned())
@@ -146,8 +146,41 @@ impl LinkError {
     }
 }
 
-/// Dials and returns a channel over that one connection: when it breaks, calls fail and somebody has to dial again.
-pub(super) async fn dial(address: &Address, config: Arc<ClientConfig>) -> Result<Channel, LinkError> {
+/// A channel over one connection: when it breaks, calls fail and somebody has to dial again.
+#[derive(Clone)]
+pub(super) struct Wire {
+    pub(super) channel: Channel,
+    rejection: Rejection,
+}
+
+impl Wire {
+    /// Why a call over this connection failed.
+    pub(super) fn explain(&self, status: Status) -> LinkError {
+        self.rejection.told().unwrap_or_else(|| LinkError::of_status(status))
+    }
+}
+
+/// Where a connection notes that the other end rejected our certificate. TLS 1.3 reports it after the handshake, to
+/// whoever reads next, and HTTP/2 would keep no more of it than a text.
+#[derive(Clone, Default)]
+struct Rejection(Arc<OnceLock<&'static str>>);
+
+impl Rejection {
+    fn told(&self) -> Option<LinkError> {
+        self.0.get().map(|why| LinkError::Rejected((*why).to_owned()))
+    }
+
+    fn note(&self, error: &io::Error) {
+        if let Some(rustls::Error::AlertReceived(alert)) = tls_error(error)
+            && let Some(why) = words(*alert)
+        {
+            // The first says it; there is no second.
+            let _ = self.0.set(why);
+        }
+    }
+}
+
+pub(super) async fn dial(address: &Address, config: Arc<ClientConfig>) -> Result<Wire, LinkError> {
     let late = |_| LinkError::TimedOut { address: address.clone() };
     let unreachable = |source| LinkError::Unreachable { address: address.clone(), source };
     let tcp = timeout(CONNECT_TIMEOUT, TcpStream::connect((address.host.as_str(), address.port)))
@@ -162,14 +195,17 @@ pub(super) async fn dial(address: &Address, config: Arc<ClientConfig>) -> Result
         .map_err(late)?
         .map_err(|error| LinkError::of_handshake(address, error))?;
 
-    let broken = |error: tonic::transport::Error| LinkError::Broken(Box::new(error));
-    let mut connection = Some(TokioIo::new(tls));
+    let rejection = Rejection::default();
+    let broken = |error: tonic::transport::Error| {
+        rejection.told().unwrap_or_else(|| LinkError::Broken(Box::new(error)))
+    };
+    let mut connection = Some(TokioIo::new(Noting { tls, rejection: rejection.clone() }));
     let connector = tower::service_fn(move |_| {
         let connection = connection.take();
         async move { connection.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
     });
     // TLS is done already: tonic is to add none, which it would to "https".
-    Endpoint::from_shared(address.to_string().replacen("https", "http", 1))
+    let channel = Endpoint::from_shared(address.to_string().replacen("https", "http", 1))
         .map_err(broken)?
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -178,20 +214,42 @@ pub(super) async fn dial(address: &Address, config: Arc<ClientConfig>) -> Result
         .buffer_size(16)
         .connect_with_connector(connector)
         .await
-        .map_err(broken)
+        .map_err(broken)?;
+    Ok(Wire { channel, rejection })
 }
 
-fn alert(status: &Status) -> Option<&'static str> {
-    let mut error: Option<&(dyn Error + 'static)> = status.source();
-    while let Some(it) = error {
-        if let Some(rustls::Error::AlertReceived(alert)) =
-            it.downcast_ref::<io::Error>().and_then(tls_error).or_else(|| it.downcast_ref())
-        {
-            return words(*alert);
+/// The connection as it is, but for noting a rejection.
+struct Noting {
+    tls: TlsStream<TcpStream>,
+    rejection: Rejection,
+}
+
+impl AsyncRead for Noting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.tls).poll_read(cx, buffer);
+        if let Poll::Ready(Err(error)) = &read {
+            self.rejection.note(error);
         }
-        error = it.source();
+        read
     }
-    None
+}
+
+impl AsyncWrite for Noting {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
 }
 
 /// An `io::Error` hides the error that it carries from `source`.

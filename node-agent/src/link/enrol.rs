@@ -71,7 +71,7 @@ pub async fn enrol(wish: Enrolment) -> Result<Identity, EnrolError> {
             source: std::io::Error::other(error),
         })
     })?;
-    let channel = dial(&wish.control_plane, Arc::new(tls)).await.map_err(|error| match error {
+    let wire = dial(&wish.control_plane, Arc::new(tls)).await.map_err(|error| match error {
         LinkError::Foreign { address } => EnrolError::Foreign(address),
         other => EnrolError::Link(other),
     })?;
@@ -82,14 +82,14 @@ pub async fn enrol(wish: Enrolment) -> Result<Identity, EnrolError> {
         labels: wish.labels.into_iter().collect(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let answer = timeout(ANSWER_TIMEOUT, AgentClient::new(channel).enrol(request))
+    let answer = timeout(ANSWER_TIMEOUT, AgentClient::new(wire.channel.clone()).enrol(request))
         .await
         .map_err(|_| EnrolError::Link(LinkError::TimedOut { address: wish.control_plane.clone() }))?
         .map_err(|status| match status.code() {
             Code::Unauthenticated | Code::AlreadyExists | Code::InvalidArgument | Code::PermissionDenied => {
                 EnrolError::Refused(status.message().to_owned())
             }
-            _ => EnrolError::Link(LinkError::of_status(status)),
+            _ => EnrolError::Link(wire.explain(status)),
         })?
         .into_inner();
     let parts = Parts {

@@ -83,12 +83,13 @@ fn slower(identity: &Identity) -> u32 {
 
 async fn renew(identity: &Identity) -> Result<Identity, RenewError> {
     let csr_pem = request(&KeyPair::from_pem(&identity.key_pem)?)?;
-    let channel = dial(&identity.control_plane, Arc::clone(&identity.tls)).await?;
-    let answer = timeout(ANSWER_TIMEOUT, AgentClient::new(channel).renew(pb::RenewRequest { csr_pem }))
-        .await
-        .map_err(|_| LinkError::TimedOut { address: identity.control_plane.clone() })?
-        .map_err(LinkError::of_status)?
-        .into_inner();
+    let wire = dial(&identity.control_plane, Arc::clone(&identity.tls)).await?;
+    let answer =
+        timeout(ANSWER_TIMEOUT, AgentClient::new(wire.channel.clone()).renew(pb::RenewRequest { csr_pem }))
+            .await
+            .map_err(|_| LinkError::TimedOut { address: identity.control_plane.clone() })?
+            .map_err(|status| wire.explain(status))?
+            .into_inner();
     let renewed = identity.with_certificate(answer.certificate_pem, answer.ca_pem)?;
     tokio::task::spawn_blocking(move || renewed.store().map(|()| renewed)).await?.map_err(Into::into)
 }

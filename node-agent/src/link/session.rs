@@ -62,7 +62,7 @@ impl<'a> Session<'a> {
         wiring: &'a mut Wiring,
         bulk: &'a Arc<Bulk>,
     ) -> Result<Self, LinkError> {
-        let channel = dial(&identity.control_plane, Arc::clone(&identity.tls)).await?;
+        let wire = dial(&identity.control_plane, Arc::clone(&identity.tls)).await?;
         let observed = wiring.observed.borrow_and_update().clone();
         let hello = pb::Hello {
             protocol_min: *PROTOCOL.start(),
@@ -77,14 +77,14 @@ impl<'a> Session<'a> {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         // An empty channel of our own has room.
         drop(outgoing.try_send(pb::AgentMessage { kind: Some(Say::Hello(hello)) }));
-        let mut client = AgentClient::new(channel)
+        let mut client = AgentClient::new(wire.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         let silent = |_| LinkError::Silent;
         let mut incoming = timeout(ANSWER_TIMEOUT, client.session(ReceiverStream::new(messages)))
             .await
             .map_err(silent)?
-            .map_err(LinkError::of_status)?
+            .map_err(|status| wire.explain(status))?
             .into_inner();
         let first = timeout(ANSWER_TIMEOUT, incoming.message()).await.map_err(silent)?;
         let Some(pb::ControlMessage { kind: Some(Told::Welcome(welcome)) }) =
