@@ -51,7 +51,7 @@ use self::service::Calls;
 use self::streams::Streams;
 pub use self::streams::{AgentStream, OpenStreamError, StreamEnded};
 use self::tls::{ShownCertificate, TlsError, server_config};
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::fleet::{Observed, Place};
 
 /// A node's certificate lives this long; the agent renews it at two thirds.
@@ -233,6 +233,16 @@ impl Agents {
 
     pub fn host_sample(&self, node: NodeId) -> Option<HostReport> {
         self.hub.board().host(node)
+    }
+
+    /// The generation of the last assignment that the node said, in its present session, to have stored; 0: not yet heard.
+    pub fn stored(&self, node: NodeId) -> u64 {
+        self.hub.board().stored(node)
+    }
+
+    /// When anything was last heard from the node.
+    pub fn heard_at(&self, node: NodeId) -> Option<Time> {
+        self.hub.board().heard_at(node)
     }
 
     /// By how much the node's wall clock was ahead of ours when its session began.

@@ -51,6 +51,8 @@ struct Entry {
     told: Option<Liveness>,
     host: Option<HostReport>,
     clock_ahead_ms: i64,
+    /// Generation of the last assignment that it said, in this session, to have stored.
+    stored: u64,
     slots: usize,
 }
 
@@ -77,6 +79,14 @@ impl Board {
         self.nodes.get(&node)?.host.clone()
     }
 
+    pub(super) fn stored(&self, node: NodeId) -> u64 {
+        self.nodes.get(&node).map_or(0, |entry| entry.stored)
+    }
+
+    pub(super) fn heard_at(&self, node: NodeId) -> Option<Time> {
+        self.nodes.get(&node)?.heard
+    }
+
     pub(super) fn clock_ahead_ms(&self, node: NodeId) -> Option<i64> {
         self.nodes.get(&node).map(|entry| entry.clock_ahead_ms)
     }
@@ -87,6 +97,7 @@ impl Board {
         let entry = self.nodes.entry(node).or_default();
         entry.heard = Some(now);
         entry.slots = 0;
+        entry.stored = hello.generation;
         let ahead = i128::from(hello.clock_unix_ms) - i128::from(now.0);
         entry.clock_ahead_ms = i64::try_from(ahead).unwrap_or(i64::MAX);
         hello.slots.iter().filter_map(|report| self.report(node, report, now).err()).collect()
@@ -98,6 +109,8 @@ impl Board {
         let observed = read_report(report, now)?;
         let entry = self.nodes.entry(node).or_default();
         entry.heard = Some(now);
+        // An agent stores an assignment before any slot of it speaks of it.
+        entry.stored = entry.stored.max(observed.generation);
         let places = self.slots.entry(app).or_default();
         if !places.contains_key(&place) {
             if entry.slots >= MAX_SLOTS {
@@ -223,6 +236,19 @@ mod tests {
 
     fn report(slot: u32, state: pb::SlotState) -> pb::SlotReport {
         pb::SlotReport { app: "shop".to_owned(), slot, state: state.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn what_a_node_has_stored_begins_with_its_hello_and_rises_with_its_reports() {
+        let (mut board, node) = (Board::new(START), node());
+        assert_eq!(board.stored(node), 0);
+        board.hello(node, &pb::Hello { generation: 7, ..Default::default() }, START);
+        let at = |generation| pb::SlotReport { generation, ..report(1, pb::SlotState::Stable) };
+        board.report(node, &at(9), START).unwrap();
+        board.report(node, &at(8), START).unwrap();
+        assert_eq!(board.stored(node), 9);
+        board.hello(node, &pb::Hello { generation: 3, ..Default::default() }, START);
+        assert_eq!(board.stored(node), 3);
     }
 
     #[test]
