@@ -12,6 +12,7 @@ mod logs;
 mod node;
 mod output;
 mod rollout;
+mod serve;
 mod status;
 mod token;
 
@@ -61,6 +62,7 @@ struct Connection {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Serve),
     Status(status::Status),
     /// Applications: what runs of each, and what it is doing.
     #[command(subcommand)]
@@ -113,12 +115,14 @@ enum CliError {
     TimedOut(String),
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),
+    #[error(transparent)]
+    Serve(#[from] serve::ServeError),
 }
 
 impl CliError {
     fn status(&self) -> u8 {
         match self {
-            Self::Refused(_) | Self::Unreadable { .. } | Self::Output(_) => 1,
+            Self::Refused(_) | Self::Unreadable { .. } | Self::Output(_) | Self::Serve(_) => 1,
             Self::WrongUse(_) => 2,
             Self::NotReachable { .. } => 3,
             Self::NotAllowed(_) => 4,
@@ -145,6 +149,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<(), CliError> {
     let Cli { connection, command } = cli;
     let client = || Client::open(&connection);
     match command {
+        Command::Serve(serve) => Ok(serve.run(connection.data_dir).await?),
         Command::Status(status) => status.run(&client()?, out).await,
         Command::App(app) => app.run(&client()?, out).await,
         Command::Node(node) => node.run(&client()?, out).await,
@@ -198,6 +203,18 @@ mod tests {
         let paths: Vec<String> =
             leaves(&root, "").into_iter().map(|(path, _)| path.trim().to_owned()).collect();
         insta::assert_snapshot!(paths.join("\n"));
+    }
+
+    #[test]
+    fn the_example_of_every_command_is_understood() {
+        let mut root = Cli::command();
+        root.build();
+        for (path, mut command) in leaves(&root, "") {
+            let help = command.render_long_help().to_string();
+            let example = help.lines().skip_while(|line| !line.starts_with("Example")).nth(1).unwrap();
+            let parsed = Cli::try_parse_from(example.split_whitespace());
+            assert!(parsed.is_ok(), "{path}: {example}: {parsed:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod reconcile;
 pub mod releases;
 pub mod rollout;
 pub mod secrets;
+pub mod server;
 pub mod spec;
 pub mod telemetry;
 pub mod vault;

@@ -11,9 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{CliError, Connection};
-
-/// The socket's name in the data folder.
-pub(crate) const SOCKET: &str = "deployex.sock";
+use crate::server::SOCKET;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// For a whole answer that is no stream. The slowest waits for a rollout to begin, a few seconds.

@@ -33,8 +33,10 @@ pub(super) enum Token {
     /// End a token at once.
     #[command(after_help = "Example:\n  deployex token revoke ci")]
     Revoke {
+        // Not called `token`: that is the flag which every command has.
         /// Its name or its id.
-        token: String,
+        #[arg(value_name = "TOKEN")]
+        which: String,
     },
 }
 
@@ -61,10 +63,10 @@ impl Token {
                     false => table(tokens, now),
                 })
             }
-            Self::Revoke { token } => {
-                let id = find(client, &token).await?;
+            Self::Revoke { which } => {
+                let id = find(client, &which).await?;
                 client.delete_quietly(&format!("/tokens/{id}")).await?;
-                out.show(&serde_json::json!({ "revoked": id }), |_| format!("{token} is revoked.\n"))
+                out.show(&serde_json::json!({ "revoked": id }), |_| format!("{which} is revoked.\n"))
             }
         }
     }

@@ -1,0 +1,109 @@
+//! `deployex serve`: the control plane itself, until it is told to stop.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::output::note;
+use crate::auth::first::{ADMIN, DEMO_PASSWORD, FirstSignIn};
+use crate::config::{Config, ConfigError, DatabaseUrl, Flags};
+use crate::secrets::{SecretError, Secrets};
+use crate::server::{Running, Server, StartError};
+use crate::telemetry::{LogFormat, LoggingError, start_logging};
+
+/// Run the control plane.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  deployex serve --config /etc/deployex/deployex.yaml")]
+pub(super) struct Serve {
+    /// The configuration; without it, variables alone.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the data is kept: `sqlite:///…` or `postgres://…`.
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    database_url: Option<SecretString>,
+    /// Sign in with admin / deployex, from this machine alone.
+    #[arg(long)]
+    demo: bool,
+    /// Put changes of the configuration in force without asking.
+    #[arg(long)]
+    auto_apply: bool,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "DEPLOYEX_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// What is logged, such as `info` or `info,control_plane::agents=debug`.
+    #[arg(long, default_value = "info", env = "DEPLOYEX_LOG", value_name = "FILTER")]
+    log: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServeError {
+    #[error(transparent)]
+    Logging(#[from] LoggingError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Secrets(#[from] SecretError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+impl Serve {
+    pub(super) async fn run(self, data_dir: PathBuf) -> Result<(), ServeError> {
+        start_logging(self.log_format, &self.log)?;
+        let variables: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let flags = Flags {
+            config: self.config,
+            data_dir: Some(data_dir),
+            database_url: self.database_url.map(|url| DatabaseUrl::new(url.expose_secret().to_owned())),
+            demo: self.demo,
+            auto_apply: self.auto_apply,
+        };
+        let config = Config::load(&flags, &variables)?;
+        for notice in config.notices.iter().chain(&config.not_yet_in_force()) {
+            tracing::info!("{notice}");
+        }
+        let secrets = Secrets::load(&config.secrets, &variables)?;
+        let scheme = if config.console.tls.is_some() { "https" } else { "http" };
+        let (mut term, mut interrupt) = (
+            signal(SignalKind::terminate()).map_err(ServeError::Signals)?,
+            signal(SignalKind::interrupt()).map_err(ServeError::Signals)?,
+        );
+        let cancel = CancellationToken::new();
+        let running = Server::start(config, secrets, cancel.clone()).await?;
+        note(&said_at_start(&running, scheme));
+        tokio::select! {
+            biased; // which of the three comes first does not matter: each ends it
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+            () = cancel.cancelled() => {}
+        }
+        tracing::info!("stopping; replicas go on running");
+        cancel.cancel();
+        running.wait().await;
+        Ok(())
+    }
+}
+
+fn said_at_start(running: &Running, scheme: &str) -> String {
+    let Running { console, agents, socket, first_sign_in, .. } = running;
+    let sign_in = match first_sign_in {
+        FirstSignIn::Demo => format!("\nSign in as {ADMIN} / {DEMO_PASSWORD} (this is a demo)"),
+        FirstSignIn::OneTime(password) => format!(
+            "\nSign in as {ADMIN} with the password {} (made now, not shown again)",
+            password.expose_secret()
+        ),
+        FirstSignIn::Unchanged | FirstSignIn::Configured => String::new(),
+    };
+    format!(
+        "Console and API: {scheme}://{console}\nAgents: {agents}\nLocal socket: {}{sign_in}",
+        socket.display()
+    )
+}

@@ -1,0 +1,216 @@
+//! The narrow traits by which the parts of the control plane know each other, fulfilled: each by a few lines over a handle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use proto::ids::{AppName, Digest, NodeId, ReleaseKey};
+use proto::nodes::HostUsage;
+use proto::pb;
+use proto::replicas::Usage;
+use proto::state::Liveness;
+use secrecy::ExposeSecret as _;
+use tokio::sync::{Notify, watch};
+
+use crate::agents::registry::{AssignmentSource, RelayError, ReleaseBytes, ReleaseRelay, Source};
+use crate::agents::{Agents, HostReport, OpenStreamError, ReplicaLoad};
+use crate::assign::{self, Assignments, Unopened};
+use crate::db::{Db, DbError};
+use crate::fleet::{AppFleet, Observed, Place};
+use crate::picture::{Backend, LogChunks, LogError, NodeSight};
+use crate::reconcile::{self, PlanStore, Stored, WaitingByApp};
+use crate::releases;
+use crate::rollout::Plan;
+use crate::secrets::Secrets;
+use crate::vault::{Purpose, Vault};
+
+/// What an application's cookie is sealed with, beside the purpose.
+pub(super) fn cookie_context(app: &AppName) -> String {
+    format!("applications/{app}/cookie")
+}
+
+/// Opens what assignments need.
+pub(super) struct Opener {
+    pub(super) vault: Arc<Vault>,
+    pub(super) secrets: Arc<Secrets>,
+}
+
+impl assign::Secrets for Opener {
+    fn cookie(&self, app: &AppName, sealed: &[u8]) -> Result<String, Unopened> {
+        // One for all where the configuration gives one; else the application's own.
+        if let Some(cookie) = &self.secrets.erlang_cookie {
+            return Ok(cookie.expose_secret().to_owned());
+        }
+        let plain = self.vault.unseal(Purpose::Settings, &cookie_context(app), sealed)?;
+        Ok(String::from_utf8(plain.to_vec())?)
+    }
+
+    fn value(&self, name: &str) -> Result<String, Unopened> {
+        Ok(self.secrets.resolve(name)?.expose_secret().to_owned())
+    }
+}
+
+#[async_trait]
+impl AssignmentSource for Assignments {
+    async fn assignment(&self, node: NodeId) -> Result<pb::Assignment, Source> {
+        Ok(self.of(node).await?)
+    }
+}
+
+/// Reads releases for hosts that cannot.
+pub(super) struct Relay {
+    pub(super) db: Db,
+    pub(super) source: Arc<dyn releases::Source>,
+}
+
+#[async_trait]
+impl ReleaseRelay for Relay {
+    async fn open(&self, app: &AppName, key: &ReleaseKey, offset: u64) -> Result<ReleaseBytes, RelayError> {
+        match releases::relay(&self.db, self.source.as_ref(), app, key, offset).await {
+            Ok(chunks) => Ok(chunks.map_err(|error| RelayError::Failed(error.into())).boxed()),
+            Err(releases::RelayError::Unknown { .. } | releases::RelayError::Gone { .. }) => {
+                Err(RelayError::Gone)
+            }
+            Err(releases::RelayError::Changed { .. }) => Err(RelayError::Replaced),
+            Err(error @ (releases::RelayError::Source(_) | releases::RelayError::Db(_))) => {
+                Err(RelayError::Failed(error.into()))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl PlanStore for Db {
+    async fn load(&self) -> Result<Vec<AppFleet>, reconcile::Source> {
+        Ok(self.load_app_fleets().await?)
+    }
+
+    async fn store(
+        &self,
+        fleet: &AppFleet,
+        plan: &Plan,
+        now: crate::clock::Time,
+    ) -> Result<Stored, reconcile::Source> {
+        match self.store_plan(&fleet.app, fleet.generation, plan, now).await {
+            Ok(nodes) => Ok(Stored::Yes(nodes)),
+            Err(error) if error.is_conflict() => Ok(Stored::Conflict),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl reconcile::Agents for Agents {
+    fn liveness(&self, node: NodeId) -> Liveness {
+        Self::liveness(self, node)
+    }
+
+    fn stored(&self, node: NodeId) -> u64 {
+        Self::stored(self, node)
+    }
+
+    fn observed(&self, app: &AppName) -> BTreeMap<Place, Observed> {
+        Self::observed(self, app)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        Self::changes(self)
+    }
+
+    fn wake(&self, node: NodeId) {
+        Self::wake(self, node);
+    }
+}
+
+/// What the API sees behind the database.
+pub(super) struct Behind {
+    pub(super) db: Db,
+    pub(super) agents: Agents,
+    pub(super) waker: Arc<Notify>,
+    pub(super) waiting: watch::Receiver<Arc<WaitingByApp>>,
+}
+
+#[async_trait]
+impl Backend for Behind {
+    async fn fleets(&self) -> Result<Vec<AppFleet>, DbError> {
+        let mut fleets = self.db.load_app_fleets().await?;
+        for fleet in &mut fleets {
+            for (id, node) in &mut fleet.nodes {
+                node.liveness = self.agents.liveness(*id);
+                node.stored = self.agents.stored(*id);
+            }
+            fleet.observed = self.agents.observed(&fleet.app);
+        }
+        Ok(fleets)
+    }
+
+    fn waiting(&self, app: &AppName) -> Vec<String> {
+        let waiting = self.waiting.borrow();
+        waiting.get(app).into_iter().flatten().map(ToString::to_string).collect()
+    }
+
+    fn sight(&self, node: NodeId) -> NodeSight {
+        let report = self.agents.host_sample(node);
+        let liveness = self.agents.liveness(node);
+        let now = report.filter(|_| liveness != Liveness::Lost);
+        NodeSight {
+            liveness,
+            heard_at: self.agents.heard_at(node),
+            usage: now.as_ref().map(|report| usage(&report.sample)),
+            loads: now
+                .map(|HostReport { replicas, .. }| replicas)
+                .unwrap_or_default()
+                .into_iter()
+                .map(load)
+                .collect(),
+            clock_ahead_ms: self.agents.clock_ahead_ms(node),
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.agents.changes()
+    }
+
+    fn plan_now(&self) {
+        self.waker.notify_one();
+    }
+
+    fn cut(&self, node: NodeId) {
+        self.agents.cut(node);
+    }
+
+    fn ca_fingerprint(&self) -> Digest {
+        self.agents.fingerprint()
+    }
+
+    async fn follow_log(&self, node: NodeId, what: pb::FollowLog) -> Result<LogChunks, LogError> {
+        let kind = pb::open_stream::Kind::FollowLog(what);
+        let opened = self.agents.open_stream(node, kind).await.map_err(|error| match error {
+            OpenStreamError::NotConnected => LogError::NotConnected,
+            OpenStreamError::TimedOut => LogError::TimedOut,
+            OpenStreamError::Refused(why) => LogError::Refused(why),
+            OpenStreamError::TooMany => LogError::TooMany,
+        })?;
+        let chunks = stream::unfold(opened, |mut opened| async {
+            let chunk = opened.next().await?;
+            Some((chunk.map_err(|error| LogError::Refused(error.to_string())), opened))
+        });
+        Ok(chunks.boxed())
+    }
+}
+
+fn usage(sample: &pb::HostSample) -> HostUsage {
+    HostUsage {
+        cpu_percent: sample.cpu_percent,
+        memory_used_bytes: sample.memory_used_bytes,
+        memory_total_bytes: sample.memory_total_bytes,
+        disk_used_bytes: sample.disk_used_bytes,
+        disk_total_bytes: sample.disk_total_bytes,
+        load: [sample.load1, sample.load5, sample.load15],
+        uptime_ms: sample.uptime_ms,
+    }
+}
+
+fn load<K>((place, load): (K, ReplicaLoad)) -> (K, Usage) {
+    (place, Usage { cpu_percent: load.cpu_percent, memory_bytes: load.memory_bytes })
+}
