@@ -4,6 +4,8 @@
 
 mod draft;
 mod fault;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod gate;
 mod lifecycle;
 mod place;
@@ -11,6 +13,10 @@ mod plan;
 mod pre_commands;
 mod progress;
 mod roll;
+#[cfg(test)]
+mod simulate;
+#[cfg(test)]
+mod stories;
 mod waiting;
 
 use proto::ids::{AppName, ReleaseKey, RolloutId};

@@ -134,6 +134,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// No slot above it is to run anything.
+    pub(super) fn highest(&self) -> u16 {
+        self.replicas().saturating_add(u16::from(self.spare().is_some()))
+    }
+
     pub(super) fn host(&self, id: NodeId) -> Option<Host<'a>> {
         self.fleet.nodes.get(&id).filter(|node| node.eligible).map(|node| Host { id, node })
     }
@@ -146,9 +151,18 @@ impl<'a> Draft<'a> {
         hosts
     }
 
-    /// Places that this plan tells something.
-    pub(super) fn told_now(&self) -> impl Iterator<Item = &Place> {
-        self.told.keys()
+    /// Places that were told `release`, on nodes that may run it.
+    pub(super) fn told(&self, release: &ReleaseKey) -> Vec<Place> {
+        let before =
+            self.fleet.assigned.iter().filter(|(place, _)| self.told_by_this_plan(**place).is_none());
+        let before = before.map(|(place, assigned)| (place, &assigned.release));
+        let all = before.chain(&self.told).filter(|(_, told)| told.as_ref() == Some(release));
+        let mut places: Vec<Place> =
+            all.map(|(place, _)| *place).filter(|place| self.host(place.node).is_some()).collect();
+        if !self.told.is_empty() {
+            places.sort_unstable();
+        }
+        places
     }
 
     pub(super) fn has_been_told(&self, place: Place) -> bool {
@@ -157,25 +171,41 @@ impl<'a> Draft<'a> {
 
     /// What a place was last told to run, by this plan or before it.
     pub(super) fn release_at(&self, place: Place) -> Option<&ReleaseKey> {
-        match self.told.get(&place) {
+        match self.told_by_this_plan(place) {
             Some(told) => told.as_ref(),
             None => self.fleet.assigned.get(&place)?.release.as_ref(),
         }
     }
 
+    fn told_by_this_plan(&self, place: Place) -> Option<&Option<ReleaseKey>> {
+        if self.told.is_empty() { None } else { self.told.get(&place) }
+    }
+
     /// A report counts only once it speaks of what the slot was last told.
     pub(super) fn report(&self, place: Place) -> Option<&'a Observed> {
-        if self.told.contains_key(&place) {
+        if self.told_by_this_plan(place).is_some() {
             return None;
         }
-        let assigned = self.fleet.assigned.get(&place)?;
+        self.report_of(place, self.fleet.assigned.get(&place)?)
+    }
+
+    fn report_of(&self, place: Place, assigned: &Assigned) -> Option<&'a Observed> {
         let seen = self.fleet.observed.get(&place)?;
         (seen.generation >= assigned.generation || planted!(BelieveOldReports)).then_some(seen)
     }
 
     pub(super) fn standing(&self, place: Place) -> Standing {
-        let Some(release) = self.release_at(place) else { return Standing::Vacant };
-        match self.report(place) {
+        self.look(place).1
+    }
+
+    /// What a place was last told to run, and how it stands to that.
+    fn look(&self, place: Place) -> (Option<&ReleaseKey>, Standing) {
+        if let Some(told) = self.told_by_this_plan(place) {
+            return (told.as_ref(), if told.is_some() { Standing::Told } else { Standing::Vacant });
+        }
+        let Some(assigned) = self.fleet.assigned.get(&place) else { return (None, Standing::Vacant) };
+        let Some(release) = &assigned.release else { return (None, Standing::Vacant) };
+        let standing = match self.report_of(place, assigned) {
             None => Standing::Told,
             Some(seen) if seen.running.as_ref() != Some(release) => Standing::Unready,
             Some(seen) => match seen.state {
@@ -190,7 +220,8 @@ impl<'a> Draft<'a> {
                 | SlotState::Failed
                 | SlotState::Unknown => Standing::Unready,
             },
-        }
+        };
+        (Some(release), standing)
     }
 
     /// Withdrawn, and its agent has seen it through.
@@ -206,8 +237,7 @@ impl<'a> Draft<'a> {
     /// something.
     pub(super) fn slots_of(&self, host: Host<'_>, target: &ReleaseKey) -> NodeSlots {
         let (replicas, spare) = (self.replicas(), self.spare());
-        let beyond = replicas.saturating_add(u16::from(spare.is_some()));
-        let numbered = (1..=beyond).filter_map(|number| Slot::new(u32::from(number)).ok());
+        let numbered = (1..=self.highest()).filter_map(|number| Slot::new(u32::from(number)).ok());
         let view = |slot: Slot| {
             let release = self.release_at(host.place(slot));
             SlotView { slot, on_target: release == Some(target), standing: self.standing(host.place(slot)) }

@@ -17,7 +17,7 @@ macro_rules! planted {
 
 pub(super) use planted;
 #[cfg(test)]
-pub(super) use switches::{Fault, is_planted};
+pub(super) use switches::{Fault, is_planted, plant, unplanted};
 
 #[cfg(test)]
 mod switches {
@@ -70,6 +70,14 @@ mod switches {
 
     pub(in crate::rollout) fn is_planted(fault: Fault) -> bool {
         PLANTED.get() == Some(fault)
+    }
+
+    /// Whoever judges makes no mistakes.
+    pub(in crate::rollout) fn unplanted<T>(judge: impl FnOnce() -> T) -> T {
+        let planted = PLANTED.replace(None);
+        let judged = judge();
+        PLANTED.set(planted);
+        judged
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! May the next slot be told? Which slots are on trial, which have failed, and what the others wait for.
 
-use proto::ids::ReleaseKey;
 use proto::state::{Liveness, SlotState, StagingPhase};
 
 use super::draft::{Draft, Host};
@@ -48,18 +47,6 @@ impl Draft<'_> {
         let pre_commands =
             self.fleet.spec.as_ref().filter(|_| leads).map(|spec| spec.deploy.pre_commands_timeout.0);
         self.rollback_timeout().saturating_add(pre_commands.unwrap_or(0))
-    }
-
-    /// Places that were told `release`, on nodes that may run it.
-    pub(super) fn told(&self, release: &ReleaseKey) -> Vec<Place> {
-        let before = self.fleet.assigned.keys().chain(self.told_now());
-        let mut places: Vec<Place> = before
-            .filter(|place| self.release_at(**place) == Some(release) && self.host(place.node).is_some())
-            .copied()
-            .collect();
-        places.sort_unstable();
-        places.dedup();
-        places
     }
 
     /// As far as is known: a suspect node's slots are what they were.
@@ -111,7 +98,10 @@ impl Draft<'_> {
         let report = self.report(place).and_then(|seen| seen.pre_commands.as_ref());
         let this_run = match &rollout.pre_commands {
             PreCommandsState::RunBy { run_id, .. } => Some(run_id),
-            _ => None,
+            PreCommandsState::Passed => None,
+            PreCommandsState::NotNeeded | PreCommandsState::Waiting | PreCommandsState::Failed { .. } => {
+                return false;
+            }
         };
         report.is_some_and(|report| {
             matches!(report.outcome, PreCommandsOutcome::Failed { .. }) && Some(&report.run_id) != this_run
@@ -134,7 +124,7 @@ impl Draft<'_> {
 
     /// Keeps the trials in step with what this plan tells and what was reported.
     pub(super) fn keep_trials(&mut self, rollout: &mut Rollout) {
-        let (now, portion) = (self.now, if planted!(WriteEveryTime) { 0 } else { self.portion() });
+        let (now, portion) = (self.now, self.portion());
         let told = self.told(&rollout.release);
         let before = std::mem::take(&mut rollout.progress.trials);
         for place in told {
@@ -146,6 +136,11 @@ impl Draft<'_> {
                 Some(trial) => trial.kept(counts, now, portion),
                 None if counts => Trial::started(now),
                 None => continue,
+            };
+            let trial = if planted!(WriteEveryTime) {
+                Trial { spent_ms: trial.spent_ms + 1, ..trial }
+            } else {
+                trial
             };
             if let Some(since) = trial.counting_since {
                 let left = self.patience(rollout, place).saturating_sub(trial.spent_ms);

@@ -10,7 +10,7 @@
 //! ```
 
 use proto::ids::{ReleaseKey, RolloutId};
-use proto::state::RolloutPhase;
+use proto::state::{Liveness, RolloutPhase};
 use sha2::{Digest as _, Sha256};
 
 use super::draft::Draft;
@@ -59,10 +59,20 @@ impl Draft<'_> {
             finished_at: None,
         };
         let text = match &rollout.from {
-            Some(from) => {
-                format!("{} is rolled out over {}, wished by {}", rollout.release, from, rollout.by)
+            // The same version published anew: the digests tell them apart.
+            Some(from) if from.version == rollout.release.version => {
+                format!("{} is rolled out over {from}, wished by {}", rollout.release, rollout.by)
             }
-            None => format!("{} is deployed for the first time, wished by {}", rollout.release, rollout.by),
+            Some(from) => format!(
+                "{} is rolled out over {}, wished by {}",
+                rollout.release.version, from.version, rollout.by
+            ),
+            None => {
+                format!(
+                    "{} is deployed for the first time, wished by {}",
+                    rollout.release.version, rollout.by
+                )
+            }
         };
         self.happened(HappeningKind::DeploymentStarted, &rollout, None, text);
         self.rollout = Some(rollout);
@@ -109,18 +119,18 @@ impl Draft<'_> {
             if reverting {
                 return Heeded::Same(rollout);
             }
-            self.turn_back(&mut rollout, format!("{} is wished again", wish.release));
+            self.turn_back(&mut rollout, format!("{} is wished again", wish.release.version));
             return Heeded::Turned(rollout);
         }
         if !self.may_be_tried(wish) {
             return Heeded::Same(rollout);
         }
-        self.supersede(rollout, format!("{} is wished instead", wish.release));
+        self.supersede(rollout, format!("{} is wished instead", wish.release.version));
         Heeded::Over
     }
 
     fn supersede(&mut self, mut rollout: Rollout, because: String) {
-        let text = format!("the rollout of {} ends: {because}", rollout.release);
+        let text = format!("the rollout of {} ends: {because}", rollout.release.version);
         self.happened(HappeningKind::DeploymentSuperseded, &rollout, None, text);
         rollout.phase = RolloutPhase::Superseded;
         rollout.reason = Some(because);
@@ -131,13 +141,27 @@ impl Draft<'_> {
     pub(super) fn watch(&mut self, rollout: &mut Rollout) {
         self.set_in_force(Some(rollout.release.clone()));
         self.enter(rollout, RolloutPhase::Watching);
-        let text = format!("{} runs everywhere", rollout.release);
+        let lost: Vec<String> = self
+            .hosts()
+            .into_iter()
+            .filter(|host| host.is(Liveness::Lost))
+            .map(|host| host.node.name.to_string())
+            .collect();
+        let version = &rollout.release.version;
+        let text = if lost.is_empty() {
+            format!("{version} runs everywhere")
+        } else {
+            format!(
+                "{version} runs everywhere but on {}: lost, to catch up when they return",
+                lost.join(", ")
+            )
+        };
         self.happened(HappeningKind::DeploymentComplete, rollout, None, text);
     }
 
     pub(super) fn outlived(&mut self, mut rollout: Rollout) {
         rollout.phase = RolloutPhase::Done;
-        let text = format!("{} outlived its watch", rollout.release);
+        let text = format!("{} outlived its watch", rollout.release.version);
         self.happened(HappeningKind::DeploymentDone, &rollout, None, text);
         self.over(rollout);
     }
@@ -154,7 +178,7 @@ impl Draft<'_> {
             self.turn_back(rollout, text);
             return;
         }
-        let text = format!("{} is not deployed again until it is cleared: {reason}", rollout.release);
+        let text = format!("{} is not deployed again until it is cleared: {reason}", rollout.release.version);
         self.happened(HappeningKind::VersionGhosted, rollout, place, text);
         let release = rollout.release.clone();
         self.plan.ghost = Some(Ghost { release, reason: reason.clone(), evidence });
@@ -167,8 +191,10 @@ impl Draft<'_> {
         }
         self.enter(rollout, RolloutPhase::Reverting);
         let text = match &rollout.from {
-            Some(from) => format!("back from {} to {from}: {because}", rollout.release),
-            None => format!("{} is taken down, there is none to go back to: {because}", rollout.release),
+            Some(from) => format!("back from {} to {}: {because}", rollout.release.version, from.version),
+            None => {
+                format!("{} is taken down, there is none to go back to: {because}", rollout.release.version)
+            }
         };
         rollout.reason = Some(because);
         self.happened(HappeningKind::DeploymentReverting, rollout, None, text);
@@ -184,14 +210,14 @@ impl Draft<'_> {
             Some(from) => (
                 RolloutPhase::Reverted,
                 HappeningKind::DeploymentRolledBack,
-                format!("rolled back from {} to {from}", rollout.release),
+                format!("rolled back from {} to {}", rollout.release.version, from.version),
             ),
             None => (
                 RolloutPhase::Failed,
                 HappeningKind::DeploymentFailed,
                 format!(
                     "the first deployment of {} failed; its slots stay empty until there is another release",
-                    rollout.release
+                    rollout.release.version
                 ),
             ),
         };

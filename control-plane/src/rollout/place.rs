@@ -75,7 +75,8 @@ pub(super) enum Next {
 impl NodeSlots {
     pub(super) fn next(&self, pace: Pace) -> Next {
         let off: Vec<SlotView> = self.wanted().filter(|view| !view.on_target).copied().collect();
-        let early = planted!(WithdrawSpareEarly) && self.wanted().any(|view| view.on_target);
+        let spare_works = self.spare().is_some_and(|spare| spare.standing.is_ready());
+        let early = planted!(WithdrawSpareEarly) && spare_works && self.wanted().any(|view| view.on_target);
         if off.is_empty() || early {
             return self.without_spare();
         }

@@ -60,18 +60,19 @@ impl Draft<'_> {
     }
 
     fn move_on(&mut self, mut rollout: Rollout) -> bool {
-        let failure = self.failure(&rollout);
-        let turned = match failure {
-            Some(failure) => {
-                self.fail(&mut rollout, failure);
-                true
-            }
-            None if self.roll(&mut rollout) => {
-                self.watch(&mut rollout);
-                true
-            }
-            None => false,
-        };
+        let before = rollout.pre_commands.clone();
+        let mut failure = self.failure(&rollout);
+        let stable = failure.is_none() && self.roll(&mut rollout);
+        if failure.is_none() && rollout.pre_commands != before {
+            // Whose run counts has changed, and with it what a failed run means.
+            failure = self.failure(&rollout);
+        }
+        let turned = stable || failure.is_some();
+        if let Some(failure) = failure {
+            self.fail(&mut rollout, failure);
+        } else if stable {
+            self.watch(&mut rollout);
+        }
         self.rollout = Some(rollout);
         turned
     }

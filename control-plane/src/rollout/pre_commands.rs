@@ -3,7 +3,6 @@
 //! A run that was never reported finished is begun anew elsewhere only when its node is lost; where the first run did
 //! finish unseen, they have then run twice, which no record on this side could tell.
 
-use proto::ids::NodeId;
 use proto::state::Liveness;
 
 use super::draft::{Draft, Host};
@@ -22,21 +21,29 @@ impl<'a> Draft<'a> {
             rollout.pre_commands = PreCommandsState::Passed;
             // Its time to become stable begins now.
             rollout.progress.trials.remove(&place);
-            let text = format!("the pre-commands of {} passed on {}", rollout.release, self.named(place));
+            let text =
+                format!("the pre-commands of {} passed on {}", rollout.release.version, self.named(place));
             self.happened(HappeningKind::PreCommandsPassed, rollout, Some(place), text);
         }
         match rollout.pre_commands.clone() {
             PreCommandsState::NotNeeded | PreCommandsState::Passed => true,
             PreCommandsState::Failed { .. } => false,
             PreCommandsState::Waiting => {
-                match self.leader(rollout, None) {
+                match self.leader(rollout) {
                     Some((host, place)) => self.lead(rollout, host, place),
-                    None => self.wait_for_nodes(),
+                    None if self.has_all_moved(rollout) => {
+                        // They ran in the rollout that brought the release there.
+                        rollout.pre_commands = PreCommandsState::NotNeeded;
+                        return true;
+                    }
+                    None => self.wait_for_leader(rollout),
                 }
                 planted!(DoNotWaitForPreCommands)
             }
             PreCommandsState::RunBy { place, .. } => {
-                self.follow(rollout, place);
+                if self.follow(rollout, place) {
+                    return true;
+                }
                 planted!(DoNotWaitForPreCommands)
             }
         }
@@ -47,8 +54,8 @@ impl<'a> Draft<'a> {
         seen.is_some_and(|report| report.run_id == *run_id && report.outcome == PreCommandsOutcome::Passed)
     }
 
-    /// While a slot runs them: another leads when it is gone for good.
-    fn follow(&mut self, rollout: &mut Rollout, place: Place) {
+    /// While a slot runs them: another leads when it is gone for good. True where none needs to.
+    fn follow(&mut self, rollout: &mut Rollout, place: Place) -> bool {
         let host = self.host(place.node);
         let still_told = self.release_at(place) == Some(&rollout.release);
         let gone = !still_told
@@ -56,15 +63,21 @@ impl<'a> Draft<'a> {
                 host.is(Liveness::Lost) || (planted!(ReplaceSuspectLeader) && host.is(Liveness::Suspect))
             });
         let Some(host) = host.filter(|_| !gone) else {
-            match (self.leader(rollout, Some(place.node)), host) {
+            match (self.leader(rollout), host) {
                 (Some((host, place)), _) => self.lead(rollout, host, place),
-                (None, Some(host)) => self.wait(Waiting::PreCommandsLeader { node: host.node.name.clone() }),
-                (None, None) => {
+                (None, _) if self.has_all_moved(rollout) => {
+                    rollout.pre_commands = PreCommandsState::NotNeeded;
+                    return true;
+                }
+                (None, Some(host)) if still_told => {
+                    self.wait(Waiting::PreCommandsLeader { node: host.node.name.clone() });
+                }
+                (None, _) => {
                     rollout.pre_commands = PreCommandsState::Waiting;
-                    self.wait_for_nodes();
+                    self.wait_for_leader(rollout);
                 }
             }
-            return;
+            return false;
         };
         match self.report(place) {
             Some(seen) if seen.pre_commands.is_some() => {
@@ -72,16 +85,43 @@ impl<'a> Draft<'a> {
             }
             _ => self.wait_for(host, place, Some(rollout)),
         }
+        false
     }
 
     /// The slot that would be told first.
-    fn leader(&self, rollout: &Rollout, not_on: Option<NodeId>) -> Option<(Host<'a>, Place)> {
-        self.hosts().into_iter().filter(|host| host.is(Liveness::Up) && Some(host.id) != not_on).find_map(
-            |host| match self.slots_of(host, &rollout.release).next(Pace::OneByOne) {
+    fn leader(&self, rollout: &Rollout) -> Option<(Host<'a>, Place)> {
+        self.hosts().into_iter().filter(|host| host.is(Liveness::Up)).find_map(|host| {
+            match self.slots_of(host, &rollout.release).next(Pace::OneByOne) {
                 Next::Assign(slots) => slots.first().map(|slot| (host, host.place(*slot))),
                 Next::Settled | Next::Withdraw(_) | Next::TakingUp(_) | Next::Wait { .. } => None,
-            },
-        )
+            }
+        })
+    }
+
+    /// Every slot that can be told anything was told the release.
+    fn has_all_moved(&self, rollout: &Rollout) -> bool {
+        let mut up = self.hosts().into_iter().filter(|host| host.is(Liveness::Up)).peekable();
+        up.peek().is_some()
+            && up.all(|host| {
+                let next = self.slots_of(host, &rollout.release).next(Pace::OneByOne);
+                matches!(next, Next::Settled | Next::Withdraw(_))
+            })
+    }
+
+    fn wait_for_leader(&mut self, rollout: &Rollout) {
+        let mut up = false;
+        for host in self.hosts().into_iter().filter(|host| host.is(Liveness::Up)) {
+            up = true;
+            let node = host.node.name.clone();
+            match self.slots_of(host, &rollout.release).next(Pace::OneByOne) {
+                Next::TakingUp(slot) => self.wait(Waiting::ToBeTakenUp { node, slot }),
+                Next::Wait { slot, others } => self.wait(Waiting::ForOthersFirst { node, slot, others }),
+                Next::Settled | Next::Assign(_) | Next::Withdraw(_) => {}
+            }
+        }
+        if !up {
+            self.wait_for_nodes();
+        }
     }
 
     fn lead(&mut self, rollout: &mut Rollout, host: Host<'_>, place: Place) {
@@ -95,7 +135,8 @@ impl<'a> Draft<'a> {
             _ => String::new(),
         };
         rollout.pre_commands = PreCommandsState::RunBy { place, run_id };
-        let text = format!("{} runs the pre-commands of {}{again}", self.named(place), rollout.release);
+        let text =
+            format!("{} runs the pre-commands of {}{again}", self.named(place), rollout.release.version);
         self.happened(HappeningKind::PreCommandsStarted, rollout, Some(place), text);
         self.wait(Waiting::PreCommands { node: host.node.name.clone(), slot: place.slot });
     }

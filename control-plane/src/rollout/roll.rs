@@ -12,8 +12,9 @@ use crate::fleet::Place;
 impl<'a> Draft<'a> {
     /// Takes away what is to be nowhere, whatever else goes on, and forgets what is gone.
     pub(super) fn tidy(&mut self) {
-        let highest = self.replicas().saturating_add(u16::from(self.spare().is_some()));
-        let leader = match self.rollout.as_ref().map(|rollout| &rollout.pre_commands) {
+        let highest = self.highest();
+        let moving = self.rollout.as_ref().filter(|rollout| rollout.phase != RolloutPhase::Reverting);
+        let leader = match moving.map(|rollout| &rollout.pre_commands) {
             Some(PreCommandsState::RunBy { place, .. }) => Some(*place),
             _ => None,
         };
@@ -44,13 +45,29 @@ impl<'a> Draft<'a> {
             return false;
         }
         self.fill_in_force(rollout, &hosts);
-        let stable = self.pre_commands_passed(rollout) && self.roll_on(rollout, &hosts);
+        let passed = self.pre_commands_passed(rollout);
+        self.drop_former_leaders(rollout);
+        let stable = passed && self.roll_on(rollout, &hosts);
         self.drop_spares(rollout, &hosts);
         if rollout.phase == RolloutPhase::Pending && !self.told(&rollout.release).is_empty() {
             self.enter(rollout, RolloutPhase::Running);
         }
         self.keep_trials(rollout);
         stable
+    }
+
+    /// A slot that is one too many since the configuration changed was left alone while it ran the pre-commands.
+    fn drop_former_leaders(&mut self, rollout: &Rollout) {
+        let leads = |place: &Place| matches!(&rollout.pre_commands, PreCommandsState::RunBy { place: it, .. } if it == place);
+        let highest = self.highest();
+        if self.fleet.assigned.keys().all(|place| place.slot.number() <= highest) {
+            return;
+        }
+        for place in self.told(&rollout.release) {
+            if place.slot.number() > highest && !leads(&place) {
+                self.withdraw(place);
+            }
+        }
     }
 
     /// New nodes, and new slots on nodes whose turn has not come, get what is in force.
@@ -154,11 +171,14 @@ impl<'a> Draft<'a> {
     fn drop_spares(&mut self, rollout: &Rollout, hosts: &[Host<'_>]) {
         let Some(spare) = self.spare() else { return };
         for host in hosts.iter().filter(|host| host.is(Liveness::Up)) {
-            let slots = self.slots_of(*host, &rollout.release);
             let place = host.place(spare);
+            if self.release_at(place).is_none() {
+                continue;
+            }
+            let slots = self.slots_of(*host, &rollout.release);
             let wanted_ready = slots.wanted().all(|view| view.standing.is_ready());
             let needless = wanted_ready || !self.standing(place).is_ready();
-            if !slots.has_begun() && self.release_at(place).is_some() && needless {
+            if !slots.has_begun() && needless {
                 self.withdraw(place);
             }
         }
@@ -195,13 +215,20 @@ impl<'a> Draft<'a> {
             self.fill(host, &all, target);
             return false;
         }
-        match slots.next(Pace::Settle) {
-            Next::Settled => {}
-            Next::Assign(slots) => self.fill(host, &slots, target),
-            Next::Withdraw(spare) => self.withdraw(host.place(spare)),
-            Next::TakingUp(slot) => self.wait(Waiting::ToBeTakenUp { node: host.node.name.clone(), slot }),
-            Next::Wait { slot, others } => {
-                self.wait(Waiting::ForOthersFirst { node: host.node.name.clone(), slot, others });
+        // One thing may allow the next: at most every slot is told something once.
+        for _ in 0..=slots.slots.len() {
+            match self.slots_of(host, target).next(Pace::Settle) {
+                Next::Settled => break,
+                Next::Assign(slots) => self.fill(host, &slots, target),
+                Next::Withdraw(spare) => self.withdraw(host.place(spare)),
+                Next::TakingUp(slot) => {
+                    self.wait(Waiting::ToBeTakenUp { node: host.node.name.clone(), slot });
+                    break;
+                }
+                Next::Wait { slot, others } => {
+                    self.wait(Waiting::ForOthersFirst { node: host.node.name.clone(), slot, others });
+                    break;
+                }
             }
         }
         let slots = self.slots_of(host, target);

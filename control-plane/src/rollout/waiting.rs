@@ -113,16 +113,16 @@ impl fmt::Display for Waiting {
                 write!(f, "none of the nodes that may run {app} is connected")
             }
             Self::Watch { version, left_ms } => {
-                write!(f, "{version} runs everywhere and is watched for {} more", span(*left_ms))
+                write!(f, "{version} is stable and is watched for {} more", span(*left_ms))
             }
             Self::Ghosted { app, release } => write!(
                 f,
-                "{release} failed before and is not deployed again; `deployex ghosted clear {app} {}` allows it",
+                "{0} failed before and is not deployed again; `deployex ghosted clear {app} {0}` allows it",
                 release.version
             ),
             Self::TakenBack { app, release } => write!(
                 f,
-                "{release} was tried and taken back; `deployex deploy {app} {}` tries it again",
+                "{0} was tried and taken back; `deployex deploy {app} {0}` tries it again",
                 release.version
             ),
         }

@@ -1,0 +1,129 @@
+//! Fleets for tests, and what storing a plan makes of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
+
+use proto::ids::{Digest, NodeId, ReleaseKey, Slot};
+use proto::state::{Language, Liveness, SlotState, Strategy};
+use uuid::Uuid;
+
+use super::{InForce, Plan, Step};
+use crate::clock::Time;
+use crate::fleet::{AppFleet, Assigned, Node, Observed, Place, Wish, WishedBy};
+use crate::spec::{AppSpec, Millis};
+
+pub(crate) fn node_id(number: u8) -> NodeId {
+    NodeId(Uuid::from_u128(u128::from(number)))
+}
+
+pub(crate) fn place(node: u8, slot: u16) -> Place {
+    Place { node: node_id(node), slot: Slot::new(u32::from(slot)).unwrap() }
+}
+
+/// "1.N.0".
+pub(crate) fn release(number: u8) -> ReleaseKey {
+    ReleaseKey { version: format!("1.{number}.0").parse().unwrap(), sha256: Digest([number; 32]) }
+}
+
+pub(crate) fn wish(number: u8, at: u64) -> Wish {
+    Wish { release: release(number), pre_commands: false, by: WishedBy::Bucket, at: Time(at) }
+}
+
+/// Stable after 3 s, 40 s to become so, watched for 30 s.
+pub(crate) fn spec(strategy: Strategy, replicas: u16) -> AppSpec {
+    let mut spec = AppSpec::new("shop".parse().unwrap(), Language::Elixir);
+    spec.replicas = NonZeroU16::new(replicas).unwrap();
+    spec.rollback_timeout = Millis(40_000);
+    spec.deploy.strategy = strategy;
+    spec.deploy.stable_after = Millis(3_000);
+    spec.deploy.watch = Millis(30_000);
+    spec.deploy.pre_commands_timeout = Millis(20_000);
+    spec
+}
+
+/// Nodes `node-1`..`node-N`, up, with nothing on them.
+pub(crate) fn fleet(strategy: Strategy, replicas: u16, nodes: u8) -> AppFleet {
+    AppFleet {
+        app: "shop".parse().unwrap(),
+        generation: 0,
+        spec: Some(spec(strategy, replicas)),
+        wanted: None,
+        in_force: None,
+        ghosted: BTreeSet::new(),
+        proven: BTreeSet::new(),
+        rollout: None,
+        last: None,
+        nodes: (1..=nodes).map(|number| (node_id(number), node(number))).collect(),
+        assigned: BTreeMap::new(),
+        observed: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn node(number: u8) -> Node {
+    let name = format!("node-{number}").parse().unwrap();
+    Node { name, liveness: Liveness::Up, eligible: true, stored: 0 }
+}
+
+/// A slot that has nothing to say but its state.
+pub(crate) fn seen(state: SlotState, running: Option<ReleaseKey>, generation: u64) -> Observed {
+    Observed {
+        generation,
+        state,
+        running,
+        pid: None,
+        started_at: None,
+        ready_since: None,
+        staging: None,
+        crash_restarts: 0,
+        forced_restarts: 0,
+        crashes_since_deploy: 0,
+        last_exit: None,
+        next_start_at: None,
+        fault: String::new(),
+        pre_commands: None,
+        ports: Vec::new(),
+        reported_at: Time(0),
+    }
+}
+
+/// What the database makes of a plan; `generations` are the nodes'.
+pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMap<NodeId, u64>, now: Time) {
+    fleet.generation += 1;
+    let told = plan.steps.iter().filter(|step| !matches!(step, Step::Forget { .. }));
+    for node in told.map(|step| step.place().node).collect::<BTreeSet<_>>() {
+        *generations.entry(node).or_default() += 1;
+    }
+    for step in &plan.steps {
+        let generation = generations.get(&step.place().node).copied().unwrap_or_default();
+        let assigned =
+            |release, pre_commands_run| Assigned { release, pre_commands_run, generation, since: now };
+        match step {
+            Step::Assign { place, release, pre_commands_run } => {
+                fleet.assigned.insert(*place, assigned(Some(release.clone()), pre_commands_run.clone()));
+            }
+            Step::Withdraw { place } => {
+                fleet.assigned.insert(*place, assigned(None, None));
+            }
+            Step::Forget { place } => {
+                fleet.assigned.remove(place);
+            }
+        }
+    }
+    for rollout in &plan.rollouts {
+        if rollout.finished_at.is_some() {
+            if rollout.phase == proto::state::RolloutPhase::Done {
+                fleet.proven.insert(rollout.release.clone());
+            }
+            fleet.last = Some(rollout.clone());
+            fleet.rollout = None;
+        } else {
+            fleet.rollout = Some(rollout.clone());
+        }
+    }
+    match &plan.in_force {
+        Some(InForce::Release(release)) => fleet.in_force = Some(release.clone()),
+        Some(InForce::Nothing) => fleet.in_force = None,
+        None => {}
+    }
+    fleet.ghosted.extend(plan.ghost.iter().map(|ghost| ghost.release.clone()));
+}

@@ -1,0 +1,38 @@
+//! The simulation is only worth what it catches: each planted fault breaks the law that it should.
+
+use super::{Law, history, laws};
+use crate::rollout::fault::{Fault, plant};
+
+/// The law that the first failing history names.
+fn caught(fault: Fault) -> Option<Law> {
+    plant(Some(fault));
+    let broken = (0..2_000).find_map(|seed| history(seed, false).err());
+    plant(None);
+    broken.map(|broken| broken.law)
+}
+
+macro_rules! caught {
+    ($($name:ident: $fault:ident => $law:ident),+ $(,)?) => {
+        $(#[test] fn $name() { assert_eq!(caught(Fault::$fault), Some(laws::$law)); })+
+    };
+}
+
+caught! {
+    believing_old_reports_is_caught: BelieveOldReports => ONCE,
+    replacing_a_ready_slot_without_others_is_caught: ReplaceWithoutOthers => ENOUGH_READY,
+    not_waiting_for_stable_is_caught: DoNotWaitForStable => STABLE_IN_FORCE,
+    withdrawing_the_spare_early_is_caught: WithdrawSpareEarly => STABLE_IN_FORCE,
+    keeping_the_spare_is_caught: KeepSpare => ENDS,
+    deploying_a_ghosted_release_is_caught: DeployGhosted => NO_GHOST,
+    counting_the_time_of_an_outage_is_caught: CountLostTime => JUST_GHOSTS,
+    never_giving_up_is_caught: NeverGiveUp => ENDS,
+    a_failed_release_that_stays_in_force_is_caught: StayInForce => NO_GHOST,
+    a_revert_that_touches_all_is_caught: RevertTouchesAll => UNTOUCHED,
+    replacing_a_suspect_leader_is_caught: ReplaceSuspectLeader => PRE_COMMANDS_ONCE,
+    not_waiting_for_pre_commands_is_caught: DoNotWaitForPreCommands => PRE_COMMANDS_FIRST,
+    saying_nothing_is_caught: SayNothing => SAYS_WHY,
+    writing_every_time_is_caught: WriteEveryTime => ONCE,
+    waiting_for_lost_nodes_is_caught: WaitForLostNodes => ENDS,
+    giving_new_nodes_the_newest_is_caught: NewNodesGetTheNewest => TWO_RELEASES,
+    taking_one_crash_for_a_loop_is_caught: OneCrashIsALoop => JUST_GHOSTS,
+}

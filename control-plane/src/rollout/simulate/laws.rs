@@ -1,0 +1,250 @@
+//! What must hold of every plan, told from what the planner could know when it made it. Each law has a name, which is what a
+//! failing history says.
+
+use proto::state::{Liveness, RolloutPhase, Strategy};
+
+use super::host::{Behaviour, behaviour};
+use crate::clock::Time;
+use crate::fleet::{AppFleet, Place, PreCommandsOutcome};
+use crate::rollout::draft::Draft;
+use crate::rollout::place::Standing;
+use crate::rollout::{InForce, Plan, PreCommandsState, Rollout, Step, Waiting};
+
+pub(super) type Law = &'static str;
+
+pub(super) const ENOUGH_READY: Law = "a ready slot is replaced only while enough others are ready";
+pub(super) const ONE_BY_ONE: Law = "one slot at a time is moved, after the last one was stable";
+pub(super) const TWO_RELEASES: Law =
+    "a slot gets what is rolled out, or what is in force, and new ones what is in force";
+pub(super) const NO_GHOST: Law = "a ghosted release is never assigned nor in force";
+pub(super) const SAYS_WHY: Law = "a plan that does not move says why";
+pub(super) const ONCE: Law = "a plan that was stored leaves nothing over";
+pub(super) const PRE_COMMANDS_ONCE: Law = "pre-commands run once, unless their leader was lost unfinished";
+pub(super) const PRE_COMMANDS_FIRST: Law = "nothing is moved before the pre-commands have passed";
+pub(super) const JUST_GHOSTS: Law = "a release is ghosted for what it did, never for an outage";
+pub(super) const UNTOUCHED: Law = "a revert touches no slot that runs what it goes back to";
+pub(super) const ENDS: Law = "once all is quiet, every rollout ends and every slot is as it should be";
+pub(super) const STABLE_IN_FORCE: Law = "a release is in force once every slot is stable on it";
+
+/// What the plan breaks, given the fleet that it was made from.
+pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
+    let before = Draft::new(fleet, now);
+    let after = plan.rollouts.last().or(fleet.rollout.as_ref());
+    let rollout = after.filter(|rollout| !rollout.phase.is_over());
+    let stepped = |place: &Place| plan.steps.iter().any(|step| step.place() == *place);
+    let mut moved = 0;
+    for step in &plan.steps {
+        let place = step.place();
+        let eligible = before.host(place.node).is_some();
+        let gives = match step {
+            Step::Assign { release, .. } => Some(release),
+            Step::Withdraw { .. } => None,
+            Step::Forget { .. } => continue,
+        };
+        if let Some(release) = gives {
+            let ghosted_now = plan.ghost.as_ref().is_some_and(|ghost| ghost.release == *release);
+            if fleet.ghosted.contains(release) || ghosted_now {
+                return Some(NO_GHOST);
+            }
+            if let Some(law) = given(fleet, plan, &before, rollout, step, &mut moved) {
+                return Some(law);
+            }
+        }
+        let reverting = rollout.filter(|rollout| rollout.phase == RolloutPhase::Reverting);
+        if let Some(from) = reverting.and_then(|rollout| rollout.from.as_ref())
+            && gives.is_some()
+            && before.release_at(place) == Some(from)
+        {
+            return Some(UNTOUCHED);
+        }
+        let highest = before.highest();
+        let goes_down = gives.is_none()
+            && (place.slot.number() > highest
+                || !eligible
+                || fleet.spec.is_none()
+                || taken_down(rollout, plan));
+        if before.standing(place).is_ready() && !goes_down && !enough_others(fleet, &before, place, &stepped)
+        {
+            return Some(ENOUGH_READY);
+        }
+    }
+    if moved > 1 {
+        return Some(ONE_BY_ONE);
+    }
+    ghosts(fleet, plan)
+        .or_else(|| in_force(fleet, &before, plan, after))
+        .or_else(|| silent(fleet, &before, plan))
+}
+
+/// Of a first deployment that failed: nothing is left to serve with.
+fn taken_down(rollout: Option<&Rollout>, plan: &Plan) -> bool {
+    let reverting =
+        rollout.is_none_or(|rollout| rollout.phase == RolloutPhase::Reverting && rollout.from.is_none());
+    reverting || plan.in_force == Some(InForce::Nothing)
+}
+
+fn enough_others(
+    fleet: &AppFleet,
+    before: &Draft<'_>,
+    place: Place,
+    stepped: &dyn Fn(&Place) -> bool,
+) -> bool {
+    let Some(spec) = &fleet.spec else { return true };
+    let needed = usize::from(spec.replicas.get()) - usize::from(spec.deploy.strategy == Strategy::StopFirst);
+    let others = fleet.assigned.keys().filter(|other| other.node == place.node && **other != place);
+    others.filter(|other| !stepped(other) && before.standing(**other).is_ready()).count() >= needed
+}
+
+/// Laws of what a slot is given.
+fn given(
+    fleet: &AppFleet,
+    plan: &Plan,
+    before: &Draft<'_>,
+    rollout: Option<&Rollout>,
+    step: &Step,
+    moved: &mut usize,
+) -> Option<Law> {
+    let Step::Assign { place, release, pre_commands_run } = step else { return None };
+    let in_force = match &plan.in_force {
+        Some(InForce::Release(release)) => Some(release),
+        Some(InForce::Nothing) => None,
+        None => fleet.in_force.as_ref(),
+    };
+    let Some(rollout) = rollout.filter(|rollout| rollout.phase != RolloutPhase::Reverting) else {
+        return (in_force != Some(release)).then_some(TWO_RELEASES);
+    };
+    if rollout.release != *release {
+        return (in_force != Some(release)).then_some(TWO_RELEASES);
+    }
+    if rollout.phase == RolloutPhase::Watching {
+        return None;
+    }
+    let passed = matches!(rollout.pre_commands, PreCommandsState::NotNeeded | PreCommandsState::Passed);
+    if !passed && pre_commands_run.is_none() {
+        return Some(PRE_COMMANDS_FIRST);
+    }
+    if let Some(run) = pre_commands_run
+        && let Some(law) = run_again(fleet, before, rollout, run)
+    {
+        return Some(law);
+    }
+    let told_before = before.release_at(*place) == Some(release);
+    if in_force.is_some() && !told_before {
+        let new_node = fleet.assigned.keys().all(|other| other.node != place.node);
+        if new_node {
+            return Some(TWO_RELEASES);
+        }
+        *moved += 1;
+        let led_anew = matches!(&rollout.pre_commands, PreCommandsState::RunBy { .. });
+        let on_trial = before.told(release).into_iter().any(|other| {
+            let seen = before.host(other.node).is_some_and(|host| !host.is(Liveness::Lost));
+            let withdrawn = plan.steps.contains(&Step::Withdraw { place: other });
+            seen && !withdrawn && !before.is_stable(other)
+        });
+        if on_trial && !led_anew {
+            return Some(ONE_BY_ONE);
+        }
+    }
+    None
+}
+
+fn run_again(fleet: &AppFleet, before: &Draft<'_>, rollout: &Rollout, run: &str) -> Option<Law> {
+    let earlier = fleet.rollout.as_ref().filter(|earlier| earlier.id == rollout.id)?;
+    let PreCommandsState::RunBy { place, run_id } = &earlier.pre_commands else { return None };
+    let finished = fleet
+        .observed
+        .get(place)
+        .and_then(|seen| seen.pre_commands.as_ref())
+        .is_some_and(|report| report.run_id == *run_id && report.outcome != PreCommandsOutcome::Running);
+    let lost = before.host(place.node).is_none_or(|host| host.is(Liveness::Lost));
+    let withdrawn = before.release_at(*place) != Some(&rollout.release);
+    (run != run_id && (finished || !(lost || withdrawn))).then_some(PRE_COMMANDS_ONCE)
+}
+
+fn ghosts(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
+    let ghost = plan.ghost.as_ref()?;
+    if fleet.proven.contains(&ghost.release) {
+        return Some(JUST_GHOSTS);
+    }
+    let place = ghost.evidence.place?;
+    let watched = fleet.rollout.as_ref().filter(|rollout| rollout.phase == RolloutPhase::Watching);
+    if let Some(rollout) = watched {
+        let crashes = fleet.observed.get(&place).map_or(0, |seen| seen.crashes_since_deploy);
+        let base = rollout.progress.watched_from.get(&place).copied().unwrap_or(0);
+        return (crashes.saturating_sub(base) < 3).then_some(JUST_GHOSTS);
+    }
+    None
+}
+
+fn in_force(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Option<&Rollout>) -> Option<Law> {
+    let in_force = match &plan.in_force {
+        Some(InForce::Release(release)) => Some(release),
+        Some(InForce::Nothing) => None,
+        None => fleet.in_force.as_ref(),
+    };
+    let ghosted_now = plan.ghost.as_ref().map(|ghost| &ghost.release);
+    if in_force.is_some_and(|release| fleet.ghosted.contains(release) || Some(release) == ghosted_now) {
+        return Some(NO_GHOST);
+    }
+    let Some(InForce::Release(release)) = &plan.in_force else { return None };
+    if rollout.is_some_and(|rollout| rollout.phase == RolloutPhase::Reverting) || plan.ghost.is_some() {
+        return None;
+    }
+    let hosts = before.hosts().into_iter().filter(|host| !host.is(Liveness::Lost));
+    let stable = hosts.flat_map(|host| {
+        let slots = before.slots_of(host, release);
+        slots.wanted().map(|view| view.on_target && view.standing == Standing::Stable).collect::<Vec<_>>()
+    });
+    let all: Vec<bool> = stable.collect();
+    (all.is_empty() || all.contains(&false)).then_some(STABLE_IN_FORCE)
+}
+
+fn silent(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
+    if !plan.steps.is_empty() || !plan.rollouts.is_empty() || !plan.waiting.is_empty() {
+        return None;
+    }
+    let unsettled = fleet.assigned.iter().any(|(place, assigned)| match &assigned.release {
+        None => fleet.nodes.contains_key(&place.node),
+        Some(_) => before.host(place.node).is_some() && before.standing(*place) != Standing::Stable,
+    });
+    (fleet.rollout.is_some() || unsettled).then_some(SAYS_WHY)
+}
+
+/// Storing a plan and planning again gives nothing, and still says why.
+pub(super) fn leaves_something(again: &Plan) -> Option<Law> {
+    (!again.is_empty()).then_some(ONCE)
+}
+
+/// All that was wished has come to an end; `lost`: nodes that stay away.
+pub(super) fn unfinished(fleet: &AppFleet, plan: &Plan, now: Time) -> bool {
+    let draft = Draft::new(fleet, now);
+    let hosts = draft.hosts();
+    let some_up = hosts.iter().any(|host| host.is(Liveness::Up));
+    // Where there is nothing to run it on, a rollout waits; a revert ends all the same.
+    let may_wait = |rollout: &Rollout| !some_up && rollout.phase != RolloutPhase::Reverting;
+    if fleet.rollout.as_ref().is_some_and(|rollout| !may_wait(rollout)) || !plan.is_empty() {
+        return true;
+    }
+    let Some(target) = fleet.in_force.as_ref().filter(|_| fleet.spec.is_some()) else {
+        return fleet
+            .assigned
+            .keys()
+            .any(|place| draft.host(place.node).is_some_and(|host| host.is(Liveness::Up)));
+    };
+    let off = hosts.iter().filter(|host| host.is(Liveness::Up)).any(|host| {
+        let slots = draft.slots_of(*host, target);
+        slots.wanted().any(|view| !view.on_target)
+            || slots
+                .slots
+                .iter()
+                .any(|view| view.slot.number() > slots.replicas && view.standing != Standing::Vacant)
+    });
+    // What flaps may hold up the rest for as long as it flaps.
+    let flaps = behaviour(target) != Behaviour::Good;
+    let wish_open = fleet.wanted.as_ref().is_some_and(|wish| {
+        let held =
+            plan.waiting.iter().any(|it| matches!(it, Waiting::Ghosted { .. } | Waiting::TakenBack { .. }));
+        wish.release != *target && !held
+    });
+    (off && !flaps) || (wish_open && some_up)
+}
