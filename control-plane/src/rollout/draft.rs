@@ -12,6 +12,9 @@ use super::{Happening, HappeningKind, InForce, Plan, Rollout, Step, Waiting};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Node, Observed, Place};
 
+/// Nobody reads more reasons than this; a first deployment on a thousand hosts has one for every slot.
+const MAX_WAITING: usize = 50;
+
 pub(super) struct Draft<'a> {
     pub(super) fleet: &'a AppFleet,
     pub(super) now: Time,
@@ -81,28 +84,27 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn assign(&mut self, place: Place, release: &ReleaseKey, pre_commands_run: Option<String>) {
-        self.told.insert(place, Some(release.clone()));
-        self.push(Step::Assign { place, release: release.clone(), pre_commands_run });
+        self.tell(Some(release.clone()), Step::Assign { place, release: release.clone(), pre_commands_run });
     }
 
     pub(super) fn withdraw(&mut self, place: Place) {
-        self.told.insert(place, None);
-        self.push(Step::Withdraw { place });
+        self.tell(None, Step::Withdraw { place });
     }
 
     pub(super) fn forget(&mut self, place: Place) {
-        self.told.insert(place, None);
-        self.push(Step::Forget { place });
+        self.tell(None, Step::Forget { place });
     }
 
     /// The last word on a place is the only one.
-    fn push(&mut self, step: Step) {
-        self.plan.steps.retain(|earlier| earlier.place() != step.place());
+    fn tell(&mut self, release: Option<ReleaseKey>, step: Step) {
+        if self.told.insert(step.place(), release).is_some() {
+            self.plan.steps.retain(|earlier| earlier.place() != step.place());
+        }
         self.plan.steps.push(step);
     }
 
     pub(super) fn wait(&mut self, waiting: Waiting) {
-        if !self.plan.waiting.contains(&waiting) {
+        if self.plan.waiting.len() < MAX_WAITING && !self.plan.waiting.contains(&waiting) {
             self.plan.waiting.push(waiting);
         }
     }

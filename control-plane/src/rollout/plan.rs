@@ -93,8 +93,8 @@ impl Draft<'_> {
         let (version, left_ms) = (rollout.release.version.to_string(), end.since(self.now));
         let release = rollout.release.clone();
         self.rollout = Some(rollout);
-        self.settle(Some(&release));
         self.wait(Waiting::Watch { version, left_ms });
+        self.settle(Some(&release));
         false
     }
 
