@@ -193,3 +193,161 @@ impl Reconciler {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Mutex, PoisonError};
+
+    use proto::state::{SlotState, Strategy};
+    use tokio::sync::mpsc;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::rollout::fixture;
+
+    /// One application's fleet as a database and agents would have it.
+    struct World {
+        fleet: Mutex<(AppFleet, BTreeMap<NodeId, u64>)>,
+        /// What becomes of the next plans that are stored; then they are.
+        trouble: Mutex<VecDeque<Result<Stored, Source>>>,
+        changes: watch::Sender<u64>,
+        woken: mpsc::UnboundedSender<NodeId>,
+    }
+
+    impl World {
+        fn with<T>(&self, look: impl FnOnce(&mut AppFleet, &mut BTreeMap<NodeId, u64>) -> T) -> T {
+            let mut inside = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
+            let (fleet, generations) = &mut *inside;
+            look(fleet, generations)
+        }
+
+        /// Every slot becomes what it was told to be.
+        fn all_do_as_told(&self) {
+            self.with(|fleet, _| {
+                for (place, assigned) in &fleet.assigned {
+                    let state = if assigned.release.is_some() { SlotState::Stable } else { SlotState::Empty };
+                    let seen = fixture::seen(state, assigned.release.clone(), assigned.generation);
+                    fleet.observed.insert(*place, seen);
+                }
+            });
+            self.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl PlanStore for World {
+        async fn load(&self) -> Result<Vec<AppFleet>, Source> {
+            Ok(vec![self.with(|fleet, _| AppFleet { observed: BTreeMap::new(), ..fleet.clone() })])
+        }
+
+        async fn store(&self, fleet: &AppFleet, plan: &Plan, now: Time) -> Result<Stored, Source> {
+            if let Some(trouble) = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+                return trouble;
+            }
+            Ok(self.with(|stored, generations| {
+                if stored.generation != fleet.generation {
+                    return Stored::Conflict;
+                }
+                fixture::store(stored, plan, generations, now);
+                Stored::Yes(plan.steps.iter().map(|step| step.place().node).collect())
+            }))
+        }
+    }
+
+    impl Agents for World {
+        fn liveness(&self, _: NodeId) -> Liveness {
+            Liveness::Up
+        }
+
+        fn stored(&self, _: NodeId) -> u64 {
+            0
+        }
+
+        fn observed(&self, _: &AppName) -> BTreeMap<Place, Observed> {
+            self.with(|fleet, _| fleet.observed.clone())
+        }
+
+        fn changes(&self) -> watch::Receiver<u64> {
+            self.changes.subscribe()
+        }
+
+        fn wake(&self, node: NodeId) {
+            let _ = self.woken.send(node);
+        }
+    }
+
+    struct Running {
+        world: Arc<World>,
+        wake: Arc<Notify>,
+        waiting: watch::Receiver<Arc<WaitingByApp>>,
+        woken: mpsc::UnboundedReceiver<NodeId>,
+        cancel: CancellationToken,
+        task: JoinHandle<()>,
+    }
+
+    impl Running {
+        #[expect(clippy::disallowed_methods, reason = "the test owns the task and waits for it")]
+        fn start(fleet: AppFleet, trouble: Vec<Result<Stored, Source>>) -> Self {
+            let (sender, woken) = mpsc::unbounded_channel();
+            let world = Arc::new(World {
+                fleet: Mutex::new((fleet, BTreeMap::new())),
+                trouble: Mutex::new(trouble.into()),
+                changes: watch::Sender::new(0),
+                woken: sender,
+            });
+            let reconciler = Reconciler::new(world.clone(), world.clone(), Clock::start());
+            let (wake, waiting) = (reconciler.waker(), reconciler.waiting());
+            let cancel = CancellationToken::new();
+            let task = tokio::spawn(reconciler.run(cancel.clone()));
+            Self { world, wake, waiting, woken, cancel, task }
+        }
+
+        async fn says(&mut self, sentence: &str) {
+            let said = |waiting: &Arc<WaitingByApp>| {
+                waiting.values().flatten().any(|it| it.to_string().starts_with(sentence))
+            };
+            self.waiting.wait_for(said).await.unwrap();
+        }
+
+        async fn stop(self) {
+            self.cancel.cancel();
+            self.task.await.unwrap();
+        }
+    }
+
+    fn wished() -> AppFleet {
+        let mut fleet = fixture::fleet(Strategy::StopFirst, 1, 1);
+        fleet.wanted = Some(fixture::wish(1, 1));
+        fleet
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wish_is_carried_out_and_the_nodes_concerned_are_woken() {
+        let mut running = Running::start(wished(), Vec::new());
+        assert_eq!(running.woken.recv().await, Some(fixture::node_id(1)));
+        running.says("slot 1 on node-1 has not yet taken up what it was told").await;
+        running.world.all_do_as_told();
+        running.says("1.1.0 is stable and is watched").await;
+        assert_eq!(running.world.with(|fleet, _| fleet.in_force.clone()), Some(fixture::release(1)));
+        running.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plan_that_was_overtaken_or_not_stored_is_made_anew() {
+        let trouble = vec![Ok(Stored::Conflict), Err("the disk is full".into()), Ok(Stored::Conflict)];
+        let mut running = Running::start(wished(), trouble);
+        assert_eq!(running.woken.recv().await, Some(fixture::node_id(1)));
+        assert_eq!(running.world.with(|fleet, _| fleet.generation), 1);
+        running.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_wish_is_looked_at_when_it_is_notified_of() {
+        let mut running = Running::start(fixture::fleet(Strategy::StopFirst, 1, 1), Vec::new());
+        running.world.with(|fleet, _| fleet.wanted = Some(fixture::wish(1, 1)));
+        running.wake.notify_one();
+        assert_eq!(running.woken.recv().await, Some(fixture::node_id(1)));
+        running.stop().await;
+    }
+}
