@@ -2,6 +2,7 @@
 //!
 //! `replica` decides and is pure; `supervisor` acts and is thin.
 
+pub mod cli;
 pub mod clock;
 pub mod host;
 pub mod keeper;

@@ -1,3 +1,290 @@
-//! The agent's acting side.
+//! The agent's acting side: one task per slot, and this one, which takes assignments apart, stores them and hands them out.
+//!
+//! Everything that is decided about a replica is decided in `replica`. An assignment is acknowledged (its generation
+//! reported) only when every slot's part of it is on the disk.
 
+mod accounts;
+mod acts;
+mod assigned;
+mod crash_point;
+pub mod epmd;
+pub mod launch;
+mod ledger;
+mod notes;
+mod paths;
+mod probe;
 pub mod process;
+mod slot;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use proto::ids::{AppName, Slot};
+use proto::pb;
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+pub use self::paths::Paths;
+use self::slot::{ORDERS, SlotOrder, SlotTask};
+use crate::link::{Observed, Order};
+use crate::releases::{Fetch, Store};
+
+/// An assignment that could not be stored (a full disk) is tried again after this.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
+
+/// A slot of an application on this host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId {
+    pub app: AppName,
+    pub slot: Slot,
+}
+
+impl fmt::Display for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.app, self.slot)
+    }
+}
+
+/// What the supervisor needs of its surroundings.
+pub struct Settings {
+    pub paths: Paths,
+    /// The program that becomes the parent of each process.
+    pub keeper: PathBuf,
+    pub epmd_port: u16,
+    pub timezone: Option<String>,
+    pub boot_id: String,
+}
+
+/// What the slots' tasks share.
+struct Shared {
+    paths: Paths,
+    keeper: PathBuf,
+    epmd_port: u16,
+    timezone: Option<String>,
+    boot_id: String,
+    store: Store,
+    fetch: Arc<dyn Fetch>,
+    observed: watch::Sender<Observed>,
+    notes: mpsc::Sender<pb::AgentEvent>,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+}
+
+pub struct Supervisor {
+    shared: Arc<Shared>,
+    slots: BTreeMap<SlotId, mpsc::Sender<SlotOrder>>,
+    /// Of the last assignment that was stored whole.
+    generation: u64,
+    /// One that could not be stored yet.
+    pending: Option<pb::Assignment>,
+    /// Two agents on one data folder would undo each other's work.
+    _only_one: File,
+}
+
+impl Supervisor {
+    /// Takes up every slot that the ledger knows. Replicas that run go on running.
+    pub async fn start(
+        settings: Settings,
+        fetch: Arc<dyn Fetch>,
+        notes: mpsc::Sender<pb::AgentEvent>,
+        cancel: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let Settings { paths, keeper, epmd_port, timezone, boot_id } = settings;
+        let agent = paths.agent();
+        fs::create_dir_all(paths.var()).with_context(|| format!("cannot make {}", paths.var().display()))?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&agent);
+        made.with_context(|| format!("cannot make {}", agent.display()))?;
+        let only_one = only_one(&paths)?;
+        let store = Store::open(agent.join("releases")).await?;
+        let shared = Arc::new(Shared {
+            paths,
+            keeper,
+            epmd_port,
+            timezone,
+            boot_id,
+            store,
+            fetch,
+            observed: watch::Sender::new(Observed::default()),
+            notes,
+            tracker: TaskTracker::new(),
+            cancel,
+        });
+        let mut supervisor =
+            Self { shared, slots: BTreeMap::new(), generation: 0, pending: None, _only_one: only_one };
+        let known = supervisor.shared.paths.known_slots().context("cannot look for slots")?;
+        let mut whole = true;
+        for id in known {
+            let assignment = supervisor.shared.paths.ledger(&id).assignment();
+            whole &= matches!(assignment, Ok(Some(_)));
+            supervisor.take_up(id);
+        }
+        supervisor.generation = match supervisor.shared.paths.node_ledger().assignment() {
+            // What was set aside must be sent again: nothing is acknowledged until then.
+            Ok(Some(stored)) if whole => stored.generation,
+            Ok(_) => 0,
+            Err(fault) => {
+                warn!(fault = %acts::chain(&fault), "the node's ledger could not be read");
+                0
+            }
+        };
+        supervisor.acknowledge();
+        Ok(supervisor)
+    }
+
+    /// For the link: what is true here, from now on.
+    pub fn observed(&self) -> watch::Receiver<Observed> {
+        self.shared.observed.subscribe()
+    }
+
+    /// Until cancelled. Then the slots' tasks have ended, and every replica runs on.
+    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let cancel = self.shared.cancel.clone();
+        loop {
+            tokio::select! {
+                // Stopping comes before all; a pending assignment is retried even while orders come.
+                biased;
+                () = cancel.cancelled() => break,
+                () = sleep(STORE_AGAIN), if self.pending.is_some() => {
+                    if let Some(assignment) = self.pending.take() {
+                        self.assign(assignment).await;
+                    }
+                }
+                order = orders.recv() => match order {
+                    Some(Order::Assignment(assignment)) => self.assign(assignment).await,
+                    Some(Order::RestartSlot(order)) => self.restart(order).await,
+                    None => break,
+                },
+            }
+        }
+        self.slots.clear();
+        self.shared.tracker.close();
+        self.shared.tracker.wait().await;
+    }
+
+    async fn assign(&mut self, assignment: pb::Assignment) {
+        if assignment.generation <= self.generation {
+            return;
+        }
+        let parts = match assigned::split(&assignment) {
+            Ok(parts) => self.with_withdrawn(assignment.generation, parts),
+            Err(fault) => {
+                error!(fault = %acts::chain(&fault), generation = assignment.generation, "an assignment was refused");
+                return;
+            }
+        };
+        for (id, part) in &parts {
+            let dir = self.shared.paths.slot_dir(id);
+            crash_point::here();
+            let stored = dir
+                .create()
+                .map_err(anyhow::Error::from)
+                .and_then(|()| Ok(self.shared.paths.ledger(id).store_assignment(part)?));
+            if let Err(fault) = stored {
+                error!(%id, "an assignment cannot be stored and is tried again: {fault:#}");
+                self.pending = Some(assignment);
+                return;
+            }
+        }
+        crash_point::here();
+        let summary = pb::Assignment { generation: assignment.generation, ..Default::default() };
+        if let Err(fault) = self.shared.paths.node_ledger().store_assignment(&summary) {
+            error!(fault = %acts::chain(&fault), "an assignment cannot be stored and is tried again");
+            self.pending = Some(assignment);
+            return;
+        }
+        crash_point::here();
+        info!(generation = assignment.generation, slots = assignment.slots.len(), "assigned");
+        self.generation = assignment.generation;
+        self.acknowledge();
+        for (id, part) in parts {
+            if !self.slots.contains_key(&id) {
+                self.take_up(id.clone());
+            }
+            if let Some(slot) = self.slots.get(&id) {
+                let _ = slot.send(SlotOrder::Assigned(Box::new(part))).await;
+            }
+        }
+        self.collect(&assignment);
+    }
+
+    /// Slots that are here and not in the assignment are withdrawn; how to stop them, their last part says.
+    fn with_withdrawn(
+        &self,
+        generation: u64,
+        mut parts: Vec<(SlotId, pb::Assignment)>,
+    ) -> Vec<(SlotId, pb::Assignment)> {
+        let named: BTreeSet<_> = parts.iter().map(|(id, _)| id.clone()).collect();
+        for id in self.slots.keys().filter(|id| !named.contains(*id)) {
+            let last = self.shared.paths.ledger(id).assignment().ok().flatten().unwrap_or_default();
+            let part = pb::Assignment { generation, applications: last.applications, slots: Vec::new() };
+            parts.push((id.clone(), part));
+        }
+        parts
+    }
+
+    async fn restart(&mut self, order: pb::RestartSlot) {
+        let id =
+            order.app.parse().ok().zip(Slot::new(order.slot).ok()).map(|(app, slot)| SlotId { app, slot });
+        match id.and_then(|id| self.slots.get(&id)) {
+            Some(slot) => drop(slot.send(SlotOrder::Restart { request: order.request_id }).await),
+            None => warn!(app = order.app, slot = order.slot, "a slot that is not here was to be restarted"),
+        }
+    }
+
+    fn take_up(&mut self, id: SlotId) {
+        let (sender, orders) = mpsc::channel(ORDERS);
+        self.slots.insert(id.clone(), sender);
+        self.shared.tracker.spawn(SlotTask::run(id, self.shared.clone(), orders));
+    }
+
+    fn acknowledge(&self) {
+        self.shared.observed.send_modify(|observed| observed.generation = self.generation);
+    }
+
+    /// Removes from the host what nobody wants and nobody runs any more.
+    fn collect(&self, assignment: &pb::Assignment) {
+        let mut keep = BTreeSet::new();
+        for slot in &assignment.slots {
+            let release = slot.release.as_ref().and_then(|it| it.key.as_ref());
+            keep.extend(
+                release
+                    .and_then(|it| assigned::key(it).ok())
+                    .and_then(|key| Some((slot.app.parse::<AppName>().ok()?, key.sha256))),
+            );
+        }
+        for ((app, _), report) in &self.shared.observed.borrow().slots {
+            let running = report.running.as_ref().and_then(|it| assigned::key(it).ok());
+            keep.extend(running.map(|key| (app.clone(), key.sha256)));
+        }
+        let store = self.shared.store.clone();
+        self.shared.tracker.spawn(async move {
+            if let Err(fault) = store.collect(&keep).await {
+                warn!(fault = %acts::chain(&fault), "releases that nobody needs could not be removed");
+            }
+        });
+    }
+}
+
+fn only_one(paths: &Paths) -> anyhow::Result<File> {
+    let path = paths.agent().join("lock");
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        anyhow::bail!(
+            "another agent works on {}; stop it first, or give this one a folder of its own (--var-path)",
+            paths.var().display()
+        );
+    }
+    Ok(file)
+}

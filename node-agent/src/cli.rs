@@ -1,0 +1,236 @@
+//! The agent's commands: `enrol` once, `run` for ever. Everything else about a fleet is asked of the control plane.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use proto::ids::NodeName;
+use proto::join_token::JoinToken;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use crate::host;
+use crate::link::{Address, Edges, Enrolment, Identity, Link, enrol};
+use crate::logs::LogFolder;
+use crate::supervisor::{Paths, Settings, Supervisor};
+
+const VAR_PATH: &str = "/var/lib/deployex";
+const LOG_PATH: &str = "/var/log";
+/// Erlang's own default for its name server.
+const EPMD_PORT: u16 = 4369;
+/// Orders are few and large.
+const ORDERS: usize = 8;
+/// What waits here while the control plane is away; more is in the log alone.
+const EVENTS: usize = 256;
+
+/// `DeployEx`'s agent: supervises the replicas of this host.
+#[derive(Debug, Parser)]
+#[command(name = "deployex-agent", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Joins a fleet: makes a key, has it certified, and keeps both below the var path.
+    #[command(
+        after_help = "Example:\n  deployex-agent enrol --control-plane https://deployex.example.com:5002 --token dpxj_…"
+    )]
+    Enrol(EnrolArgs),
+    /// Supervises this host's replicas until it is told to stop; they go on running then.
+    #[command(after_help = "Example:\n  deployex-agent run --var-path /var/lib/deployex")]
+    Run(PathArgs),
+    /// Says which agent this is.
+    Version,
+}
+
+#[derive(Clone, Debug, Args)]
+struct PathArgs {
+    /// Releases, state and keys [default: what the control plane says, else /var/lib/deployex].
+    #[arg(long, value_name = "DIR")]
+    var_path: Option<PathBuf>,
+    /// Applications' logs, each in a folder of its own [default: what the control plane says, else /var/log].
+    #[arg(long, value_name = "DIR")]
+    log_path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct EnrolArgs {
+    /// Where agents dial, as in `https://HOST:5002`.
+    #[arg(long, value_name = "URL")]
+    control_plane: Address,
+    /// From `deployex node token`.
+    #[arg(long, env = "DEPLOYEX_JOIN_TOKEN", hide_env_values = true)]
+    token: JoinToken,
+    /// What people call this host [default: its host name].
+    #[arg(long)]
+    name: Option<NodeName>,
+    /// `key=value`, as often as needed.
+    #[arg(long = "label", value_name = "K=V", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Give up the identity that is there.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    paths: PathArgs,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is key=value".to_owned()),
+    }
+}
+
+/// `RUST_LOG` where it is set, else what an operator wants to read.
+pub fn filter() -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+pub async fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Enrol(args) => join(args).await,
+        Command::Run(paths) => supervise(paths).await,
+        Command::Version => say(&format!("deployex-agent {}", env!("CARGO_PKG_VERSION"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "deployex-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{text}").context("cannot write to standard output")
+}
+
+async fn join(args: EnrolArgs) -> anyhow::Result<()> {
+    let var = args.paths.var_path.unwrap_or_else(|| VAR_PATH.into());
+    let name = match args.name {
+        Some(name) => name,
+        None => {
+            let host = host::inventory().hostname;
+            host.parse().with_context(|| {
+                format!("the host's name {host:?} cannot be a node's; give one with --name")
+            })?
+        }
+    };
+    // Made here with the usual mode: only what is below `agent` is the agent's alone, the rest replicas pass through.
+    std::fs::create_dir_all(&var).with_context(|| format!("cannot make {}", var.display()))?;
+    let folder = identity_folder(&var);
+    let labels = args.labels.into_iter().collect();
+    let wish = Enrolment {
+        control_plane: args.control_plane,
+        token: args.token,
+        name,
+        labels,
+        folder,
+        force: args.force,
+    };
+    let identity = enrol(wish).await?;
+    say(&format!(
+        "{} joined as node {}; start it with: deployex-agent run --var-path {}",
+        identity.name,
+        identity.node,
+        var.display()
+    ))
+}
+
+fn identity_folder(var: &Path) -> PathBuf {
+    Paths::new(var.to_owned(), PathBuf::new()).agent().join("identity")
+}
+
+async fn supervise(args: PathArgs) -> anyhow::Result<()> {
+    let looked_in = args.var_path.clone().unwrap_or_else(|| VAR_PATH.into());
+    let identity = Identity::load(&identity_folder(&looked_in))?;
+    let var = args.var_path.or_else(|| identity.host.var_path.clone()).unwrap_or_else(|| VAR_PATH.into());
+    let logs = args
+        .log_path
+        .or_else(|| identity.host.monitored_app_log_path.clone())
+        .unwrap_or_else(|| LOG_PATH.into());
+    let (name, control_plane) = (identity.name.clone(), identity.control_plane.clone());
+    let cancel = CancellationToken::new();
+    let link = Link::new(identity);
+    let (notes, events) = mpsc::channel(EVENTS);
+    let settings = Settings {
+        paths: Paths::new(var.clone(), logs.clone()),
+        keeper: keeper()?,
+        epmd_port: variable("ERL_EPMD_PORT").and_then(|it| it.parse().ok()).unwrap_or(EPMD_PORT),
+        timezone: variable("TZ"),
+        boot_id: host::boot_id(),
+    };
+    if !rustix::process::geteuid().is_root() {
+        tracing::warn!("not root: every replica runs as the agent's own user, whatever run_as says");
+    }
+    let supervisor = Supervisor::start(settings, link.fetch(), notes, cancel.clone()).await?;
+    let (orders, ordered) = mpsc::channel(ORDERS);
+    let edges = Edges {
+        orders,
+        observed: supervisor.observed(),
+        events,
+        logs: LogFolder(logs),
+        var_path: var.clone(),
+    };
+    info!(node = %name, control_plane = %control_plane, var_path = %var.display(), "running");
+    let tasks = TaskTracker::new();
+    tasks.spawn(link.run(edges, cancel.clone()));
+    tasks.spawn(supervisor.run(ordered));
+    tasks.close();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        // Either is a wish to stop; neither comes before the other.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = tasks.wait() => {}
+    }
+    info!("stopping; replicas go on running");
+    cancel.cancel();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Beside this program.
+fn keeper() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program lies")?;
+    let keeper = own.with_file_name("deployex-keeper");
+    anyhow::ensure!(
+        keeper.is_file(),
+        "{} is missing; it is installed beside deployex-agent",
+        keeper.display()
+    );
+    Ok(keeper)
+}
+
+#[expect(clippy::disallowed_methods, reason = "what the agent takes from its environment, all of it here")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|it| !it.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_label_needs_its_key() {
+        assert_eq!(label("role=web").unwrap(), ("role".to_owned(), "web".to_owned()));
+        assert!(label("=web").is_err());
+        assert!(label("web").is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! What a slot was last told, in the form in which it is needed: the wish for the machine, the settings for the shell.
+
+use proto::ids::{AppName, Digest, ReleaseKey};
+use proto::pb;
+use proto::state::Language;
+
+use super::launch;
+use super::ledger::{Ledger, LedgerError};
+use super::probe::Check;
+use crate::releases;
+use crate::replica::{Assignment, Policy, PreCommands, Wanted};
+
+/// Why an assignment was not taken. Nothing of it was.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AssignmentError {
+    #[error("the assignment names {app} for slot {slot} and does not describe it")]
+    Undescribed { app: String, slot: u32 },
+    #[error("the assignment cannot be read")]
+    Name(#[from] proto::ids::BadName),
+    #[error("the assignment of {app} names a language that this agent does not know; update the agent")]
+    Language { app: String },
+}
+
+/// One slot's part of an assignment: at most one application and one slot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Assigned {
+    generation: u64,
+    application: Option<pb::Application>,
+    slot: Option<pb::SlotAssignment>,
+}
+
+impl From<pb::Assignment> for Assigned {
+    fn from(mut part: pb::Assignment) -> Self {
+        Self { generation: part.generation, application: part.applications.pop(), slot: part.slots.pop() }
+    }
+}
+
+impl Assigned {
+    pub(super) fn load(ledger: &Ledger) -> Result<Self, LedgerError> {
+        match ledger.assignment() {
+            Ok(part) => Ok(part.map(Self::from).unwrap_or_default()),
+            // It was set aside; the control plane is asked for it again, because the generation is not acknowledged.
+            Err(LedgerError::Torn { .. } | LedgerError::Newer { .. }) => Ok(Self::default()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// For the machine. `None` until anything was said.
+    pub(super) fn assignment(&self) -> Option<Assignment> {
+        if self.generation == 0 {
+            return None;
+        }
+        let wanted = self.slot.as_ref().and_then(|slot| {
+            let release = slot.release.as_ref()?;
+            let count = u32::try_from(release.pre_commands.len()).unwrap_or(u32::MAX);
+            let pre_commands = slot.pre_commands.as_ref();
+            Some(Wanted {
+                release: key(release.key.as_ref()?).ok()?,
+                pre_commands: pre_commands.map(|it| PreCommands { run_id: it.run_id.clone(), count }),
+            })
+        });
+        Some(Assignment { generation: self.generation, wanted, policy: self.policy() })
+    }
+
+    fn policy(&self) -> Policy {
+        let app = self.application.clone().unwrap_or_default();
+        let or = |value: u64, default: u64| if value == 0 { default } else { value };
+        Policy {
+            stable_after: app.stable_after_ms,
+            stop_grace: or(app.stop_grace_ms, 10_000),
+            backoff_min: or(app.backoff_min_ms, 1_000),
+            backoff_max: or(app.backoff_max_ms, 300_000),
+            reset_after: or(app.backoff_reset_after_ms, 60_000),
+            pre_command_timeout: or(app.pre_commands_timeout_ms, 600_000),
+        }
+    }
+
+    pub(super) fn application(&self) -> Option<pb::Application> {
+        self.application.clone()
+    }
+
+    pub(super) fn ports(&self, slot: u16) -> Vec<(String, u16)> {
+        self.application.as_ref().map(|it| launch::ports(it, slot)).unwrap_or_default()
+    }
+
+    pub(super) fn check(&self, slot: u16) -> Check {
+        let Some(app) = &self.application else { return Check::Process };
+        match (app.ready(), launch::ports(app, slot).first()) {
+            (pb::ReadyWhen::Default, Some((_, port))) => Check::Tcp { port: *port },
+            _ => Check::Process,
+        }
+    }
+
+    /// The release as the store wants it; `None` where another is wanted by now.
+    pub(super) fn release(&self, wanted: &ReleaseKey) -> Option<(releases::Wanted, pb::Application)> {
+        let application = self.application.clone()?;
+        let release = self.slot.as_ref()?.release.as_ref()?;
+        let key = key(release.key.as_ref()?).ok().filter(|key| key == wanted)?;
+        let language = language(application.language())?;
+        let app: AppName = application.name.parse().ok()?;
+        Some((releases::Wanted { app, language, key, size: release.size }, application))
+    }
+
+    /// The line of a pre-command of the wanted release.
+    pub(super) fn pre_command(&self, wanted: &ReleaseKey, index: u32) -> Option<(String, pb::Application)> {
+        let (_, application) = self.release(wanted)?;
+        let release = self.slot.as_ref()?.release.as_ref()?;
+        let line = release.pre_commands.get(usize::try_from(index).ok()?)?;
+        Some((line.clone(), application))
+    }
+}
+
+fn language(language: pb::Language) -> Option<Language> {
+    match language {
+        pb::Language::Elixir => Some(Language::Elixir),
+        pb::Language::Erlang => Some(Language::Erlang),
+        pb::Language::Gleam => Some(Language::Gleam),
+        pb::Language::Unspecified => None,
+    }
+}
+
+pub(super) fn key(key: &pb::ReleaseKey) -> Result<ReleaseKey, proto::ids::BadName> {
+    Ok(ReleaseKey { version: key.version.parse()?, sha256: Digest::try_from(key.sha256.as_ref())? })
+}
+
+/// One part per slot of the assignment, or why it cannot be taken.
+pub(super) fn split(
+    assignment: &pb::Assignment,
+) -> Result<Vec<(super::SlotId, pb::Assignment)>, AssignmentError> {
+    let mut parts = Vec::with_capacity(assignment.slots.len());
+    for slot in &assignment.slots {
+        let app = assignment.applications.iter().find(|it| it.name == slot.app);
+        let app =
+            app.ok_or_else(|| AssignmentError::Undescribed { app: slot.app.clone(), slot: slot.slot })?;
+        if language(app.language()).is_none() {
+            return Err(AssignmentError::Language { app: app.name.clone() });
+        }
+        if let Some(release) = slot.release.as_ref().and_then(|it| it.key.as_ref()) {
+            key(release)?;
+        }
+        let id = super::SlotId { app: slot.app.parse()?, slot: proto::ids::Slot::new(slot.slot)? };
+        let part = pb::Assignment {
+            generation: assignment.generation,
+            applications: vec![app.clone()],
+            slots: vec![slot.clone()],
+        };
+        parts.push((id, part));
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assignment() -> pb::Assignment {
+        pb::Assignment {
+            generation: 4,
+            applications: vec![pb::Application {
+                name: "shop".to_owned(),
+                language: pb::Language::Elixir.into(),
+                ports: vec![pb::PortBase { key: "PORT".to_owned(), base: 4000 }],
+                ..Default::default()
+            }],
+            slots: vec![pb::SlotAssignment {
+                app: "shop".to_owned(),
+                slot: 2,
+                release: Some(pb::Release {
+                    key: Some(pb::ReleaseKey { version: "1.0".to_owned(), sha256: vec![7; 32].into() }),
+                    size: 10,
+                    pre_commands: vec!["eval A.b()".to_owned()],
+                }),
+                pre_commands: Some(pb::PreCommands { run_id: "r".to_owned() }),
+            }],
+        }
+    }
+
+    #[test]
+    fn each_slot_gets_its_part() {
+        let parts = split(&assignment()).unwrap();
+        let assigned = Assigned::from(parts[0].1.clone());
+        let wish = assigned.assignment().unwrap();
+        assert_eq!(wish.generation, 4);
+        let wanted = wish.wanted.unwrap();
+        assert_eq!(wanted.pre_commands, Some(PreCommands { run_id: "r".to_owned(), count: 1 }));
+        assert_eq!(assigned.check(2), Check::Tcp { port: 4001 });
+        assert_eq!(assigned.pre_command(&wanted.release, 0).unwrap().0, "eval A.b()");
+        assert!(assigned.pre_command(&wanted.release, 1).is_none());
+    }
+
+    #[test]
+    fn an_assignment_that_cannot_be_read_is_refused_whole() {
+        let mut undescribed = assignment();
+        undescribed.applications.clear();
+        assert!(split(&undescribed).is_err());
+        let mut climbing = assignment();
+        climbing.applications[0].name = "../x".to_owned();
+        climbing.slots[0].app = "../x".to_owned();
+        assert!(split(&climbing).is_err());
+        let mut zero = assignment();
+        zero.slots[0].slot = 0;
+        assert!(split(&zero).is_err());
+        let mut short = assignment();
+        short.slots[0].release.as_mut().unwrap().key.as_mut().unwrap().sha256 = vec![1].into();
+        assert!(split(&short).is_err());
+    }
+}

@@ -1,0 +1,243 @@
+//! What must outlive the agent: one folder per slot, files that are replaced whole or not at all.
+//!
+//! `assignment` (what the slot is to run) is on the disk before it is acted on; `runtime` (the whole machine) before any of
+//! its actions, flushed to the disk only where it says something that a restart of the host must not undo; `deployed` (the
+//! application as it was when the running release took its place). A file that is torn or from a newer program is set aside
+//! and said so, never guessed at.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+use proto::pb;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::replica::Replica;
+
+/// The form of the files. A program that finds a higher one does not read on.
+const VERSION: u32 = 1;
+const MAGIC: &str = "deployex-ledger";
+/// An assignment carries one application's settings; more than this is not one.
+const MAX_BYTES: u64 = 4 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LedgerError {
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is torn or was changed; it was set aside as {}", path.display(), aside.display())]
+    Torn { path: PathBuf, aside: PathBuf },
+    #[error("{} was written by a newer version of the agent (form {found}, this one reads {VERSION}); it was set aside as {}", path.display(), aside.display())]
+    Newer { path: PathBuf, found: u32, aside: PathBuf },
+}
+
+/// The folder of one slot, or of the agent for what concerns the whole node.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    folder: PathBuf,
+}
+
+/// The machine as it was written, and in which boot of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Runtime {
+    pub(super) boot_id: String,
+    pub(super) replica: Replica,
+}
+
+impl Ledger {
+    pub(super) fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    pub(super) fn assignment(&self) -> Result<Option<pb::Assignment>, LedgerError> {
+        self.message("assignment")
+    }
+
+    /// One slot's part of an assignment: its application and itself. On the disk when this returns.
+    pub(super) fn store_assignment(&self, assignment: &pb::Assignment) -> Result<(), LedgerError> {
+        self.replace("assignment", &assignment.encode_to_vec(), true)
+    }
+
+    pub(super) fn deployed(&self) -> Result<Option<pb::Application>, LedgerError> {
+        self.message("deployed")
+    }
+
+    pub(super) fn store_deployed(&self, application: &pb::Application) -> Result<(), LedgerError> {
+        self.replace("deployed", &application.encode_to_vec(), true)
+    }
+
+    pub(super) fn runtime(&self) -> Result<Option<Runtime>, LedgerError> {
+        let Some(payload) = self.read("runtime")? else { return Ok(None) };
+        serde_json::from_slice(&payload).map(Some).map_err(|_| self.set_aside("runtime", None))
+    }
+
+    /// `durable`: on the disk when this returns; otherwise it survives the agent's death but not the host's.
+    pub(super) fn store_runtime(&self, runtime: &Runtime, durable: bool) -> Result<(), LedgerError> {
+        let payload = serde_json::to_vec(runtime).map_err(|source| LedgerError::Io {
+            what: "write",
+            path: self.folder.join("runtime"),
+            source: source.into(),
+        })?;
+        self.replace("runtime", &payload, durable)
+    }
+
+    fn message<M: Message + Default>(&self, name: &str) -> Result<Option<M>, LedgerError> {
+        let Some(payload) = self.read(name)? else { return Ok(None) };
+        M::decode(payload.as_slice()).map(Some).map_err(|_| self.set_aside(name, None))
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        let path = self.folder.join(name);
+        let mut bytes = Vec::new();
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(LedgerError::Io { what: "open", path, source }),
+            Ok(file) => {
+                file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|source| LedgerError::Io {
+                    what: "read",
+                    path: path.clone(),
+                    source,
+                })?;
+            }
+        }
+        match unframe(&bytes) {
+            Framed::Whole(payload) => Ok(Some(payload.to_vec())),
+            Framed::Torn => Err(self.set_aside(name, None)),
+            Framed::Newer(found) => Err(self.set_aside(name, Some(found))),
+        }
+    }
+
+    fn set_aside(&self, name: &str, newer: Option<u32>) -> LedgerError {
+        let path = self.folder.join(name);
+        let aside = self.folder.join(format!("{name}.set-aside-{}", crate::clock::unix_ms()));
+        if let Err(source) = fs::rename(&path, &aside) {
+            return LedgerError::Io { what: "set aside", path, source };
+        }
+        match newer {
+            Some(found) => LedgerError::Newer { path, found, aside },
+            None => LedgerError::Torn { path, aside },
+        }
+    }
+
+    fn replace(&self, name: &str, payload: &[u8], durable: bool) -> Result<(), LedgerError> {
+        let path = self.folder.join(name);
+        let temporary = self.folder.join(format!("{name}.new"));
+        let failed = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| LedgerError::Io { what, path, source }
+        };
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(failed("create", &temporary))?;
+        file.write_all(&frame(payload)).map_err(failed("write", &temporary))?;
+        if durable {
+            file.sync_all().map_err(failed("flush", &temporary))?;
+        }
+        fs::rename(&temporary, &path).map_err(failed("replace", &path))?;
+        if durable {
+            let folder = File::open(&self.folder).map_err(failed("open", &self.folder))?;
+            folder.sync_all().map_err(failed("flush", &self.folder))?;
+        }
+        Ok(())
+    }
+}
+
+/// `deployex-ledger 1 <sha256>\n` and the payload.
+fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut framed = format!("{MAGIC} {VERSION} {}\n", checksum(payload)).into_bytes();
+    framed.extend_from_slice(payload);
+    framed
+}
+
+enum Framed<'a> {
+    Whole(&'a [u8]),
+    Torn,
+    Newer(u32),
+}
+
+fn unframe(bytes: &[u8]) -> Framed<'_> {
+    let Some(end) = bytes.iter().take(160).position(|byte| *byte == b'\n') else { return Framed::Torn };
+    let (header, payload) = (&bytes[..end], &bytes[end + 1..]);
+    let mut words = std::str::from_utf8(header).unwrap_or_default().split(' ');
+    let (magic, version, sum) =
+        (words.next(), words.next().and_then(|it| it.parse::<u32>().ok()), words.next());
+    match (magic, version) {
+        (Some(MAGIC), Some(found)) if found > VERSION => Framed::Newer(found),
+        (Some(MAGIC), Some(VERSION)) if sum == Some(checksum(payload).as_str()) => Framed::Whole(payload),
+        _ => Framed::Torn,
+    }
+}
+
+fn checksum(payload: &[u8]) -> String {
+    proto::ids::Digest(Sha256::digest(payload).into()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> (tempfile::TempDir, Ledger) {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::at(folder.path().to_owned());
+        (folder, ledger)
+    }
+
+    #[test]
+    fn what_was_stored_is_read() {
+        let (_folder, ledger) = ledger();
+        assert_eq!(ledger.runtime().unwrap(), None);
+        let runtime = Runtime { boot_id: "b".to_owned(), replica: Replica::default() };
+        ledger.store_runtime(&runtime, false).unwrap();
+        ledger.store_runtime(&runtime, true).unwrap();
+        assert_eq!(ledger.runtime().unwrap(), Some(runtime));
+        let assignment = pb::Assignment { generation: 7, ..Default::default() };
+        ledger.store_assignment(&assignment).unwrap();
+        assert_eq!(ledger.assignment().unwrap(), Some(assignment));
+    }
+
+    #[test]
+    fn secrets_are_for_the_agent_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let (folder, ledger) = ledger();
+        ledger.store_assignment(&pb::Assignment::default()).unwrap();
+        let mode = fs::metadata(folder.path().join("assignment")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_torn_file_is_set_aside_at_every_length() {
+        let (folder, ledger) = ledger();
+        let runtime = Runtime { boot_id: "b".to_owned(), replica: Replica::default() };
+        ledger.store_runtime(&runtime, false).unwrap();
+        let path = folder.path().join("runtime");
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let error = ledger.runtime().unwrap_err();
+            let LedgerError::Torn { aside, .. } = error else { panic!("{length}: {error}") };
+            assert!(!path.exists());
+            assert_eq!(fs::read(&aside).unwrap(), &whole[..length]);
+            fs::remove_file(aside).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_newer_program_is_not_guessed_at() {
+        let (folder, ledger) = ledger();
+        fs::write(folder.path().join("assignment"), "deployex-ledger 2 0\nanything").unwrap();
+        let error = ledger.assignment().unwrap_err();
+        assert!(matches!(error, LedgerError::Newer { found: 2, .. }), "{error}");
+        assert_eq!(ledger.assignment().unwrap(), None);
+    }
+}

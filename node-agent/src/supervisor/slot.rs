@@ -1,0 +1,403 @@
+//! The task of one slot: it feeds the machine, writes the ledger, and carries out what the machine asks for.
+//!
+//! It decides nothing. The order of the loop is the law: store, then act. What takes time runs in tasks of its own and comes
+//! back as an answer; the task waits for nothing but the ledger.
+
+use std::sync::Arc;
+
+use proto::ids::ReleaseKey;
+use proto::pb;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info, warn};
+
+use super::acts::{self, SlotContext};
+use super::assigned::Assigned;
+use super::ledger::Runtime;
+use super::notes::event;
+use super::probe::{Check, probe};
+use super::process::{self, Ended, Keeper};
+use super::{Shared, SlotId, crash_point};
+use crate::clock;
+use crate::releases::SlotFolder;
+use crate::replica::recover::Found;
+use crate::replica::report::Surroundings;
+use crate::replica::{Action, Event, Health, Launch, Process, Replica, Ticket, decide};
+
+/// Answers of one slot under way: each action gives one, and a probe one per change.
+const ANSWERS: usize = 64;
+/// An order is small and is taken at once.
+pub(super) const ORDERS: usize = 16;
+
+/// What the supervisor says to a slot. An assignment was stored before.
+#[derive(Debug)]
+pub(super) enum SlotOrder {
+    Assigned(Box<pb::Assignment>),
+    Restart { request: String },
+}
+
+/// What comes back from an action.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Event(Event),
+    /// With the hold on the process, where there is one.
+    Launched {
+        ticket: Ticket,
+        result: Launch,
+        keeper: Option<Box<Keeper>>,
+        ended: Option<Ended>,
+    },
+    /// The folders could not be touched because a process lives.
+    Held {
+        event: Event,
+        keeper: Option<Box<Keeper>>,
+        ended: Option<Ended>,
+    },
+    Probed {
+        ticket: Ticket,
+        passed: bool,
+    },
+    LogTail(String),
+    Fetched {
+        ticket: Ticket,
+        bytes: u64,
+    },
+}
+
+pub(super) struct SlotTask {
+    id: SlotId,
+    shared: Arc<Shared>,
+    context: Arc<SlotContext>,
+    replica: Replica,
+    assigned: Assigned,
+    keeper: Option<Keeper>,
+    answers: mpsc::Sender<Answer>,
+    /// Cancels what brings a release into `new`.
+    preparing: CancellationToken,
+    probing: Option<(Ticket, CancellationToken)>,
+    killing: CancellationToken,
+    log_tail: String,
+    fetched_bytes: u64,
+}
+
+impl SlotTask {
+    /// Recovers the slot from what its ledger says and its lock shows, and runs it until the agent stops.
+    pub(super) async fn run(id: SlotId, shared: Arc<Shared>, mut orders: mpsc::Receiver<SlotOrder>) {
+        let span = tracing::info_span!("slot", app = %id.app, slot = %id.slot);
+        let work = async {
+            let (answers, mut answered) = mpsc::channel(ANSWERS);
+            let mut task = Self::new(id, shared, answers);
+            if let Err(fault) = task.recover().await {
+                // Nothing is known of what runs here, so nothing may be decided; a person must look.
+                error!(%fault, "this slot is left alone");
+                return;
+            }
+            task.supervise(&mut orders, &mut answered).await;
+        };
+        work.instrument(span).await;
+    }
+
+    fn new(id: SlotId, shared: Arc<Shared>, answers: mpsc::Sender<Answer>) -> Self {
+        let context = Arc::new(SlotContext {
+            id: id.clone(),
+            folder: SlotFolder::at(shared.paths.slot_folder(&id)),
+            dir: shared.paths.slot_dir(&id),
+            folders: Mutex::new(()),
+        });
+        Self {
+            id,
+            shared,
+            context,
+            replica: Replica::default(),
+            assigned: Assigned::default(),
+            keeper: None,
+            answers,
+            preparing: CancellationToken::new(),
+            probing: None,
+            killing: CancellationToken::new(),
+            log_tail: String::new(),
+            fetched_bytes: 0,
+        }
+    }
+
+    async fn recover(&mut self) -> anyhow::Result<()> {
+        let ledger = self.shared.paths.ledger(&self.id);
+        let runtime = match ledger.runtime() {
+            Ok(runtime) => runtime,
+            // Set aside: the lock still says what runs, and the assignment what is wanted.
+            Err(fault) => {
+                warn!(fault = %acts::chain(&fault), "the slot's ledger could not be read");
+                None
+            }
+        };
+        let same_boot = runtime.as_ref().is_none_or(|it| it.boot_id == self.shared.boot_id);
+        let replica = runtime.map(|it| it.replica).unwrap_or_default();
+        let (found, keeper, ended) = acts::look(&self.shared.keeper, &self.context.dir).await?;
+        let (pre_found, _, pre_ended) =
+            acts::look(&self.shared.keeper, &self.shared.paths.pre_dir(&self.id)).await?;
+        self.keeper = keeper.map(|it| *it);
+        let found = if same_boot { found } else { Found::Nothing };
+        let (replica, again) = replica.recover(found, pre_found, same_boot, clock::now());
+        self.assigned = Assigned::load(&ledger)?;
+        self.replica = replica;
+        self.store(true);
+        for action in again {
+            self.carry_out(action);
+        }
+        if let (true, Some(ended)) = (same_boot, ended) {
+            self.exited(ended);
+        }
+        if let (true, Some(ended)) = (same_boot, pre_ended) {
+            let result = acts::pre_command_result(&self.context, &self.shared, ended);
+            self.happen(Event::PreCommandEnded { ticket: Ticket(ended.process.ticket), result });
+        } else if let Found::Running { ticket, .. } = pre_found {
+            acts::await_pre_command(
+                &self.shared,
+                &self.context,
+                ticket,
+                self.killing.clone(),
+                self.answers.clone(),
+            );
+        }
+        if let Some(assignment) = self.assigned.assignment() {
+            self.happen(Event::Assigned(assignment));
+        }
+        self.happen(Event::Tick);
+        info!(process = ?self.replica.process, "taken up");
+        Ok(())
+    }
+
+    async fn supervise(
+        &mut self,
+        orders: &mut mpsc::Receiver<SlotOrder>,
+        answered: &mut mpsc::Receiver<Answer>,
+    ) {
+        let cancel = self.shared.cancel.clone();
+        loop {
+            let now = clock::now();
+            let deadline = self.replica.deadline(now);
+            tokio::select! {
+                // Exits before orders, orders before time: a crash is answered at once.
+                biased;
+                () = cancel.cancelled() => return,
+                ended = ended(&mut self.keeper) => {
+                    self.keeper = None;
+                    self.exited(ended);
+                }
+                Some(answer) = answered.recv() => self.answered(answer),
+                order = orders.recv() => match order {
+                    Some(order) => self.ordered(order),
+                    // The supervisor is gone, and with it the agent.
+                    None => return,
+                },
+                () = sleep(deadline.map_or_else(Default::default, |at| at.wait_from(now))), if deadline.is_some() => {
+                    self.happen(Event::Tick);
+                }
+            }
+        }
+    }
+
+    fn ordered(&mut self, order: SlotOrder) {
+        match order {
+            SlotOrder::Assigned(assignment) => {
+                self.assigned = Assigned::from(*assignment);
+                if let Some(assignment) = self.assigned.assignment() {
+                    self.happen(Event::Assigned(assignment));
+                }
+            }
+            SlotOrder::Restart { request } => self.happen(Event::RestartAsked { request }),
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        match answer {
+            Answer::Event(event) => self.happen(event),
+            Answer::Launched { ticket, result, keeper, ended } => {
+                self.keeper = keeper.map(|it| *it).or(self.keeper.take());
+                self.happen(Event::Launched { ticket, result });
+                if let Some(ended) = ended {
+                    self.exited(ended);
+                }
+            }
+            Answer::Held { event, keeper, ended } => {
+                self.keeper = keeper.map(|it| *it).or(self.keeper.take());
+                self.happen(event);
+                if let Some(ended) = ended {
+                    self.exited(ended);
+                }
+            }
+            Answer::Probed { ticket, passed } => self.happen(Event::Probed { ticket, passed }),
+            Answer::LogTail(text) => {
+                self.log_tail = text;
+                self.publish();
+            }
+            Answer::Fetched { ticket, bytes } => {
+                if matches!(self.replica.stage, crate::replica::Stage::Fetching { ticket: it, .. } if it == ticket)
+                {
+                    self.fetched_bytes = bytes;
+                    self.publish();
+                }
+            }
+        }
+    }
+
+    fn exited(&mut self, ended: Ended) {
+        debug!(?ended, "the process has ended");
+        self.happen(Event::Exited { ticket: Ticket(ended.process.ticket), cause: ended.cause });
+        // Read after the machine has answered, so that a restart does not wait for it.
+        acts::read_log_tail(&self.shared, &self.context, self.answers.clone());
+    }
+
+    /// Decide, store, act. Where the ledger cannot be written nothing is done, and the same is decided again later.
+    fn happen(&mut self, event: Event) {
+        // Becoming stable changes nothing in the machine but what is to be said of it.
+        let told_by_time = event == Event::Tick;
+        let (next, actions) = decide(&self.replica, event, clock::now());
+        if next == self.replica {
+            if told_by_time {
+                self.publish();
+            }
+        } else {
+            let durable =
+                next.current != self.replica.current || next.pre_commands != self.replica.pre_commands;
+            self.replica = next;
+            crash_point::here();
+            self.store(durable);
+            crash_point::here();
+            self.publish();
+        }
+        for action in actions {
+            self.carry_out(action);
+            crash_point::here();
+        }
+        self.watch_health();
+    }
+
+    fn store(&self, durable: bool) {
+        let runtime = Runtime { boot_id: self.shared.boot_id.clone(), replica: self.replica.clone() };
+        if let Err(fault) = self.shared.paths.ledger(&self.id).store_runtime(&runtime, durable) {
+            // The lock is the truth: an agent that starts from an older ledger finds what runs by it.
+            error!(fault = %acts::chain(&fault), "the slot's ledger cannot be written");
+        }
+    }
+
+    fn publish(&self) {
+        let ports = self.assigned.ports(self.id.slot.number());
+        let report = self.replica.report(Surroundings {
+            app: self.id.app.as_str(),
+            slot: u32::from(self.id.slot.number()),
+            unix_ms: clock::unix_ms(),
+            now: clock::now(),
+            ports: &ports,
+            log_tail: &self.log_tail,
+            fetched_bytes: self.fetched_bytes,
+        });
+        self.shared.observed.send_modify(|observed| {
+            observed.slots.insert((self.id.app.clone(), self.id.slot), report);
+        });
+    }
+
+    /// A process that runs is asked whether it is ready; one that does not is not.
+    fn watch_health(&mut self) {
+        let running = match self.replica.process {
+            Process::Up { ticket, .. } => Some(ticket),
+            _ => None,
+        };
+        if running == self.probing.as_ref().map(|(ticket, _)| *ticket) {
+            return;
+        }
+        if let Some((_, cancel)) = self.probing.take() {
+            cancel.cancel();
+        }
+        let Some(ticket) = running else { return };
+        let cancel = self.shared.cancel.child_token();
+        let check = self.assigned.check(self.id.slot.number());
+        // What was ready stays so until a check fails: only a change is news, and the first answer is compared with this.
+        if check == Check::Process
+            && matches!(self.replica.process, Process::Up { health: Health::Ready { .. }, .. })
+        {
+            self.probing = Some((ticket, cancel));
+            return;
+        }
+        let (sender, mut passed) = mpsc::channel(4);
+        let answers = self.answers.clone();
+        self.shared.tracker.spawn(probe(check, sender, cancel.clone()));
+        self.shared.tracker.spawn(async move {
+            while let Some(passed) = passed.recv().await {
+                if answers.send(Answer::Probed { ticket, passed }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.probing = Some((ticket, cancel));
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        let (shared, context, answers) = (self.shared.clone(), self.context.clone(), self.answers.clone());
+        match action {
+            Action::Prepare { ticket, release } => {
+                self.preparing.cancel();
+                self.preparing = self.shared.cancel.child_token();
+                self.fetched_bytes = 0;
+                let wanted = self.assigned.release(&release);
+                acts::prepare(&shared, context, ticket, wanted, self.preparing.clone(), answers);
+            }
+            Action::RunPreCommand { ticket, release, index } => {
+                self.killing = self.shared.cancel.child_token();
+                let command = self.assigned.pre_command(&release, index);
+                acts::run_pre_command(&shared, context, ticket, command, self.killing.clone(), answers);
+            }
+            Action::KillPreCommand { .. } => self.killing.cancel(),
+            Action::Swap { ticket, release } => {
+                let application = self.assigned.application();
+                acts::swap(&shared, context, ticket, release, application, answers);
+            }
+            Action::Clear { ticket } => {
+                self.preparing.cancel();
+                acts::clear(&shared, context, ticket, answers);
+            }
+            Action::Launch { ticket, release } => acts::launch(&shared, context, ticket, release, answers),
+            Action::Stop { ticket, grace } => match &self.keeper {
+                Some(keeper) if keeper.process().ticket == ticket.0 => {
+                    keeper.stop(std::time::Duration::from_millis(grace));
+                }
+                _ => warn!(?ticket, "there is no hold on the process that is to stop"),
+            },
+            Action::Note(note) => {
+                info!(?note);
+                let event = event(&self.id, note, clock::unix_ms());
+                if self.shared.notes.try_send(event).is_err() {
+                    warn!("too many events wait for the control plane; this one is in the log alone");
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the end of what is held; for ever where nothing is.
+async fn ended(keeper: &mut Option<Keeper>) -> Ended {
+    match keeper {
+        Some(keeper) => keeper.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a release is called in a message.
+pub(super) fn name(release: &ReleaseKey) -> String {
+    release.version.to_string()
+}
+
+/// For the machine: what a hold on a process says.
+pub(super) fn found(found: &process::Found) -> Found {
+    match found {
+        process::Found::Nothing => Found::Nothing,
+        process::Found::Running(keeper) => {
+            let process = keeper.process();
+            Found::Running { ticket: Ticket(process.ticket), pid: process.pid }
+        }
+        process::Found::Ended(ended) => {
+            Found::Ended { ticket: Ticket(ended.process.ticket), cause: ended.cause }
+        }
+    }
+}
