@@ -9,8 +9,10 @@
 
 pub mod bucket;
 pub mod command;
+pub mod demo;
 pub mod fixtures;
 pub mod postgres;
+pub mod processes;
 pub mod setup;
 pub mod test;
 pub mod web;

@@ -2,12 +2,13 @@
 
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::setup::{self, Purpose};
-use xtask::{fixtures, test, web};
+use xtask::{demo, fixtures, test, web};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Sets up, builds and tests this repository", version)]
@@ -37,6 +38,20 @@ enum Command {
     },
     /// Build the console into web/dist
     Web,
+    /// Run DeployEx with three sample applications on this machine, until Ctrl-C
+    Demo {
+        /// Keep the data in this folder; a second run goes on from it
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+        #[command(subcommand)]
+        step: Option<DemoStep>,
+    },
+}
+
+#[derive(Subcommand)]
+enum DemoStep {
+    /// Publish the next version of each sample into the running demo
+    Publish,
 }
 
 fn main() -> ExitCode {
@@ -60,6 +75,11 @@ fn run(command: Command) -> Result<()> {
         Command::Fixtures { versions } => {
             setup::ensure(Purpose::Demo)?;
             fixtures::build_all(&versions)
+        }
+        Command::Demo { step: Some(DemoStep::Publish), .. } => demo::publish(),
+        Command::Demo { keep, step: None } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(demo::demo(keep))
         }
         Command::Web => {
             setup::ensure(Purpose::Demo)?;
