@@ -14,5 +14,6 @@ pub mod link;
 pub mod nginx;
 pub mod ports;
 pub mod process;
+pub mod programs;
 pub mod release;
 pub mod wait;

@@ -1,0 +1,60 @@
+//! One application on one host, from an empty bucket on: first deployment, second version, a version that crashes.
+
+use tests::http::serves_version;
+use tests::ports;
+use tests::programs::{Agent, ControlPlane};
+use tests::release::Bucket;
+use xtask::fixtures::Sample;
+
+const APP: &str = "elixir_demo";
+
+/// Two replicas, and one port more for the slot that a rollout borrows.
+fn two_replicas(port: u16) -> String {
+    format!(
+        "  - name: {APP}\n    language: elixir\n    replicas: 2\n    \
+         replica_ports: [{{ key: PORT, base: {port} }}]\n    \
+         deploy_rollback_timeout_ms: 20000\n    deploy_schedule_interval_ms: 200\n    \
+         deploy: {{ strategy: start_first, stable_after_ms: 1000, stop_grace_ms: 5000 }}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_in_the_bucket_becomes_running_replicas_and_the_next_one_replaces_them() {
+    let bucket = Bucket::new();
+    let port = ports::free(3);
+    bucket.publish(Sample::Elixir, "0.1.0").await;
+    let control_plane = ControlPlane::start(&bucket, &two_replicas(port)).await;
+    let _agent = Agent::join(&control_plane, "first").await;
+
+    let application = control_plane.settles_on(APP, "0.1.0").await;
+    assert_eq!(application.summary.replicas_wanted, 2);
+    for slot in 0..2 {
+        serves_version(port + slot, "0.1.0").await;
+    }
+
+    bucket.publish(Sample::Elixir, "0.2.0").await;
+    control_plane.settles_on(APP, "0.2.0").await;
+    for slot in 0..2 {
+        serves_version(port + slot, "0.2.0").await;
+    }
+    control_plane.application_when("the borrowed slot given back", APP, |it| it.slots.len() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_crashes_is_ghosted_while_the_old_one_serves() {
+    let bucket = Bucket::new();
+    let port = ports::free(3);
+    bucket.publish(Sample::Elixir, "0.1.0").await;
+    let control_plane = ControlPlane::start(&bucket, &two_replicas(port)).await;
+    let _agent = Agent::join(&control_plane, "first").await;
+    control_plane.settles_on(APP, "0.1.0").await;
+
+    bucket.publish(Sample::Elixir, "0.3.0-crash").await;
+    let application =
+        control_plane.application_when("a ghost", APP, |application| !application.ghosts.is_empty()).await;
+    assert_eq!(application.ghosts.len(), 1);
+    control_plane.settles_on(APP, "0.1.0").await;
+    for slot in 0..2 {
+        serves_version(port + slot, "0.1.0").await;
+    }
+}
