@@ -4,3 +4,4 @@
 
 mod deployments;
 mod samples;
+mod survival;
