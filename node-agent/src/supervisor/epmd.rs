@@ -62,27 +62,26 @@ async fn answers(port: u16) -> bool {
     matches!(timeout(Duration::from_secs(1), TcpStream::connect(address)).await, Ok(Ok(_)))
 }
 
-/// A copy of the release's own, else the host's.
+/// A copy in the agent's folder, of the release's own or else of the host's: so that it is tied to neither, and can be told
+/// from the name servers of others by where it lies.
 fn program(release: &Path, keep: &Path) -> Result<PathBuf, EpmdError> {
     let copy = keep.join("epmd");
     if copy.is_file() {
         return Ok(copy);
     }
-    if let Some(of_release) = in_erts(release) {
-        let copied = fs::create_dir_all(keep).and_then(|()| {
-            let temporary = keep.join("epmd.new");
-            fs::copy(&of_release, &temporary)?;
-            fs::rename(&temporary, &copy)
-        });
-        copied.map_err(|source| EpmdError::Copy { to: copy.clone(), source })?;
-        return Ok(copy);
-    }
-    let host =
-        ["/usr/bin/epmd", "/usr/local/bin/epmd"].into_iter().map(PathBuf::from).find(|it| it.is_file());
-    let host = host
+    let on_host = ["/usr/bin/epmd", "/usr/local/bin/epmd"].into_iter().map(PathBuf::from);
+    let source = in_erts(release)
+        .or_else(|| on_host.into_iter().find(|it| it.is_file()))
         .or_else(|| in_erts(Path::new("/usr/lib/erlang")))
-        .or_else(|| in_erts(Path::new("/usr/local/lib/erlang")));
-    host.ok_or_else(|| EpmdError::None { release: release.to_owned() })
+        .or_else(|| in_erts(Path::new("/usr/local/lib/erlang")))
+        .ok_or_else(|| EpmdError::None { release: release.to_owned() })?;
+    let copied = fs::create_dir_all(keep).and_then(|()| {
+        let temporary = keep.join("epmd.new");
+        fs::copy(&source, &temporary)?;
+        fs::rename(&temporary, &copy)
+    });
+    copied.map_err(|source| EpmdError::Copy { to: copy.clone(), source })?;
+    Ok(copy)
 }
 
 fn in_erts(root: &Path) -> Option<PathBuf> {
@@ -91,4 +90,29 @@ fn in_erts(root: &Path) -> Option<PathBuf> {
         .filter(|it| it.file_name().to_string_lossy().starts_with("erts-"))
         .map(|it| it.path().join("bin/epmd"))
         .find(|it| it.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_started_lies_in_the_agents_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = folder.path().join("keep");
+        // No release of its own has one, as with Gleam: the host's is copied.
+        assert_eq!(program(&folder.path().join("shipment"), &keep).unwrap(), keep.join("epmd"));
+        assert!(keep.join("epmd").is_file());
+    }
+
+    #[test]
+    fn the_releases_own_comes_before_the_hosts() {
+        let folder = tempfile::tempdir().unwrap();
+        let bin = folder.path().join("release/erts-13.1.5/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(bin.join("epmd"), "of the release").unwrap();
+        let keep = folder.path().join("keep");
+        let copy = program(&folder.path().join("release"), &keep).unwrap();
+        assert_eq!(fs::read_to_string(copy).unwrap(), "of the release");
+    }
 }
