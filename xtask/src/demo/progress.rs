@@ -56,7 +56,7 @@ pub(super) async fn until_all_run(layout: &Layout, programs: &mut [&mut Started]
     bail!("not every replica runs after {} minutes; see {}", PATIENCE.as_secs() / 60, logs.join(" and "))
 }
 
-/// Does every application have all its replicas and no rollout under way? And what stands where.
+/// Does every application have all its replicas, stable once? And what stands where.
 fn summary(applications: &Value) -> (bool, String) {
     let empty = Vec::new();
     let applications = applications.as_array().unwrap_or(&empty);
@@ -65,7 +65,8 @@ fn summary(applications: &Value) -> (bool, String) {
         .iter()
         .map(|application| {
             let (ready, wanted) = (&application["replicas_ready"], &application["replicas_wanted"]);
-            all_run &= ready == wanted && wanted != 0 && application["rollout"].is_null();
+            // In force is what was stable everywhere; a rollout is watched long after that.
+            all_run &= ready == wanted && wanted != 0 && !application["in_force"].is_null();
             format!("{} {ready}/{wanted}", application["name"].as_str().unwrap_or("?"))
         })
         .collect();
@@ -99,11 +100,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_run_when_every_slot_is_ready_and_nothing_moves() {
-        let application = |ready: u32, rollout: Value| json!([{ "name": "a", "replicas_ready": ready, "replicas_wanted": 2, "rollout": rollout }]);
-        assert!(summary(&application(2, Value::Null)).0);
-        assert!(!summary(&application(1, Value::Null)).0);
-        assert!(!summary(&application(2, json!("id"))).0);
+    fn all_run_when_every_slot_is_ready_and_was_stable() {
+        let application = |ready: u32, in_force: Value| json!([{ "name": "a", "replicas_ready": ready, "replicas_wanted": 2, "in_force": in_force, "rollout": "watched" }]);
+        assert!(summary(&application(2, json!({ "version": "0.1.0" }))).0);
+        assert!(!summary(&application(1, json!({ "version": "0.1.0" }))).0);
+        assert!(!summary(&application(2, Value::Null)).0);
         assert!(!summary(&json!([])).0);
         assert_eq!(summary(&application(1, Value::Null)).1, "replicas that run: a 1/2");
     }
