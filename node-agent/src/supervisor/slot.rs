@@ -249,7 +249,8 @@ impl SlotTask {
         acts::read_log_tail(&self.shared, &self.context, self.answers.clone());
     }
 
-    /// Decide, store, act. Where the ledger cannot be written nothing is done, and the same is decided again later.
+    /// Decide, store, act. Where the ledger cannot be written that is said, and what was decided is done all the same: the
+    /// slot's lock, not the ledger, is what keeps a second process from being started.
     fn happen(&mut self, event: Event) {
         // Becoming stable changes nothing in the machine but what is to be said of it.
         let told_by_time = event == Event::Tick;
