@@ -120,7 +120,7 @@ pub(crate) struct Started {
 }
 
 /// In a process group of its own, so that Ctrl-C reaches us alone and we stop things in order.
-fn start(mut command: Command, log: &Path) -> Result<Started> {
+pub(crate) fn start(mut command: Command, log: &Path) -> Result<Started> {
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let shown = command.get_program().display().to_string();
     let child = command.stdout(file.try_clone()?).stderr(file).process_group(0).spawn();

@@ -7,6 +7,7 @@
 // Progress is what these commands are read for.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod bench;
 pub mod bucket;
 pub mod command;
 pub mod demo;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::bench::{self, Bench};
 use xtask::setup::{self, Purpose};
 use xtask::{demo, fixtures, test, web};
 
@@ -38,6 +39,11 @@ enum Command {
     },
     /// Build the console into web/dist
     Web,
+    /// Measure what DeployEx costs and how fast it is, beside what others do
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Run DeployEx with three sample applications on this machine, until Ctrl-C
     Demo {
         /// Keep the data in this folder; a second run goes on from it
@@ -85,5 +91,6 @@ fn run(command: Command) -> Result<()> {
             setup::ensure(Purpose::Demo)?;
             web::bundle()
         }
+        Command::Bench { what } => bench::run(what),
     }
 }

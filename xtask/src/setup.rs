@@ -39,6 +39,23 @@ pub fn ensure(purpose: Purpose) -> Result<()> {
     Ok(())
 }
 
+/// Says which of these tools are missing, and what brings them. Installs nothing: what only one benchmark compares with is not
+/// put on a machine unasked.
+pub fn require(tools: &[Tool]) -> Result<()> {
+    let machine = detect::machine();
+    let plan = plan::plan_for(tools, &machine);
+    if !plan.missing.is_empty() {
+        bail!("{}", plan.cannot(&machine));
+    }
+    match plan.administrators_command() {
+        None => Ok(()),
+        Some(line) => bail!(
+            "this needs {}; run `cargo xtask setup --for bench`, or:\n\n    {line}\n",
+            plan.wanted_for.join(" and ")
+        ),
+    }
+}
+
 fn carry_out(plan: &Plan, machine: &Machine) -> Result<()> {
     if !plan.missing.is_empty() {
         bail!("{}", plan.cannot(machine));

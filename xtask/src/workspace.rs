@@ -21,3 +21,8 @@ pub fn target() -> PathBuf {
 pub fn program(name: &str) -> PathBuf {
     target().join("debug").join(name)
 }
+
+/// As `cargo build --release` leaves it.
+pub fn release_program(name: &str) -> PathBuf {
+    target().join("release").join(name)
+}

@@ -11,8 +11,8 @@ use crate::setup::tools::{Distribution, Purpose, Tool};
 pub fn machine() -> Machine {
     let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let rights = rights();
-    let present =
-        Purpose::Bench.needs().into_iter().filter(|tool| is_present(*tool)).collect::<BTreeSet<_>>();
+    let all = [Purpose::Test, Purpose::Bench].into_iter().flat_map(Purpose::needs);
+    let present = all.filter(|tool| is_present(*tool)).collect::<BTreeSet<_>>();
     Machine {
         distribution: Distribution::from_os_release(&os_release),
         rustup_adds_targets: find("rustup").is_some(),

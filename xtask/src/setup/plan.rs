@@ -39,8 +39,13 @@ pub struct Plan {
 }
 
 pub fn plan(purpose: Purpose, machine: &Machine) -> Plan {
+    plan_for(&purpose.needs(), machine)
+}
+
+/// As [`plan`], for these tools alone.
+pub fn plan_for(tools: &[Tool], machine: &Machine) -> Plan {
     let mut plan = Plan::default();
-    for tool in purpose.needs() {
+    for &tool in tools {
         if machine.present.contains(&tool) {
             continue;
         }

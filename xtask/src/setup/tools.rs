@@ -9,7 +9,7 @@ pub enum Purpose {
     Demo,
     /// All that and every suite of `cargo xtask test`.
     Test,
-    /// All that and the supervisors that the benchmarks compare with.
+    /// The programs, the sample applications, and what the benchmarks compare with.
     Bench,
 }
 
@@ -73,16 +73,12 @@ impl Distribution {
 
 impl Purpose {
     pub fn needs(self) -> Vec<Tool> {
-        let mut tools = vec![
-            Tool::Git,
-            Tool::CCompiler,
-            Tool::Erlang,
-            Tool::Elixir,
-            Tool::Rebar3,
-            Tool::WebCompiler,
-            Tool::ApplicationUser,
-        ];
-        if matches!(self, Self::Test | Self::Bench) {
+        let mut tools =
+            vec![Tool::Git, Tool::CCompiler, Tool::Erlang, Tool::Elixir, Tool::Rebar3, Tool::ApplicationUser];
+        if matches!(self, Self::Demo | Self::Test) {
+            tools.push(Tool::WebCompiler);
+        }
+        if self == Self::Test {
             tools.extend([Tool::Nextest, Tool::CargoDeny, Tool::Postgres, Tool::Nginx]);
             tools.extend([Tool::Chromium, Tool::ChromeDriver]);
         }
