@@ -1,11 +1,50 @@
-//! PostgreSQL for a test: a database of its own, in the server that `cargo xtask test` started for all, else in one that is
-//! started here.
+//! The two database engines, and PostgreSQL for a test: a database of its own, in the server that `cargo xtask test` started
+//! for all, else in one that is started here.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use xtask::postgres::{SHARED, Server};
 use xtask::setup::detect;
+
+/// What a control plane keeps its data in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// In a file of the control plane's own.
+    #[default]
+    Sqlite,
+    Postgres,
+}
+
+impl Engine {
+    /// An empty database where that needs a server.
+    pub fn create(self) -> Option<Database> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some(Database::create()),
+        }
+    }
+}
+
+/// Turns each story, an `async fn name(engine: Engine)`, into one test per engine.
+#[macro_export]
+macro_rules! on_both_engines {
+    ($($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::database::Engine::Sqlite).await;
+            })+
+        }
+
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::database::Engine::Postgres).await;
+            })+
+        }
+    };
+}
 
 /// An empty database. Dropping it drops the database, or the server with it.
 #[derive(Debug)]

@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use crate::wait::{Seen, eventually};
 
-/// A client that gives up soon, because tests ask again.
-pub fn client() -> reqwest::Client {
+/// Chooses the provider of TLS for this process.
+pub fn provider() {
     // Another test of this process may have been first; either way it is ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A client that gives up soon, because tests ask again.
+pub fn client() -> reqwest::Client {
+    provider();
     reqwest::Client::builder()
         .timeout(Duration::from_secs(5))
         .no_proxy()

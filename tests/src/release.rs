@@ -35,6 +35,15 @@ impl Bucket {
         bucket::write_current(self.path(), ENVIRONMENT, app, json).expect("the bucket is ours");
     }
 
+    /// Puts these bytes where the tarball of a version belongs, whole or not at all.
+    pub fn put_tarball(&self, app: &str, version: &str, bytes: &[u8]) {
+        bucket::put_tarball(self.path(), app, version, bytes).expect("the bucket is ours");
+    }
+
+    pub fn current_path(&self, app: &str) -> PathBuf {
+        bucket::current_path(self.path(), app, ENVIRONMENT)
+    }
+
     pub fn tarball_path(&self, app: &str, version: &str) -> PathBuf {
         bucket::tarball_path(self.path(), app, version)
     }

@@ -34,6 +34,11 @@ pub fn write_current(bucket: &Path, environment: &str, app: &str, json: &str) ->
     put(&current_path(bucket, app, environment), |new| fs::write(new, json))
 }
 
+/// Puts these bytes where the tarball of a version belongs, sensible or not.
+pub fn put_tarball(bucket: &Path, app: &str, version: &str, bytes: &[u8]) -> Result<()> {
+    put(&tarball_path(bucket, app, version), |new| fs::write(new, bytes))
+}
+
 /// Readers see the old file or the new one, never a part.
 fn put(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().context("a file in a bucket lies in a folder")?;

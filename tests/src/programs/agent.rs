@@ -1,0 +1,157 @@
+//! `deployex-agent`: enrolled, killed and started again at will.
+
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use proto::nodes::JoinToken;
+use rustix::process::Signal;
+use tempfile::TempDir;
+use xtask::processes;
+
+use super::{ControlPlane, program};
+use crate::ports;
+use crate::process::Running;
+
+#[derive(Debug)]
+pub struct Agent {
+    running: Option<Running>,
+    folder: TempDir,
+    epmd_port: u16,
+}
+
+/// How a host joins.
+#[derive(Clone, Copy, Debug)]
+pub struct Joining<'a> {
+    /// Where it dials.
+    pub address: SocketAddr,
+    pub token: &'a str,
+    pub name: &'a str,
+    /// `key=value`
+    pub labels: &'a [&'a str],
+}
+
+/// The enrolment failed: its status, and what it said.
+#[derive(Debug)]
+pub struct JoinError {
+    pub status: ExitStatus,
+    pub said: String,
+}
+
+impl Agent {
+    /// Joins the control plane under this name, and runs.
+    pub async fn join(control_plane: &ControlPlane, name: &str) -> Self {
+        Self::join_through(control_plane, control_plane.agents_address(), name).await
+    }
+
+    /// As [`Agent::join`], dialling another address: a link that can be cut.
+    pub async fn join_through(control_plane: &ControlPlane, dialled: SocketAddr, name: &str) -> Self {
+        Self::join_with(control_plane, dialled, name, &[]).await
+    }
+
+    /// As [`Agent::join`], with labels (`key=value`).
+    pub async fn join_labelled(control_plane: &ControlPlane, name: &str, labels: &[&str]) -> Self {
+        Self::join_with(control_plane, control_plane.agents_address(), name, labels).await
+    }
+
+    async fn join_with(
+        control_plane: &ControlPlane,
+        dialled: SocketAddr,
+        name: &str,
+        labels: &[&str],
+    ) -> Self {
+        let token: JoinToken =
+            control_plane.ask(&["node", "token"]).unwrap_or_else(|error| panic!("no join token: {error}"));
+        let joining = Joining { address: dialled, token: &token.token, name, labels };
+        let mut agent = Self::new();
+        agent.enrol(joining).await.unwrap_or_else(|error| panic!("enrolment: {}", error.said));
+        agent.resume();
+        agent
+    }
+
+    /// A host that belongs to nobody yet.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        // Replicas run as a user of their own, who has to get into their folders.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("the folder is ours");
+        Self { running: None, folder, epmd_port: ports::free(1) }
+    }
+
+    pub async fn enrol(&mut self, joining: Joining<'_>) -> Result<(), JoinError> {
+        let Joining { address, token, name, labels } = joining;
+        let mut enrol = self.command("enrol");
+        enrol.arg("--control-plane").arg(format!("https://{address}"));
+        enrol.args(["--token", token, "--name", name]);
+        enrol.args(labels.iter().flat_map(|label| ["--label", label]));
+        enrol.stdin(Stdio::null());
+        let output =
+            tokio::process::Command::from(enrol).output().await.expect("the agent's program is built");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(JoinError { status: output.status, said }) }
+    }
+
+    /// Starts it (again).
+    pub fn resume(&mut self) {
+        let mut command = self.command("run");
+        self.running = Some(Running::start(&mut command, &self.folder.path().join("output")));
+    }
+
+    /// SIGKILL to the agent alone: keepers and replicas go on.
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// SIGTERM to the agent alone.
+    pub fn terminate(&self) {
+        if let Some(running) = &self.running {
+            running.signal(Signal::TERM);
+        }
+    }
+
+    /// How the program ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.running.as_mut().and_then(Running::ended)
+    }
+
+    pub fn var_path(&self) -> PathBuf {
+        self.folder.path().join("var")
+    }
+
+    /// Of the name server of this host's Erlang nodes.
+    pub fn epmd_port(&self) -> u16 {
+        self.epmd_port
+    }
+
+    /// A replica's log.
+    pub fn log(&self, app: &str, slot: u16, stream: &str) -> PathBuf {
+        self.folder.path().join("log").join(app).join(format!("{app}-{slot}-{stream}.log"))
+    }
+
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
+    }
+
+    fn command(&self, word: &str) -> Command {
+        let mut command = program("deployex-agent");
+        command.arg(word).arg("--var-path").arg(self.var_path());
+        command.arg("--log-path").arg(self.folder.path().join("log"));
+        command.env("ERL_EPMD_PORT", self.epmd_port.to_string());
+        command
+    }
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.running = None;
+        processes::end_all_under(self.folder.path(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,196 @@
+//! `deployex serve`, killed and started again at will.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::apps::Application;
+use proto::ids::Version;
+use proto::state::RolloutPhase;
+use rustix::process::Signal;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use super::{CommandLine, program};
+use crate::database::{Database, Engine};
+use crate::ports;
+use crate::process::Running;
+use crate::release::{Bucket, ENVIRONMENT};
+use crate::wait::{Seen, eventually, within};
+
+/// Long enough for a rollout of some slots on a busy machine.
+const ROLLOUT: Duration = Duration::from_mins(3);
+
+/// How a control plane differs from the usual one: a demo on its own SQLite.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup<'a> {
+    pub engine: Engine,
+    /// More lines of the configuration's top level.
+    pub settings: &'a str,
+    /// Not a demo: it makes a password of its own and lets a proxy stand before it.
+    pub for_real: bool,
+}
+
+#[derive(Debug)]
+pub struct ControlPlane {
+    running: Option<Running>,
+    console: u16,
+    agents: u16,
+    settings: String,
+    is_demo: bool,
+    database: Option<Database>,
+    folder: TempDir,
+}
+
+impl ControlPlane {
+    /// Starts one that reads the bucket; `applications` is the YAML of that list.
+    pub async fn start(bucket: &Bucket, applications: &str) -> Self {
+        Self::start_with(bucket, applications, Setup::default()).await
+    }
+
+    pub async fn start_with(bucket: &Bucket, applications: &str, setup: Setup<'_>) -> Self {
+        let Setup { engine, settings, for_real } = setup;
+        let first = ports::free(2);
+        let mut control_plane = Self {
+            running: None,
+            console: first,
+            agents: first + 1,
+            settings: settings.to_owned(),
+            is_demo: !for_real,
+            database: engine.create(),
+            folder: tempfile::tempdir().expect("a temporary folder can be made"),
+        };
+        control_plane.configure(bucket, applications);
+        control_plane.resume().await;
+        control_plane
+    }
+
+    /// Writes the configuration that the next start reads.
+    pub fn configure(&self, bucket: &Bucket, applications: &str) {
+        let (console, agents, bucket, more) =
+            (self.console, self.agents, bucket.path().display(), &self.settings);
+        let text = format!(
+            "account_name: {ENVIRONMENT}\nhostname: localhost\nbind: 127.0.0.1\nport: {console}\n\
+             agents: {{ bind: 127.0.0.1, port: {agents}, public: \"127.0.0.1:{agents}\" }}\n\
+             release_adapter: local\nrelease_bucket: {bucket}\n{more}applications:\n{applications}"
+        );
+        fs::write(self.folder.path().join("deployex.yaml"), text).expect("the folder is ours");
+    }
+
+    /// Starts it (again), and waits until it answers.
+    pub async fn resume(&mut self) {
+        let mut command = program("deployex");
+        command.arg("serve").arg("--config").arg(self.folder.path().join("deployex.yaml"));
+        command.arg("--data-dir").arg(self.data_dir());
+        if self.is_demo {
+            command.arg("--demo");
+        }
+        if let Some(database) = &self.database {
+            command.arg("--database-url").arg(database.url());
+            // Beside a database that lies elsewhere no key is made.
+            command.env("DEPLOYEX_SECRET_KEY_BASE", "a key of the tests ".repeat(4));
+        }
+        let mut running = Running::start(&mut command, &self.folder.path().join("output"));
+        let url = self.url("/health");
+        eventually("the control plane", || {
+            let ended =
+                running.ended().map(|status| format!("it ended with {status}:\n{}", running.output()));
+            let url = &url;
+            async move {
+                match (ended, crate::http::get(url).await) {
+                    (None, Ok(_)) => Seen::Done(()),
+                    (Some(ended), _) => panic!("{ended}"),
+                    (None, Err(error)) => Seen::NotYet(error),
+                }
+            }
+        })
+        .await;
+        self.running = Some(running);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        if let Some(running) = &self.running {
+            running.signal(Signal::TERM);
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.console)
+    }
+
+    /// Where browsers and the API's clients connect.
+    pub fn console_address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.console).into()
+    }
+
+    /// Where agents dial.
+    pub fn agents_address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.agents).into()
+    }
+
+    /// What it printed so far.
+    pub fn output(&self) -> String {
+        self.running.as_ref().map(Running::output).unwrap_or_default()
+    }
+
+    /// The command line on this host.
+    pub fn command_line(&self) -> CommandLine {
+        CommandLine::through_socket(self.data_dir())
+    }
+
+    /// The answer of a command of the CLI, over the local socket.
+    pub fn ask<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T, String> {
+        self.command_line().ask(words)
+    }
+
+    pub fn application(&self, name: &str) -> Result<Application, String> {
+        self.ask(&["app", "show", name])
+    }
+
+    /// Waits until the application is at rest with this release in force and every replica ready.
+    pub async fn settles_on(&self, name: &str, version: &str) -> Application {
+        let version: Version = version.parse().expect("a version");
+        self.application_when(&format!("{name} at rest with {version}"), name, |application| {
+            let summary = &application.summary;
+            summary.in_force.as_ref().is_some_and(|key| key.version == version)
+                && summary.replicas_ready == summary.replicas_wanted
+                && application
+                    .current_rollout
+                    .as_ref()
+                    .is_none_or(|it| it.summary.phase == RolloutPhase::Watching)
+        })
+        .await
+    }
+
+    /// Waits until what is known of an application is so.
+    pub async fn application_when(
+        &self,
+        what: &str,
+        name: &str,
+        is_so: impl Fn(&Application) -> bool,
+    ) -> Application {
+        within(ROLLOUT, what, || async {
+            match self.application(name) {
+                Ok(application) if is_so(&application) => Seen::Done(application),
+                Ok(application) => Seen::NotYet(format!("{application:#?}")),
+                Err(error) => Seen::NotYet(error),
+            }
+        })
+        .await
+    }
+
+    /// Its folder: configuration, data and output.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+}
