@@ -1,9 +1,10 @@
 //! One application on one host, from an empty bucket on: first deployment, second version, a version that crashes.
 
+use tests::database::Engine;
 use tests::http::serves_version;
-use tests::ports;
-use tests::programs::{Agent, ControlPlane};
+use tests::programs::{Agent, ControlPlane, Setup};
 use tests::release::Bucket;
+use tests::{on_both_engines, ports};
 use xtask::fixtures::Sample;
 
 const APP: &str = "elixir_demo";
@@ -18,12 +19,20 @@ fn two_replicas(port: u16) -> String {
     )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_release_in_the_bucket_becomes_running_replicas_and_the_next_one_replaces_them() {
+async fn start(bucket: &Bucket, port: u16, engine: Engine) -> ControlPlane {
+    ControlPlane::start_with(bucket, &two_replicas(port), Setup { engine, ..Setup::default() }).await
+}
+
+on_both_engines!(
+    a_release_in_the_bucket_becomes_running_replicas_and_the_next_one_replaces_them,
+    a_version_that_crashes_is_ghosted_while_the_old_one_serves,
+);
+
+async fn a_release_in_the_bucket_becomes_running_replicas_and_the_next_one_replaces_them(engine: Engine) {
     let bucket = Bucket::new();
     let port = ports::free(3);
     bucket.publish(Sample::Elixir, "0.1.0").await;
-    let control_plane = ControlPlane::start(&bucket, &two_replicas(port)).await;
+    let control_plane = start(&bucket, port, engine).await;
     let _agent = Agent::join(&control_plane, "first").await;
 
     let application = control_plane.settles_on(APP, "0.1.0").await;
@@ -40,12 +49,11 @@ async fn a_release_in_the_bucket_becomes_running_replicas_and_the_next_one_repla
     control_plane.application_when("the borrowed slot given back", APP, |it| it.slots.len() == 2).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_that_crashes_is_ghosted_while_the_old_one_serves() {
+async fn a_version_that_crashes_is_ghosted_while_the_old_one_serves(engine: Engine) {
     let bucket = Bucket::new();
     let port = ports::free(3);
     bucket.publish(Sample::Elixir, "0.1.0").await;
-    let control_plane = ControlPlane::start(&bucket, &two_replicas(port)).await;
+    let control_plane = start(&bucket, port, engine).await;
     let _agent = Agent::join(&control_plane, "first").await;
     control_plane.settles_on(APP, "0.1.0").await;
 

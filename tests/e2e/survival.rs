@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use proto::apps::Application;
 use proto::state::SlotState;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tests::database::Engine;
 use tests::http::serves_version;
-use tests::ports;
-use tests::programs::{Agent, ControlPlane};
+use tests::programs::{Agent, ControlPlane, Setup};
 use tests::release::Bucket;
+use tests::{on_both_engines, ports};
 use xtask::fixtures::Sample;
 
 const APP: &str = "erlang_demo";
@@ -22,7 +23,7 @@ struct Running {
 }
 
 /// Two replicas of the Erlang sample, at rest.
-async fn two_replicas() -> (Running, Application) {
+async fn two_replicas(engine: Engine) -> (Running, Application) {
     let bucket = Bucket::new();
     let port = ports::free(3);
     bucket.publish(Sample::Erlang, "0.1.0").await;
@@ -31,7 +32,8 @@ async fn two_replicas() -> (Running, Application) {
          replica_ports: [{{ key: PORT, base: {port} }}]\n    deploy_schedule_interval_ms: 200\n    \
          deploy: {{ stable_after_ms: 1000, stop_grace_ms: 5000 }}\n"
     );
-    let control_plane = ControlPlane::start(&bucket, &applications).await;
+    let setup = Setup { engine, ..Setup::default() };
+    let control_plane = ControlPlane::start_with(&bucket, &applications, setup).await;
     let agent = Agent::join(&control_plane, "first").await;
     let application = control_plane.settles_on(APP, "0.1.0").await;
     (Running { control_plane, agent, port, _bucket: bucket }, application)
@@ -53,7 +55,7 @@ fn reported_again(application: &Application, before: &Application) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_is_killed_takes_no_replica_with_it_and_the_next_one_takes_them_over() {
-    let (mut running, before) = two_replicas().await;
+    let (mut running, before) = two_replicas(Engine::Sqlite).await;
     for _ in 0..3 {
         running.agent.kill();
         for (slot, number) in pids(&before) {
@@ -72,7 +74,7 @@ async fn an_agent_that_is_killed_takes_no_replica_with_it_and_the_next_one_takes
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_ends_however_is_started_again_and_counted() {
-    let (running, mut before) = two_replicas().await;
+    let (running, mut before) = two_replicas(Engine::Sqlite).await;
     // SIGTERM from somebody else ends a BEAM with status 0: that is no reason to leave it down.
     for (crashes, signal) in [(1, Signal::KILL), (2, Signal::TERM)] {
         let first = pids(&before)[&1];
@@ -94,9 +96,10 @@ async fn a_replica_that_ends_however_is_started_again_and_counted() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_control_plane_that_is_killed_takes_nothing_with_it() {
-    let (mut running, before) = two_replicas().await;
+on_both_engines!(a_control_plane_that_is_killed_takes_nothing_with_it);
+
+async fn a_control_plane_that_is_killed_takes_nothing_with_it(engine: Engine) {
+    let (mut running, before) = two_replicas(engine).await;
     running.control_plane.kill();
     let first = pids(&before)[&1];
     kill_process(pid(first), Signal::KILL).expect("the replica is there");
