@@ -3,5 +3,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
 mod deployments;
+mod hostile;
 mod samples;
 mod survival;
