@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod bucket;
 mod deployments;
 mod hostile;
 mod samples;
