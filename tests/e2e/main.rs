@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
 mod bucket;
+mod command_line;
 mod deployments;
 mod hostile;
 mod samples;
