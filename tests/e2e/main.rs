@@ -6,5 +6,6 @@ mod bucket;
 mod command_line;
 mod deployments;
 mod hostile;
+mod membership;
 mod samples;
 mod survival;
