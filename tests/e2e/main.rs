@@ -7,5 +7,6 @@ mod command_line;
 mod deployments;
 mod hostile;
 mod membership;
+mod proxy;
 mod samples;
 mod survival;
