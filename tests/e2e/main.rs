@@ -5,6 +5,7 @@
 mod bucket;
 mod command_line;
 mod deployments;
+mod fleet;
 mod hostile;
 mod membership;
 mod proxy;
