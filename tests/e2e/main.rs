@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod acknowledged;
 mod bucket;
 mod command_line;
 mod deployments;
