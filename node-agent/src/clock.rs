@@ -1,10 +1,11 @@
-//! The one place that asks what time it is.
+//! The one place that asks what time it is, for the agent and for its keepers.
 //!
 //! [`Time`] counts from the boot of the host, also through suspend, so that an agent that was restarted goes on where its
 //! predecessor was, and a wall clock that jumps moves no deadline. Wall time is for people and certificates.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the host booted.
@@ -30,10 +31,19 @@ impl Time {
 }
 
 pub fn now() -> Time {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Time(millis(ClockId::Boottime))
+}
+
+/// Milliseconds of the clock that `poll` waits by, for a keeper's deadlines. It stands still while the host sleeps.
+pub(crate) fn monotonic_ms() -> u64 {
+    millis(ClockId::Monotonic)
+}
+
+fn millis(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let millis = u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0);
-    Time(seconds.saturating_mul(1_000).saturating_add(millis))
+    seconds.saturating_mul(1_000).saturating_add(millis)
 }
 
 /// Milliseconds since 1970 by the wall clock, for people.

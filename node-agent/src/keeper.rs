@@ -103,16 +103,3 @@ fn detach() -> io::Result<()> {
     dup2_stdin(&null)?;
     Ok(())
 }
-
-fn monotonic_ms() -> u64 {
-    millis(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic))
-}
-
-pub(crate) fn unix_ms() -> u64 {
-    millis(rustix::time::clock_gettime(rustix::time::ClockId::Realtime))
-}
-
-fn millis(time: rustix::time::Timespec) -> u64 {
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds * 1_000 + u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0)
-}

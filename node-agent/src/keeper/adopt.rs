@@ -15,7 +15,8 @@ use super::record::{Ended, Process, ProcessRecord};
 use super::socket::Clients;
 use super::start::{Started, failed, open_drains};
 use super::watch::{Phase, Watch};
-use super::{HERE, SOCKET, monotonic_ms, unix_ms};
+use super::{HERE, SOCKET};
+use crate::clock::{monotonic_ms, unix_ms};
 
 /// A keeper that was just killed holds its lock for the moment that its end takes.
 const DYING_KEEPER_MS: u64 = 500;

@@ -16,10 +16,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 
+use super::SOCKET;
 use super::procfs::{Stat, boot_id};
 use super::protocol::Said;
 use super::record::{Process, ProcessRecord};
-use super::{SOCKET, monotonic_ms};
+use crate::clock::monotonic_ms;
 
 pub(crate) const SLOT_LOCK: &str = "lock";
 const KEEPER_LOCK: &str = "keeper.lock";

@@ -25,7 +25,8 @@ use super::record::{Ended, Process, ProcessRecord};
 use super::socket::Clients;
 use super::spec::{LaunchSpec, Order};
 use super::watch::{Phase, Watch};
-use super::{HERE, SOCKET, unix_ms};
+use super::{HERE, SOCKET};
+use crate::clock::unix_ms;
 
 /// What is kept, and the locks for as long as it is.
 pub(super) struct Started {

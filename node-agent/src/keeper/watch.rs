@@ -15,12 +15,13 @@ use proto::state::ExitCause;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::HERE;
 use super::log_file::Drain;
 use super::protocol::{Request, Said, Stream};
 use super::reap::{Family, reap, signal_group};
 use super::record::{Ended, Process};
 use super::socket::Clients;
-use super::{HERE, monotonic_ms, unix_ms};
+use crate::clock::{monotonic_ms, unix_ms};
 
 /// For what a program leaves behind. Port programs of a BEAM see their input close and need milliseconds.
 const ENDING_GRACE_MS: u64 = 2_000;

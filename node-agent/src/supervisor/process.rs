@@ -4,6 +4,8 @@
 //! here, without anybody above noticing. Whether to launch, stop or start again is not decided here.
 
 mod connection;
+mod error;
+mod find;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -14,28 +16,23 @@ use std::time::Duration;
 use proto::state::ExitCause;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::connection::Connection;
+use self::error::explain;
+pub use self::error::{FindError, LaunchError, RotateError};
+pub use self::find::{Found, find};
+use crate::clock;
 use crate::keeper::fifo;
-use crate::keeper::locks::is_free;
-use crate::keeper::procfs::boot_id;
-use crate::keeper::protocol::{Failure, Request, Said, is_file_name};
+use crate::keeper::protocol::{Request, Said, is_file_name};
 pub use crate::keeper::protocol::{Step, Stream};
-use crate::keeper::record::ProcessRecord;
 pub use crate::keeper::record::{Ended, Process};
 use crate::keeper::spec::Order;
 pub use crate::keeper::spec::{LOG_MODE, LaunchSpec, SpecError, UserIds};
-use connection::Connection;
 
 /// A launch is two executions and a few small files; more than that is a disk that hangs.
 const LAUNCH_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A keeper answers at once. One that is stopped or swapped out may take longer, one that never does is not waited for.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-
-/// While one keeper goes and another comes, neither answers. Longer than a launcher stage may take on its own.
-const FIND_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Between two looks at a slot in which a keeper comes or goes.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Between two attempts to replace a keeper on a host that cannot start one.
 const REPLACE_AGAIN: Duration = Duration::from_secs(1);
@@ -57,61 +54,6 @@ impl SlotDir {
     pub fn create(&self) -> io::Result<()> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
     }
-}
-
-/// Why nothing was launched. In every case nothing of this launch runs.
-#[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
-    /// Zero where it is not known who.
-    #[error("the slot is held by process {pid} of launch {ticket}")]
-    Held { ticket: u64, pid: u32 },
-    #[error("the launch cannot be put into words")]
-    Spec(#[from] SpecError),
-    #[error("the program {0} is not given by an absolute path")]
-    Relative(PathBuf),
-    #[error("cannot start the keeper {keeper}; is it installed beside the agent?")]
-    Keeper { keeper: PathBuf, source: io::Error },
-    #[error("cannot prepare the slot's folder {slot}")]
-    Folder { slot: PathBuf, source: io::Error },
-    #[error("{}", Doing(.step, .path))]
-    Step { step: Step, path: PathBuf, source: io::Error },
-    #[error("the keeper ended before it launched anything; trying again can help")]
-    Lost,
-    #[error("cannot tell what became of the launch")]
-    Unclear(#[from] FindError),
-}
-
-/// Why it is not known what runs in a slot. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum FindError {
-    #[error("cannot look into the slot's folder {slot}")]
-    Folder { slot: PathBuf, source: io::Error },
-    #[error("cannot start the keeper {keeper}; is it installed beside the agent?")]
-    Keeper { keeper: PathBuf, source: io::Error },
-    #[error("a keeper that was to take over could not: {}", Doing(.step, .path))]
-    Step { step: Step, path: PathBuf, source: io::Error },
-    #[error("somebody holds the lock {0} and no keeper answers; see `fuser` for who it is")]
-    Silent(PathBuf),
-}
-
-/// Why a log was not rotated; it goes on as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum RotateError {
-    #[error("{0:?} cannot be the name of a log file")]
-    Name(String),
-    #[error("the keeper is not to be reached")]
-    Unreached(#[from] io::Error),
-    #[error("the keeper refused: {0}")]
-    Refused(String),
-}
-
-/// What is in a slot.
-#[derive(Debug)]
-pub enum Found {
-    /// Nothing, and nothing that anybody would have to hear of.
-    Nothing,
-    Running(Keeper),
-    Ended(Ended),
 }
 
 /// Hold on a running process. Dropping it stops nothing.
@@ -173,75 +115,6 @@ pub async fn launch(keeper_exe: &Path, dir: &SlotDir, spec: &LaunchSpec) -> Resu
             }
             Found::Ended(_) | Found::Nothing => Err(LaunchError::Lost),
         },
-    }
-}
-
-/// What is in the slot now, for an agent that does not know. A program without a keeper is given one.
-pub async fn find(keeper_exe: &Path, dir: &SlotDir) -> Result<Found, FindError> {
-    let deadline = Instant::now() + FIND_DEADLINE;
-    loop {
-        if let Some(found) = look(keeper_exe, dir).await? {
-            return Ok(found);
-        }
-        if Instant::now() >= deadline {
-            return Err(FindError::Silent(dir.0.join(crate::keeper::locks::SLOT_LOCK)));
-        }
-        sleep(LOOK_AGAIN).await;
-    }
-}
-
-/// `None`: a keeper is coming or going, look again.
-async fn look(keeper_exe: &Path, dir: &SlotDir) -> Result<Option<Found>, FindError> {
-    let folder = |source| FindError::Folder { slot: dir.0.clone(), source };
-    if !dir.0.try_exists().map_err(folder)? {
-        return Ok(Some(Found::Nothing));
-    }
-    if let Ok(mut connection) = Connection::open(dir).await {
-        match timeout(ANSWER_DEADLINE, connection.next()).await {
-            Ok(Some(Said::Hello(process))) => {
-                let fifos = open_fifos(dir).map_err(folder)?;
-                let keeper = Keeper::new(keeper_exe, dir, process, Some(connection), None, fifos);
-                return Ok(Some(Found::Running(keeper)));
-            }
-            Ok(Some(Said::Exited(ended))) => return Ok(Some(Found::Ended(ended))),
-            // It went while we knocked, or speaks another language; the lock tells which.
-            _ => {}
-        }
-    }
-    if is_free(&dir.0).map_err(folder)? {
-        let record = ProcessRecord::load(&dir.0);
-        match (record, Ended::load(&dir.0)) {
-            (None, _) => return Ok(Some(Found::Nothing)),
-            (Some(record), Some(ended)) if ended.process == record.process => {
-                return Ok(Some(Found::Ended(ended)));
-            }
-            (Some(record), _) if record.boot_id != boot_id() => return Ok(Some(Found::Nothing)),
-            // It ended unseen. A keeper writes its last words into its logs.
-            (Some(_), _) => {}
-        }
-    }
-    adopt(keeper_exe, dir).await
-}
-
-async fn adopt(keeper_exe: &Path, dir: &SlotDir) -> Result<Option<Found>, FindError> {
-    let fifos = open_fifos(dir).map_err(|source| FindError::Folder { slot: dir.0.clone(), source })?;
-    let lost = |source| FindError::Keeper { keeper: keeper_exe.to_owned(), source };
-    let order = Order::Adopt { slot: dir.0.clone() }
-        .encode()
-        .map_err(|error| lost(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let mut connection = Connection::start(keeper_exe, &order).await.map_err(lost)?;
-    match timeout(LAUNCH_DEADLINE, connection.next()).await {
-        Ok(Some(Said::Hello(process))) => {
-            let keeper = Keeper::new(keeper_exe, dir, process, Some(connection), None, fifos);
-            Ok(Some(Found::Running(keeper)))
-        }
-        Ok(Some(Said::Exited(ended))) => Ok(Some(Found::Ended(ended))),
-        Ok(Some(Said::Gone)) => Ok(Some(Found::Nothing)),
-        Ok(Some(Said::Failed(failure))) => {
-            let (step, path, source) = explain(failure, dir, None);
-            Err(FindError::Step { step, path, source })
-        }
-        _ => Ok(None),
     }
 }
 
@@ -366,7 +239,7 @@ impl Keeper {
                     process: self.process,
                     cause: ExitCause::Unknown,
                     dropped: 0,
-                    unix_ms: crate::keeper::unix_ms(),
+                    unix_ms: clock::unix_ms(),
                 });
             }
             Err(error) => {
@@ -383,39 +256,4 @@ impl Keeper {
 
 fn open_fifos(dir: &SlotDir) -> io::Result<[std::fs::File; 2]> {
     Ok([fifo::open_reader(&dir.0.join(fifo::STDOUT))?, fifo::open_reader(&dir.0.join(fifo::STDERR))?])
-}
-
-fn explain(failure: Failure, dir: &SlotDir, spec: Option<&LaunchSpec>) -> (Step, PathBuf, io::Error) {
-    let path = match (failure.step, spec) {
-        (Step::StdoutLog, Some(spec)) => spec.stdout_log.clone(),
-        (Step::StderrLog, Some(spec)) => spec.stderr_log.clone(),
-        (Step::Cwd, Some(spec)) => spec.cwd.clone(),
-        (Step::Exec | Step::User, Some(spec)) => spec.program.clone(),
-        _ => dir.0.clone(),
-    };
-    (failure.step, path, io::Error::from_raw_os_error(failure.errno))
-}
-
-struct Doing<'a>(&'a Step, &'a Path);
-
-impl std::fmt::Display for Doing<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let path = self.1.display();
-        match self.0 {
-            Step::Order => {
-                write!(f, "the keeper does not understand its order; agent and keeper must be of one version")
-            }
-            Step::Folder => write!(f, "cannot enter the slot's folder {path}"),
-            Step::Detach => write!(f, "the keeper cannot leave the agent's session"),
-            Step::Lock => write!(f, "cannot lock the slot's folder {path}"),
-            Step::Socket => write!(f, "cannot listen on {path}/keeper.sock"),
-            Step::Fifo => write!(f, "cannot open the pipes of the program's output in {path}"),
-            Step::StdoutLog | Step::StderrLog => write!(f, "cannot open the log file {path}"),
-            Step::Spawn => write!(f, "cannot start a process"),
-            Step::Record => write!(f, "cannot write the process down in {path}"),
-            Step::User => write!(f, "cannot become the user that {path} is to run as"),
-            Step::Cwd => write!(f, "cannot enter the working folder {path}"),
-            Step::Exec => write!(f, "cannot execute {path}"),
-        }
-    }
 }

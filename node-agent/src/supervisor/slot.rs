@@ -3,6 +3,9 @@
 //! It decides nothing. The order of the loop is the law: store, then act. What takes time runs in tasks of its own and comes
 //! back as an answer; the task waits for nothing but the ledger.
 
+mod health;
+mod recovery;
+
 use std::sync::Arc;
 
 use proto::ids::ReleaseKey;
@@ -16,14 +19,14 @@ use super::acts::{self, SlotContext};
 use super::assigned::Assigned;
 use super::ledger::Runtime;
 use super::notes::event;
-use super::probe::{Check, probe};
+
 use super::process::{self, Ended, Keeper};
 use super::{Shared, SlotId, crash_point};
 use crate::clock;
 use crate::releases::SlotFolder;
 use crate::replica::recover::Found;
 use crate::replica::report::Surroundings;
-use crate::replica::{Action, Event, Health, Launch, Process, Replica, Ticket, decide};
+use crate::replica::{Action, Event, Launch, Replica, Ticket, decide};
 
 /// Answers of one slot under way: each action gives one, and a probe one per change.
 const ANSWERS: usize = 64;
@@ -119,53 +122,6 @@ impl SlotTask {
             log_tail: String::new(),
             fetched_bytes: 0,
         }
-    }
-
-    async fn recover(&mut self) -> anyhow::Result<()> {
-        let ledger = self.shared.paths.ledger(&self.id);
-        let runtime = match ledger.runtime() {
-            Ok(runtime) => runtime,
-            // Set aside: the lock still says what runs, and the assignment what is wanted.
-            Err(fault) => {
-                warn!(fault = %acts::chain(&fault), "the slot's ledger could not be read");
-                None
-            }
-        };
-        let same_boot = runtime.as_ref().is_none_or(|it| it.boot_id == self.shared.boot_id);
-        let replica = runtime.map(|it| it.replica).unwrap_or_default();
-        let (found, keeper, ended) = acts::look(&self.shared.keeper, &self.context.dir).await?;
-        let (pre_found, _, pre_ended) =
-            acts::look(&self.shared.keeper, &self.shared.paths.pre_dir(&self.id)).await?;
-        self.keeper = keeper.map(|it| *it);
-        let found = if same_boot { found } else { Found::Nothing };
-        let (replica, again) = replica.recover(found, pre_found, same_boot, clock::now());
-        self.assigned = Assigned::load(&ledger)?;
-        self.replica = replica;
-        self.store(true);
-        for action in again {
-            self.carry_out(action);
-        }
-        if let (true, Some(ended)) = (same_boot, ended) {
-            self.exited(ended);
-        }
-        if let (true, Some(ended)) = (same_boot, pre_ended) {
-            let result = acts::pre_command_result(&self.context, &self.shared, ended);
-            self.happen(Event::PreCommandEnded { ticket: Ticket(ended.process.ticket), result });
-        } else if let Found::Running { ticket, .. } = pre_found {
-            acts::await_pre_command(
-                &self.shared,
-                &self.context,
-                ticket,
-                self.killing.clone(),
-                self.answers.clone(),
-            );
-        }
-        if let Some(assignment) = self.assigned.assignment() {
-            self.happen(Event::Assigned(assignment));
-        }
-        self.happen(Event::Tick);
-        info!(process = ?self.replica.process, "taken up");
-        Ok(())
     }
 
     async fn supervise(
@@ -297,41 +253,6 @@ impl SlotTask {
         self.shared.observed.send_modify(|observed| {
             observed.slots.insert((self.id.app.clone(), self.id.slot), report);
         });
-    }
-
-    /// A process that runs is asked whether it is ready; one that does not is not.
-    fn watch_health(&mut self) {
-        let running = match self.replica.process {
-            Process::Up { ticket, .. } => Some(ticket),
-            _ => None,
-        };
-        if running == self.probing.as_ref().map(|(ticket, _)| *ticket) {
-            return;
-        }
-        if let Some((_, cancel)) = self.probing.take() {
-            cancel.cancel();
-        }
-        let Some(ticket) = running else { return };
-        let cancel = self.shared.cancel.child_token();
-        let check = self.assigned.check(self.id.slot.number());
-        // What was ready stays so until a check fails: only a change is news, and the first answer is compared with this.
-        if check == Check::Process
-            && matches!(self.replica.process, Process::Up { health: Health::Ready { .. }, .. })
-        {
-            self.probing = Some((ticket, cancel));
-            return;
-        }
-        let (sender, mut passed) = mpsc::channel(4);
-        let answers = self.answers.clone();
-        self.shared.tracker.spawn(probe(check, sender, cancel.clone()));
-        self.shared.tracker.spawn(async move {
-            while let Some(passed) = passed.recv().await {
-                if answers.send(Answer::Probed { ticket, passed }).await.is_err() {
-                    return;
-                }
-            }
-        });
-        self.probing = Some((ticket, cancel));
     }
 
     fn carry_out(&mut self, action: Action) {

@@ -1,0 +1,138 @@
+//! Where a program of a slot runs and what it finds there: its folders, its cookie, and the order to a keeper to start it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use proto::ids::ReleaseKey;
+use proto::pb;
+
+use super::super::accounts::{Account, account, own_name};
+use super::super::launch::{self, Command, Host, Places};
+use super::super::process::{LOG_MODE, LaunchSpec};
+use super::super::slot::name;
+use super::super::{Shared, epmd};
+use super::{SlotContext, chain};
+use crate::replica::Ticket;
+
+pub(super) async fn launch_spec(
+    shared: &Shared,
+    context: &SlotContext,
+    ticket: Ticket,
+    release: &ReleaseKey,
+) -> anyhow::Result<LaunchSpec> {
+    let app = shared.paths.ledger(&context.id).deployed()?;
+    let app =
+        app.with_context(|| format!("it is not known with which settings {} was deployed", name(release)))?;
+    let surroundings = surroundings(shared, context, &app, context.folder.current())?;
+    let distributed = app.distribution.as_ref().is_none_or(|it| it.mode() != pb::DistributionMode::Off);
+    if distributed {
+        let keep = shared.paths.agent().join("epmd");
+        // Without it the node starts one of its own out of its release: worse, but it runs.
+        if let Err(error) = epmd::ensure(shared.epmd_port, &context.folder.current(), &keep).await {
+            tracing::warn!(error = %chain(&error), "no epmd");
+        }
+    }
+    let Surroundings { places, host, account } = &surroundings;
+    let command = launch::replica(&app, context.id.slot.number(), places, host)?;
+    write_cookie(places, &launch::cookie(&app, host), account.as_ref())?;
+    let logs = shared.paths.logs(&context.id);
+    Ok(spec(ticket, command, &surroundings, logs))
+}
+
+pub(super) struct Surroundings {
+    pub(super) places: Places,
+    pub(super) host: Host,
+    pub(super) account: Option<Account>,
+}
+
+/// The slot's folders, made where they are missing, and what the host adds to the environment.
+pub(super) fn surroundings(
+    shared: &Shared,
+    context: &SlotContext,
+    app: &pb::Application,
+    release: PathBuf,
+) -> anyhow::Result<Surroundings> {
+    let account = account(&app.run_as_user, &app.run_as_group)?;
+    let slot = context.folder.path();
+    let places = Places {
+        release,
+        home: shared.paths.home(&context.id),
+        tmp: slot.join("tmp"),
+        work: slot.join("work"),
+    };
+    for folder in [&places.home, &places.tmp, &places.work] {
+        own_folder(folder, account.as_ref()).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let logs = shared.paths.log_folder(&context.id);
+    fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    let env_file = match app.env_file.as_str() {
+        "" => Vec::new(),
+        path => launch::env_file(
+            &fs::read_to_string(path).with_context(|| format!("cannot read env_file {path}"))?,
+        ),
+    };
+    let user = account.as_ref().map_or_else(own_name, |it| it.name.clone());
+    let host = Host { user, epmd_port: shared.epmd_port, timezone: shared.timezone.clone(), env_file };
+    Ok(Surroundings { places, host, account })
+}
+
+pub(super) fn spec(
+    ticket: Ticket,
+    command: Command,
+    around: &Surroundings,
+    [stdout, stderr]: [PathBuf; 2],
+) -> LaunchSpec {
+    LaunchSpec {
+        ticket: ticket.0,
+        program: command.program,
+        args: command.args,
+        env: command.env,
+        cwd: around.places.work.clone(),
+        user: around.account.as_ref().map(|it| it.ids.clone()),
+        stdout_log: stdout,
+        stderr_log: stderr,
+        log_mode: LOG_MODE,
+    }
+}
+
+/// 0700 and the account's; the folders above it can be passed through by everybody.
+fn own_folder(folder: &Path, account: Option<&Account>) -> io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    if let Some(account) = account {
+        chown(folder, Some(account.ids.uid), Some(account.ids.gid))?;
+    }
+    Ok(())
+}
+
+/// `$HOME/.erlang.cookie`, 0400: where Erlang looks when nobody passes one, and where ours never is in an argument list.
+pub(super) fn write_cookie(places: &Places, cookie: &str, account: Option<&Account>) -> anyhow::Result<()> {
+    let path = places.home.join(".erlang.cookie");
+    if fs::read_to_string(&path).is_ok_and(|it| it == cookie) {
+        return Ok(());
+    }
+    let work = || {
+        // The folder is the application's: what it put there under this name is not followed.
+        let temporary = places.home.join(".erlang.cookie.new");
+        let _ = fs::remove_file(&temporary);
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&temporary).and_then(
+            |mut file| {
+                io::Write::write_all(&mut file, cookie.as_bytes())?;
+                if let Some(account) = account {
+                    std::os::unix::fs::fchown(&file, Some(account.ids.uid), Some(account.ids.gid))?;
+                }
+                file.set_permissions(fs::Permissions::from_mode(0o400))
+            },
+        )?;
+        fs::rename(&temporary, &path)
+    };
+    work().with_context(|| format!("cannot write {}", path.display()))
+}

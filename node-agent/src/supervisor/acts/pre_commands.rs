@@ -1,0 +1,146 @@
+//! Pre-commands: each a process of its own under a keeper of its own, so that it too outlives the agent.
+
+use std::sync::Arc;
+
+use proto::pb;
+use proto::state::ExitCause;
+use tokio_util::sync::CancellationToken;
+
+use super::super::Shared;
+use super::super::launch;
+use super::super::process::{self, Ended, Keeper, LaunchError};
+use super::super::slot::Answer;
+use super::places::{spec, surroundings, write_cookie};
+use super::{Answers, SlotContext, chain, last_bytes, look};
+use crate::replica::report::tail;
+use crate::replica::{Event, PreCommandFailure, Ticket};
+
+pub(in crate::supervisor) fn run_pre_command(
+    shared: &Arc<Shared>,
+    context: Arc<SlotContext>,
+    ticket: Ticket,
+    command: Option<(String, pb::Application)>,
+    kill: CancellationToken,
+    answers: Answers,
+) {
+    let shared = shared.clone();
+    shared.tracker.clone().spawn(async move {
+        let result = match command {
+            None => Err(failed("another release is wanted by now".to_owned())),
+            Some((line, app)) => start_pre_command(&shared, &context, ticket, &line, &app, &kill).await,
+        };
+        if let Some(result) = result.transpose() {
+            let _ = answers.send(Answer::Event(Event::PreCommandEnded { ticket, result })).await;
+        }
+    });
+}
+
+/// `Ok(None)`: the agent stops; the command goes on and is found by the next one.
+async fn start_pre_command(
+    shared: &Shared,
+    context: &SlotContext,
+    ticket: Ticket,
+    line: &str,
+    app: &pb::Application,
+    kill: &CancellationToken,
+) -> Result<Option<()>, PreCommandFailure> {
+    let dir = shared.paths.pre_dir(&context.id);
+    let work = async {
+        let around = surroundings(shared, context, app, context.folder.incoming())?;
+        let command = launch::pre_command(app, context.id.slot.number(), &around.places, &around.host, line)?;
+        write_cookie(&around.places, &launch::cookie(app, &around.host), around.account.as_ref())?;
+        let logs = shared.paths.pre_logs(&context.id);
+        anyhow::Ok(spec(ticket, command, &around, logs))
+    };
+    let spec = work.await.map_err(|error| failed(format!("`{line}` cannot be run: {error:#}")))?;
+    let keeper = loop {
+        match process::launch(&shared.keeper, &dir, &spec).await {
+            Ok(keeper) => break keeper,
+            // One that was given up still runs: it goes first.
+            Err(LaunchError::Held { .. }) => match look(&shared.keeper, &dir).await {
+                Ok((_, Some(mut other), _)) => {
+                    if other.process().ticket == ticket.0 {
+                        break *other;
+                    }
+                    other.kill();
+                    other.ended().await;
+                }
+                Ok(_) => {}
+                Err(error) => return Err(failed(format!("`{line}` cannot be run: {}", chain(&error)))),
+            },
+            Err(error) => return Err(failed(format!("`{line}` cannot be run: {}", chain(&error)))),
+        }
+    };
+    finish_pre_command(shared, context, keeper, kill, line).await
+}
+
+async fn finish_pre_command(
+    shared: &Shared,
+    context: &SlotContext,
+    mut keeper: Keeper,
+    kill: &CancellationToken,
+    line: &str,
+) -> Result<Option<()>, PreCommandFailure> {
+    let ended = tokio::select! {
+        // An agent that stops leaves it running, whatever else was asked for at that moment.
+        biased;
+        () = shared.cancel.cancelled() => return Ok(None),
+        ended = keeper.ended() => ended,
+        () = kill.cancelled() => {
+            keeper.kill();
+            keeper.ended().await
+        }
+    };
+    outcome(shared, context, ended, line).map(Some)
+}
+
+/// A command that an earlier agent started.
+pub(in crate::supervisor) fn await_pre_command(
+    shared: &Arc<Shared>,
+    context: &Arc<SlotContext>,
+    ticket: Ticket,
+    kill: CancellationToken,
+    answers: Answers,
+) {
+    let (shared, context) = (shared.clone(), context.clone());
+    shared.tracker.clone().spawn(async move {
+        let dir = shared.paths.pre_dir(&context.id);
+        let result = match look(&shared.keeper, &dir).await {
+            Ok((_, Some(keeper), _)) => finish_pre_command(&shared, &context, *keeper, &kill, "it").await,
+            Ok((_, None, Some(ended))) => outcome(&shared, &context, ended, "it").map(Some),
+            Ok((_, None, None)) => Err(failed("its end left no trace".to_owned())),
+            Err(error) => Err(failed(chain(&error))),
+        };
+        if let Some(result) = result.transpose() {
+            let _ = answers.send(Answer::Event(Event::PreCommandEnded { ticket, result })).await;
+        }
+    });
+}
+
+pub(in crate::supervisor) fn pre_command_result(
+    context: &SlotContext,
+    shared: &Shared,
+    ended: Ended,
+) -> Result<(), PreCommandFailure> {
+    outcome(shared, context, ended, "it")
+}
+
+fn outcome(
+    shared: &Shared,
+    context: &SlotContext,
+    ended: Ended,
+    line: &str,
+) -> Result<(), PreCommandFailure> {
+    match ended.cause {
+        ExitCause::Code(0) => Ok(()),
+        cause => {
+            let output =
+                shared.paths.pre_logs(&context.id).iter().map(|path| last_bytes(path)).collect::<String>();
+            Err(PreCommandFailure { error: format!("`{line}` ended with {cause}"), output: tail(&output) })
+        }
+    }
+}
+
+fn failed(error: String) -> PreCommandFailure {
+    PreCommandFailure { error, output: String::new() }
+}

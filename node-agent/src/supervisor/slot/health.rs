@@ -1,0 +1,44 @@
+//! Asking whether the process of a slot is ready, for as long as there is one.
+
+use tokio::sync::mpsc;
+
+use super::super::probe::{Check, probe};
+use super::{Answer, SlotTask};
+use crate::replica::{Health, Process};
+
+impl SlotTask {
+    /// A process that runs is asked whether it is ready; one that does not is not.
+    pub(super) fn watch_health(&mut self) {
+        let running = match self.replica.process {
+            Process::Up { ticket, .. } => Some(ticket),
+            _ => None,
+        };
+        if running == self.probing.as_ref().map(|(ticket, _)| *ticket) {
+            return;
+        }
+        if let Some((_, cancel)) = self.probing.take() {
+            cancel.cancel();
+        }
+        let Some(ticket) = running else { return };
+        let cancel = self.shared.cancel.child_token();
+        let check = self.assigned.check(self.id.slot.number());
+        // What was ready stays so until a check fails: only a change is news, and the first answer is compared with this.
+        if check == Check::Process
+            && matches!(self.replica.process, Process::Up { health: Health::Ready { .. }, .. })
+        {
+            self.probing = Some((ticket, cancel));
+            return;
+        }
+        let (sender, mut passed) = mpsc::channel(4);
+        let answers = self.answers.clone();
+        self.shared.tracker.spawn(probe(check, sender, cancel.clone()));
+        self.shared.tracker.spawn(async move {
+            while let Some(passed) = passed.recv().await {
+                if answers.send(Answer::Probed { ticket, passed }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.probing = Some((ticket, cancel));
+    }
+}
