@@ -14,8 +14,8 @@ mod notes;
 mod paths;
 mod probe;
 pub mod process;
+mod shared;
 mod slot;
-mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -35,8 +35,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::ledger::LedgerError;
 pub use self::paths::Paths;
-use self::slot::{ORDERS, SlotOrder, SlotTask};
+use self::shared::Shared;
+use self::slot::{Memory, ORDERS, SlotOrder, SlotTask};
+use crate::clock;
 use crate::link::{Observed, Order};
 use crate::releases::{Fetch, Store};
 
@@ -66,21 +69,6 @@ pub struct Settings {
     pub boot_id: String,
 }
 
-/// What the slots' tasks share.
-struct Shared {
-    paths: Paths,
-    keeper: PathBuf,
-    epmd_port: u16,
-    timezone: Option<String>,
-    boot_id: String,
-    store: Store,
-    fetch: Arc<dyn Fetch>,
-    observed: watch::Sender<Observed>,
-    notes: mpsc::Sender<pb::AgentEvent>,
-    tracker: TaskTracker,
-    cancel: CancellationToken,
-}
-
 pub struct Supervisor {
     shared: Arc<Shared>,
     slots: BTreeMap<SlotId, mpsc::Sender<SlotOrder>>,
@@ -88,6 +76,8 @@ pub struct Supervisor {
     generation: u64,
     /// One that could not be stored yet.
     pending: Option<pb::Assignment>,
+    /// Why the newest assignment is not in force, as it was said last.
+    fault: Option<String>,
     /// Two agents on one data folder would undo each other's work.
     _only_one: File,
 }
@@ -120,14 +110,20 @@ impl Supervisor {
             tracker: TaskTracker::new(),
             cancel,
         });
-        let mut supervisor =
-            Self { shared, slots: BTreeMap::new(), generation: 0, pending: None, _only_one: only_one };
+        let mut supervisor = Self {
+            shared,
+            slots: BTreeMap::new(),
+            generation: 0,
+            pending: None,
+            fault: None,
+            _only_one: only_one,
+        };
         let known = supervisor.shared.paths.known_slots().context("cannot look for slots")?;
         let mut whole = true;
         for id in known {
-            let assignment = supervisor.shared.paths.ledger(&id).assignment();
-            whole &= matches!(assignment, Ok(Some(_)));
-            supervisor.take_up(id);
+            let memory = Memory::load(&supervisor.shared.paths.ledger(&id));
+            whole &= memory.as_ref().is_ok_and(Memory::is_whole);
+            supervisor.take_up(id, memory);
         }
         supervisor.generation = match supervisor.shared.paths.node_ledger().assignment() {
             // What was set aside must be sent again: nothing is acknowledged until then.
@@ -178,44 +174,88 @@ impl Supervisor {
         }
         let parts = match assigned::split(&assignment) {
             Ok(parts) => self.with_withdrawn(assignment.generation, parts),
-            Err(fault) => {
-                error!(fault = %acts::chain(&fault), generation = assignment.generation, "an assignment was refused");
-                return;
+            Err(refusal) => {
+                let fault = acts::chain(&refusal.why);
+                error!(fault, generation = assignment.generation, "an assignment was refused");
+                return self.not_in_force(refusal.slot.as_ref(), &format!("it was refused: {fault}")).await;
             }
         };
-        for (id, part) in &parts {
-            let dir = self.shared.paths.slot_dir(id);
-            crash_point::here();
-            let stored = dir
-                .create()
-                .map_err(anyhow::Error::from)
-                .and_then(|()| Ok(self.shared.paths.ledger(id).store_assignment(part)?));
-            if let Err(fault) = stored {
-                error!(%id, "an assignment cannot be stored and is tried again: {fault:#}");
-                self.pending = Some(assignment);
-                return;
-            }
-        }
-        crash_point::here();
-        let summary = pb::Assignment { generation: assignment.generation, ..Default::default() };
-        if let Err(fault) = self.shared.paths.node_ledger().store_assignment(&summary) {
-            error!(fault = %acts::chain(&fault), "an assignment cannot be stored and is tried again");
+        if let Err((id, fault)) = self.store(&assignment, &parts) {
+            let fault = acts::chain(&fault);
+            error!(
+                fault,
+                generation = assignment.generation,
+                "an assignment cannot be stored and is tried again"
+            );
             self.pending = Some(assignment);
-            return;
+            let fault = format!("it cannot be stored and is tried again: {fault}");
+            for (id, _) in &parts {
+                self.slot_is_told(id, &fault).await;
+            }
+            return self.not_in_force(id.as_ref(), &fault).await;
         }
-        crash_point::here();
         info!(generation = assignment.generation, slots = assignment.slots.len(), "assigned");
         self.generation = assignment.generation;
+        self.fault = None;
+        self.forget_unheld();
         self.acknowledge();
         for (id, part) in parts {
             if !self.slots.contains_key(&id) {
-                self.take_up(id.clone());
+                let memory = Memory::load(&self.shared.paths.ledger(&id));
+                self.take_up(id.clone(), memory);
             }
             if let Some(slot) = self.slots.get(&id) {
                 let _ = slot.send(SlotOrder::Assigned(Box::new(part))).await;
             }
         }
         self.collect(&assignment);
+    }
+
+    /// Every slot's part, then that they are all there. An error says at which slot it ended.
+    fn store(
+        &self,
+        assignment: &pb::Assignment,
+        parts: &[(SlotId, pb::Assignment)],
+    ) -> Result<(), (Option<SlotId>, LedgerError)> {
+        for (id, part) in parts {
+            let ledger = self.shared.paths.ledger(id);
+            crash_point::here(|| format!("{id} assignment: to be stored"));
+            ledger
+                .create()
+                .and_then(|()| ledger.store_assignment(part))
+                .map_err(|fault| (Some(id.clone()), fault))?;
+            crash_point::here(|| format!("{id} assignment: stored"));
+        }
+        let summary = pb::Assignment { generation: assignment.generation, ..Default::default() };
+        crash_point::here(|| "assignment: to be acknowledged".to_owned());
+        self.shared.paths.node_ledger().store_assignment(&summary).map_err(|fault| (None, fault))?;
+        crash_point::here(|| "assignment: acknowledged".to_owned());
+        Ok(())
+    }
+
+    /// Tells the control plane, once for each reason, that the newest assignment is not in force.
+    async fn not_in_force(&mut self, id: Option<&SlotId>, fault: &str) {
+        if self.fault.as_deref() != Some(fault) {
+            self.shared.note(notes::assignment_failed(id, fault, clock::unix_ms()));
+            self.fault = Some(fault.to_owned());
+        }
+        if let Some(id) = id {
+            self.slot_is_told(id, fault).await;
+        }
+    }
+
+    async fn slot_is_told(&self, id: &SlotId, fault: &str) {
+        let fault = format!("the newest assignment is not in force: {fault}");
+        match self.slots.get(id) {
+            Some(slot) => drop(slot.send(SlotOrder::Refused(fault)).await),
+            None => self.shared.report_fault(id, pb::SlotState::Preparing, fault),
+        }
+    }
+
+    /// Slots of which nothing but a fault was said, because they were never stored.
+    fn forget_unheld(&self) {
+        let held: BTreeSet<_> = self.slots.keys().map(|id| (id.app.clone(), id.slot)).collect();
+        self.shared.observed.send_modify(|observed| observed.slots.retain(|id, _| held.contains(id)));
     }
 
     /// Slots that are here and not in the assignment are withdrawn; how to stop them, their last part says.
@@ -242,10 +282,10 @@ impl Supervisor {
         }
     }
 
-    fn take_up(&mut self, id: SlotId) {
+    fn take_up(&mut self, id: SlotId, memory: Result<Memory, LedgerError>) {
         let (sender, orders) = mpsc::channel(ORDERS);
         self.slots.insert(id.clone(), sender);
-        self.shared.tracker.spawn(SlotTask::run(id, self.shared.clone(), orders));
+        self.shared.tracker.spawn(SlotTask::run(id, self.shared.clone(), memory, orders));
     }
 
     fn acknowledge(&self) {

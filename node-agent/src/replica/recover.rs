@@ -7,7 +7,7 @@
 use proto::state::ExitCause;
 
 use super::fault::{Fault, planted};
-use super::{Action, Health, PreCommandFailure, PreCommandsRun, Process, Replica, Stage, Ticket};
+use super::{Action, Current, Health, PreCommandFailure, PreCommandsRun, Process, Replica, Stage, Ticket};
 use crate::clock::Time;
 
 /// What the slot's lock, its keeper and its exit record say.
@@ -28,8 +28,7 @@ pub enum Found {
 
 impl Replica {
     /// The state to go on from and what is to be asked for once more, to be followed by [`Event::Tick`](super::Event::Tick).
-    /// `same_boot`: the host has not restarted since the ledger was written; otherwise nothing of it runs and its times mean
-    /// nothing.
+    /// `same_boot`: the host has not restarted since the ledger was written; otherwise its times and tickets mean nothing.
     #[must_use]
     pub fn recover(
         &self,
@@ -55,8 +54,19 @@ impl Replica {
         } else {
             next.forget_stage();
             next.forget_process();
+            // Of this boot, from an agent that could not write its ledger.
+            if let Found::Running { ticket, pid } = found {
+                next.hold(ticket, pid, now);
+            }
         }
         (next, again)
+    }
+
+    /// Where nothing is remembered: what the mark in `current` says. Whatever runs was started from there.
+    #[must_use]
+    pub fn of_folders(current: Option<proto::ids::ReleaseKey>, occupied: bool) -> Self {
+        let current = current.map(|release| Current { release, since: Ticket(0) });
+        Self { current, occupied, ..Self::default() }
     }
 
     fn recover_stage(&mut self, found: Found, again: &mut Vec<Action>) {
@@ -131,6 +141,11 @@ impl Replica {
                     }
                     _ => Process::Up { ticket, pid, since: now, health: Health::Starting },
                 };
+            }
+            // A crash that an agent answered without being able to write it down; nothing else is begun without a ledger.
+            (Found::Running { ticket, pid }, Process::Up { ticket: earlier, .. }) if ticket > earlier => {
+                self.exited(earlier, ExitCause::Unknown, now, again);
+                self.hold(ticket, pid, now);
             }
             (Found::Running { ticket, pid }, _) => self.hold(ticket, pid, now),
             // Its exit is handed in as an event, which wants the process that it is about.

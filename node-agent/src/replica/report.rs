@@ -21,6 +21,8 @@ pub struct Surroundings<'a> {
     /// The last lines of the last crash.
     pub log_tail: &'a str,
     pub fetched_bytes: u64,
+    /// What is wrong around the machine; empty: nothing.
+    pub fault: &'a str,
 }
 
 impl Replica {
@@ -68,7 +70,7 @@ impl Replica {
                 log_tail: tail(around.log_tail),
             }),
             next_start_in_ms,
-            fault: self.fault.clone().unwrap_or_default(),
+            fault: sentence([around.fault, self.fault.as_deref().unwrap_or_default()]),
             pre_commands: self.pre_commands_report(),
             ports: around
                 .ports
@@ -158,6 +160,11 @@ impl Replica {
     pub fn restart_is_due(&self) -> bool {
         matches!(self.restart, Restart::Due { .. })
     }
+}
+
+fn sentence(faults: [&str; 2]) -> String {
+    let said: Vec<_> = faults.into_iter().filter(|it| !it.is_empty()).collect();
+    said.join("; ")
 }
 
 fn key(release: &proto::ids::ReleaseKey) -> pb::ReleaseKey {

@@ -21,7 +21,7 @@ pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_p
 pub(super) use self::prepare::prepare;
 use super::process::{self, Ended, Keeper, LaunchError, SlotDir};
 use super::slot::{Answer, found, name};
-use super::{Shared, SlotId};
+use super::{Shared, SlotId, crash_point};
 use crate::keeper::locks::SLOT_LOCK;
 use crate::releases::SlotFolder;
 use crate::replica::recover::Found;
@@ -39,6 +39,11 @@ pub(super) struct SlotContext {
 }
 
 type Answers = mpsc::Sender<Answer>;
+
+/// A place at which a test may kill the agent.
+fn passed(context: &SlotContext, release: &ReleaseKey, what: &str) {
+    crash_point::here(|| format!("{} {} {what}", context.id, name(release)));
+}
 
 /// An error with its causes, on one line.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
@@ -87,7 +92,9 @@ pub(super) fn swap(
             if let Some(application) = &application {
                 shared.paths.ledger(&context.id).store_deployed(application)?;
             }
+            passed(&context, &release, "deployed: stored");
             context.folder.swap().await?;
+            passed(&context, &release, "folders: swapped");
             let lies = context.folder.release_in(&context.folder.current()).await?;
             anyhow::ensure!(lies.as_ref() == Some(&release), "{} was not staged whole", name(&release));
             Ok(())
@@ -103,7 +110,11 @@ pub(super) fn clear(shared: &Arc<Shared>, context: Arc<SlotContext>, ticket: Tic
     let shared = shared.clone();
     shared.tracker.clone().spawn(async move {
         let _folders = context.folders.lock().await;
-        let work = async { Ok(context.folder.remove_all().await?) };
+        let work = async {
+            context.folder.remove_all().await?;
+            crash_point::here(|| format!("{} folders: removed", context.id));
+            Ok(())
+        };
         let (result, keeper, ended) = locked(&shared, &context, work).await;
         answer_blocked(Event::Cleared { ticket, result }, keeper, ended, &answers).await;
     });
@@ -161,6 +172,7 @@ pub(super) fn launch(
     let shared = shared.clone();
     shared.tracker.clone().spawn(async move {
         let spec = places::launch_spec(&shared, &context, ticket, &release).await;
+        passed(&context, &release, "process: to be launched");
         let launched = match spec {
             Ok(spec) => process::launch(&shared.keeper, &context.dir, &spec).await,
             Err(error) => {
@@ -169,6 +181,7 @@ pub(super) fn launch(
                 return;
             }
         };
+        passed(&context, &release, "process: launched");
         let answer = match launched {
             Ok(keeper) => {
                 let result = Launch::Started { pid: keeper.process().pid };

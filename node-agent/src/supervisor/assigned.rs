@@ -1,14 +1,22 @@
 //! What a slot was last told, in the form in which it is needed: the wish for the machine, the settings for the shell.
 
+use std::path::Path;
+
+use prost::Message;
 use proto::ids::{AppName, Digest, ReleaseKey};
 use proto::pb;
 use proto::state::Language;
 
-use super::launch;
-use super::ledger::{Ledger, LedgerError};
 use super::probe::Check;
+use super::{SlotId, launch};
 use crate::releases;
 use crate::replica::{Assignment, Policy, PreCommands, Wanted};
+
+/// More than a host can run, and each has a task, a folder and files.
+const SLOTS_MAX: usize = 1_024;
+
+/// One application's settings and one slot; the ledger reads no more than four times this.
+const PART_MAX: usize = 1 << 20;
 
 /// Why an assignment was not taken. Nothing of it was.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +27,12 @@ pub(super) enum AssignmentError {
     Name(#[from] proto::ids::BadName),
     #[error("the assignment of {app} names a language that this agent does not know; update the agent")]
     Language { app: String },
+    #[error("{what} of {app} holds {path:?}, which is not an absolute path")]
+    Path { app: String, what: &'static str, path: String },
+    #[error("the settings of {app} have {bytes} bytes; at most {PART_MAX} can be kept for a slot")]
+    TooLarge { app: String, bytes: usize },
+    #[error("the assignment names {slots} slots; an agent holds at most {SLOTS_MAX}")]
+    TooMany { slots: usize },
 }
 
 /// One slot's part of an assignment: at most one application and one slot.
@@ -36,15 +50,6 @@ impl From<pb::Assignment> for Assigned {
 }
 
 impl Assigned {
-    pub(super) fn load(ledger: &Ledger) -> Result<Self, LedgerError> {
-        match ledger.assignment() {
-            Ok(part) => Ok(part.map(Self::from).unwrap_or_default()),
-            // It was set aside; the control plane is asked for it again, because the generation is not acknowledged.
-            Err(LedgerError::Torn { .. } | LedgerError::Newer { .. }) => Ok(Self::default()),
-            Err(fault) => Err(fault),
-        }
-    }
-
     /// For the machine. `None` until anything was said.
     pub(super) fn assignment(&self) -> Option<Assignment> {
         if self.generation == 0 {
@@ -123,30 +128,60 @@ pub(super) fn key(key: &pb::ReleaseKey) -> Result<ReleaseKey, proto::ids::BadNam
     Ok(ReleaseKey { version: key.version.parse()?, sha256: Digest::try_from(key.sha256.as_ref())? })
 }
 
+/// Why an assignment is not taken, and the slot that it is about where that can be told.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) slot: Option<SlotId>,
+    pub(super) why: AssignmentError,
+}
+
 /// One part per slot of the assignment, or why it cannot be taken.
-pub(super) fn split(
-    assignment: &pb::Assignment,
-) -> Result<Vec<(super::SlotId, pb::Assignment)>, AssignmentError> {
+pub(super) fn split(assignment: &pb::Assignment) -> Result<Vec<(SlotId, pb::Assignment)>, Refusal> {
+    if assignment.slots.len() > SLOTS_MAX {
+        let why = AssignmentError::TooMany { slots: assignment.slots.len() };
+        return Err(Refusal { slot: None, why });
+    }
     let mut parts = Vec::with_capacity(assignment.slots.len());
     for slot in &assignment.slots {
-        let app = assignment.applications.iter().find(|it| it.name == slot.app);
-        let app =
-            app.ok_or_else(|| AssignmentError::Undescribed { app: slot.app.clone(), slot: slot.slot })?;
-        if language(app.language()).is_none() {
-            return Err(AssignmentError::Language { app: app.name.clone() });
+        let id = slot_id(slot).map_err(|why| Refusal { slot: None, why })?;
+        match part(assignment, slot) {
+            Ok(part) => parts.push((id, part)),
+            Err(why) => return Err(Refusal { slot: Some(id), why }),
         }
-        if let Some(release) = slot.release.as_ref().and_then(|it| it.key.as_ref()) {
-            key(release)?;
-        }
-        let id = super::SlotId { app: slot.app.parse()?, slot: proto::ids::Slot::new(slot.slot)? };
-        let part = pb::Assignment {
-            generation: assignment.generation,
-            applications: vec![app.clone()],
-            slots: vec![slot.clone()],
-        };
-        parts.push((id, part));
     }
     Ok(parts)
+}
+
+fn slot_id(slot: &pb::SlotAssignment) -> Result<SlotId, AssignmentError> {
+    Ok(SlotId { app: slot.app.parse()?, slot: proto::ids::Slot::new(slot.slot)? })
+}
+
+fn part(assignment: &pb::Assignment, slot: &pb::SlotAssignment) -> Result<pb::Assignment, AssignmentError> {
+    let app = assignment.applications.iter().find(|it| it.name == slot.app);
+    let app = app.ok_or_else(|| AssignmentError::Undescribed { app: slot.app.clone(), slot: slot.slot })?;
+    if language(app.language()).is_none() {
+        return Err(AssignmentError::Language { app: app.name.clone() });
+    }
+    if let Some(release) = slot.release.as_ref().and_then(|it| it.key.as_ref()) {
+        key(release)?;
+    }
+    let relative = |path: &&str| !path.is_empty() && !Path::new(path).is_absolute();
+    let paths = app.path.split(':').map(|path| ("path", path)).chain([("env_file", app.env_file.as_str())]);
+    for (what, path) in paths {
+        if relative(&path) {
+            return Err(AssignmentError::Path { app: app.name.clone(), what, path: path.to_owned() });
+        }
+    }
+    let part = pb::Assignment {
+        generation: assignment.generation,
+        applications: vec![app.clone()],
+        slots: vec![slot.clone()],
+    };
+    let bytes = part.encoded_len();
+    if bytes > PART_MAX {
+        return Err(AssignmentError::TooLarge { app: app.name.clone(), bytes });
+    }
+    Ok(part)
 }
 
 #[cfg(test)]
@@ -203,5 +238,30 @@ mod tests {
         let mut short = assignment();
         short.slots[0].release.as_mut().unwrap().key.as_mut().unwrap().sha256 = vec![1].into();
         assert!(split(&short).is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_the_slot_and_the_fault() {
+        let refused = |change: &dyn Fn(&mut pb::Assignment)| {
+            let mut assignment = assignment();
+            change(&mut assignment);
+            let Refusal { slot, why } = split(&assignment).unwrap_err();
+            format!("{}: {why}", slot.map(|it| it.to_string()).unwrap_or_default())
+        };
+        let said = [
+            refused(&|it| it.applications[0].language = 9),
+            refused(&|it| it.applications[0].path = "/opt/bin:bin".to_owned()),
+            refused(&|it| it.applications[0].env_file = "../env".to_owned()),
+            refused(&|it| it.applications[0].cookie = "x".repeat(2 * PART_MAX)),
+            refused(&|it| it.slots = vec![it.slots[0].clone(); SLOTS_MAX + 1]),
+        ];
+        let expected = [
+            "shop/2: the assignment of shop names a language that this agent does not know; update the agent",
+            "shop/2: path of shop holds \"bin\", which is not an absolute path",
+            "shop/2: env_file of shop holds \"../env\", which is not an absolute path",
+            "shop/2: the settings of shop have 2097255 bytes; at most 1048576 can be kept for a slot",
+            ": the assignment names 1025 slots; an agent holds at most 1024",
+        ];
+        assert_eq!(said, expected);
     }
 }

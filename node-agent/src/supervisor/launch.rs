@@ -5,13 +5,15 @@
 //! `env_file`, the application's `env`, its ports, then what we set where nobody else did. Cookies are put into no argument
 //! list of ours.
 
+mod words;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use proto::pb;
 
-use super::words::{Unfinished, words};
+use self::words::{Unfinished, words};
 
 /// What every program gets, whoever starts it: the places where a system keeps its programs.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

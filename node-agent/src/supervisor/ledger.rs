@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -34,8 +34,27 @@ pub(super) enum LedgerError {
     },
     #[error("{} is torn or was changed; it was set aside as {}", path.display(), aside.display())]
     Torn { path: PathBuf, aside: PathBuf },
+    #[error("{} is no file; it was set aside as {}", path.display(), aside.display())]
+    NotAFile { path: PathBuf, aside: PathBuf },
+    #[error("{} cannot be read; it was set aside as {}", path.display(), aside.display())]
+    Denied {
+        path: PathBuf,
+        aside: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{} was written by a newer version of the agent (form {found}, this one reads {VERSION}); it was set aside as {}", path.display(), aside.display())]
     Newer { path: PathBuf, found: u32, aside: PathBuf },
+}
+
+impl LedgerError {
+    /// The file is out of the way, and a new one can be written.
+    pub(super) fn was_set_aside(&self) -> bool {
+        match self {
+            Self::Torn { .. } | Self::NotAFile { .. } | Self::Denied { .. } | Self::Newer { .. } => true,
+            Self::Io { .. } => false,
+        }
+    }
 }
 
 /// The folder of one slot, or of the agent for what concerns the whole node.
@@ -54,6 +73,12 @@ pub(super) struct Runtime {
 impl Ledger {
     pub(super) fn at(folder: PathBuf) -> Self {
         Self { folder }
+    }
+
+    /// Makes the folder, 0700, where it is not there.
+    pub(super) fn create(&self) -> Result<(), LedgerError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        made.map_err(|source| LedgerError::Io { what: "make", path: self.folder.clone(), source })
     }
 
     pub(super) fn assignment(&self) -> Result<Option<pb::Assignment>, LedgerError> {
@@ -75,7 +100,7 @@ impl Ledger {
 
     pub(super) fn runtime(&self) -> Result<Option<Runtime>, LedgerError> {
         let Some(payload) = self.read("runtime")? else { return Ok(None) };
-        serde_json::from_slice(&payload).map(Some).map_err(|_| self.set_aside("runtime", None))
+        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("runtime"))
     }
 
     /// `durable`: on the disk when this returns; otherwise it survives the agent's death but not the host's.
@@ -90,14 +115,25 @@ impl Ledger {
 
     fn message<M: Message + Default>(&self, name: &str) -> Result<Option<M>, LedgerError> {
         let Some(payload) = self.read(name)? else { return Ok(None) };
-        M::decode(payload.as_slice()).map(Some).map_err(|_| self.set_aside(name, None))
+        M::decode(payload.as_slice()).map(Some).map_err(|_| self.torn(name))
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
         let path = self.folder.join(name);
         let mut bytes = Vec::new();
-        match File::open(&path) {
+        match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // To open a pipe would be to wait for its writer.
+            Ok(there) if !there.is_file() => {
+                return Err(self.set_aside(name, |path, aside| LedgerError::NotAFile { path, aside }));
+            }
+            // What is wrong with it, opening it says.
+            _ => {}
+        }
+        match File::open(&path) {
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(self.set_aside(name, |path, aside| LedgerError::Denied { path, aside, source }));
+            }
             Err(source) => return Err(LedgerError::Io { what: "open", path, source }),
             Ok(file) => {
                 file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|source| LedgerError::Io {
@@ -109,20 +145,23 @@ impl Ledger {
         }
         match unframe(&bytes) {
             Framed::Whole(payload) => Ok(Some(payload.to_vec())),
-            Framed::Torn => Err(self.set_aside(name, None)),
-            Framed::Newer(found) => Err(self.set_aside(name, Some(found))),
+            Framed::Torn => Err(self.torn(name)),
+            Framed::Newer(found) => {
+                Err(self.set_aside(name, |path, aside| LedgerError::Newer { path, found, aside }))
+            }
         }
     }
 
-    fn set_aside(&self, name: &str, newer: Option<u32>) -> LedgerError {
+    fn torn(&self, name: &str) -> LedgerError {
+        self.set_aside(name, |path, aside| LedgerError::Torn { path, aside })
+    }
+
+    fn set_aside(&self, name: &str, fault: impl FnOnce(PathBuf, PathBuf) -> LedgerError) -> LedgerError {
         let path = self.folder.join(name);
         let aside = self.folder.join(format!("{name}.set-aside-{}", crate::clock::unix_ms()));
-        if let Err(source) = fs::rename(&path, &aside) {
-            return LedgerError::Io { what: "set aside", path, source };
-        }
-        match newer {
-            Some(found) => LedgerError::Newer { path, found, aside },
-            None => LedgerError::Torn { path, aside },
+        match fs::rename(&path, &aside) {
+            Ok(()) => fault(path, aside),
+            Err(source) => LedgerError::Io { what: "set aside", path, source },
         }
     }
 
@@ -140,9 +179,15 @@ impl Ledger {
             .mode(0o600)
             .open(&temporary)
             .map_err(failed("create", &temporary))?;
-        file.write_all(&frame(payload)).map_err(failed("write", &temporary))?;
-        if durable {
-            file.sync_all().map_err(failed("flush", &temporary))?;
+        let written = file.write_all(&frame(payload)).map_err(failed("write", &temporary));
+        let written = written.and_then(|()| match durable {
+            true => file.sync_all().map_err(failed("flush", &temporary)),
+            false => Ok(()),
+        });
+        if let Err(fault) = written {
+            // Half of it is of no use, and there may be no room for it.
+            let _ = fs::remove_file(&temporary);
+            return Err(fault);
         }
         fs::rename(&temporary, &path).map_err(failed("replace", &path))?;
         if durable {

@@ -1,4 +1,4 @@
-//! What the machine finds worth remembering, in words for the fleet's list of events.
+//! What the machine and its surroundings find worth remembering, in words for the fleet's list of events.
 
 use std::collections::HashMap;
 
@@ -6,6 +6,38 @@ use proto::pb;
 
 use super::SlotId;
 use crate::replica::Note;
+
+/// What a slot's ledger remembered could not be read.
+pub(super) fn ledger_failed(id: &SlotId, fault: &str, at_unix_ms: u64) -> pb::AgentEvent {
+    about(
+        id,
+        "ledger_failed",
+        format!("slot {} was taken up without its ledger: {fault}", id.slot),
+        at_unix_ms,
+    )
+}
+
+/// An assignment was not taken, or could not be stored. The slot is the one that it is about, where that can be told.
+pub(super) fn assignment_failed(id: Option<&SlotId>, fault: &str, at_unix_ms: u64) -> pb::AgentEvent {
+    let text = format!("an assignment is not in force: {fault}");
+    match id {
+        Some(id) => about(id, "assignment_failed", text, at_unix_ms),
+        None => {
+            pb::AgentEvent { at_unix_ms, kind: "assignment_failed".to_owned(), text, ..Default::default() }
+        }
+    }
+}
+
+fn about(id: &SlotId, kind: &str, text: String, at_unix_ms: u64) -> pb::AgentEvent {
+    pb::AgentEvent {
+        at_unix_ms,
+        kind: kind.to_owned(),
+        app: id.app.to_string(),
+        slot: u32::from(id.slot.number()),
+        text,
+        data: HashMap::new(),
+    }
+}
 
 /// Kinds keep the names that DeployEx's notifications have, where there is one.
 pub(super) fn event(id: &SlotId, note: Note, at_unix_ms: u64) -> pb::AgentEvent {
@@ -44,12 +76,5 @@ pub(super) fn event(id: &SlotId, note: Note, at_unix_ms: u64) -> pb::AgentEvent 
         }
         Note::CannotStart { error } => ("start_failed", format!("slot {slot} cannot be started: {error}")),
     };
-    pb::AgentEvent {
-        at_unix_ms,
-        kind: kind.to_owned(),
-        app: id.app.to_string(),
-        slot: u32::from(slot.number()),
-        text,
-        data,
-    }
+    pb::AgentEvent { data, ..about(id, kind, text, at_unix_ms) }
 }

@@ -4,7 +4,9 @@
 //! back as an answer; the task waits for nothing but the ledger.
 
 mod health;
+mod held;
 mod recovery;
+mod settle;
 
 use std::sync::Arc;
 
@@ -13,20 +15,22 @@ use proto::pb;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use super::acts::{self, SlotContext};
 use super::assigned::Assigned;
-use super::ledger::Runtime;
+use super::ledger::LedgerError;
 use super::notes::event;
 
+pub(super) use self::recovery::Memory;
+use self::settle::Book;
 use super::process::{self, Ended, Keeper};
-use super::{Shared, SlotId, crash_point};
+use super::{Shared, SlotId};
 use crate::clock;
 use crate::releases::SlotFolder;
 use crate::replica::recover::Found;
 use crate::replica::report::Surroundings;
-use crate::replica::{Action, Event, Launch, Replica, Ticket, decide};
+use crate::replica::{Action, Event, Launch, Replica, Ticket};
 
 /// Answers of one slot under way: each action gives one, and a probe one per change.
 const ANSWERS: usize = 64;
@@ -37,7 +41,11 @@ pub(super) const ORDERS: usize = 16;
 #[derive(Debug)]
 pub(super) enum SlotOrder {
     Assigned(Box<pb::Assignment>),
-    Restart { request: String },
+    /// One could not be taken or stored: why.
+    Refused(String),
+    Restart {
+        request: String,
+    },
 }
 
 /// What comes back from an action.
@@ -73,6 +81,7 @@ pub(super) struct SlotTask {
     shared: Arc<Shared>,
     context: Arc<SlotContext>,
     replica: Replica,
+    book: Book,
     assigned: Assigned,
     keeper: Option<Keeper>,
     answers: mpsc::Sender<Answer>,
@@ -82,21 +91,29 @@ pub(super) struct SlotTask {
     killing: CancellationToken,
     log_tail: String,
     fetched_bytes: u64,
+    /// What of the ledger could not be read. Until the control plane has said once more what is wanted.
+    lost: Option<String>,
+    /// Why the newest assignment is not in force.
+    refused: Option<String>,
+    /// The memory of them was lost.
+    unsure_of_pre_commands: bool,
 }
 
 impl SlotTask {
-    /// Recovers the slot from what its ledger says and its lock shows, and runs it until the agent stops.
-    pub(super) async fn run(id: SlotId, shared: Arc<Shared>, mut orders: mpsc::Receiver<SlotOrder>) {
+    /// Takes the slot up from what its ledger says and its lock shows, and runs it until the agent stops.
+    pub(super) async fn run(
+        id: SlotId,
+        shared: Arc<Shared>,
+        memory: Result<Memory, LedgerError>,
+        mut orders: mpsc::Receiver<SlotOrder>,
+    ) {
         let span = tracing::info_span!("slot", app = %id.app, slot = %id.slot);
         let work = async {
             let (answers, mut answered) = mpsc::channel(ANSWERS);
             let mut task = Self::new(id, shared, answers);
-            if let Err(fault) = task.recover().await {
-                // Nothing is known of what runs here, so nothing may be decided; a person must look.
-                error!(%fault, "this slot is left alone");
-                return;
+            if task.take_up(memory, &mut orders).await {
+                task.supervise(&mut orders, &mut answered).await;
             }
-            task.supervise(&mut orders, &mut answered).await;
         };
         work.instrument(span).await;
     }
@@ -113,6 +130,7 @@ impl SlotTask {
             shared,
             context,
             replica: Replica::default(),
+            book: Book::default(),
             assigned: Assigned::default(),
             keeper: None,
             answers,
@@ -121,6 +139,9 @@ impl SlotTask {
             killing: CancellationToken::new(),
             log_tail: String::new(),
             fetched_bytes: 0,
+            lost: None,
+            refused: None,
+            unsure_of_pre_commands: false,
         }
     }
 
@@ -132,7 +153,7 @@ impl SlotTask {
         let cancel = self.shared.cancel.clone();
         loop {
             let now = clock::now();
-            let deadline = self.replica.deadline(now);
+            let deadline = self.replica.deadline(now).into_iter().chain(self.book.deadline()).min();
             tokio::select! {
                 // Exits before orders, orders before time: a crash is answered at once.
                 biased;
@@ -158,9 +179,15 @@ impl SlotTask {
         match order {
             SlotOrder::Assigned(assignment) => {
                 self.assigned = Assigned::from(*assignment);
-                if let Some(assignment) = self.assigned.assignment() {
-                    self.happen(Event::Assigned(assignment));
+                let told_of = self.lost.take().is_some() | self.refused.take().is_some();
+                self.told();
+                if told_of {
+                    self.publish();
                 }
+            }
+            SlotOrder::Refused(fault) => {
+                self.refused = Some(fault);
+                self.publish();
             }
             SlotOrder::Restart { request } => self.happen(Event::RestartAsked { request }),
         }
@@ -205,40 +232,6 @@ impl SlotTask {
         acts::read_log_tail(&self.shared, &self.context, self.answers.clone());
     }
 
-    /// Decide, store, act. Where the ledger cannot be written that is said, and what was decided is done all the same: the
-    /// slot's lock, not the ledger, is what keeps a second process from being started.
-    fn happen(&mut self, event: Event) {
-        // Becoming stable changes nothing in the machine but what is to be said of it.
-        let told_by_time = event == Event::Tick;
-        let (next, actions) = decide(&self.replica, event, clock::now());
-        if next == self.replica {
-            if told_by_time {
-                self.publish();
-            }
-        } else {
-            let durable =
-                next.current != self.replica.current || next.pre_commands != self.replica.pre_commands;
-            self.replica = next;
-            crash_point::here();
-            self.store(durable);
-            crash_point::here();
-            self.publish();
-        }
-        for action in actions {
-            self.carry_out(action);
-            crash_point::here();
-        }
-        self.watch_health();
-    }
-
-    fn store(&self, durable: bool) {
-        let runtime = Runtime { boot_id: self.shared.boot_id.clone(), replica: self.replica.clone() };
-        if let Err(fault) = self.shared.paths.ledger(&self.id).store_runtime(&runtime, durable) {
-            // The lock is the truth: an agent that starts from an older ledger finds what runs by it.
-            error!(fault = %acts::chain(&fault), "the slot's ledger cannot be written");
-        }
-    }
-
     fn publish(&self) {
         let ports = self.assigned.ports(self.id.slot.number());
         let report = self.replica.report(Surroundings {
@@ -249,10 +242,15 @@ impl SlotTask {
             ports: &ports,
             log_tail: &self.log_tail,
             fetched_bytes: self.fetched_bytes,
+            fault: &self.faults(),
         });
-        self.shared.observed.send_modify(|observed| {
-            observed.slots.insert((self.id.app.clone(), self.id.slot), report);
-        });
+        self.shared.report(&self.id, report);
+    }
+
+    /// What is wrong around the machine.
+    fn faults(&self) -> String {
+        let faults = [self.book.fault(), self.lost.clone(), self.refused.clone()];
+        faults.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -288,10 +286,7 @@ impl SlotTask {
             },
             Action::Note(note) => {
                 info!(?note);
-                let event = event(&self.id, note, clock::unix_ms());
-                if self.shared.notes.try_send(event).is_err() {
-                    warn!("too many events wait for the control plane; this one is in the log alone");
-                }
+                self.shared.note(event(&self.id, note, clock::unix_ms()));
             }
         }
     }

@@ -44,6 +44,9 @@ async fn start_pre_command(
     app: &pb::Application,
     kill: &CancellationToken,
 ) -> Result<Option<()>, PreCommandFailure> {
+    if kill.is_cancelled() {
+        return Err(failed(format!("`{line}` was stopped before it began")));
+    }
     let dir = shared.paths.pre_dir(&context.id);
     let work = async {
         let around = surroundings(shared, context, app, context.folder.incoming())?;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Shared;
 use super::super::accounts::account;
 use super::super::slot::Answer;
-use super::{Answers, SlotContext, chain};
+use super::{Answers, SlotContext, chain, passed};
 use crate::releases::{self, Owner};
 use crate::replica::{Event, PrepareFailure, Ticket};
 
@@ -35,7 +35,12 @@ pub(in crate::supervisor) fn prepare(
             result = bring(&shared, &wanted, ticket, &answers) => result,
         };
         let result = match result {
-            Ok(unpacked) => lay(&shared, &context, &unpacked, &app, &cancel).await,
+            Ok(unpacked) => {
+                passed(&context, &wanted.key, "release: unpacked");
+                let result = lay(&shared, &context, &unpacked, &app, &cancel).await;
+                passed(&context, &wanted.key, "release: laid");
+                result
+            }
             Err(failure) => Err(failure),
         };
         let _ = answers.send(Answer::Event(Event::Prepared { ticket, result })).await;

@@ -1,39 +1,130 @@
 //! Taking a slot up: what its ledger says and what its lock shows become the state to go on from.
+//!
+//! Where the ledger's memory of the machine is lost, the lock still says what runs, and the mark in `current` of which
+//! release that is: a swap takes the lock, so what runs was started from what lies there. Nothing healthy is restarted for it.
 
-use tracing::{info, warn};
+use proto::pb;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
 
 use super::super::acts;
 use super::super::assigned::Assigned;
-use super::SlotTask;
+use super::super::ledger::{Ledger, LedgerError, Runtime};
+use super::super::notes;
+use super::super::process::FindError;
+use super::settle::Book;
+use super::{SlotOrder, SlotTask};
 use crate::clock;
 use crate::replica::recover::Found;
-use crate::replica::{Event, Ticket};
+use crate::replica::{Event, PreCommandFailure, PreCommandsRun, Replica, Ticket};
+
+/// A slot that cannot be taken up is looked at again after this, doubling …
+const LOOK_AGAIN_MIN: u64 = 1_000;
+/// … to this.
+const LOOK_AGAIN_MAX: u64 = 60_000;
+
+/// What a slot's ledger remembers.
+#[derive(Debug, Default)]
+pub(in crate::supervisor) struct Memory {
+    assignment: Option<pb::Assignment>,
+    runtime: Option<Runtime>,
+    /// What could not be read and was set aside, in words.
+    lost: Vec<String>,
+}
+
+impl Memory {
+    /// An error: a file can be neither read nor set aside.
+    pub(in crate::supervisor) fn load(ledger: &Ledger) -> Result<Self, LedgerError> {
+        let mut lost = Vec::new();
+        let assignment = or_lost(ledger.assignment(), &mut lost)?;
+        let runtime = or_lost(ledger.runtime(), &mut lost)?;
+        Ok(Self { assignment, runtime, lost })
+    }
+
+    /// What the slot is to run is known and nothing was lost.
+    pub(in crate::supervisor) fn is_whole(&self) -> bool {
+        self.assignment.is_some() && self.lost.is_empty()
+    }
+}
+
+fn or_lost<T>(
+    read: Result<Option<T>, LedgerError>,
+    lost: &mut Vec<String>,
+) -> Result<Option<T>, LedgerError> {
+    match read {
+        Err(fault) if fault.was_set_aside() => {
+            lost.push(acts::chain(&fault));
+            Ok(None)
+        }
+        other => other,
+    }
+}
 
 impl SlotTask {
-    pub(super) async fn recover(&mut self) -> anyhow::Result<()> {
-        let ledger = self.shared.paths.ledger(&self.id);
-        let runtime = match ledger.runtime() {
-            Ok(runtime) => runtime,
-            // Set aside: the lock still says what runs, and the assignment what is wanted.
-            Err(fault) => {
-                warn!(fault = %acts::chain(&fault), "the slot's ledger could not be read");
-                None
+    /// Until it is known what the slot holds; before that nothing may be decided about it. False: the agent stops.
+    pub(super) async fn take_up(
+        &mut self,
+        mut memory: Result<Memory, LedgerError>,
+        orders: &mut mpsc::Receiver<SlotOrder>,
+    ) -> bool {
+        let mut pause = LOOK_AGAIN_MIN;
+        loop {
+            let fault = match memory {
+                Ok(memory) => match self.recover(memory).await {
+                    Ok(()) => return true,
+                    Err(fault) => acts::chain(&fault),
+                },
+                Err(fault) => acts::chain(&fault),
+            };
+            self.leave_alone(fault);
+            tokio::select! {
+                // An order that was stored may be what heals it.
+                biased;
+                () = self.shared.cancel.cancelled() => return false,
+                order = orders.recv() => match order {
+                    Some(SlotOrder::Refused(fault)) => self.refused = Some(fault),
+                    Some(SlotOrder::Assigned(_)) => {}
+                    Some(SlotOrder::Restart { .. }) => warn!("a slot that is left alone was to be restarted"),
+                    None => return false,
+                },
+                () = sleep(std::time::Duration::from_millis(pause)) => {}
             }
-        };
-        let same_boot = runtime.as_ref().is_none_or(|it| it.boot_id == self.shared.boot_id);
-        let replica = runtime.map(|it| it.replica).unwrap_or_default();
+            pause = pause.saturating_mul(2).min(LOOK_AGAIN_MAX);
+            memory = Memory::load(&self.shared.paths.ledger(&self.id));
+        }
+    }
+
+    fn leave_alone(&mut self, fault: String) {
+        let fault =
+            format!("it is not known what runs here, and it is left alone: {fault}; it is tried again");
+        if self.lost.as_ref() != Some(&fault) {
+            error!(fault, "this slot cannot be taken up");
+            self.lost = Some(fault);
+        }
+        self.shared.report_fault(&self.id, pb::SlotState::Failed, self.faults());
+    }
+
+    async fn recover(&mut self, memory: Memory) -> Result<(), FindError> {
+        let Memory { assignment, runtime, lost } = memory;
         let (found, keeper, ended) = acts::look(&self.shared.keeper, &self.context.dir).await?;
         let (pre_found, _, pre_ended) =
             acts::look(&self.shared.keeper, &self.shared.paths.pre_dir(&self.id)).await?;
         self.keeper = keeper.map(|it| *it);
-        let found = if same_boot { found } else { Found::Nothing };
+        let same_boot = runtime.as_ref().is_none_or(|it| it.boot_id == self.shared.boot_id);
+        self.unsure_of_pre_commands =
+            runtime.is_none() && self.shared.paths.pre_dir(&self.id).path().is_dir();
+        let replica = match runtime {
+            Some(Runtime { replica, .. }) => replica,
+            None => self.read_folders().await,
+        };
+        self.tell_lost(lost);
+        self.book = Book::of(replica.clone());
         let (replica, again) = replica.recover(found, pre_found, same_boot, clock::now());
-        self.assigned = Assigned::load(&ledger)?;
         self.replica = replica;
-        self.store(true);
-        for action in again {
-            self.carry_out(action);
-        }
+        self.assigned = assignment.map(Assigned::from).unwrap_or_default();
+        self.book.asked_again(again);
+        self.settle("taken up");
         if let (true, Some(ended)) = (same_boot, ended) {
             self.exited(ended);
         }
@@ -49,11 +140,40 @@ impl SlotTask {
                 self.answers.clone(),
             );
         }
-        if let Some(assignment) = self.assigned.assignment() {
-            self.happen(Event::Assigned(assignment));
-        }
+        self.told();
         self.happen(Event::Tick);
         info!(process = ?self.replica.process, "taken up");
         Ok(())
+    }
+
+    /// What the slot's folders alone say.
+    async fn read_folders(&self) -> Replica {
+        let folder = &self.context.folder;
+        let current = folder.release_in(&folder.current()).await.ok().flatten();
+        Replica::of_folders(current, folder.path().exists())
+    }
+
+    fn tell_lost(&mut self, lost: Vec<String>) {
+        self.lost = (!lost.is_empty()).then(|| lost.join("; "));
+        if let Some(fault) = &self.lost {
+            warn!(fault, "the slot's ledger could not be read");
+            self.shared.note(notes::ledger_failed(&self.id, fault, clock::unix_ms()));
+        }
+    }
+
+    /// What is wanted, as it was stored, is handed to the machine.
+    pub(super) fn told(&mut self) {
+        let Some(assignment) = self.assigned.assignment() else { return };
+        if let (true, Some(wanted)) = (std::mem::take(&mut self.unsure_of_pre_commands), &assignment.wanted)
+            && let Some(run) = &wanted.pre_commands
+            && self.replica.current.as_ref().is_none_or(|it| it.release != wanted.release)
+        {
+            // They may have run. Not running them shows, and can be mended by deploying again; running them twice cannot.
+            let error = "the slot's ledger was lost, so it is not known whether the pre-commands ran; deploy again to run them"
+                .to_owned();
+            let outcome = Err(PreCommandFailure { error, output: String::new() });
+            self.replica.pre_commands = Some(PreCommandsRun { run_id: run.run_id.clone(), outcome });
+        }
+        self.happen(Event::Assigned(assignment));
     }
 }

@@ -1,0 +1,56 @@
+//! What the slots' tasks and the supervisor share: places, the store of releases, and the ways to the control plane.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proto::pb;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::{Paths, SlotId};
+use crate::link::Observed;
+use crate::releases::{Fetch, Store};
+
+pub(super) struct Shared {
+    pub(super) paths: Paths,
+    pub(super) keeper: PathBuf,
+    pub(super) epmd_port: u16,
+    pub(super) timezone: Option<String>,
+    pub(super) boot_id: String,
+    pub(super) store: Store,
+    pub(super) fetch: Arc<dyn Fetch>,
+    pub(super) observed: watch::Sender<Observed>,
+    pub(super) notes: mpsc::Sender<pb::AgentEvent>,
+    pub(super) tracker: TaskTracker,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Shared {
+    /// What is true of a slot from now on.
+    pub(super) fn report(&self, id: &SlotId, report: pb::SlotReport) {
+        self.observed.send_modify(|observed| {
+            observed.slots.insert((id.app.clone(), id.slot), report);
+        });
+    }
+
+    /// The same for a slot of which nothing but a fault can be said.
+    pub(super) fn report_fault(&self, id: &SlotId, state: pb::SlotState, fault: String) {
+        let report = pb::SlotReport {
+            app: id.app.to_string(),
+            slot: u32::from(id.slot.number()),
+            state: state.into(),
+            fault,
+            ..Default::default()
+        };
+        self.report(id, report);
+    }
+
+    /// For the fleet's list of events.
+    pub(super) fn note(&self, event: pb::AgentEvent) {
+        if self.notes.try_send(event).is_err() {
+            warn!("too many events wait for the control plane; this one is in the log alone");
+        }
+    }
+}

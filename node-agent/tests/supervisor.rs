@@ -1,0 +1,8 @@
+//! The supervisor on a real disk with real keepers and processes; the releases are small shell scripts.
+
+mod supervisor {
+    pub(crate) mod damage;
+    pub(crate) mod full_disk;
+    pub(crate) mod refusal;
+    pub(crate) mod world;
+}
