@@ -13,7 +13,9 @@ mod footprint;
 mod machine;
 mod procfs;
 mod release;
+mod statistics;
 mod table;
+mod unpack;
 
 /// What can be measured.
 #[derive(Clone, Debug, Subcommand)]
@@ -25,12 +27,20 @@ pub enum Bench {
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         idle: u64,
     },
+    /// CPU time of unpacking a release, beside `sha256sum FILE && tar xzf FILE`
+    #[command(long_about = unpack::ABOUT)]
+    Unpack {
+        /// Turns of each
+        #[arg(long, default_value_t = 9)]
+        turns: usize,
+    },
 }
 
 /// Builds what is measured, measures it and prints what was found.
 pub fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Footprint { idle } => footprint::run(Duration::from_secs(idle)),
+        Bench::Unpack { turns } => unpack::run(turns),
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn build() -> Result<()> {
     build_agent()
 }
 
-/// The agent's programs, as they are installed.
+/// The agent's programs, as they are installed, and the one that only benchmarks run.
 pub(super) fn build_agent() -> Result<()> {
     println!("building the agent and the keeper, for release");
     let mut release = command("cargo");
