@@ -1,5 +1,6 @@
 //! One application on one host, from an empty bucket on: first deployment, second version, a version that crashes.
 
+use proto::archive::hostile::Builder;
 use tests::database::Engine;
 use tests::http::serves_version;
 use tests::programs::{Agent, ControlPlane, Setup};
@@ -65,4 +66,31 @@ async fn a_version_that_crashes_is_ghosted_while_the_old_one_serves(engine: Engi
     for slot in 0..2 {
         serves_version(port + slot, "0.1.0").await;
     }
+}
+
+/// A release that is a script, whose child hears no SIGTERM and outlives it.
+fn leaving_a_child_behind(version: &str) -> Vec<u8> {
+    let script = format!("#!/bin/sh\n# {version}\n(trap '' TERM; sleep 600; sleep 600) &\nexec sleep 600\n");
+    let release = Builder::new().folder("bin/").file("bin/demo", 0o755, script.as_bytes());
+    release.folder("lib/").folder("releases/").gzip()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replica_leaves_behind_is_ended_before_its_successor_starts_and_counts_as_no_crash() {
+    let bucket = Bucket::new();
+    let applications = "  - name: demo\n    language: elixir\n    replicas: 1\n    \
+         deploy_schedule_interval_ms: 100\n    \
+         deploy: { strategy: stop_first, stable_after_ms: 500, stop_grace_ms: 5000 }\n";
+    let put = |version: &str| {
+        bucket.put_tarball("demo", version, &leaving_a_child_behind(version));
+        bucket.write_current("demo", &format!(r#"{{"version": "{version}", "hash": "ci"}}"#));
+    };
+    put("0.1.0");
+    let control_plane = ControlPlane::start(&bucket, applications).await;
+    let _agent = Agent::join(&control_plane, "first").await;
+    control_plane.settles_on("demo", "0.1.0").await;
+    put("0.2.0");
+    let after = control_plane.settles_on("demo", "0.2.0").await;
+    assert_eq!(after.slots[0].crash_restarts, 0, "{after:#?}");
+    assert!(after.slots[0].last_exit.as_ref().is_some_and(|it| it.asked_for), "{after:#?}");
 }

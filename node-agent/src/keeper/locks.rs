@@ -26,7 +26,7 @@ pub(crate) const SLOT_LOCK: &str = "lock";
 const KEEPER_LOCK: &str = "keeper.lock";
 
 /// A predecessor takes up to two seconds to end what its program left behind, and as long again where that is deaf.
-const PREDECESSOR_MS: u64 = 5_000;
+pub(crate) const PREDECESSOR_MS: u64 = 5_000;
 
 /// Between two looks where there is nothing to wait on. Never on the way of an ordinary restart.
 const LOOK_AGAIN: Duration = Duration::from_micros(500);

@@ -11,22 +11,28 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::ids::ReleaseKey;
 use proto::pb;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::sleep;
 
 pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_pre_command};
 pub(super) use self::prepare::prepare;
 use super::process::{self, Ended, Keeper, LaunchError, SlotDir};
 use super::slot::{Answer, found, name};
 use super::{Shared, SlotId, crash_point};
-use crate::keeper::locks::SLOT_LOCK;
+use crate::clock;
+use crate::keeper::locks::{PREDECESSOR_MS, SLOT_LOCK};
 use crate::releases::SlotFolder;
 use crate::replica::recover::Found;
 use crate::replica::report::{TAIL_MAX, tail};
 use crate::replica::{Blocked, Event, Launch, Ticket};
+
+/// Between two looks at a slot whose keeper is about to go.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// One slot's places, shared by the tasks that work on it.
 #[derive(Debug)]
@@ -99,8 +105,8 @@ pub(super) fn swap(
             anyhow::ensure!(lies.as_ref() == Some(&release), "{} was not staged whole", name(&release));
             Ok(())
         };
-        let (result, keeper, ended) = locked(&shared, &context, work).await;
-        answer_blocked(Event::Swapped { ticket, result }, keeper, ended, &answers).await;
+        let (result, keeper) = locked(&shared, &context, work).await;
+        answer_blocked(Event::Swapped { ticket, result }, keeper, &answers).await;
         // What the swap set aside is removed while the new release starts.
         let _ = context.folder.sweep().await;
     });
@@ -115,21 +121,20 @@ pub(super) fn clear(shared: &Arc<Shared>, context: Arc<SlotContext>, ticket: Tic
             crash_point::here(|| format!("{} folders: removed", context.id));
             Ok(())
         };
-        let (result, keeper, ended) = locked(&shared, &context, work).await;
-        answer_blocked(Event::Cleared { ticket, result }, keeper, ended, &answers).await;
+        let (result, keeper) = locked(&shared, &context, work).await;
+        answer_blocked(Event::Cleared { ticket, result }, keeper, &answers).await;
     });
 }
 
-async fn answer_blocked(event: Event, keeper: Option<Box<Keeper>>, ended: Option<Ended>, answers: &Answers) {
-    let answer = if keeper.is_some() || ended.is_some() {
-        Answer::Held { event, keeper, ended }
-    } else {
-        Answer::Event(event)
+async fn answer_blocked(event: Event, keeper: Option<Box<Keeper>>, answers: &Answers) {
+    let answer = match keeper {
+        Some(keeper) => Answer::Held { event, keeper },
+        None => Answer::Event(event),
     };
     let _ = answers.send(answer).await;
 }
 
-type Worked = (Result<(), Blocked>, Option<Box<Keeper>>, Option<Ended>);
+type Worked = (Result<(), Blocked>, Option<Box<Keeper>>);
 
 /// Does `work` on the slot's folders while holding the slot's lock, so that nothing can be running in them.
 async fn locked(
@@ -137,29 +142,42 @@ async fn locked(
     context: &SlotContext,
     work: impl Future<Output = anyhow::Result<()>>,
 ) -> Worked {
-    let failed = |error: String| (Err(Blocked::Failed { error }), None, None);
+    let _lock = match hold(shared, context).await {
+        Ok(lock) => lock,
+        Err(held) => return held,
+    };
+    match work.await {
+        Ok(()) => (Ok(()), None),
+        Err(error) => (Err(Blocked::Failed { error: format!("{error:#}") }), None),
+    }
+}
+
+/// The slot's lock, or who has it. A keeper that has told of its program's end holds on until it has ended what that left
+/// behind: it is waited for. Who took it to be a process that runs would see it end and count a crash.
+async fn hold(shared: &Shared, context: &SlotContext) -> Result<File, Worked> {
+    let failed = |error: String| Err((Err(Blocked::Failed { error }), None));
     let path = context.dir.path().join(SLOT_LOCK);
     let lock = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let lock = match lock {
         Ok(lock) => lock,
         Err(error) => return failed(format!("cannot open {}: {error}", path.display())),
     };
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return match look(&shared.keeper, &context.dir).await {
+    let since = clock::now();
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        match look(&shared.keeper, &context.dir).await {
             Ok((Found::Running { ticket, pid }, keeper, _)) => {
-                (Err(Blocked::Held { by: ticket, pid }), keeper, None)
+                return Err((Err(Blocked::Held { by: ticket, pid }), keeper));
             }
-            Ok((Found::Ended { ticket, .. }, _, ended)) => {
-                (Err(Blocked::Held { by: ticket, pid: 0 }), None, ended)
+            Ok((Found::Ended { .. } | Found::Nothing, _, _)) if clock::now() < since.plus(PREDECESSOR_MS) => {
+                sleep(LOOK_AGAIN).await;
             }
-            Ok((Found::Nothing, _, _)) => failed("the slot's lock was taken for a moment".to_owned()),
-            Err(error) => failed(chain(&error)),
-        };
+            Ok((Found::Ended { .. } | Found::Nothing, _, _)) => {
+                return failed("what the last process left behind does not end".to_owned());
+            }
+            Err(error) => return failed(chain(&error)),
+        }
     }
-    match work.await {
-        Ok(()) => (Ok(()), None, None),
-        Err(error) => failed(format!("{error:#}")),
-    }
+    Ok(lock)
 }
 
 pub(super) fn launch(

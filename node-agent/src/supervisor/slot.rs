@@ -62,8 +62,7 @@ pub(super) enum Answer {
     /// The folders could not be touched because a process lives.
     Held {
         event: Event,
-        keeper: Option<Box<Keeper>>,
-        ended: Option<Ended>,
+        keeper: Box<Keeper>,
     },
     Probed {
         ticket: Ticket,
@@ -203,12 +202,9 @@ impl SlotTask {
                     self.exited(ended);
                 }
             }
-            Answer::Held { event, keeper, ended } => {
-                self.keeper = keeper.map(|it| *it).or(self.keeper.take());
+            Answer::Held { event, keeper } => {
+                self.keeper = Some(*keeper);
                 self.happen(event);
-                if let Some(ended) = ended {
-                    self.exited(ended);
-                }
             }
             Answer::Probed { ticket, passed } => self.happen(Event::Probed { ticket, passed }),
             Answer::LogTail(text) => {
