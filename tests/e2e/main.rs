@@ -9,6 +9,7 @@ mod deployments;
 mod fleet;
 mod hostile;
 mod membership;
+mod partition;
 mod proxy;
 mod samples;
 mod survival;
