@@ -31,6 +31,9 @@ pub use nodes::{Certificate, EnrolledNode, Enrolment, HelloFacts, Inventory, New
 pub use releases::{BucketState, Release};
 pub use rollouts::{Ghosted, HistoryEntry, RolloutFilter};
 
+/// Rows in one statement: well below what either engine takes.
+const ROWS_PER_STATEMENT: usize = 500;
+
 /// One page of a list, newest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T, Id> {

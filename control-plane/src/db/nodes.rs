@@ -1,4 +1,7 @@
-//! Nodes: how one joins, how its certificates follow one another, what it says of itself, and how it is removed.
+//! Nodes: how one joins, what it says of itself, and how it is removed.
+
+mod certificates;
+mod generations;
 
 use std::collections::BTreeMap;
 
@@ -9,9 +12,11 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::certificates::{Certificate, NewCertificate};
+pub(super) use self::generations::raise;
 use super::access;
 use super::connection::Db;
-use super::entity::nodes::{assignment, certificate, node};
+use super::entity::nodes::{assignment, node};
 use super::entity::row::{Row, json, millis};
 use super::error::{DbError, Fault, doing, missing, taken};
 use super::events::{self, NewEvent};
@@ -69,22 +74,6 @@ pub struct Enrolment {
     pub certificate: NewCertificate,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewCertificate {
-    /// Lower-case hex.
-    pub serial: String,
-    pub not_after: Time,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificate {
-    pub serial: String,
-    pub node: NodeId,
-    pub issued_at: Time,
-    pub not_after: Time,
-    pub revoked_at: Option<Time>,
-}
-
 impl Db {
     /// Takes one use from the join token, adds the node and its first certificate: all of it or nothing. `Missing`: the
     /// token is unknown, used up or expired. `Taken`: another node has the name.
@@ -113,26 +102,10 @@ impl Db {
             };
             let what = format!("a node named {name}");
             let stored = row.into_active_model().insert(&tx).await.map_err(taken(what))?;
-            insert_certificate(&tx, *id, certificate, now).await?;
+            certificates::insert(&tx, *id, certificate, now).await?;
             events::insert(&tx, events).await?;
             tx.commit().await?;
             parse(stored)
-        })
-        .await
-    }
-
-    /// Another certificate for a node that was not removed. The ones before it stay valid until they expire.
-    pub async fn renew_certificate(
-        &self,
-        node: NodeId,
-        certificate: &NewCertificate,
-        now: Time,
-    ) -> Result<(), DbError> {
-        doing("renew a node's certificate", async {
-            let tx = self.write().await?;
-            hold(&tx, node).await?;
-            insert_certificate(&tx, node, certificate, now).await?;
-            Ok(tx.commit().await?)
         })
         .await
     }
@@ -149,31 +122,12 @@ impl Db {
                 .filter(node::Column::Id.eq(node.0))
                 .exec(&tx)
                 .await?;
-            certificate::Entity::update_many()
-                .col_expr(certificate::Column::RevokedAt, Expr::value(millis(now)))
-                .filter(certificate::Column::Node.eq(node.0))
-                .filter(certificate::Column::RevokedAt.is_null())
-                .exec(&tx)
-                .await?;
+            certificates::revoke_all(&tx, node, now).await?;
             assignment::Entity::delete_many().filter(assignment::Column::Node.eq(node.0)).exec(&tx).await?;
             events::insert(&tx, events).await?;
             Ok(tx.commit().await?)
         })
         .await
-    }
-
-    /// A certificate of ours by its serial; one that we do not know was never issued by this database.
-    pub async fn certificate(&self, serial: &str) -> Result<Option<Certificate>, DbError> {
-        doing("look a certificate up", async {
-            let row = certificate::Entity::find_by_id(serial).one(self.reader()).await?;
-            row.map(parse_certificate).transpose()
-        })
-        .await
-    }
-
-    /// Whether a certificate no longer counts: revoked, or unknown.
-    pub async fn is_revoked(&self, serial: &str) -> Result<bool, DbError> {
-        Ok(self.certificate(serial).await?.is_none_or(|certificate| certificate.revoked_at.is_some()))
     }
 
     /// By name.
@@ -259,25 +213,6 @@ async fn hold(tx: &impl ConnectionTrait, node: NodeId) -> Result<EnrolledNode, F
     row.map(parse).transpose()?.ok_or_else(|| missing(format!("node {node}")))
 }
 
-async fn insert_certificate(
-    tx: &impl ConnectionTrait,
-    node: NodeId,
-    certificate: &NewCertificate,
-    now: Time,
-) -> Result<(), Fault> {
-    let NewCertificate { serial, not_after } = certificate;
-    let row = certificate::Model {
-        serial: serial.clone(),
-        node: node.0,
-        issued_at: millis(now),
-        not_after: millis(*not_after),
-        revoked_at: None,
-    };
-    let what = format!("a certificate with the serial {serial}");
-    row.into_active_model().insert(tx).await.map_err(taken(what))?;
-    Ok(())
-}
-
 fn parse(model: node::Model) -> Result<EnrolledNode, Fault> {
     let node::Model {
         id,
@@ -302,17 +237,5 @@ fn parse(model: node::Model) -> Result<EnrolledNode, Fault> {
         generation: row.number("generation", generation)?,
         enrolled_at: row.time("enrolled_at", enrolled_at)?,
         last_seen_at: row.time_or_none("last_seen_at", last_seen_at)?,
-    })
-}
-
-fn parse_certificate(model: certificate::Model) -> Result<Certificate, Fault> {
-    let certificate::Model { serial, node, issued_at, not_after, revoked_at } = model;
-    let row = Row::new("certificates", &serial);
-    Ok(Certificate {
-        node: NodeId(node),
-        issued_at: row.time("issued_at", issued_at)?,
-        not_after: row.time("not_after", not_after)?,
-        revoked_at: row.time_or_none("revoked_at", revoked_at)?,
-        serial,
     })
 }

@@ -1,0 +1,112 @@
+//! A plan's steps as rows: what each place is told from now on, with the new generations of their nodes, and the history.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::ids::{AppName, NodeId, ReleaseKey, RolloutId};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter};
+
+use crate::clock::Time;
+use crate::db::assignments;
+use crate::db::entity::nodes::assignment;
+use crate::db::entity::row::{integer, millis, sha256_of, slot_number, version_of};
+use crate::db::error::Fault;
+use crate::db::{ROWS_PER_STATEMENT, nodes, rollouts};
+use crate::fleet::Place;
+use crate::rollout::Step;
+
+/// Returns the nodes whose assignment is another one now. Forgetting a place that was withdrawn changes none.
+pub(super) async fn write(
+    tx: &impl ConnectionTrait,
+    app: &AppName,
+    steps: &[Step],
+    rollout: Option<RolloutId>,
+    now: Time,
+) -> Result<BTreeSet<NodeId>, Fault> {
+    let mut changed: BTreeMap<Place, (Option<&ReleaseKey>, Option<&String>)> = BTreeMap::new();
+    let mut forgotten = Vec::new();
+    for step in steps {
+        match step {
+            Step::Assign { place, release, pre_commands_run } => {
+                changed.insert(*place, (Some(release), pre_commands_run.as_ref()));
+            }
+            Step::Withdraw { place } => {
+                changed.insert(*place, (None, None));
+            }
+            Step::Forget { place } => forgotten.push(*place),
+        }
+    }
+    let before = releases_before(tx, app, &changed).await?;
+    let nodes: BTreeSet<NodeId> = changed.keys().map(|place| place.node).collect();
+    let generations = nodes::raise(tx, nodes.clone()).await?;
+    if let Some(removed) = nodes.iter().find(|node| !generations.contains_key(node)) {
+        return Err(Fault::Conflict(format!("node {removed}")));
+    }
+    let rows: Vec<_> = changed
+        .iter()
+        .map(|(place, (release, pre_commands_run))| assignment::Model {
+            node: place.node.0,
+            app: app.to_string(),
+            slot: slot_number(place.slot),
+            version: version_of(*release),
+            sha256: sha256_of(*release),
+            pre_commands_run: pre_commands_run.cloned(),
+            generation: generations.get(&place.node).copied().map(integer).unwrap_or_default(),
+            since: millis(now),
+            rollout: rollout.map(|rollout| rollout.0),
+        })
+        .collect();
+    upsert(tx, rows).await?;
+    for place in forgotten {
+        let id = (place.node.0, app.to_string(), slot_number(place.slot));
+        assignment::Entity::delete_by_id(id).exec(tx).await?;
+    }
+    let moved: Vec<_> = changed
+        .iter()
+        .filter(|(place, (release, _))| before.get(place).and_then(Option::as_ref) != *release)
+        .collect();
+    let places: Vec<_> = moved.iter().map(|(place, _)| **place).collect();
+    rollouts::end_history(tx, app, &places, now).await?;
+    let placed: Vec<_> =
+        moved.iter().filter_map(|(place, (release, _))| release.map(|release| (**place, release))).collect();
+    rollouts::begin_history(tx, app, &placed, rollout, now).await?;
+    Ok(generations.into_keys().collect())
+}
+
+/// What the places were told to run so far.
+async fn releases_before(
+    tx: &impl ConnectionTrait,
+    app: &AppName,
+    changed: &BTreeMap<Place, (Option<&ReleaseKey>, Option<&String>)>,
+) -> Result<BTreeMap<Place, Option<ReleaseKey>>, Fault> {
+    if changed.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rows = assignment::Entity::find().filter(assignment::Column::App.eq(app.as_str())).all(tx).await?;
+    rows.into_iter().map(|row| assignments::parse(row).map(|it| (it.place, it.assigned.release))).collect()
+}
+
+async fn upsert(tx: &impl ConnectionTrait, rows: Vec<assignment::Model>) -> Result<(), Fault> {
+    for batch in rows.chunks(ROWS_PER_STATEMENT) {
+        assignment::Entity::insert_many(batch.iter().cloned().map(IntoActiveModel::into_active_model))
+            .on_conflict(
+                OnConflict::columns([
+                    assignment::Column::Node,
+                    assignment::Column::App,
+                    assignment::Column::Slot,
+                ])
+                .update_columns([
+                    assignment::Column::Version,
+                    assignment::Column::Sha256,
+                    assignment::Column::PreCommandsRun,
+                    assignment::Column::Generation,
+                    assignment::Column::Since,
+                    assignment::Column::Rollout,
+                ])
+                .to_owned(),
+            )
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(())
+}
