@@ -13,15 +13,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rand::RngCore as _;
-
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use self::edges::{Behind, Opener, Relay, cookie_context};
+use self::edges::{Behind, Opener, Relay};
 use crate::agents::pki::{Authority, PkiError, Root};
 use crate::agents::{Agents, CERTIFICATE_LIFE, Edges, Settings as AgentSettings};
 use crate::api::{self, Api, Live, Parts, Settings};
@@ -121,13 +119,8 @@ impl Server {
         let (clock, secrets) = (Clock::start(), Arc::new(secrets));
         let db = Db::open(config.database_url.expose()).await?;
         let passwords = Passwords::default();
-        apply(
-            &config,
-            &db,
-            |app| vault.seal(Purpose::Settings, &cookie_context(app), &random_cookie()),
-            clock.now(),
-        )
-        .await?;
+        let opener = Arc::new(Opener { vault: vault.clone(), secrets: secrets.clone() });
+        apply(&config, &db, opener.as_ref(), clock.now()).await?;
         let first_sign_in =
             first::prepare(&db, &passwords, config.demo, secrets.admin.as_ref(), clock.now()).await?;
         let source: Arc<dyn releases::Source> = match config.releases.adapter {
@@ -151,10 +144,7 @@ impl Server {
             },
             Edges {
                 registry: Arc::new(db.clone()),
-                assignments: Arc::new(Assignments::new(
-                    db.clone(),
-                    Arc::new(Opener { vault: vault.clone(), secrets: secrets.clone() }),
-                )),
+                assignments: Arc::new(Assignments::new(db.clone(), opener)),
                 releases: Arc::new(Relay { db: db.clone(), source: source.clone() }),
                 notices,
             },
@@ -214,13 +204,6 @@ fn make_private(path: &Path) -> Result<(), StartError> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| StartError::DataDir { path: path.to_owned(), source })
-}
-
-/// Hex, so that it needs no quoting anywhere.
-fn random_cookie() -> Zeroizing<Vec<u8>> {
-    let mut bytes = [0; 24];
-    rand::rng().fill_bytes(&mut bytes);
-    Zeroizing::new(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect())
 }
 
 /// The root that signs agents' certificates: made at the very first start.

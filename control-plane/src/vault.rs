@@ -22,8 +22,8 @@ pub enum Purpose {
     Authorities,
     /// Values in the database that are secrets of applications, such as cookies.
     Settings,
-    /// Proof that a request comes from a page of ours.
-    Csrf,
+    /// Telling whether a secret changed without keeping it.
+    Fingerprints,
 }
 
 impl Purpose {
@@ -31,7 +31,7 @@ impl Purpose {
         match self {
             Self::Authorities => b"deployex/authorities/1",
             Self::Settings => b"deployex/settings/1",
-            Self::Csrf => b"deployex/csrf/1",
+            Self::Fingerprints => b"deployex/fingerprints/1",
         }
     }
 }

@@ -3,23 +3,37 @@
 //! [`plan`] is pure. The file owns the applications that it names; those that were made through the API are left alone until
 //! it names them.
 
+mod own;
+
 use std::collections::BTreeMap;
 
-use proto::ids::{AppName, Digest};
+use proto::ids::AppName;
 use proto::state::Severity;
-use sha2::{Digest as _, Sha256};
 
 use super::Config;
 use super::changes::{Change, Class, between};
 use crate::clock::Time;
-use crate::db::{Application, ApplicationsDiff, Db, DbError, NewApplication, NewEvent, Source};
+use crate::db::{Application, ApplicationsDiff, Db, DbError, NewApplication, NewEvent, Source as Owner};
 use crate::spec::AppSpec;
 
 /// Where the control plane's own settings are remembered as they were at the last start.
-const REMEMBERED: &str = "configuration.control_plane";
+const OWN: &str = "configuration.control_plane";
 
-/// Before what is compared and not said.
-const HIDDEN: &str = "sha256:";
+/// Where it is remembered of each application what its secrets were, as fingerprints.
+const SECRETS: &str = "configuration.secrets";
+
+/// What is asked about applications' secrets.
+pub trait Secrets: Send + Sync {
+    /// Random and sealed, for an application that has none yet.
+    fn new_cookie(&self, app: &AppName) -> Result<Vec<u8>, Source>;
+
+    /// Of everything secret that agents are given for an application: tells whether it changed and nothing else. `None`:
+    /// some of it cannot be had.
+    fn fingerprint(&self, spec: &AppSpec, cookie: &[u8]) -> Option<String>;
+}
+
+/// A failure behind the trait; what exactly, is for the log.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is to be done to the applications.
 #[derive(Debug, Default, PartialEq)]
@@ -27,6 +41,8 @@ pub struct Plan {
     pub put: Vec<AppSpec>,
     /// No longer named: their replicas are withdrawn, their history stays.
     pub dropped: Vec<AppName>,
+    /// Their secrets are others now.
+    pub retold: Vec<AppName>,
     pub changes: BTreeMap<AppName, What>,
 }
 
@@ -39,6 +55,8 @@ pub enum What {
     /// Through the API until now; the file owns it from here on.
     TakenOver,
     Removed,
+    /// Nothing that the file says, but a secret that it names, or the cookie.
+    Secrets,
 }
 
 /// Why a configuration was read and not put in force.
@@ -50,7 +68,7 @@ pub enum ApplyError {
     Cookie {
         app: AppName,
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Source,
     },
     #[error("cannot write the control plane's settings as JSON")]
     Json(#[from] serde_json::Error),
@@ -67,7 +85,7 @@ pub fn plan(stored: &[Application], config: &Config) -> Plan {
         let what = match known.get(&spec.name) {
             None => What::Added,
             Some(known) if !known.configured => What::Returned,
-            Some(known) if known.source == Source::Api => What::TakenOver,
+            Some(known) if known.source == Owner::Api => What::TakenOver,
             Some(known) if known.spec == *spec => continue,
             Some(known) => What::Changed(between(&known.spec, spec)),
         };
@@ -75,8 +93,7 @@ pub fn plan(stored: &[Application], config: &Config) -> Plan {
         plan.changes.insert(spec.name.clone(), what);
     }
     let named = |app: &AppName| config.applications.iter().any(|it| it.name == *app);
-    for app in stored.iter().filter(|it| it.configured && it.source == Source::Yaml && !named(&it.spec.name))
-    {
+    for app in stored.iter().filter(|it| it.configured && it.source == Owner::Yaml && !named(&it.spec.name)) {
         plan.dropped.push(app.spec.name.clone());
         plan.changes.insert(app.spec.name.clone(), What::Removed);
     }
@@ -98,6 +115,10 @@ fn event(app: &AppName, what: &What, now: Time) -> NewEvent {
         What::Removed => {
             (format!("the configuration no longer names {app}: its replicas are withdrawn"), Vec::new())
         }
+        What::Secrets => {
+            let text = format!("secrets of {app} changed ({})", when(Class::NextDeploy));
+            (text, vec![("secrets".to_owned(), Class::NextDeploy)])
+        }
         What::Changed(changes) => {
             let words: Vec<String> = changes.iter().map(|it| format!("{it} ({})", when(it.class))).collect();
             let fields = changes.iter().map(|it| (it.key.clone(), it.class)).collect();
@@ -116,146 +137,89 @@ fn event(app: &AppName, what: &What, now: Time) -> NewEvent {
 fn when(class: Class) -> &'static str {
     match class {
         Class::Immediate => "at once",
-        Class::NextDeploy => "with the next start of a replica",
+        Class::NextDeploy => "with the next deployment",
         Class::FullDeploy => "needs every replica to be replaced",
     }
 }
 
-/// Puts `config` in force. `cookie` makes a sealed cookie for an application that has none yet.
-pub async fn apply<E: std::error::Error + Send + Sync + 'static>(
-    config: &Config,
-    db: &Db,
-    cookie: impl Fn(&AppName) -> Result<Vec<u8>, E>,
-    now: Time,
-) -> Result<Plan, ApplyError> {
+/// Puts `config` in force. At a start no agent is connected yet: each gets what changed for it when it is.
+pub async fn apply(config: &Config, db: &Db, secrets: &dyn Secrets, now: Time) -> Result<Plan, ApplyError> {
     let stored = db.applications().await?;
-    let plan = plan(&stored, config);
+    let mut plan = plan(&stored, config);
+    let put = put(&plan.put, &stored, secrets)?;
+    let before = db.setting(SECRETS).await?;
+    let before: Fingerprints = before.and_then(|it| serde_json::from_str(&it).ok()).unwrap_or_default();
+    let fingerprints = fingerprints(&stored, &plan.dropped, &put, &before, secrets);
+    plan.tell_anew(&before, &fingerprints);
+
     let mut events = plan.events(now);
-    let settings = control_plane(config);
-    let before = db.setting(REMEMBERED).await?;
-    events.extend(before.as_deref().and_then(|it| settings_event(it, &settings, now)));
-    let put = plan.put.iter().map(|spec| {
-        let cookie = match stored.iter().find(|it| it.spec.name == spec.name) {
-            Some(known) => known.cookie.clone(),
-            None => cookie(&spec.name)
-                .map_err(|source| ApplyError::Cookie { app: spec.name.clone(), source: Box::new(source) })?,
-        };
-        Ok(NewApplication { spec: spec.clone(), source: Source::Yaml, cookie })
-    });
-    let put = put.collect::<Result<Vec<_>, ApplyError>>()?;
-    if !(put.is_empty() && plan.dropped.is_empty() && events.is_empty()) {
-        let diff = ApplicationsDiff { put, dropped: plan.dropped.clone(), events };
-        db.put_applications(diff, now).await?;
+    let own = own::sheet(config);
+    let own_before = db.setting(OWN).await?;
+    events.extend(own_before.as_deref().and_then(|it| own::event(it, &own, now)));
+    let mut remembered = Vec::new();
+    let own = serde_json::to_string(&own)?;
+    if own_before.as_ref() != Some(&own) {
+        remembered.push((OWN, own));
     }
-    let settings = serde_json::to_string(&settings)?;
-    if before.as_ref() != Some(&settings) {
-        db.put_setting(REMEMBERED, &settings).await?;
+    if before != fingerprints {
+        remembered.push((SECRETS, serde_json::to_string(&fingerprints)?));
+    }
+    if plan != Plan::default() || !events.is_empty() || !remembered.is_empty() {
+        let (dropped, retold) = (plan.dropped.clone(), plan.retold.clone());
+        let diff = ApplicationsDiff { put, dropped, retold, remembered, events };
+        db.put_applications(diff, now).await?;
     }
     Ok(plan)
 }
 
-/// The keys of the control plane with what is worth remembering of them. No secret, and no address that holds one.
-fn control_plane(config: &Config) -> BTreeMap<String, String> {
-    let Config {
-        // Where it starts, not what it does; or applied elsewhere.
-        file: _,
-        data_dir: _,
-        demo: _,
-        auto_apply: _,
-        applications: _,
-        names_applications: _,
-        notices: _,
-        database_url,
-        console,
-        agents,
-        releases,
-        secrets,
-        hosts,
-        metrics_retention,
-        logs_retention,
-        later,
-    } = config;
-    let mut keys = BTreeMap::new();
-    let mut put = |key: &str, value: String| keys.insert(key.to_owned(), value);
-    put("database_url", database_url.to_string());
-    put("hostname", console.hostname.clone());
-    put("bind", console.bind.to_string());
-    put("port", console.port.to_string());
-    let proxies: Vec<String> = console.trusted_proxies.iter().map(ToString::to_string).collect();
-    put("trusted_proxies", proxies.join(", "));
-    if let Some(tls) = &console.tls {
-        put("tls.certificate", tls.certificate.display().to_string());
-        put("tls.key", tls.key.display().to_string());
-    }
-    put("agents.bind", agents.bind.to_string());
-    put("agents.port", agents.port.to_string());
-    if let Some(public) = &agents.public {
-        put("agents.public", public.to_string());
-    }
-    put("release_adapter", releases.adapter.word().to_owned());
-    put("release_bucket", releases.bucket.clone());
-    put("account_name", releases.account_name.clone());
-    if let Some(region) = &releases.aws_region {
-        put("aws_region", region.clone());
-    }
-    if let Some(file) = &releases.google_credentials {
-        put("google_credentials", file.display().to_string());
-    }
-    put("secrets_adapter", secrets.adapter.word().to_owned());
-    if let Some(path) = &secrets.path {
-        put("secrets_path", path.clone());
-    }
-    let paths = [
-        ("var_path", &hosts.var_path),
-        ("log_path", &hosts.log_path),
-        ("monitored_app_log_path", &hosts.monitored_app_log_path),
-    ];
-    for (key, path) in paths {
-        if let Some(path) = path {
-            put(key, path.display().to_string());
-        }
-    }
-    put("metrics_retention_time_ms", metrics_retention.0.to_string());
-    put("logs_retention_time_ms", logs_retention.0.to_string());
-    // There are tokens in these: a digest tells that they changed, and nothing else.
-    for (key, value) in &later.0 {
-        let digest = Digest(Sha256::digest(value.to_string()).into());
-        put(key, format!("{HIDDEN}{}", digest.short()));
-    }
-    keys
+type Fingerprints = BTreeMap<AppName, String>;
+
+fn put(
+    specs: &[AppSpec],
+    stored: &[Application],
+    secrets: &dyn Secrets,
+) -> Result<Vec<NewApplication>, ApplyError> {
+    let new = |spec: &AppSpec| {
+        let cookie = match stored.iter().find(|it| it.spec.name == spec.name) {
+            Some(known) => known.cookie.clone(),
+            None => secrets
+                .new_cookie(&spec.name)
+                .map_err(|source| ApplyError::Cookie { app: spec.name.clone(), source })?,
+        };
+        Ok(NewApplication { spec: spec.clone(), source: Owner::Yaml, cookie })
+    };
+    specs.iter().map(new).collect()
 }
 
-/// `None`: nothing differs, or what was remembered cannot be read any more.
-fn settings_event(before: &str, after: &BTreeMap<String, String>, now: Time) -> Option<NewEvent> {
-    let before: BTreeMap<String, String> = serde_json::from_str(before).ok()?;
-    let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let words: Vec<(String, String)> = keys
-        .into_iter()
-        .filter(|key| before.get(*key) != after.get(*key))
-        .map(|key| {
-            let words = match (before.get(key), after.get(key)) {
-                (Some(old), Some(_)) if old.starts_with(HIDDEN) => format!("{key} changed"),
-                (None, Some(new)) if new.starts_with(HIDDEN) => format!("{key} added"),
-                (Some(old), None) if old.starts_with(HIDDEN) => format!("{key} removed"),
-                (Some(old), Some(new)) => format!("{key} {old} → {new}"),
-                (None, Some(new)) => format!("{key} {new} (was not set)"),
-                (Some(old), None) => format!("{key} removed (was {old})"),
-                (None, None) => key.clone(),
-            };
-            (key.clone(), words)
-        })
+/// Of every application that is configured from now on. What cannot be had counts as unchanged.
+fn fingerprints(
+    stored: &[Application],
+    dropped: &[AppName],
+    put: &[NewApplication],
+    before: &Fingerprints,
+    secrets: &dyn Secrets,
+) -> Fingerprints {
+    let stays = |it: &&Application| it.configured && !dropped.contains(&it.spec.name);
+    let known = stored.iter().filter(stays).map(|it| (&it.spec, &it.cookie));
+    let specs: BTreeMap<&AppName, _> = known
+        .chain(put.iter().map(|it| (&it.spec, &it.cookie)))
+        .map(|(spec, cookie)| (&spec.name, (spec, cookie)))
         .collect();
-    if words.is_empty() {
-        return None;
+    let fingerprint = |(app, (spec, cookie)): (&AppName, (&AppSpec, &Vec<u8>))| {
+        let now = secrets.fingerprint(spec, cookie).or_else(|| before.get(app).cloned())?;
+        Some((app.clone(), now))
+    };
+    specs.into_iter().filter_map(fingerprint).collect()
+}
+
+impl Plan {
+    /// Those whose secrets changed. What was not remembered, is remembered from now on.
+    fn tell_anew(&mut self, before: &Fingerprints, after: &Fingerprints) {
+        for (app, _) in after.iter().filter(|(app, now)| before.get(*app).is_some_and(|then| then != *now)) {
+            self.retold.push(app.clone());
+            self.changes.entry(app.clone()).or_insert(What::Secrets);
+        }
     }
-    let text: Vec<&str> = words.iter().map(|(_, words)| words.as_str()).collect();
-    let text = format!("the control plane's configuration changed: {}", text.join("; "));
-    let mut event = NewEvent::new(now, "config_change_applied", Severity::Info, text);
-    event.data.insert("changes_count".to_owned(), words.len().into());
-    // Read at the start, so in force now.
-    let fields = words.into_iter().map(|(key, _)| (key, Class::Immediate.word().into()));
-    event.data.insert("fields".to_owned(), serde_json::Value::Object(fields.collect()));
-    Some(event)
 }
 
 #[cfg(test)]
@@ -278,8 +242,21 @@ mod tests {
         (Db::open(&url).await.unwrap(), folder)
     }
 
+    /// Secrets that are all the same word.
+    struct Word(&'static str);
+
+    impl Secrets for Word {
+        fn new_cookie(&self, app: &AppName) -> Result<Vec<u8>, Source> {
+            Ok(app.as_str().as_bytes().to_vec())
+        }
+
+        fn fingerprint(&self, _: &AppSpec, cookie: &[u8]) -> Option<String> {
+            (!self.0.is_empty()).then(|| format!("{} {}", self.0, String::from_utf8_lossy(cookie)))
+        }
+    }
+
     async fn applied(db: &Db, config: &Config, at: u64) -> Plan {
-        apply(config, db, |app| Ok::<_, DbError>(app.as_str().as_bytes().to_vec()), Time(at)).await.unwrap()
+        apply(config, db, &Word("same"), Time(at)).await.unwrap()
     }
 
     /// The texts of all events, oldest first.
@@ -321,8 +298,8 @@ mod tests {
         assert_eq!(
             said(&db).await[2..],
             [
-                "the configuration of one changed: env[A] added (with the next start of a replica); \
-                 language elixir → gleam (with the next start of a replica); replicas 2 → 5 (at once)",
+                "the configuration of one changed: env[A] added (with the next deployment); \
+                 language elixir → gleam (with the next deployment); replicas 2 → 5 (at once)",
                 "the control plane's configuration changed: port 5001 → 5003",
             ]
         );
@@ -377,7 +354,7 @@ mod tests {
     async fn an_application_of_the_api_is_left_alone_until_the_file_names_it() {
         let (db, _folder) = database().await;
         let spec = config(TWO).applications.remove(1);
-        let put = vec![NewApplication { spec, source: Source::Api, cookie: b"api".to_vec() }];
+        let put = vec![NewApplication { spec, source: Owner::Api, cookie: b"api".to_vec() }];
         db.put_applications(ApplicationsDiff { put, ..ApplicationsDiff::default() }, Time(1)).await.unwrap();
         applied(&db, &config("applications: [{ name: one }]\n"), 2).await;
         assert!(db.applications().await.unwrap().iter().all(|it| it.configured));
@@ -386,14 +363,22 @@ mod tests {
         assert_eq!(db.applications().await.unwrap()[1].cookie, b"api");
     }
 
-    #[test]
-    fn a_changed_channel_is_named_and_not_shown() {
-        let with =
-            |url: &str| config(&format!("notifications: [{{ adapter: webhook, url: 'https://{url}' }}]\n"));
-        let before = serde_json::to_string(&control_plane(&with("a/s3cret"))).unwrap();
-        assert!(!before.contains("s3cret"));
-        let event = settings_event(&before, &control_plane(&with("b/s3cret")), Time(1)).unwrap();
-        assert_eq!(event.text, "the control plane's configuration changed: notifications changed");
-        assert_eq!(settings_event(&before, &control_plane(&with("a/s3cret")), Time(1)), None);
+    #[tokio::test]
+    async fn another_secret_is_told_to_those_who_hold_it_and_never_said() {
+        let (db, _folder) = database().await;
+        applied(&db, &config(TWO), 1).await;
+        let rest = apply(&config(TWO), &db, &Word("s3cret"), Time(2)).await.unwrap();
+        assert_eq!(rest.retold, ["one".parse().unwrap(), "two".parse().unwrap()]);
+        let said = said(&db).await;
+        assert_eq!(
+            said[2..],
+            [
+                "secrets of one changed (with the next deployment)",
+                "secrets of two changed (with the next deployment)",
+            ]
+        );
+        let lost = apply(&config(TWO), &db, &Word(""), Time(3)).await.unwrap();
+        assert_eq!(lost, Plan::default(), "what cannot be had is no change");
+        assert_eq!(apply(&config(TWO), &db, &Word("s3cret"), Time(4)).await.unwrap(), Plan::default());
     }
 }

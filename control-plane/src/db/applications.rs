@@ -1,6 +1,8 @@
 //! Applications: what they are to be, whose word for a release counts, and which release is in force.
 
-use proto::ids::{AppName, ReleaseKey};
+use std::collections::BTreeSet;
+
+use proto::ids::{AppName, NodeId, ReleaseKey};
 use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
@@ -12,6 +14,7 @@ use super::entity::applications::application;
 use super::entity::row::{Row, json, millis, sha256_of, version_of};
 use super::error::{DbError, Fault, UnknownWord, doing, missing, taken};
 use super::events::{self, NewEvent};
+use super::{assignments, nodes, settings};
 use crate::clock::Time;
 use crate::spec::AppSpec;
 
@@ -88,6 +91,10 @@ pub struct ApplicationsDiff {
     pub put: Vec<NewApplication>,
     /// No longer configured: their replicas are withdrawn, their history stays.
     pub dropped: Vec<AppName>,
+    /// As they were, save for the secrets that are opened for agents.
+    pub retold: Vec<AppName>,
+    /// Settings of which there is one, stored with the rest.
+    pub remembered: Vec<(&'static str, String)>,
     /// What is told of it.
     pub events: Vec<NewEvent>,
 }
@@ -106,28 +113,36 @@ impl Db {
         .await
     }
 
-    /// Applies a configuration: all of it or nothing.
-    pub async fn put_applications(&self, diff: ApplicationsDiff, now: Time) -> Result<(), DbError> {
+    /// Applies a configuration: all of it or nothing. Returns the nodes that hold what changed; their generations are raised.
+    pub async fn put_applications(
+        &self,
+        diff: ApplicationsDiff,
+        now: Time,
+    ) -> Result<BTreeSet<NodeId>, DbError> {
         doing("store the applications", async {
             let tx = self.write().await?;
-            let ApplicationsDiff { put, dropped, events } = diff;
+            let ApplicationsDiff { put, dropped, retold, remembered, events } = diff;
+            let mut told_anew = retold;
             for new in put {
-                put_one(&tx, new, now).await?;
+                let app = new.spec.name.clone();
+                if put_one(&tx, new, now).await? {
+                    told_anew.push(app);
+                }
             }
             for app in dropped {
-                application::Entity::update_many()
-                    .col_expr(application::Column::Configured, Expr::value(false))
-                    .col_expr(application::Column::UpdatedAt, Expr::value(millis(now)))
-                    .col_expr(
-                        application::Column::Generation,
-                        Expr::col(application::Column::Generation).add(1),
-                    )
-                    .filter(application::Column::Name.eq(app.as_str()))
-                    .exec(&tx)
-                    .await?;
+                drop_one(&tx, &app, now).await?;
             }
+            for (key, value) in remembered {
+                settings::put(&tx, key, &value).await?;
+            }
+            let mut holders = BTreeSet::new();
+            for app in told_anew {
+                holders.extend(assignments::holders(&tx, &app).await?);
+            }
+            let raised = nodes::raise(&tx, holders).await?;
             events::insert(&tx, &events).await?;
-            Ok(tx.commit().await?)
+            tx.commit().await?;
+            Ok(raised.into_keys().collect())
         })
         .await
     }
@@ -178,23 +193,29 @@ pub(super) async fn all(connection: &impl ConnectionTrait) -> Result<Vec<Applica
     Ok(found)
 }
 
-async fn put_one(tx: &impl ConnectionTrait, new: NewApplication, now: Time) -> Result<(), Fault> {
+/// Whether an application that existed has other settings now. Also where agents are not told of what differs: the same
+/// assignment sent again changes nothing.
+async fn put_one(tx: &impl ConnectionTrait, new: NewApplication, now: Time) -> Result<bool, Fault> {
     let NewApplication { spec, source, cookie } = new;
-    let changed = application::Entity::update_many()
-        .col_expr(application::Column::Spec, Expr::value(json(&spec)?))
-        .col_expr(application::Column::Configured, Expr::value(true))
-        .col_expr(application::Column::Source, Expr::value(source.word()))
-        .col_expr(application::Column::UpdatedAt, Expr::value(millis(now)))
-        .col_expr(application::Column::Generation, Expr::col(application::Column::Generation).add(1))
-        .filter(application::Column::Name.eq(spec.name.as_str()))
-        .exec(tx)
-        .await?;
-    if changed.rows_affected > 0 {
-        return Ok(());
+    let settings = json(&spec)?;
+    let known =
+        application::Entity::find_by_id(spec.name.as_str()).lock(LockType::NoKeyUpdate).one(tx).await?;
+    if let Some(known) = known {
+        let differs = known.spec != settings;
+        application::Entity::update_many()
+            .col_expr(application::Column::Spec, Expr::value(settings))
+            .col_expr(application::Column::Configured, Expr::value(true))
+            .col_expr(application::Column::Source, Expr::value(source.word()))
+            .col_expr(application::Column::UpdatedAt, Expr::value(millis(now)))
+            .col_expr(application::Column::Generation, Expr::col(application::Column::Generation).add(1))
+            .filter(application::Column::Name.eq(known.name))
+            .exec(tx)
+            .await?;
+        return Ok(differs);
     }
     let row = application::Model {
         name: spec.name.to_string(),
-        spec: json(&spec)?,
+        spec: settings,
         configured: true,
         source: source.word().to_owned(),
         wish_version: None,
@@ -211,6 +232,17 @@ async fn put_one(tx: &impl ConnectionTrait, new: NewApplication, now: Time) -> R
     };
     let what = format!("an application named {}", row.name);
     row.into_active_model().insert(tx).await.map_err(taken(what))?;
+    Ok(false)
+}
+
+async fn drop_one(tx: &impl ConnectionTrait, app: &AppName, now: Time) -> Result<(), Fault> {
+    application::Entity::update_many()
+        .col_expr(application::Column::Configured, Expr::value(false))
+        .col_expr(application::Column::UpdatedAt, Expr::value(millis(now)))
+        .col_expr(application::Column::Generation, Expr::col(application::Column::Generation).add(1))
+        .filter(application::Column::Name.eq(app.as_str()))
+        .exec(tx)
+        .await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What each place was last told to run, and all that one node is to run as one snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ids::{AppName, NodeId, Slot};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
@@ -91,6 +91,20 @@ impl Db {
         })
         .await
     }
+}
+
+/// The nodes that are told of an application.
+pub(super) async fn holders(tx: &impl ConnectionTrait, app: &AppName) -> Result<BTreeSet<NodeId>, Fault> {
+    let nodes = assignment::Entity::find()
+        .select_only()
+        .column(assignment::Column::Node)
+        .filter(assignment::Column::App.eq(app.as_str()))
+        .filter(assignment::Column::Version.is_not_null())
+        .distinct()
+        .into_tuple::<uuid::Uuid>()
+        .all(tx)
+        .await?;
+    Ok(nodes.into_iter().map(NodeId).collect())
 }
 
 /// The releases that a node's places name.

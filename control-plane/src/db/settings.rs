@@ -16,17 +16,7 @@ impl Db {
     }
 
     pub async fn put_setting(&self, key: &str, value: &str) -> Result<(), DbError> {
-        doing("store a setting", async {
-            let row = setting::Model { key: key.to_owned(), value: value.to_owned() };
-            setting::Entity::insert(row.into_active_model())
-                .on_conflict(
-                    OnConflict::column(setting::Column::Key).update_column(setting::Column::Value).to_owned(),
-                )
-                .exec_without_returning(self.writer())
-                .await?;
-            Ok(())
-        })
-        .await
+        doing("store a setting", async { put(self.writer(), key, value).await }).await
     }
 
     /// Stores the value where there is none yet; returns the one in force. Of many callers at once all get the same.
@@ -44,14 +34,18 @@ impl Db {
     }
 }
 
-/// Holds a word until the transaction ends: whoever else wants to hold it waits.
-pub(super) async fn hold(tx: &impl ConnectionTrait, word: &str) -> Result<(), Fault> {
-    let row = setting::Model { key: format!("lock:{word}"), value: String::new() };
+pub(super) async fn put(connection: &impl ConnectionTrait, key: &str, value: &str) -> Result<(), Fault> {
+    let row = setting::Model { key: key.to_owned(), value: value.to_owned() };
     setting::Entity::insert(row.into_active_model())
         .on_conflict(
             OnConflict::column(setting::Column::Key).update_column(setting::Column::Value).to_owned(),
         )
-        .exec_without_returning(tx)
+        .exec_without_returning(connection)
         .await?;
     Ok(())
+}
+
+/// Holds a word until the transaction ends: whoever else wants to hold it waits.
+pub(super) async fn hold(tx: &impl ConnectionTrait, word: &str) -> Result<(), Fault> {
+    put(tx, &format!("lock:{word}"), "").await
 }

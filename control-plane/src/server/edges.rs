@@ -10,12 +10,16 @@ use proto::nodes::HostUsage;
 use proto::pb;
 use proto::replicas::Usage;
 use proto::state::Liveness;
+use rand::RngCore as _;
+use ring::hmac;
 use secrecy::ExposeSecret as _;
 use tokio::sync::{Notify, watch};
+use zeroize::Zeroizing;
 
 use crate::agents::registry::{AssignmentSource, RelayError, ReleaseBytes, ReleaseRelay, Source};
 use crate::agents::{Agents, HostReport, OpenStreamError, ReplicaLoad};
 use crate::assign::{self, Assignments, Unopened};
+use crate::config::apply;
 use crate::db::{Db, DbError};
 use crate::fleet::{AppFleet, Observed, Place};
 use crate::picture::{Backend, LogChunks, LogError, NodeSight};
@@ -23,10 +27,11 @@ use crate::reconcile::{self, PlanStore, Stored, WaitingByApp};
 use crate::releases;
 use crate::rollout::Plan;
 use crate::secrets::Secrets;
+use crate::spec::{AppSpec, EnvValue};
 use crate::vault::{Purpose, Vault};
 
 /// What an application's cookie is sealed with, beside the purpose.
-pub(super) fn cookie_context(app: &AppName) -> String {
+fn cookie_context(app: &AppName) -> String {
     format!("applications/{app}/cookie")
 }
 
@@ -49,6 +54,37 @@ impl assign::Secrets for Opener {
     fn value(&self, name: &str) -> Result<String, Unopened> {
         Ok(self.secrets.resolve(name)?.expose_secret().to_owned())
     }
+}
+
+impl apply::Secrets for Opener {
+    fn new_cookie(&self, app: &AppName) -> Result<Vec<u8>, apply::Source> {
+        Ok(self.vault.seal(Purpose::Settings, &cookie_context(app), &random_cookie())?)
+    }
+
+    fn fingerprint(&self, spec: &AppSpec, cookie: &[u8]) -> Option<String> {
+        let key = self.vault.key(Purpose::Fingerprints).ok()?;
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()));
+        // Each with its length before it, so that no two lists read the same.
+        let mut add = |text: &str| {
+            context.update(&text.len().to_be_bytes());
+            context.update(text.as_bytes());
+        };
+        add(&assign::Secrets::cookie(self, &spec.name, cookie).ok()?);
+        for entry in &spec.env {
+            if let EnvValue::FromSecret(name) = &entry.value {
+                add(&assign::Secrets::value(self, name).ok()?);
+            }
+        }
+        let tag: [u8; 32] = context.sign().as_ref().try_into().ok()?;
+        Some(Digest(tag).to_string())
+    }
+}
+
+/// Hex, so that it needs no quoting anywhere.
+fn random_cookie() -> Zeroizing<Vec<u8>> {
+    let mut bytes = [0; 24];
+    rand::rng().fill_bytes(&mut bytes);
+    Zeroizing::new(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect())
 }
 
 #[async_trait]

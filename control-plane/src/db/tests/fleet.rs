@@ -71,7 +71,8 @@ async fn an_application_keeps_its_cookie_and_history_through_changes(it: TestDb)
     let mut spec = AppSpec::new(app("shop"), Language::Erlang);
     spec.env_file = Some("/etc/shop.env".to_owned());
     let put = vec![NewApplication { spec: spec.clone(), source: Source::Api, cookie: b"other".to_vec() }];
-    let diff = ApplicationsDiff { put, dropped: vec![app("Admin")], events: told("changed") };
+    let diff =
+        ApplicationsDiff { put, dropped: vec![app("Admin")], events: told("changed"), ..Default::default() };
     it.db.put_applications(diff, Time(2)).await.unwrap();
     let stored = it.db.applications().await.unwrap();
     assert_eq!(stored.iter().map(|it| it.spec.name.as_str()).collect::<Vec<_>>(), ["Admin", "shop"]);

@@ -14,7 +14,7 @@ use crate::fleet::{AppFleet, Place, WishedBy};
 use crate::rollout::{
     Evidence, Ghost, Happening, HappeningKind, InForce, Plan, PreCommandsState, Progress, Rollout, Step,
 };
-use crate::spec::AppSpec;
+use crate::spec::{AppSpec, Millis};
 
 on_both_engines!(
     the_snapshot_has_all_that_a_plan_is_made_from,
@@ -23,6 +23,7 @@ on_both_engines!(
     whatever_a_plan_is_made_from_makes_older_plans_stale,
     a_plan_for_a_removed_node_is_refused_whole,
     a_nodes_assignment_is_one_snapshot_with_its_generation,
+    other_settings_raise_the_nodes_that_hold_the_application_and_no_other,
     a_second_rollout_under_way_is_refused,
     ghosts_are_cleared_by_version_or_all,
     a_places_history_tells_what_it_ran_and_when,
@@ -242,6 +243,37 @@ async fn a_nodes_assignment_is_one_snapshot_with_its_generation(it: TestDb) {
     assert_eq!(slots, [("other", first, &release("other", key("7", 7), 1)), ("shop", first, &shop)]);
     it.db.remove_node(two, Time(10), &[]).await.unwrap();
     assert!(!fleet(&it.db, "shop").await.assigned.contains_key(&place(two, 1)));
+}
+
+async fn other_settings_raise_the_nodes_that_hold_the_application_and_no_other(it: TestDb) {
+    let (one, two) = shop(&it).await;
+    let plan = Plan { steps: vec![assign(place(one, 1), &key("1", 1))], ..Plan::default() };
+    let generation = fleet(&it.db, "shop").await.generation;
+    it.db.store_plan(&app("shop"), generation, &plan, Time(3)).await.unwrap();
+    let generations = || async {
+        let of = async |node| it.db.node(node).await.unwrap().unwrap().generation;
+        (of(one).await, of(two).await)
+    };
+    let before = generations().await;
+    let put = |grace| {
+        let mut spec = AppSpec::new(app("shop"), proto::state::Language::Elixir);
+        spec.deploy.stop_grace = Millis(grace);
+        vec![NewApplication { spec, source: Source::Yaml, cookie: Vec::new() }]
+    };
+    let diff = ApplicationsDiff { put: put(123), ..ApplicationsDiff::default() };
+    let told = it.db.put_applications(diff.clone(), Time(4)).await.unwrap();
+    assert_eq!(told, BTreeSet::from([one]));
+    assert_eq!(generations().await, (before.0 + 1, before.1));
+    let sent = it.db.node_assignment(one).await.unwrap();
+    assert_eq!(sent.generation, before.0 + 1);
+    assert_eq!(sent.applications[&app("shop")].spec.deploy.stop_grace, Millis(123));
+    // Nothing of it differs the second time; a secret is seen by the caller alone.
+    assert!(it.db.put_applications(diff, Time(5)).await.unwrap().is_empty());
+    let retold = ApplicationsDiff { retold: vec![app("shop")], ..ApplicationsDiff::default() };
+    assert_eq!(it.db.put_applications(retold, Time(6)).await.unwrap(), BTreeSet::from([one]));
+    it.db.remove_node(one, Time(7), &[]).await.unwrap();
+    let diff = ApplicationsDiff { put: put(456), ..ApplicationsDiff::default() };
+    assert!(it.db.put_applications(diff, Time(8)).await.unwrap().is_empty());
 }
 
 async fn a_second_rollout_under_way_is_refused(it: TestDb) {
