@@ -2,11 +2,14 @@
 //!
 //! Every type here is `FromStr` + `Display` + serde as a string (or number). None of them says where the thing is stored.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
+
+use crate::natural;
 
 /// Why a name was refused. The message tells what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,9 +62,22 @@ macro_rules! as_string {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $max:expr, $extra:expr, $bad:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
         pub struct $type(String);
+
+        /// As people order names: by the numbers in them.
+        impl Ord for $type {
+            fn cmp(&self, other: &Self) -> Ordering {
+                natural::compare(&self.0, &other.0)
+            }
+        }
+
+        impl PartialOrd for $type {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $type {
             pub fn as_str(&self) -> &str {
@@ -96,7 +112,7 @@ name!(
     NodeName, 64, b"._-", Node
 );
 name!(
-    /// A release's version as its maker wrote it: compared as text, never ordered.
+    /// A release's version as its maker wrote it: compared as text; which of two is newer, nothing here says.
     Version, 128, b"._+~-", Version
 );
 

@@ -144,13 +144,15 @@ mod tests {
 
     #[test]
     fn applying_the_change_gives_the_next_fleet() {
-        let states: [&[(&str, u32)]; 6] = [
+        let states: [&[(&str, u32)]; 8] = [
             &[],
             &[("b", 1)],
             &[("a", 1), ("b", 1), ("c", 1)],
             &[("a", 1), ("b", 2), ("d", 1)],
             &[("c", 1)],
             &[("c", 2), ("z", 1)],
+            &[("c-2", 1), ("c-10", 1)],
+            &[("c-1", 1), ("c-2", 2), ("c-9", 1), ("c-10", 1), ("c-11", 1)],
         ];
         for from in states {
             for to in states {

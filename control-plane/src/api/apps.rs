@@ -22,7 +22,7 @@ use crate::auth::principal::Principal;
 use crate::clock::Time;
 use crate::db::{ManualWish, NewEvent, PageRequest, RolloutFilter};
 use crate::error::{ApiError, ApiResult};
-use crate::http::input::{Input, Path, Query, limit, page_of};
+use crate::http::input::{Input, Path, Query, limit, page_of, read_cursor};
 use crate::picture::{AppPicture, Picture};
 use crate::spec::AppSpec;
 
@@ -47,7 +47,7 @@ pub(super) async fn list(
     let limit = limit(query.limit)?;
     let picture = api.picture().await?;
     let apps = picture.apps.values().map(|app| summary(&picture, app)).collect();
-    Ok(Json(page_of(apps, query.cursor.as_deref(), limit, |app: &ApplicationSummary| app.name.to_string())))
+    page_of(apps, query.cursor.as_deref(), limit, |app: &ApplicationSummary| app.name.clone()).map(Json)
 }
 
 #[utoipa::path(get, path = "/api/v1/applications/{app}", tag = "applications",
@@ -145,7 +145,8 @@ pub(super) async fn history(
     Query(query): Query<ListQuery>,
 ) -> ApiResult<Json<Page<HistoryEntry>>> {
     api.db.application(&app).await?.ok_or_else(|| ApiError::not_found("application", &app))?;
-    let page = PageRequest { after: rollouts::cursor(query.cursor.as_deref())?, limit: limit(query.limit)? };
+    let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let page = PageRequest { after, limit: limit(query.limit)? };
     let filter = RolloutFilter { app: Some(app), ..RolloutFilter::default() };
     let page = api.db.rollouts(&filter, page).await?;
     let entry = |rollout: crate::rollout::Rollout| HistoryEntry {

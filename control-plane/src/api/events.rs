@@ -16,7 +16,7 @@ use super::Api;
 use crate::clock::Time;
 use crate::db::{Event as Stored, EventFilter, NewEvent, PageRequest};
 use crate::error::{ApiError, ApiResult};
-use crate::http::input::{Query, limit};
+use crate::http::input::{Query, limit, read_cursor};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,8 +45,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> ApiResult<Json<Page<Event>>> {
-    let bad_cursor = |_| ApiError::invalid("cursor", "is not one that this list gave");
-    let after: Option<EventId> = query.cursor.map(|it| it.parse().map_err(bad_cursor)).transpose()?;
+    let after: Option<EventId> = query.cursor.as_deref().map(read_cursor).transpose()?;
     let names = names(&api).await?;
     let id_of = |name: NodeName| {
         let found = names.iter().find(|(_, it)| **it == name).map(|(id, _)| *id);

@@ -41,7 +41,7 @@ pub(super) async fn list(
     let picture = api.picture().await?;
     let mut nodes: Vec<_> = picture.nodes.values().map(|node| summary(&picture, node)).collect();
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Json(page_of(nodes, query.cursor.as_deref(), limit, |node: &NodeSummary| node.name.to_string())))
+    page_of(nodes, query.cursor.as_deref(), limit, |node: &NodeSummary| node.name.clone()).map(Json)
 }
 
 #[utoipa::path(get, path = "/api/v1/nodes/{node}", tag = "nodes", params(("node" = NodeName, Path)),

@@ -47,7 +47,7 @@ pub(super) async fn list(
     };
     let mut releases: Vec<Release> = api.db.releases(&app).await?.into_iter().map(view).collect();
     releases.sort_by_cached_key(newest_first);
-    Ok(Json(page_of(releases, query.cursor.as_deref(), limit, newest_first)))
+    page_of(releases, query.cursor.as_deref(), limit, newest_first).map(Json)
 }
 
 /// Counted down from the end of time, so that the order of text is newest first.

@@ -1,8 +1,11 @@
 //! Replicas: what is assigned to a slot and what its agent says of it, in one view.
 
+use std::fmt;
+use std::str::FromStr;
+
 use axum::Json;
 use axum::extract::State;
-use proto::ids::{AppName, NodeName, Slot};
+use proto::ids::{AppName, BadName, NodeName, Slot};
 use proto::page::Page;
 use proto::replicas::{LastExit, PortInUse, PreCommands, Replica, Staging};
 use proto::state::{Liveness, SlotState};
@@ -43,12 +46,32 @@ pub(super) async fn list(
         .filter(|replica| node.as_ref().is_none_or(|it| *it == replica.node))
         .collect();
     replicas.sort_by_cached_key(key);
-    Ok(Json(page_of(replicas, cursor.as_deref(), limit, key)))
+    page_of(replicas, cursor.as_deref(), limit, key).map(Json)
 }
 
-/// Slots are padded, so that the order of text is that of numbers.
-fn key(replica: &Replica) -> String {
-    format!("{}:{}:{:04}", replica.application, replica.node, replica.slot.number())
+fn key(replica: &Replica) -> Key {
+    Key(replica.application.clone(), replica.node.clone(), replica.slot)
+}
+
+/// What replicas are ordered by.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key(AppName, NodeName, Slot);
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(app, node, slot) = self;
+        write!(f, "{app}:{node}:{slot}")
+    }
+}
+
+impl FromStr for Key {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let mut parts = text.splitn(3, ':');
+        let mut part = || parts.next().unwrap_or_default();
+        Ok(Self(part().parse()?, part().parse()?, part().parse()?))
+    }
 }
 
 #[utoipa::path(get, path = "/api/v1/replicas/{node}/{app}/{slot}", tag = "replicas",

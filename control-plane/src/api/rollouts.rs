@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{Api, apps, replicas};
 use crate::db::{PageRequest, RolloutFilter};
 use crate::error::{ApiError, ApiResult};
-use crate::http::input::{Path, Query, limit};
+use crate::http::input::{Path, Query, limit, read_cursor};
 use crate::picture::{AppPicture, Picture};
 use crate::rollout::{PreCommandsState, Rollout};
 
@@ -35,7 +35,10 @@ pub(super) async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> ApiResult<Json<Page<RolloutSummary>>> {
-    let page = PageRequest { after: cursor(query.cursor.as_deref())?, limit: limit(query.limit)? };
+    let page = PageRequest {
+        after: query.cursor.as_deref().map(read_cursor).transpose()?,
+        limit: limit(query.limit)?,
+    };
     let filter = RolloutFilter { app: query.application, ..RolloutFilter::default() };
     let found = api.db.rollouts(&filter, page).await?;
     let picture = api.picture().await?;
@@ -69,11 +72,6 @@ pub(super) async fn find(api: &Api, picture: &Picture, id: RolloutId) -> ApiResu
         pre_commands: pre_commands(&rollout.pre_commands, |_| None),
         nodes: Vec::new(),
     }))
-}
-
-pub(super) fn cursor(text: Option<&str>) -> ApiResult<Option<RolloutId>> {
-    let bad = |_| ApiError::invalid("cursor", "is not one that this list gave");
-    text.map(|text| text.parse().map_err(bad)).transpose()
 }
 
 pub(super) fn summary(picture: &Picture, app: Option<&AppPicture>, rollout: &Rollout) -> RolloutSummary {

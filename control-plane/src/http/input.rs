@@ -1,10 +1,13 @@
 //! Input of a request, read into types; what cannot be read is a problem that names the key.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use bytes::Bytes;
-use proto::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use proto::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
 use proto::problem::Code;
 use serde::de::DeserializeOwned;
 
@@ -86,20 +89,26 @@ pub fn limit(asked: Option<u32>) -> ApiResult<u32> {
 }
 
 /// One part of a list that is in memory, in the order of its keys. The cursor is the last key of the part before.
-pub fn page_of<T>(
+pub fn page_of<T, K: Ord + FromStr + Display>(
     items: Vec<T>,
     cursor: Option<&str>,
     limit: u32,
-    key: impl Fn(&T) -> String,
-) -> proto::page::Page<T> {
+    key: impl Fn(&T) -> K,
+) -> ApiResult<Page<T>> {
+    let after: Option<K> = cursor.map(read_cursor).transpose()?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let rest = items.into_iter().skip_while(|item| cursor.is_some_and(|cursor| key(item).as_str() <= cursor));
+    let rest = items.into_iter().skip_while(|item| after.as_ref().is_some_and(|after| key(item) <= *after));
     let mut items: Vec<T> = rest.take(limit.saturating_add(1)).collect();
     let next = (items.len() > limit).then(|| {
         items.truncate(limit);
-        items.last().map(&key)
+        items.last().map(|item| key(item).to_string())
     });
-    proto::page::Page { items, next: next.flatten() }
+    Ok(Page { items, next: next.flatten() })
+}
+
+/// Where the part before ended.
+pub fn read_cursor<K: FromStr>(text: &str) -> ApiResult<K> {
+    text.parse().map_err(|_| ApiError::invalid("cursor", "is not one that this list gave"))
 }
 
 #[cfg(test)]
@@ -112,7 +121,7 @@ mod tests {
         for size in 1..=6 {
             let (mut seen, mut cursor) = (Vec::new(), None::<String>);
             loop {
-                let page = page_of(items.clone(), cursor.as_deref(), size, Clone::clone);
+                let page = page_of(items.clone(), cursor.as_deref(), size, Clone::clone).unwrap();
                 seen.extend(page.items);
                 match page.next {
                     Some(next) => cursor = Some(next),

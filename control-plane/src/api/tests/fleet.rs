@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use axum::http::{Method, StatusCode};
 use proto::apps::Application;
-use proto::nodes::{JoinToken, NodeRemoved};
+use proto::nodes::{JoinToken, NodeRemoved, NodeSummary};
 use proto::overview::Fleet;
+use proto::page::Page;
 use proto::state::{Language, Role, Tone};
 
 use super::{Bench, Call, empty_fleet};
+use crate::auth::secret::Secret;
 use crate::db::{ApplicationsDiff, Enrolment, NewApplication, NewCertificate, NewJoinToken, Source};
 use crate::spec::AppSpec;
 
@@ -24,8 +26,9 @@ async fn configured(bench: &Bench) {
 
 async fn enrolled(bench: &Bench, name: &str) -> proto::ids::NodeId {
     let now = bench.api.clock.now();
+    let hash = Secret::random("").unwrap().digest();
     let token = NewJoinToken {
-        hash: [7; 32],
+        hash,
         uses: 1,
         labels: BTreeMap::new(),
         created_by: "test".to_owned(),
@@ -38,8 +41,8 @@ async fn enrolled(bench: &Bench, name: &str) -> proto::ids::NodeId {
         name: name.parse().unwrap(),
         labels: BTreeMap::new(),
         agent_version: "0.1.0".to_owned(),
-        token_hash: [7; 32],
-        certificate: NewCertificate { serial: "01".to_owned(), not_after: now.plus(1_000_000) },
+        token_hash: hash,
+        certificate: NewCertificate { serial: format!("serial of {name}"), not_after: now.plus(1_000_000) },
     };
     bench.api.db.enrol(&enrolment, now, &[]).await.unwrap().id
 }
@@ -105,6 +108,32 @@ async fn a_removed_node_is_cut_and_gone() {
     assert_eq!(bench.send(remove()).await.code(), "not-found");
     let events = bench.send(Call::get("/api/v1/events").bearer(&admin)).await;
     assert!(events.text().contains("node_removed"), "{}", events.text());
+}
+
+#[tokio::test]
+async fn lists_are_in_the_order_of_the_numbers_in_their_names() {
+    let bench = Bench::new().await;
+    let names = ["node-1", "node-2", "node-9", "node-10", "node-11"];
+    for name in names.iter().rev() {
+        enrolled(&bench, name).await;
+    }
+    let viewer = bench.token(Role::Viewer).await;
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/api/v1/nodes?limit=2{cursor}");
+        let page: Page<NodeSummary> = bench.send(Call::get(&path).bearer(&viewer)).await.json();
+        seen.extend(page.items.into_iter().map(|node| node.name.to_string()));
+        match page.next {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, names);
+    let fleet: Fleet = bench.send(Call::get("/api/v1/fleet").bearer(&viewer)).await.json();
+    let of_fleet: Vec<String> = fleet.nodes.iter().map(|node| node.name.to_string()).collect();
+    assert_eq!(of_fleet, names);
+    let bad = bench.send(Call::get("/api/v1/nodes?cursor=..%2Fx").bearer(&viewer)).await;
+    assert_eq!(bad.code(), "invalid-input");
 }
 
 #[tokio::test]
