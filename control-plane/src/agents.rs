@@ -245,6 +245,11 @@ impl Agents {
         self.hub.board().heard_at(node)
     }
 
+    /// Every node that was heard after `since`, and when.
+    pub fn heard_after(&self, since: Time) -> Vec<(NodeId, Time)> {
+        self.hub.board().heard_after(since)
+    }
+
     /// By how much the node's wall clock was ahead of ours when its session began.
     pub fn clock_ahead_ms(&self, node: NodeId) -> Option<i64> {
         self.hub.board().clock_ahead_ms(node)

@@ -102,6 +102,8 @@ pub struct AppPicture {
 #[derive(Clone, Debug)]
 pub struct NodePicture {
     pub node: EnrolledNode,
+    /// Of its newest certificate.
+    pub certificate_ends: Option<Time>,
     pub sight: NodeSight,
 }
 
@@ -118,9 +120,12 @@ impl Picture {
             let (bucket, waiting) = (buckets.remove(&name), backend.waiting(&name));
             apps.insert(name, AppPicture { application, fleet, bucket, waiting });
         }
-        let nodes = db.nodes().await?.into_iter();
-        let nodes =
-            nodes.map(|node| (node.id, NodePicture { sight: backend.sight(node.id), node })).collect();
+        let ends = db.certificates_end().await?;
+        let seen = |node: EnrolledNode| {
+            let certificate_ends = ends.get(&node.id).copied();
+            (node.id, NodePicture { certificate_ends, sight: backend.sight(node.id), node })
+        };
+        let nodes = db.nodes().await?.into_iter().map(seen).collect();
         Ok(Self { at, environment: environment.to_owned(), apps, nodes })
     }
 

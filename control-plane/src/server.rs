@@ -7,6 +7,7 @@
 //! ```
 
 mod edges;
+mod heard;
 mod notices;
 
 use std::net::SocketAddr;
@@ -184,6 +185,7 @@ impl Server {
         tasks.spawn(api::show_live(api.clone(), cancel.clone()));
         tasks.spawn(reconciler.run(cancel.clone()));
         tasks.spawn(notices::record(db.clone(), received, clock));
+        tasks.spawn(heard::remember(db.clone(), agents.clone(), cancel.clone()));
         let stop = cancel.clone();
         tasks.spawn(async move {
             if let Err(error) = agents.serve(listener, stop.clone()).await {

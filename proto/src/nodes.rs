@@ -18,7 +18,7 @@ pub struct NodeSummary {
     pub liveness: Liveness,
     pub labels: BTreeMap<String, String>,
     pub agent_version: String,
-    /// When the agent was last heard; absent: not since the control plane started.
+    /// When the agent was last heard; absent: never. Known to a few seconds across a restart of the control plane.
     pub heard_at: Option<Timestamp>,
     pub replicas: u32,
     pub replicas_ready: u32,
@@ -33,6 +33,7 @@ pub struct Node {
     #[serde(flatten)]
     pub summary: NodeSummary,
     pub enrolled_at: Timestamp,
+    /// When the newest certificate of its agent ends; agents renew theirs at two thirds of its life.
     pub certificate_expires_at: Option<Timestamp>,
     /// How far the host's wall clock is ahead of ours.
     pub clock_ahead_ms: Option<i64>,

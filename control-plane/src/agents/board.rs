@@ -87,6 +87,12 @@ impl Board {
         self.nodes.get(&node)?.heard
     }
 
+    /// Who was heard after `since`, and when.
+    pub(super) fn heard_after(&self, since: Time) -> Vec<(NodeId, Time)> {
+        let heard = self.nodes.iter().filter_map(|(node, entry)| Some((*node, entry.heard?)));
+        heard.filter(|(_, at)| *at > since).collect()
+    }
+
     pub(super) fn clock_ahead_ms(&self, node: NodeId) -> Option<i64> {
         self.nodes.get(&node).map(|entry| entry.clock_ahead_ms)
     }
@@ -277,6 +283,15 @@ mod tests {
         assert_eq!(board.turned(START.plus(3_000)), turn(Liveness::Up, Liveness::Suspect));
         assert_eq!(board.turned(START.plus(5_000)), turn(Liveness::Suspect, Liveness::Lost));
         assert_eq!(board.turned(START.plus(60_000)), []);
+    }
+
+    #[test]
+    fn who_was_heard_since_a_moment_is_known_with_when() {
+        let (mut board, silent, heard) = (Board::new(START), node(), node());
+        board.heartbeat(silent, &pb::Heartbeat::default(), START);
+        board.heartbeat(heard, &pb::Heartbeat::default(), START.plus(7));
+        assert_eq!(board.heard_after(START), [(heard, START.plus(7))]);
+        assert_eq!(board.heard_after(START.plus(7)), []);
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn replicas_on<'a>(picture: &'a Picture, name: &'a NodeName) -> impl Iterator<It
 }
 
 pub(super) fn summary(picture: &Picture, it: &NodePicture) -> NodeSummary {
-    let NodePicture { node, sight } = it;
+    let NodePicture { node, sight, certificate_ends: _ } = it;
     let tiles: Vec<Replica> = replicas_on(picture, &node.name).collect();
     let ready = tiles.iter().filter(|replica| replica.state.is_ready()).count();
     NodeSummary {
@@ -142,13 +142,13 @@ pub(super) fn summary(picture: &Picture, it: &NodePicture) -> NodeSummary {
 }
 
 pub(super) fn view(picture: &Picture, it: &NodePicture) -> Node {
-    let NodePicture { node, sight } = it;
+    let NodePicture { node, sight, certificate_ends } = it;
     let NodeSight { clock_ahead_ms, .. } = sight;
     let EnrolledNode { inventory, enrolled_at, .. } = node;
     Node {
         summary: summary(picture, it),
         enrolled_at: (*enrolled_at).into(),
-        certificate_expires_at: None,
+        certificate_expires_at: certificate_ends.map(Into::into),
         clock_ahead_ms: *clock_ahead_ms,
         inventory: inventory.clone().map(|host| Inventory {
             hostname: host.hostname,

@@ -6,7 +6,7 @@ mod generations;
 use std::collections::BTreeMap;
 
 use proto::ids::{NodeId, NodeName};
-use sea_orm::sea_query::{Expr, ExprTrait, LockType};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, LockType};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
 };
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::certificates::{Certificate, NewCertificate};
 pub(super) use self::generations::raise;
-use super::access;
 use super::connection::Db;
 use super::entity::nodes::{assignment, node};
 use super::entity::row::{Row, json, millis};
 use super::error::{DbError, Fault, doing, missing, taken};
 use super::events::{self, NewEvent};
+use super::{ROWS_PER_STATEMENT, access};
 use crate::clock::Time;
 
 /// A host that joined and was not removed.
@@ -176,17 +176,23 @@ impl Db {
         .await
     }
 
-    /// Many at once, because every node is seen all the time: written now and then by whoever knows.
-    pub async fn touch_nodes(&self, seen: &[(NodeId, Time)]) -> Result<(), DbError> {
-        doing("note when nodes were last seen", async {
+    /// Many at once, because every node is heard all the time: written now and then by whoever knows.
+    pub async fn touch_nodes(&self, heard: &[(NodeId, Time)]) -> Result<(), DbError> {
+        doing("note when nodes were last heard", async {
             let tx = self.write().await?;
-            let mut seen = seen.to_vec();
+            let mut heard = heard.to_vec();
             // In one order, so that two writers on PostgreSQL never wait for each other.
-            seen.sort();
-            for (node, at) in seen {
+            heard.sort();
+            for batch in heard.chunks(ROWS_PER_STATEMENT) {
+                let at = batch.iter().fold(CaseStatement::new(), |case, (node, at)| {
+                    case.case(Expr::col(node::Column::Id).eq(node.0), Expr::value(millis(*at)))
+                });
                 node::Entity::update_many()
-                    .col_expr(node::Column::LastSeenAt, Expr::value(millis(at)))
-                    .filter(node::Column::Id.eq(node.0))
+                    .col_expr(
+                        node::Column::LastSeenAt,
+                        at.finally(Expr::col(node::Column::LastSeenAt)).into(),
+                    )
+                    .filter(node::Column::Id.is_in(batch.iter().map(|(node, _)| node.0)))
                     .exec(&tx)
                     .await?;
             }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use axum::http::{Method, StatusCode};
 use proto::apps::Application;
-use proto::nodes::{JoinToken, NodeRemoved, NodeSummary};
+use proto::nodes::{JoinToken, Node, NodeRemoved, NodeSummary};
 use proto::overview::Fleet;
 use proto::page::Page;
 use proto::state::{Language, Role, Tone};
 
 use super::{Bench, Call, empty_fleet};
 use crate::auth::secret::Secret;
+use crate::clock::Time;
 use crate::db::{ApplicationsDiff, Enrolment, NewApplication, NewCertificate, NewJoinToken, Source};
 use crate::spec::AppSpec;
 
@@ -94,6 +95,18 @@ async fn a_join_token_comes_with_the_command_to_type() {
     let none = serde_json::json!({ "uses": 0 });
     let answer = bench.send(Call::post("/api/v1/join-tokens", &none).bearer(&admin)).await;
     assert_eq!(answer.code(), "invalid-input");
+}
+
+#[tokio::test]
+async fn a_node_says_when_it_was_heard_before_the_start_and_when_its_certificate_ends() {
+    let bench = Bench::new().await;
+    let id = enrolled(&bench, "web-1").await;
+    bench.api.db.touch_nodes(&[(id, Time(1_234_000))]).await.unwrap();
+    let viewer = bench.token(Role::Viewer).await;
+    let node: Node = bench.send(Call::get("/api/v1/nodes/web-1").bearer(&viewer)).await.json();
+    assert_eq!(node.summary.heard_at, Some(Time(1_234_000).into()));
+    let left = node.certificate_expires_at.unwrap().0 - node.enrolled_at.0;
+    assert_eq!(left, 1_000_000);
 }
 
 #[tokio::test]

@@ -1,8 +1,12 @@
 //! Certificates of nodes: each is remembered by its serial, so that it can be revoked.
 
+use std::collections::BTreeMap;
+
 use proto::ids::NodeId;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
+};
 
 use super::hold;
 use crate::clock::Time;
@@ -49,6 +53,25 @@ impl Db {
         doing("look a certificate up", async {
             let row = certificate::Entity::find_by_id(serial).one(self.reader()).await?;
             row.map(parse).transpose()
+        })
+        .await
+    }
+
+    /// When the newest certificate of each node ends; those that were revoked do not count.
+    pub async fn certificates_end(&self) -> Result<BTreeMap<NodeId, Time>, DbError> {
+        doing("read when certificates end", async {
+            let rows = certificate::Entity::find()
+                .select_only()
+                .column(certificate::Column::Node)
+                .column_as(certificate::Column::NotAfter.max(), "ends")
+                .filter(certificate::Column::RevokedAt.is_null())
+                .group_by(certificate::Column::Node)
+                .into_tuple::<(uuid::Uuid, i64)>()
+                .all(self.reader())
+                .await?;
+            let ends =
+                |(node, ends)| Ok((NodeId(node), Row::new("certificates", node).time("not_after", ends)?));
+            rows.into_iter().map(ends).collect()
         })
         .await
     }

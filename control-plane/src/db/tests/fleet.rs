@@ -204,10 +204,14 @@ async fn a_removed_node_is_revoked_and_gives_its_name_back(it: TestDb) {
     join_token(&it.db, 1, 9).await;
     let node = it.db.enrol(&enrolment("web-1", 1), Time(5), &[]).await.unwrap();
     let renewed = NewCertificate { serial: "renewed".to_owned(), not_after: Time(2000) };
+    let ends = async || it.db.certificates_end().await.unwrap().get(&node.id).copied();
+    assert_eq!(ends().await, Some(Time(1000)));
     it.db.renew_certificate(node.id, &renewed, Time(6)).await.unwrap();
+    assert_eq!(ends().await, Some(Time(2000)));
     assert!(!it.db.is_revoked("serial of web-1").await.unwrap());
     assert!(it.db.is_revoked("never issued").await.unwrap());
     it.db.remove_node(node.id, Time(7), &told("removed")).await.unwrap();
+    assert_eq!(ends().await, None);
     for serial in ["serial of web-1", "renewed"] {
         assert!(it.db.is_revoked(serial).await.unwrap(), "{serial}");
     }
@@ -232,7 +236,13 @@ async fn what_an_agent_says_of_its_host_is_kept(it: TestDb) {
         inventory: Inventory { cpus: 2, memory_bytes: u64::MAX, ..Inventory::default() },
     };
     it.db.record_hello(node.id, &facts, Time(6)).await.unwrap();
-    it.db.touch_nodes(&[(node.id, Time(7))]).await.unwrap();
+    join_token(&it.db, 2, 2).await;
+    let other = it.db.enrol(&enrolment("web-2", 2), Time(5), &[]).await.unwrap();
+    let silent = it.db.enrol(&enrolment("web-3", 2), Time(5), &[]).await.unwrap();
+    it.db.touch_nodes(&[(other.id, Time(8)), (node.id, Time(7))]).await.unwrap();
+    let last_seen = async |node| it.db.node(node).await.unwrap().unwrap().last_seen_at;
+    assert_eq!(last_seen(other.id).await, Some(Time(8)));
+    assert_eq!(last_seen(silent.id).await, None);
     let stored = it.db.node(node.id).await.unwrap().unwrap();
     assert_eq!(stored.inventory, Some(facts.inventory));
     assert_eq!((stored.agent_version.as_str(), stored.last_seen_at), ("2.0", Some(Time(7))));
