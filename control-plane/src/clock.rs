@@ -46,6 +46,13 @@ impl Clock {
         Self { started: Instant::now(), started_at }
     }
 
+    /// One that shows a later time, for tests.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn ahead(self, millis: u64) -> Self {
+        Self { started_at: self.started_at + Duration::from_millis(millis), ..self }
+    }
+
     pub fn now(&self) -> Time {
         let millis = (self.started_at + self.started.elapsed()).as_millis();
         Time(u64::try_from(millis).unwrap_or(u64::MAX))

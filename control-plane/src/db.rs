@@ -28,7 +28,7 @@ pub use connection::Db;
 pub use error::DbError;
 pub use events::{AuditEntry, Event, EventFilter, NewEvent};
 pub use nodes::{Certificate, EnrolledNode, Enrolment, HelloFacts, Inventory, NewCertificate};
-pub use releases::{BucketState, Release};
+pub use releases::{BucketFault, BucketState, Release};
 pub use rollouts::{Ghosted, HistoryEntry, RolloutFilter};
 
 /// Rows in one statement: well below what either engine takes.

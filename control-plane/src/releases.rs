@@ -8,6 +8,8 @@ mod current;
 mod folder;
 mod relay;
 mod source;
+mod trouble;
+mod unavailable;
 mod verdict;
 mod watcher;
 
@@ -15,4 +17,5 @@ pub use current::{BadCurrent, Current};
 pub use folder::FolderSource;
 pub use relay::{RelayError, relay};
 pub use source::{Chunks, Etag, Inspected, Looked, OpenError, ReadFault, Source, SourceError, Tarball};
+pub use unavailable::UnavailableSource;
 pub use watcher::{Bucket, watch};

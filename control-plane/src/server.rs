@@ -36,7 +36,7 @@ use crate::db::{Db, DbError, NewAuthority};
 use crate::error::chain;
 use crate::listen::{ListenError, Listener};
 use crate::reconcile::Reconciler;
-use crate::releases::{self, Bucket, FolderSource};
+use crate::releases::{self, Bucket, FolderSource, UnavailableSource};
 use crate::secrets::Secrets;
 use crate::telemetry::Metrics;
 use crate::vault::{Purpose, Vault, VaultError};
@@ -76,8 +76,6 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
-    #[error("release_adapter {adapter} cannot be read yet; use local, a folder")]
-    Adapter { adapter: &'static str },
 }
 
 /// The control plane.
@@ -124,15 +122,7 @@ impl Server {
         apply(&config, &db, opener.as_ref(), clock.now()).await?;
         let first_sign_in =
             first::prepare(&db, &passwords, config.demo, secrets.admin.as_ref(), clock.now()).await?;
-        let source: Arc<dyn releases::Source> = match config.releases.adapter {
-            ReleaseAdapter::Local => Arc::new(FolderSource::new(
-                PathBuf::from(&config.releases.bucket),
-                config.releases.account_name.clone(),
-            )),
-            other @ (ReleaseAdapter::S3 | ReleaseAdapter::GcpStorage) => {
-                return Err(StartError::Adapter { adapter: other.word() });
-            }
-        };
+        let source = source(&config);
 
         let tasks = TaskTracker::new();
         let (notices, received) = mpsc::channel(NOTICES);
@@ -202,6 +192,17 @@ impl Server {
     }
 }
 
+fn source(config: &Config) -> Arc<dyn releases::Source> {
+    let (bucket, environment) = (&config.releases.bucket, config.releases.account_name.clone());
+    match config.releases.adapter {
+        ReleaseAdapter::Local => Arc::new(FolderSource::new(PathBuf::from(bucket), environment)),
+        // Each application says so; what runs goes on running.
+        adapter @ (ReleaseAdapter::S3 | ReleaseAdapter::GcpStorage) => {
+            Arc::new(UnavailableSource::new(adapter.word(), environment))
+        }
+    }
+}
+
 fn make_private(path: &Path) -> Result<(), StartError> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
@@ -254,8 +255,11 @@ fn api_settings(config: &Config) -> Settings {
 mod tests {
     use std::collections::BTreeMap;
 
+    use proto::state::Language;
+
     use super::*;
     use crate::config::DatabaseUrl;
+    use crate::spec::AppSpec;
 
     fn config(folder: &Path) -> Config {
         let mut config = Config::new(&folder.join("data"));
@@ -294,6 +298,35 @@ mod tests {
             cancel.cancel();
             running.wait().await;
             assert!(!socket.exists());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_bucket_that_cannot_be_read_yet_is_said_of_each_application_and_stops_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        for adapter in [ReleaseAdapter::S3, ReleaseAdapter::GcpStorage] {
+            let mut config = config(folder.path());
+            config.releases.adapter = adapter;
+            let app = AppSpec::new("shop".parse().unwrap(), Language::Elixir);
+            (config.applications, config.names_applications) = (vec![app], true);
+            let listed = config.not_yet_in_force().join("; ");
+            assert!(listed.contains("release_adapter is not yet in force"), "{listed}");
+            let cancel = CancellationToken::new();
+            let running = start(config, &cancel).await.unwrap();
+            let client = reqwest::Client::builder().unix_socket(running.socket.clone()).build().unwrap();
+            let named = format!("releases cannot be fetched from {}", adapter.word());
+            loop {
+                let app = client.get("http://localhost/api/v1/applications/shop").send().await.unwrap();
+                let app: proto::apps::Application = app.json().await.unwrap();
+                if app.release_fault.is_some_and(|fault| fault.text.starts_with(&named)) {
+                    assert!(app.summary.needs_attention && app.summary.sentence.starts_with(&named));
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            drop(client);
+            cancel.cancel();
+            running.wait().await;
         }
     }
 

@@ -6,7 +6,7 @@ use crate::ids::{AppName, Digest, ReleaseKey, RolloutId, Version};
 use crate::releases::Ghost;
 use crate::replicas::{Replica, ReplicaTile};
 use crate::rollouts::Rollout;
-use crate::state::{Language, RolloutPhase, Strategy, Tone};
+use crate::state::{FaultKind, Language, RolloutPhase, Strategy, Tone};
 use crate::timestamp::Timestamp;
 
 /// An application in lists and in the overview.
@@ -41,7 +41,7 @@ pub struct Application {
     #[serde(flatten)]
     pub summary: ApplicationSummary,
     pub settings: Settings,
-    /// What is wrong with its releases in the bucket, as a sentence; absent: nothing.
+    /// What is wrong with its releases in the bucket, or waited for there; absent: nothing.
     pub release_fault: Option<ReleaseFault>,
     /// By node, then slot. Named so beside `replicas`, which are the tiles.
     pub slots: Vec<Replica>,
@@ -74,10 +74,11 @@ pub struct PortBase {
     pub base: u16,
 }
 
-/// The bucket offers something that cannot be deployed; the last good release stays in force.
+/// The bucket offers something that cannot be deployed, or not yet; the last good release stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReleaseFault {
+    pub kind: FaultKind,
     pub text: String,
     pub since: Timestamp,
 }

@@ -117,6 +117,16 @@ words! {
 }
 
 words! {
+    /// What it means that a bucket's last word is not in force.
+    FaultKind {
+        /// Something is still to come, and comes by itself.
+        Waiting = "waiting",
+        /// A person has to mend it.
+        Broken = "broken",
+    }
+}
+
+words! {
     /// How a rollout stands.
     RolloutPhase {
         /// Waits for its first step.

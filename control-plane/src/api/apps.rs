@@ -14,13 +14,13 @@ use proto::page::Page;
 use proto::problem::{Code, Problem};
 use proto::releases::Ghost;
 use proto::replicas::ReplicaTile;
-use proto::state::{RolloutPhase, Severity, SlotState, Tone};
+use proto::state::{FaultKind, RolloutPhase, Severity, SlotState, Tone};
 use serde::Deserialize;
 
 use super::{Api, releases, replicas, rollouts};
 use crate::auth::principal::Principal;
 use crate::clock::Time;
-use crate::db::{ManualWish, NewEvent, PageRequest, RolloutFilter};
+use crate::db::{BucketFault, ManualWish, NewEvent, PageRequest, RolloutFilter};
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::{Input, Path, Query, limit, page_of, read_cursor};
 use crate::picture::{AppPicture, Picture};
@@ -198,8 +198,8 @@ pub(super) fn summary(picture: &Picture, app: &AppPicture) -> ApplicationSummary
 /// The application as its page shows it.
 pub(super) fn view(picture: &Picture, app: &AppPicture, ghosts: Vec<Ghost>) -> Application {
     let fault = app.bucket.as_ref().and_then(|bucket| {
-        let text = bucket.fault.clone()?;
-        Some(ReleaseFault { text, since: bucket.since.into() })
+        let BucketFault { kind, text } = bucket.fault.clone()?;
+        Some(ReleaseFault { kind, text, since: bucket.since.into() })
     });
     Application {
         summary: summary(picture, app),
@@ -262,8 +262,9 @@ impl Standing<'_> {
         let AppPicture { fleet, bucket, waiting, .. } = self.app;
         let rollout = self.rollout();
         let failing = self.tiles.iter().find(|tile| tile.state.tone() == Tone::Bad);
-        if let Some(fault) = bucket.as_ref().and_then(|bucket| bucket.fault.as_ref()) {
-            return (Tone::Bad, fault.clone(), true);
+        let fault = |kind| bucket.as_ref()?.fault.as_ref().filter(|fault| fault.kind == kind);
+        if let Some(fault) = fault(FaultKind::Broken) {
+            return (Tone::Bad, fault.text.clone(), true);
         }
         if let Some(said) = rollout {
             return said;
@@ -286,6 +287,9 @@ impl Standing<'_> {
                 None => "nothing runs".to_owned(),
             };
             return (Tone::Waiting, format!("{} is ghosted; {stays}", wish.release.version), true);
+        }
+        if let Some(fault) = fault(FaultKind::Waiting) {
+            return (Tone::Waiting, fault.text.clone(), false);
         }
         match (&fleet.wanted, waiting.first()) {
             (None, _) => (Tone::Off, "waits for its first release".to_owned(), false),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proto::ids::{AppName, ReleaseKey, Version};
+use proto::state::FaultKind;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
 
@@ -39,9 +40,19 @@ pub struct BucketState {
     /// When it began to name that release.
     pub wished_at: Option<Time>,
     /// What is wrong with the last `current.json` or its tarball.
-    pub fault: Option<String>,
+    pub fault: Option<BucketFault>,
+    /// Since when the last `current.json` is the last.
+    pub named_at: Time,
     /// When wish or fault last changed.
     pub since: Time,
+}
+
+/// Why the last word of a bucket is not in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketFault {
+    pub kind: FaultKind,
+    /// A sentence for people.
+    pub text: String,
 }
 
 impl Db {
@@ -164,6 +175,7 @@ impl Db {
                 wish: Some(wish.clone()),
                 wished_at: Some(wished_at),
                 fault: None,
+                named_at: named_at(before.as_ref(), etag, now),
                 since: before.filter(|_| !changed).map_or(now, |it| it.since),
             };
             store_bucket(&tx, app, &state).await?;
@@ -188,7 +200,7 @@ impl Db {
         &self,
         app: &AppName,
         etag: Option<&str>,
-        fault: Option<&str>,
+        fault: Option<&BucketFault>,
         now: Time,
         events: &[NewEvent],
     ) -> Result<bool, DbError> {
@@ -196,13 +208,14 @@ impl Db {
             let tx = self.write().await?;
             applications::hold(&tx, app).await?;
             let before = bucket_before(&tx, app).await?;
-            let changed = before.as_ref().and_then(|it| it.fault.as_deref()) != fault;
+            let changed = before.as_ref().and_then(|it| it.fault.as_ref()) != fault;
             let since = before.as_ref().filter(|_| !changed).map_or(now, |it| it.since);
             let state = BucketState {
                 etag: etag.map(str::to_owned),
                 wish: before.as_ref().and_then(|it| it.wish.clone()),
                 wished_at: before.as_ref().and_then(|it| it.wished_at),
-                fault: fault.map(str::to_owned),
+                fault: fault.cloned(),
+                named_at: named_at(before.as_ref(), etag, now),
                 since,
             };
             store_bucket(&tx, app, &state).await?;
@@ -248,15 +261,22 @@ async fn bucket_before(tx: &impl ConnectionTrait, app: &AppName) -> Result<Optio
     row.map(|row| parse_bucket(row).map(|(_, state)| state)).transpose()
 }
 
+/// It begins anew with every other `current.json`.
+fn named_at(before: Option<&BucketState>, etag: Option<&str>, now: Time) -> Time {
+    before.filter(|it| it.etag.as_deref() == etag).map_or(now, |it| it.named_at)
+}
+
 async fn store_bucket(tx: &impl ConnectionTrait, app: &AppName, state: &BucketState) -> Result<(), Fault> {
-    let BucketState { etag, wish, wished_at, fault, since } = state;
+    let BucketState { etag, wish, wished_at, fault, named_at, since } = state;
     let row = bucket::Model {
         app: app.to_string(),
         etag: etag.clone(),
         wish_version: version_of(wish.as_ref()),
         wish_sha256: sha256_of(wish.as_ref()),
         wished_at: wished_at.map(millis),
-        fault: fault.clone(),
+        fault: fault.as_ref().map(|it| it.text.clone()),
+        fault_kind: fault.as_ref().map(|it| it.kind.word().to_owned()),
+        named_at: Some(millis(*named_at)),
         since: millis(*since),
     };
     bucket::Entity::insert(row.into_active_model())
@@ -268,6 +288,8 @@ async fn store_bucket(tx: &impl ConnectionTrait, app: &AppName, state: &BucketSt
                     bucket::Column::WishSha256,
                     bucket::Column::WishedAt,
                     bucket::Column::Fault,
+                    bucket::Column::FaultKind,
+                    bucket::Column::NamedAt,
                     bucket::Column::Since,
                 ])
                 .to_owned(),
@@ -306,14 +328,22 @@ pub(super) fn parse_release(model: release::Model) -> Result<Release, Fault> {
 }
 
 fn parse_bucket(model: bucket::Model) -> Result<(AppName, BucketState), Fault> {
-    let bucket::Model { app, etag, wish_version, wish_sha256, wished_at, fault, since } = model;
+    let bucket::Model { app, etag, wish_version, wish_sha256, wished_at, fault, fault_kind, named_at, since } =
+        model;
     let row = Row::new("buckets", &app);
+    let kind = match &fault_kind {
+        Some(word) => row.word("fault_kind", word, FaultKind::from_word)?,
+        // Before it was told apart.
+        None => FaultKind::Broken,
+    };
+    let since = row.time("since", since)?;
     let state = BucketState {
         etag,
         wish: row.key_or_none(wish_version.as_deref(), wish_sha256.as_deref())?,
         wished_at: row.time_or_none("wished_at", wished_at)?,
-        fault,
-        since: row.time("since", since)?,
+        fault: fault.map(|text| BucketFault { kind, text }),
+        named_at: row.time_or_none("named_at", named_at)?.unwrap_or(since),
+        since,
     };
     Ok((row.text("app", &app)?, state))
 }

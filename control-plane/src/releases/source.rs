@@ -96,6 +96,10 @@ pub enum SourceError {
     NotAFile { name: String },
     #[error("{name} has {size} bytes; no current.json needs more than {max}")]
     TooLarge { name: String, size: u64, max: u64 },
+    #[error(
+        "releases cannot be fetched from {adapter} by this version of DeployEx: use release_adapter local, a folder"
+    )]
+    NotInBuild { adapter: &'static str },
     #[error("the work was broken off")]
     Aborted(#[source] tokio::task::JoinError),
 }

@@ -2,10 +2,10 @@
 //! should be stored comes out, and asking twice gives the same answer.
 //!
 //! ```text
-//!  current.json ── absent, bad ──────────────▶ trouble: the last good wish stays in force
+//!  current.json ── absent (awaited, or gone), bad ▶ trouble: the last good wish stays in force
 //!       │ good
 //!       ▼
-//!  tarball ── absent ────────────────────────▶ waiting for dist/…
+//!  tarball ── absent ────────────────────────▶ waiting for dist/…, after a while: missing
 //!       │ there, its digest not known ───────▶ read it, then ask again
 //!       ▼
 //!  its digest ── refused, not the hash ──────▶ trouble
@@ -14,15 +14,19 @@
 //!  wish
 //! ```
 
-use std::fmt;
+use std::time::Duration;
 
 use proto::archive::{Fault, Summary};
 use proto::ids::{Digest, ReleaseKey, Version};
-use proto::state::Severity;
 
 use super::current::Current;
 use super::source::{Etag, Tarball};
+use super::trouble::Trouble;
 use crate::db::Release;
+
+/// CI often writes `current.json` before the tarball is there. After this long nobody is uploading it any more: somebody has
+/// forgotten it, or gave it another name.
+pub(super) const UPLOAD_GRACE: Duration = Duration::from_mins(10);
 
 /// `current.json` as it was last read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +66,8 @@ pub(super) struct Look<'a> {
     pub(super) wish: Option<&'a ReleaseKey>,
     /// What a person asked for since.
     pub(super) asked_for: Option<&'a ReleaseKey>,
+    /// For how long this document is the last.
+    pub(super) named_for: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,90 +106,15 @@ pub(super) enum Record {
     },
 }
 
-/// Why the bucket's last word is not in force. Each is told once, when it begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    NoDocument,
-    BadDocument { why: String },
-    NoTarball { version: Version },
-    TarballGone { version: Version },
-    Refused { version: Version, fault: Fault },
-    WrongHash { version: Version, written: Digest, found: Digest },
-    Republished { found: ReleaseKey },
-    Unreadable { why: String },
-}
-
-impl Trouble {
-    /// The event's kind.
-    pub(super) fn kind(&self) -> &'static str {
-        match self {
-            Self::NoDocument | Self::NoTarball { .. } => "release_awaited",
-            Self::Republished { .. } => "release_republished",
-            _ => "release_refused",
-        }
-    }
-
-    pub(super) fn severity(&self) -> Severity {
-        match self {
-            Self::NoDocument | Self::NoTarball { .. } => Severity::Info,
-            Self::TarballGone { .. } | Self::Republished { .. } | Self::Unreadable { .. } => {
-                Severity::Warning
-            }
-            _ => Severity::Error,
-        }
-    }
-
-    /// Something is expected to come by itself: look less and less often.
-    pub(super) fn is_wait(&self) -> bool {
-        matches!(
-            self,
-            Self::NoDocument | Self::NoTarball { .. } | Self::TarballGone { .. } | Self::Unreadable { .. }
-        )
-    }
-
-    /// For people. `document` and `tarball` are the names in the bucket.
-    pub(super) fn sentence<'a>(&'a self, app: &'a str, document: &'a str) -> impl fmt::Display + 'a {
-        Sentence { trouble: self, app, document }
-    }
-}
-
-struct Sentence<'a> {
-    trouble: &'a Trouble,
-    app: &'a str,
-    document: &'a str,
-}
-
-impl fmt::Display for Sentence<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { trouble, app, document } = *self;
-        let tarball = |version: &Version| format!("dist/{app}/{app}-{version}.tar.gz");
-        match trouble {
-            Trouble::NoDocument => write!(f, "waiting for {document}"),
-            Trouble::BadDocument { why } => write!(f, "{document} {why}"),
-            Trouble::NoTarball { version } => write!(f, "waiting for {}", tarball(version)),
-            Trouble::TarballGone { version } => {
-                write!(f, "{} is gone: no further host can fetch it", tarball(version))
-            }
-            Trouble::Refused { version, fault } => write!(f, "{} was refused: {fault}", tarball(version)),
-            Trouble::WrongHash { version, written, found } => {
-                write!(f, "{} has the SHA-256 {found}, but {document} says {written}", tarball(version))
-            }
-            Trouble::Republished { found } => write!(
-                f,
-                "{} was republished with other content ({}); `deployex deploy {app} {}` deploys it",
-                tarball(&found.version),
-                found.sha256.short(),
-                found.version
-            ),
-            Trouble::Unreadable { why } => write!(f, "the bucket cannot be read: {why}"),
-        }
-    }
-}
-
 pub(super) fn judge(look: &Look<'_>) -> Verdict {
     let trouble = |trouble| Verdict::Stand(Stand { record: None, outcome: Outcome::Trouble(trouble) });
     let current = match look.document {
-        Document::Absent => return trouble(Trouble::NoDocument),
+        Document::Absent => {
+            return trouble(match look.wish {
+                None => Trouble::NoDocument,
+                Some(wish) => Trouble::DocumentGone { wish: wish.clone() },
+            });
+        }
         Document::Bad { why, .. } => return trouble(Trouble::BadDocument { why: why.clone() }),
         Document::Good { current, .. } => current,
     };
@@ -191,10 +122,10 @@ pub(super) fn judge(look: &Look<'_>) -> Verdict {
     let Some(tarball) = look.tarball else {
         let is_in_force = look.wish.is_some_and(|wish| wish.version == *version);
         let version = version.clone();
-        return trouble(if is_in_force {
-            Trouble::TarballGone { version }
-        } else {
-            Trouble::NoTarball { version }
+        return trouble(match is_in_force {
+            true => Trouble::TarballGone { version },
+            false if look.named_for >= UPLOAD_GRACE => Trouble::TarballMissing { version },
+            false => Trouble::NoTarball { version },
         });
     };
     let (found, record) = match identify(look, version, tarball) {
@@ -286,7 +217,15 @@ mod tests {
     }
 
     fn empty(document: &Document) -> Look<'_> {
-        Look { document, tarball: None, read: None, recorded: &[], wish: None, asked_for: None }
+        Look {
+            document,
+            tarball: None,
+            read: None,
+            recorded: &[],
+            wish: None,
+            asked_for: None,
+            named_for: Duration::ZERO,
+        }
     }
 
     fn outcome(look: &Look<'_>) -> Outcome {
@@ -326,10 +265,15 @@ mod tests {
         let version: Version = "1".parse().unwrap();
         let look = empty(&document);
         assert_eq!(outcome(&look), Outcome::Trouble(Trouble::NoTarball { version: version.clone() }));
+        let overdue = Look { named_for: UPLOAD_GRACE, ..look };
+        assert_eq!(outcome(&overdue), Outcome::Trouble(Trouble::TarballMissing { version: version.clone() }));
         let wish = key("1", 1);
         let look = Look { wish: Some(&wish), ..look };
         assert_eq!(outcome(&look), Outcome::Trouble(Trouble::TarballGone { version }));
-        assert_eq!(outcome(&empty(&Document::Absent)), Outcome::Trouble(Trouble::NoDocument));
+        let absent = empty(&Document::Absent);
+        assert_eq!(outcome(&absent), Outcome::Trouble(Trouble::NoDocument));
+        let gone = Look { wish: Some(&wish), ..absent };
+        assert_eq!(outcome(&gone), Outcome::Trouble(Trouble::DocumentGone { wish: wish.clone() }));
     }
 
     #[test]
@@ -396,23 +340,5 @@ mod tests {
             judge(&look),
             Verdict::Stand(Stand { record: Some(record), outcome: Outcome::Wish(key("1", 1)) })
         );
-    }
-
-    #[test]
-    fn every_trouble_says_which_file_it_means() {
-        let version: Version = "1.0".parse().unwrap();
-        for trouble in [
-            Trouble::NoTarball { version: version.clone() },
-            Trouble::TarballGone { version: version.clone() },
-            Trouble::Refused { version: version.clone(), fault: StreamFault::Truncated.into() },
-            Trouble::Republished { found: key("1.0", 1) },
-        ] {
-            let text = trouble.sentence("demo", "versions/demo/prod/current.json").to_string();
-            assert!(text.contains("dist/demo/demo-1.0.tar.gz"), "{text}");
-        }
-        for trouble in [Trouble::NoDocument, Trouble::BadDocument { why: "is empty".into() }] {
-            let text = trouble.sentence("demo", "versions/demo/prod/current.json").to_string();
-            assert!(text.contains("versions/demo/prod/current.json"), "{text}");
-        }
     }
 }

@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::current::Current;
-use super::source::{Etag, Looked, ReadFault, Source, Tarball};
-use super::verdict::{Document, Look, Outcome, Read, Record, Stand, Trouble, Verdict, judge};
+use super::source::{Etag, Looked, ReadFault, Source, SourceError, Tarball};
+use super::trouble::Trouble;
+use super::verdict::{Document, Look, Outcome, Read, Record, Stand, Verdict, judge};
 use crate::clock::Clock;
-use crate::db::{Db, DbError, NewEvent, Release};
+use crate::db::{BucketFault, Db, DbError, NewEvent, Release};
 use crate::spec::AppSpec;
 
 /// While something is waited for, the looks grow rarer up to this, or to the application's own interval if that is longer.
@@ -103,7 +104,6 @@ impl Watch {
             return self.tell(Stand { record: None, outcome: Outcome::Trouble(trouble) }).await;
         }
         match &self.told {
-            // A person may ask for a republished tarball at any time; what could not be read may be readable now.
             Some((_, stand)) if !self.is_news && stand.is_settled() => Ok(stand.is_wait()),
             _ => self.settle().await,
         }
@@ -140,6 +140,9 @@ impl Watch {
         let Some(document) = self.document.clone() else { return Ok(true) };
         let bucket = self.bucket.db.bucket(&self.app).await?;
         let application = self.bucket.db.application(&self.app).await?;
+        let etag = document.etag().map(|etag| etag.0.as_str());
+        let known = bucket.as_ref().filter(|bucket| bucket.etag.as_deref() == etag);
+        let named_for = known.map(|it| Duration::from_millis(self.bucket.clock.now().since(it.named_at)));
         let recorded = match &document {
             Document::Good { current, .. } => {
                 self.bucket.db.releases_of_version(&self.app, &current.version).await?
@@ -157,6 +160,7 @@ impl Watch {
                     .as_ref()
                     .and_then(|application| application.manual.as_ref())
                     .map(|manual| &manual.release),
+                named_for: named_for.unwrap_or_default(),
             };
             let version = match judge(&look) {
                 Verdict::Stand(stand) => return self.tell(stand).await,
@@ -219,7 +223,8 @@ impl Watch {
         let text = trouble.sentence(self.app.as_str(), &document).to_string();
         let event = self.event(trouble.kind(), trouble.severity(), text.clone(), None);
         let now = self.bucket.clock.now();
-        self.bucket.db.set_bucket_fault(&self.app, etag, Some(&text), now, &[event]).await
+        let fault = BucketFault { kind: trouble.fault_kind(), text };
+        self.bucket.db.set_bucket_fault(&self.app, etag, Some(&fault), now, &[event]).await
     }
 
     async fn record(&self, record: &Record) -> Result<(), DbError> {
@@ -262,9 +267,12 @@ impl Stand {
         matches!(&self.outcome, Outcome::Trouble(trouble) if trouble.is_wait())
     }
 
-    /// Only a change of the bucket can change it.
+    /// Nothing but a change of the bucket changes it.
     fn is_settled(&self) -> bool {
-        !matches!(&self.outcome, Outcome::Trouble(Trouble::Republished { .. } | Trouble::Unreadable { .. }))
+        match &self.outcome {
+            Outcome::Wish(_) => true,
+            Outcome::Trouble(trouble) => trouble.is_settled(),
+        }
     }
 }
 
@@ -273,8 +281,11 @@ fn pause(interval: Duration, waits: u32) -> Duration {
     interval.saturating_mul(factor).min(RAREST.max(interval))
 }
 
-fn unreadable(error: impl Error) -> Trouble {
-    Trouble::Unreadable { why: chain(&error) }
+fn unreadable(error: SourceError) -> Trouble {
+    match error {
+        SourceError::NotInBuild { adapter } => Trouble::NoSource { adapter },
+        error => Trouble::Unreadable { why: chain(&error) },
+    }
 }
 
 /// The error with its causes, on one line.

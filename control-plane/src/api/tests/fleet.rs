@@ -7,12 +7,14 @@ use proto::apps::Application;
 use proto::nodes::{JoinToken, Node, NodeRemoved, NodeSummary};
 use proto::overview::Fleet;
 use proto::page::Page;
-use proto::state::{Language, Role, Tone};
+use proto::state::{FaultKind, Language, Role, Tone};
 
 use super::{Bench, Call, empty_fleet};
 use crate::auth::secret::Secret;
 use crate::clock::Time;
-use crate::db::{ApplicationsDiff, Enrolment, NewApplication, NewCertificate, NewJoinToken, Source};
+use crate::db::{
+    ApplicationsDiff, BucketFault, Enrolment, NewApplication, NewCertificate, NewJoinToken, Source,
+};
 use crate::spec::AppSpec;
 
 async fn configured(bench: &Bench) {
@@ -67,6 +69,25 @@ async fn an_application_waits_for_its_first_release() {
     assert_eq!(app.summary.sentence, "waits for its first release");
     assert_eq!(app.summary.replicas_wanted, 0);
     assert_eq!(app.settings.replicas_per_node, 3);
+}
+
+#[tokio::test]
+async fn what_is_waited_for_in_the_bucket_needs_nobody_and_what_is_broken_there_does() {
+    let bench = Bench::new().await;
+    configured(&bench).await;
+    let (viewer, app) = (bench.token(Role::Viewer).await, "myapp".parse().unwrap());
+    for (kind, tone, attention) in
+        [(FaultKind::Waiting, Tone::Waiting, false), (FaultKind::Broken, Tone::Bad, true)]
+    {
+        let fault = BucketFault { kind, text: "so it is".to_owned() };
+        let now = bench.api.clock.now();
+        bench.api.db.set_bucket_fault(&app, None, Some(&fault), now, &[]).await.unwrap();
+        let path = "/api/v1/applications/myapp";
+        let shown: Application = bench.send(Call::get(path).bearer(&viewer)).await.json();
+        let summary = shown.summary;
+        assert_eq!((summary.tone, summary.needs_attention), (tone, attention));
+        assert_eq!((summary.sentence.as_str(), shown.release_fault.unwrap().kind), ("so it is", kind));
+    }
 }
 
 #[tokio::test]

@@ -68,6 +68,8 @@ pub mod bucket {
         pub wish_sha256: Option<Vec<u8>>,
         pub wished_at: Option<i64>,
         pub fault: Option<String>,
+        pub fault_kind: Option<String>,
+        pub named_at: Option<i64>,
         pub since: i64,
     }
 

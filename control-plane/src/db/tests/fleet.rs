@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey};
-use proto::state::{Language, Severity};
+use proto::state::{FaultKind, Language, Severity};
 use uuid::Uuid;
 
 use crate::clock::Time;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::db::{
-    ApplicationsDiff, Db, Enrolment, EventFilter, HelloFacts, Inventory, ManualWish, NewApplication,
-    NewCertificate, NewEvent, NewJoinToken, PageRequest, Release, Source,
+    ApplicationsDiff, BucketFault, Db, Enrolment, EventFilter, HelloFacts, Inventory, ManualWish,
+    NewApplication, NewCertificate, NewEvent, NewJoinToken, PageRequest, Release, Source,
 };
 use crate::spec::AppSpec;
 
@@ -143,15 +143,17 @@ async fn a_buckets_fault_is_told_once_and_cleared(it: TestDb) {
     let shop = app("shop");
     it.db.record_release(&release("shop", key("1", 1), 1), &[]).await.unwrap();
     it.db.set_bucket_wish(&shop, Some("a"), &key("1", 1), Time(1), &[]).await.unwrap();
-    let bad = Some("current.json is not JSON");
+    let bad = BucketFault { kind: FaultKind::Broken, text: "current.json is not JSON".to_owned() };
+    let bad = Some(&bad);
     assert!(it.db.set_bucket_fault(&shop, Some("b"), bad, Time(2), &told("bad")).await.unwrap());
     assert!(!it.db.set_bucket_fault(&shop, Some("b"), bad, Time(3), &told("bad")).await.unwrap());
     let state = it.db.buckets().await.unwrap().remove(&shop).unwrap();
     assert_eq!(
-        (state.wish, state.fault.as_deref(), state.since),
+        (state.wish, state.fault.as_ref(), state.since),
         (Some(key("1", 1)), bad, Time(2)),
         "the wish before stays in force"
     );
+    assert_eq!(state.named_at, Time(2), "another current.json than at first");
     assert!(it.db.set_bucket_wish(&shop, Some("a"), &key("1", 1), Time(4), &told("good")).await.unwrap());
     assert_eq!(it.db.bucket(&shop).await.unwrap().unwrap().fault, None);
     assert!(!it.db.set_bucket_fault(&shop, Some("a"), None, Time(5), &told("no")).await.unwrap());

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ids::{NodeId, ReleaseKey, RolloutId};
-use proto::state::{Liveness, RolloutPhase};
+use proto::state::{FaultKind, Liveness, RolloutPhase};
 use uuid::Uuid;
 
 use super::fleet::{app, configure, enrolment, events_told, join_token, key, release, told};
 use crate::clock::Time;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
-use crate::db::{ApplicationsDiff, Db, ManualWish, NewApplication, PageRequest, RolloutFilter, Source};
+use crate::db::{
+    ApplicationsDiff, BucketFault, Db, ManualWish, NewApplication, PageRequest, RolloutFilter, Source,
+};
 use crate::fleet::{AppFleet, Place, WishedBy};
 use crate::rollout::{
     Evidence, Ghost, Happening, HappeningKind, InForce, Plan, PreCommandsState, Progress, Rollout, Step,
@@ -82,7 +84,8 @@ async fn the_snapshot_has_all_that_a_plan_is_made_from(it: TestDb) {
     let bucket = fleet(&it.db, "shop").await.wanted.unwrap();
     assert_eq!((bucket.release, bucket.by, bucket.at), (key("1", 1), WishedBy::Bucket, Time(8)));
     assert!(bucket.pre_commands);
-    let bad = it.db.set_bucket_fault(&app("shop"), None, Some("bad"), Time(9), &[]).await;
+    let bad = BucketFault { kind: FaultKind::Broken, text: "bad".to_owned() };
+    let bad = it.db.set_bucket_fault(&app("shop"), None, Some(&bad), Time(9), &[]).await;
     assert!(bad.unwrap());
     assert_eq!(fleet(&it.db, "shop").await.wanted.unwrap().at, Time(8), "a fault is no new wish");
     let wish = ManualWish { release: key("1", 2), by: "ann".to_owned(), pinned: true, at: Time(10) };

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use futures_util::TryStreamExt;
 use proto::archive::hostile::{self, Builder};
 use proto::ids::Digest;
-use proto::state::Language;
+use proto::state::{FaultKind, Language};
 use sha2::Digest as _;
 
 use super::*;
 use crate::clock::Time;
 use crate::db::{ApplicationsDiff, EventFilter, ManualWish, NewApplication, PageRequest, Source as Owner};
-use crate::releases::{FolderSource, RelayError, relay};
+use crate::releases::verdict::UPLOAD_GRACE;
+use crate::releases::{FolderSource, RelayError, UnavailableSource, relay};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -67,7 +68,7 @@ impl Place {
 
     async fn state(&self) -> (Option<ReleaseKey>, String) {
         let state = self.db.bucket(&"demo".parse().unwrap()).await.unwrap().unwrap();
-        (state.wish, state.fault.unwrap_or_default())
+        (state.wish, state.fault.map(|fault| fault.text).unwrap_or_default())
     }
 
     /// The kinds of all events, the oldest first.
@@ -126,6 +127,44 @@ async fn a_tarball_that_is_late_is_waited_for_more_and_more_rarely() {
     assert_eq!(pauses, [5, 5, 10, 20, 30, 30, 30, 30]);
     assert_eq!(pause(long, 9), long);
     assert_eq!(pause(Duration::MAX, u32::MAX), Duration::MAX);
+}
+
+#[tokio::test]
+async fn a_tarball_that_nobody_uploads_is_missing_after_a_while_also_across_a_restart() {
+    let mut place = Place::new().await;
+    place.name(r#"{"version":"1.0.0"}"#);
+    let (mut watch, app) = (place.watch(), "demo".parse().unwrap());
+    watch.look().await.unwrap();
+    let fault = async || place.db.bucket(&app).await.unwrap().unwrap().fault.unwrap();
+    assert_eq!(fault().await.kind, FaultKind::Waiting);
+    let grace = u64::try_from(UPLOAD_GRACE.as_millis()).unwrap();
+    let later = place.bucket.clock.ahead(grace);
+    watch.bucket.clock = later;
+    assert!(watch.look().await.unwrap(), "it is looked for all the same");
+    let missing = fault().await;
+    let said = "dist/demo/demo-1.0.0.tar.gz is missing, although versions/demo/prod/current.json names 1.0.0: upload it";
+    assert_eq!((missing.kind, missing.text.as_str()), (FaultKind::Broken, said));
+    place.bucket.clock = later.ahead(1);
+    place.watch().look().await.unwrap();
+    assert_eq!(place.state().await.1, said);
+    assert_eq!(place.events().await, ["release_awaited", "release_refused"]);
+    let key = place.publish("1.0.0", &tarball("a"));
+    watch.look().await.unwrap();
+    assert_eq!(place.state().await, (Some(key), String::new()));
+}
+
+#[tokio::test]
+async fn a_bucket_of_a_kind_that_cannot_be_read_is_named_once_and_looked_at_rarely() {
+    let mut place = Place::new().await;
+    place.bucket.source = Arc::new(UnavailableSource::new("s3", "prod".to_owned()));
+    let mut watch = place.watch();
+    for _ in 0..3 {
+        assert!(watch.look().await.unwrap());
+    }
+    let (wish, fault) = place.state().await;
+    assert_eq!(wish, None);
+    assert!(fault.starts_with("releases cannot be fetched from s3"), "{fault}");
+    assert_eq!(place.events().await, ["release_refused"]);
 }
 
 #[tokio::test]
