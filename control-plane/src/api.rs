@@ -6,6 +6,7 @@ mod fleet;
 mod health;
 mod live;
 mod logs;
+mod me;
 mod nodes;
 mod openapi;
 mod releases;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub environment: String,
     pub demo: bool,
     pub console_served: bool,
+    /// What gives `admin` its password anew at every start, where something does.
+    pub admin_password_from: Option<&'static str>,
     pub trusted_proxies: Vec<IpNet>,
     /// What agents dial.
     pub agents_address: PublicAddress,
@@ -105,7 +108,8 @@ fn v1(api: &Api) -> Routes {
     Routes::new(api.clone())
         .post("/session", ANYONE, sessions::sign_in)
         .delete("/session", VIEWER, sessions::sign_out)
-        .get("/me", VIEWER, sessions::me)
+        .get("/me", VIEWER, me::show)
+        .post("/me/password", VIEWER, me::change_password)
         .get("/tokens", ADMIN, tokens::list)
         .post("/tokens", ADMIN, tokens::create)
         .delete("/tokens/{id}", ADMIN, tokens::revoke)

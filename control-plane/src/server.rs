@@ -147,7 +147,7 @@ impl Server {
         let api = Api::new(Parts {
             db: db.clone(),
             backend: Arc::new(behind),
-            settings: api_settings(&config),
+            settings: api_settings(&config, &secrets),
             local: LocalAdmins::of_this_process(),
             clock,
             metrics: Metrics::default(),
@@ -241,8 +241,10 @@ fn host_settings(config: &Config) -> proto::pb::HostSettings {
     }
 }
 
-fn api_settings(config: &Config) -> Settings {
+fn api_settings(config: &Config, secrets: &Secrets) -> Settings {
+    let configured = secrets.admin.is_some().then_some("DEPLOYEX_ADMIN_HASHED_PASSWORD");
     Settings {
+        admin_password_from: if config.demo { Some("serve --demo") } else { configured },
         environment: config.releases.account_name.clone(),
         demo: config.demo,
         console_served: config.console.served,

@@ -27,6 +27,32 @@ impl fmt::Debug for SignIn {
     }
 }
 
+/// `POST /me/password`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ChangePassword {
+    /// The one in force: whoever finds a page open cannot take the account.
+    pub current: String,
+    /// 8 characters to 72 bytes.
+    pub new: String,
+}
+
+/// Never a password.
+impl fmt::Debug for ChangePassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChangePassword")
+    }
+}
+
+/// What came of a [`ChangePassword`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PasswordChanged {
+    /// Other sign-ins of the user, which are over now.
+    pub sessions_ended: u32,
+}
+
 /// Whose word a request is.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -115,5 +141,7 @@ mod tests {
     fn what_is_printed_for_debugging_holds_no_secret() {
         let sign_in = SignIn { username: "admin".to_owned(), password: "hunter2".to_owned() };
         assert_eq!(format!("{sign_in:?}"), "SignIn(\"admin\")");
+        let change = ChangePassword { current: "hunter2".to_owned(), new: "hunter3".to_owned() };
+        assert_eq!(format!("{change:?}"), "ChangePassword");
     }
 }

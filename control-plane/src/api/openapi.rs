@@ -6,13 +6,13 @@ use proto::problem::Problem;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{apps, events, fleet, health, live, logs, nodes, releases, replicas, rollouts, sessions, tokens};
+use super::{apps, events, fleet, health, live, logs, me, nodes, releases, replicas, rollouts, sessions, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "DeployEx", description = "Refusals are `application/problem+json` with a stable `code`."),
     paths(
-        sessions::sign_in, sessions::sign_out, sessions::me, tokens::list, tokens::create, tokens::revoke,
+        sessions::sign_in, sessions::sign_out, me::show, me::change_password, tokens::list, tokens::create, tokens::revoke,
         fleet::show, apps::list, apps::show, apps::deploy, apps::history, releases::list, releases::ghosted,
         releases::clear_all, releases::clear, replicas::list, replicas::show, logs::follow, nodes::list,
         nodes::show, nodes::remove, nodes::join_token, rollouts::list, rollouts::show, events::list,

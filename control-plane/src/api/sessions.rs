@@ -1,4 +1,4 @@
-//! Signing in and out, and who one is.
+//! Signing in and out.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::PoisonError;
@@ -11,10 +11,10 @@ use axum::response::AppendHeaders;
 use proto::problem::{Code, Problem};
 use proto::users::{Me, SignIn, Via};
 
-use super::Api;
+use super::{Api, me};
 use crate::auth::client::Client;
 use crate::auth::password::{PasswordHash, check_presented};
-use crate::auth::principal::{Principal, SESSION_ABSOLUTE, SessionProof, session_end, set_cookie};
+use crate::auth::principal::{Principal, SessionProof, session_end, set_cookie};
 use crate::auth::secret::Secret;
 use crate::auth::throttle::Wait;
 use crate::db::{NewSession, User};
@@ -39,7 +39,7 @@ pub(super) async fn sign_in(
     Input(SignIn { username, password }): Input<SignIn>,
 ) -> ApiResult<(WithCookie, Json<Me>)> {
     check_presented(&password)?;
-    let address = client.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let address = address_of(&client);
     if username.is_empty() || username.chars().count() > LONGEST_NAME {
         return Err(wrong_credentials());
     }
@@ -70,17 +70,22 @@ pub(super) async fn sign_in(
     let cookie = set_cookie(Some(&proof.secret), client.https);
     let principal = Principal { name: user.name, role: user.role, via: Via::Session, session: Some(proof) };
     api.audit(&principal, "session.create", &principal.name, &address.to_string()).await?;
-    Ok((AppendHeaders([(SET_COOKIE, cookie)]), Json(view(&api, principal))))
+    Ok((AppendHeaders([(SET_COOKIE, cookie)]), Json(me::view(&api, principal))))
 }
 
-async fn verified(api: &Api, username: &str, password: String) -> ApiResult<Option<User>> {
+/// What attempts are counted under; the local socket is this machine.
+pub(super) fn address_of(client: &Client) -> IpAddr {
+    client.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+pub(super) async fn verified(api: &Api, username: &str, password: String) -> ApiResult<Option<User>> {
     let user = api.db.user(username).await?;
     let hash = user.as_ref().map(|user| PasswordHash::parse(&user.password_hash)).transpose()?;
     let right = api.passwords.verify(password.into(), hash).await?;
     Ok(user.filter(|_| right))
 }
 
-fn attempt(api: &Api, username: &str, address: IpAddr) -> ApiResult<()> {
+pub(super) fn attempt(api: &Api, username: &str, address: IpAddr) -> ApiResult<()> {
     throttle(api).attempt(username, address, api.clock.now()).map_err(|Wait(millis)| {
         count(api, "throttled");
         let detail = format!("try again in {} seconds", millis.div_ceil(1_000));
@@ -88,7 +93,7 @@ fn attempt(api: &Api, username: &str, address: IpAddr) -> ApiResult<()> {
     })
 }
 
-fn throttle(api: &Api) -> std::sync::MutexGuard<'_, crate::auth::throttle::Throttle> {
+pub(super) fn throttle(api: &Api) -> std::sync::MutexGuard<'_, crate::auth::throttle::Throttle> {
     api.throttle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -117,23 +122,4 @@ pub(super) async fn sign_out(
     api.audit(&principal, "session.end", &principal.name, "").await?;
     let cookie = set_cookie(None, client.https);
     Ok((StatusCode::NO_CONTENT, AppendHeaders([(SET_COOKIE, cookie)])))
-}
-
-#[utoipa::path(get, path = "/api/v1/me", tag = "session",
-    responses((status = 200, description = "Whose word this request is.", body = Me)))]
-pub(super) async fn me(State(api): State<Api>, principal: Principal) -> Json<Me> {
-    Json(view(&api, principal))
-}
-
-fn view(api: &Api, principal: Principal) -> Me {
-    let Principal { name, role, via, session } = principal;
-    Me {
-        name,
-        role,
-        via,
-        csrf_token: session.as_ref().map(|session| session.secret.csrf_token()),
-        session_expires_at: session.map(|session| session.created_at.plus(SESSION_ABSOLUTE).into()),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        demo: api.settings.demo,
-    }
 }

@@ -107,6 +107,7 @@ impl Bench {
             environment: "test".to_owned(),
             demo: false,
             console_served: true,
+            admin_password_from: None,
             trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
             agents_address: PublicAddress { host: "deployex.example.com".to_owned(), port: 5002 },
         };

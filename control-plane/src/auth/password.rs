@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 pub const COST: u32 = 12;
 /// bcrypt ignores what comes after, so a longer password would be weaker than it looks.
 pub const MAX_BYTES: usize = 72;
-pub const MIN_CHARS: usize = 12;
+pub const MIN_CHARS: usize = 8;
 
 /// Hashes computed at one time.
 const AT_ONCE: usize = 2;

@@ -3,7 +3,7 @@
 use axum::http::{Method, StatusCode};
 use proto::problem::Code;
 use proto::state::Role;
-use proto::users::{Me, Via};
+use proto::users::{Me, PasswordChanged, Via};
 use utoipa::OpenApi as _;
 
 use super::super::openapi::Document;
@@ -35,6 +35,7 @@ GET /health anyone
 GET /metrics anyone
 POST /api/v1/applications/{app}/deploy operator
 POST /api/v1/join-tokens admin
+POST /api/v1/me/password viewer
 POST /api/v1/session anyone
 POST /api/v1/tokens admin
 DELETE /api/v1/applications/{app}/ghosted operator
@@ -146,6 +147,75 @@ async fn guessing_is_throttled_and_does_not_lock_the_owner_out() {
     assert_eq!((last.status, last.code()), (StatusCode::TOO_MANY_REQUESTS, "too-many-attempts".to_owned()));
     assert!(last.headers.contains_key("retry-after"));
     bench.sign_in().await;
+}
+
+/// Under the session that [`Bench::sign_in`] gave.
+fn change_password((cookie, csrf): &(String, String), current: &str, new: &str) -> Call {
+    let body = serde_json::json!({ "current": current, "new": new });
+    Call::post("/api/v1/me/password", &body).header("cookie", cookie).header("x-deployex-csrf", csrf)
+}
+
+#[tokio::test]
+async fn a_new_password_is_in_force_at_once_and_ends_the_other_sessions() {
+    let bench = Bench::new().await;
+    let (mine, other) = (bench.sign_in().await, bench.sign_in().await);
+    let answer = bench.send(change_password(&mine, PASSWORD, "correct horse")).await;
+    assert_eq!(answer.json::<PasswordChanged>(), PasswordChanged { sessions_ended: 1 });
+    let me = |session: &(String, String)| Call::get("/api/v1/me").header("cookie", &session.0);
+    assert_eq!(bench.send(me(&mine)).await.status, StatusCode::OK);
+    assert_eq!(bench.send(me(&other)).await.code(), "not-signed-in");
+    assert_eq!(bench.send(sign_in("admin", PASSWORD)).await.code(), "wrong-credentials");
+    assert_eq!(bench.send(sign_in("admin", "correct horse")).await.status, StatusCode::OK);
+    let events = bench.send(Call::get("/api/v1/events").header("cookie", &mine.0)).await;
+    assert!(events.text().contains("admin changed their password"), "{}", events.text());
+    let audit = bench.api.db.audit(crate::db::PageRequest::newest(10)).await.unwrap();
+    assert!(audit.items.iter().any(|it| it.what == "password.change" && it.who == "admin"));
+}
+
+#[tokio::test]
+async fn a_password_is_changed_by_who_knows_it_to_one_that_can_be_one() {
+    let bench = Bench::new().await;
+    let mine = bench.sign_in().await;
+    let long = "x".repeat(73);
+    for (current, new, path, why) in [
+        ("wrong", "correct horse", "current", "is not the password"),
+        (PASSWORD, "short", "new", "at least 8 characters"),
+        (PASSWORD, long.as_str(), "new", "72 bytes"),
+        (PASSWORD, PASSWORD, "new", "in force"),
+    ] {
+        let answer = bench.send(change_password(&mine, current, new)).await;
+        assert_eq!(answer.code(), "invalid-input");
+        let problem: proto::problem::Problem = answer.json();
+        let said: Vec<_> = problem.errors.iter().map(|it| (it.path.as_str(), it.message.as_str())).collect();
+        assert!(matches!(said[..], [(at, message)] if at == path && message.contains(why)), "{said:?}");
+    }
+    let token = bench.token(Role::Admin).await;
+    let body = serde_json::json!({ "current": PASSWORD, "new": "correct horse" });
+    let by_token = bench.send(Call::post("/api/v1/me/password", &body).bearer(&token)).await;
+    assert_eq!(by_token.code(), "conflict");
+    assert_eq!(bench.send(sign_in("admin", PASSWORD)).await.status, StatusCode::OK, "it is what it was");
+}
+
+#[tokio::test]
+async fn a_password_that_the_next_start_would_put_back_is_not_changed() {
+    let variable = "DEPLOYEX_ADMIN_HASHED_PASSWORD";
+    let bench = Bench::with(|settings| settings.admin_password_from = Some(variable)).await;
+    let mine = bench.sign_in().await;
+    let answer = bench.send(change_password(&mine, PASSWORD, "correct horse")).await;
+    assert_eq!(answer.code(), "conflict");
+    assert!(answer.text().contains(variable), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn guessing_the_password_in_force_is_throttled_as_signing_in_is() {
+    let bench = Bench::new().await;
+    let mine = bench.sign_in().await;
+    let mut last = None;
+    for _ in 0..11 {
+        last = Some(bench.send(change_password(&mine, "guess", "correct horse")).await);
+    }
+    let last = last.unwrap();
+    assert_eq!((last.status, last.code()), (StatusCode::TOO_MANY_REQUESTS, "too-many-attempts".to_owned()));
 }
 
 #[tokio::test]

@@ -3,12 +3,14 @@
 use proto::state::Role;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter};
+use uuid::Uuid;
 
 use crate::clock::Time;
 use crate::db::connection::Db;
 use crate::db::entity::access::{session, user};
 use crate::db::entity::row::{Row, millis};
 use crate::db::error::{DbError, Fault, doing, missing, taken};
+use crate::db::events::{self, NewEvent};
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct User {
@@ -75,8 +77,15 @@ impl Db {
         .await
     }
 
-    /// A new password also ends every session of the user, so that whoever had the old one is out.
-    pub async fn set_password(&self, name: &str, password_hash: &str) -> Result<(), DbError> {
+    /// A new password also ends every session of the user but `keep`, so that whoever had the old one is out. Returns how
+    /// many ended.
+    pub async fn set_password(
+        &self,
+        name: &str,
+        password_hash: &str,
+        keep: Option<Uuid>,
+        events: &[NewEvent],
+    ) -> Result<u64, DbError> {
         doing("change a user's password", async {
             let tx = self.write().await?;
             let changed = user::Entity::update_many()
@@ -87,8 +96,14 @@ impl Db {
             if changed.rows_affected == 0 {
                 return Err(missing(format!("user {name}")));
             }
-            session::Entity::delete_many().filter(session::Column::UserName.eq(name)).exec(&tx).await?;
-            Ok(tx.commit().await?)
+            let mut others = session::Entity::delete_many().filter(session::Column::UserName.eq(name));
+            if let Some(keep) = keep {
+                others = others.filter(session::Column::Id.ne(keep));
+            }
+            let ended = others.exec(&tx).await?.rows_affected;
+            events::insert(&tx, events).await?;
+            tx.commit().await?;
+            Ok(ended)
         })
         .await
     }

@@ -71,7 +71,7 @@ async fn a_session_is_found_until_it_expires(it: TestDb) {
 async fn a_new_password_ends_every_session(it: TestDb) {
     it.db.add_user(&user("ann")).await.unwrap();
     it.db.add_session(&new_session(7)).await.unwrap();
-    it.db.set_password("ann", "other").await.unwrap();
+    it.db.set_password("ann", "other", None, &[]).await.unwrap();
     assert_eq!(it.db.session(&[7; 32], Time(1)).await.unwrap(), None);
     assert_eq!(it.db.user("ann").await.unwrap().unwrap().password_hash, "other");
     it.db.add_session(&new_session(8)).await.unwrap();
