@@ -31,7 +31,7 @@ use crate::auth::password::Passwords;
 use crate::auth::principal::{LocalAdmins, Principal};
 use crate::auth::throttle::Throttle;
 use crate::clock::Clock;
-use crate::config::PublicAddress;
+use crate::config::AgentsAddress;
 use crate::db::{AuditEntry, Db};
 use crate::error::{ApiError, ApiResult};
 use crate::http::layers;
@@ -72,7 +72,7 @@ pub struct Settings {
     pub admin_password_from: Option<&'static str>,
     pub trusted_proxies: Vec<IpNet>,
     /// What agents dial.
-    pub agents_address: PublicAddress,
+    pub agents_address: AgentsAddress,
 }
 
 impl Deref for Api {

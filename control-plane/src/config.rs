@@ -88,8 +88,8 @@ pub struct Config {
 /// How people and programs reach the console and the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Console {
-    /// The public name, as people type it.
-    pub hostname: String,
+    /// The public name, as people type it; `None`: nobody said.
+    pub hostname: Option<String>,
     pub bind: IpAddr,
     pub port: u16,
     /// Whether the console is served; the API always is.
@@ -278,7 +278,7 @@ impl Config {
             data_dir: data_dir.to_owned(),
             database_url: DatabaseUrl::beside(data_dir),
             console: Console {
-                hostname: "example.com".to_owned(),
+                hostname: None,
                 bind: Ipv4Addr::LOCALHOST.into(),
                 port: Self::DEFAULT_CONSOLE_PORT,
                 served: true,
@@ -315,13 +315,27 @@ impl Config {
         ["127.0.0.0/8", "::1/128"].iter().filter_map(|it| it.parse().ok()).collect()
     }
 
-    /// The address that agents dial: what `deployex node token` prints and the listener's certificate carries.
-    pub fn agents_address(&self) -> PublicAddress {
-        self.agents
-            .public
-            .clone()
-            .unwrap_or_else(|| PublicAddress { host: self.console.hostname.clone(), port: self.agents.port })
+    /// The address that agents dial: what `deployex node token` prints and the listener's certificate carries. `machine` is
+    /// this machine's own name, for where nothing better was said.
+    pub fn agents_address(&self, machine: &str) -> AgentsAddress {
+        let port = self.agents.port;
+        let at = |host: &str| PublicAddress { host: host.to_owned(), port };
+        match (&self.agents.public, &self.console.hostname) {
+            (Some(public), _) => AgentsAddress { address: public.clone(), is_guess: false },
+            (None, Some(hostname)) => AgentsAddress { address: at(hostname), is_guess: false },
+            // The demo answers this machine alone.
+            (None, None) if self.demo => AgentsAddress { address: at("127.0.0.1"), is_guess: false },
+            (None, None) => AgentsAddress { address: at(machine), is_guess: true },
+        }
     }
+}
+
+/// What agents dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentsAddress {
+    pub address: PublicAddress,
+    /// Nobody said so: other hosts may not know this name.
+    pub is_guess: bool,
 }
 
 #[cfg(test)]
@@ -329,10 +343,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agents_dial_the_hostname_unless_told_otherwise() {
+    fn agents_are_told_an_address_that_leads_here() {
         let mut config = Config::new(Path::new("/x"));
-        assert_eq!(config.agents_address().to_string(), "example.com:5002");
+        let told = |config: &Config| {
+            let AgentsAddress { address, is_guess } = config.agents_address("box-7");
+            (address.to_string(), is_guess)
+        };
+        assert_eq!(told(&config), ("box-7:5002".to_owned(), true));
+        config.demo = true;
+        assert_eq!(told(&config), ("127.0.0.1:5002".to_owned(), false));
+        config.console.hostname = Some("deploy.example.com".to_owned());
+        assert_eq!(told(&config), ("deploy.example.com:5002".to_owned(), false));
         config.agents.public = Some(PublicAddress { host: "::1".to_owned(), port: 7 });
-        assert_eq!(config.agents_address().to_string(), "[::1]:7");
+        assert_eq!(told(&config), ("[::1]:7".to_owned(), false));
     }
 }

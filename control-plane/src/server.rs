@@ -31,7 +31,7 @@ use crate::auth::principal::LocalAdmins;
 use crate::auth::throttle::Throttle;
 use crate::clock::Clock;
 use crate::config::apply::{ApplyError, apply};
-use crate::config::{Config, ReleaseAdapter};
+use crate::config::{AgentsAddress, Config, ReleaseAdapter};
 use crate::db::{Db, DbError, NewAuthority};
 use crate::error::chain;
 use crate::listen::{ListenError, Listener};
@@ -124,12 +124,14 @@ impl Server {
             first::prepare(&db, &passwords, config.demo, secrets.admin.as_ref(), clock.now()).await?;
         let source = source(&config);
 
+        let told = config.agents_address(&machine_name());
+        let dialled = (!told.address.host.is_empty()).then(|| told.address.host.clone());
         let tasks = TaskTracker::new();
         let (notices, received) = mpsc::channel(NOTICES);
         let agents = Agents::new(
             AgentSettings {
                 authority: authority(&db, &vault, clock).await?,
-                names: vec![config.console.hostname.clone(), config.agents_address().host],
+                names: dialled.iter().cloned().chain(config.console.hostname.clone()).collect(),
                 host: host_settings(&config),
                 certificate_life: CERTIFICATE_LIFE,
             },
@@ -147,7 +149,7 @@ impl Server {
         let api = Api::new(Parts {
             db: db.clone(),
             backend: Arc::new(behind),
-            settings: api_settings(&config, &secrets),
+            settings: api_settings(&config, &secrets, told),
             local: LocalAdmins::of_this_process(),
             clock,
             metrics: Metrics::default(),
@@ -232,6 +234,11 @@ async fn authority(db: &Db, vault: &Vault, clock: Clock) -> Result<Authority, St
     Ok(Authority::new(&root, &others)?)
 }
 
+/// As the kernel has it.
+fn machine_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 fn host_settings(config: &Config) -> proto::pb::HostSettings {
     let text = |path: &Option<PathBuf>| path.as_ref().map(|it| it.display().to_string()).unwrap_or_default();
     proto::pb::HostSettings {
@@ -241,7 +248,7 @@ fn host_settings(config: &Config) -> proto::pb::HostSettings {
     }
 }
 
-fn api_settings(config: &Config, secrets: &Secrets) -> Settings {
+fn api_settings(config: &Config, secrets: &Secrets, agents_address: AgentsAddress) -> Settings {
     let configured = secrets.admin.is_some().then_some("DEPLOYEX_ADMIN_HASHED_PASSWORD");
     Settings {
         admin_password_from: if config.demo { Some("serve --demo") } else { configured },
@@ -249,7 +256,7 @@ fn api_settings(config: &Config, secrets: &Secrets) -> Settings {
         demo: config.demo,
         console_served: config.console.served,
         trusted_proxies: config.console.trusted_proxies.clone(),
-        agents_address: config.agents_address(),
+        agents_address,
     }
 }
 

@@ -104,6 +104,9 @@ pub struct JoinToken {
     pub expires_at: Timestamp,
     /// What to type on the host.
     pub command: String,
+    /// What should be known before it is typed, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl std::fmt::Debug for JoinToken {

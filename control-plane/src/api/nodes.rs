@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::{Api, replicas};
 use crate::auth::principal::Principal;
 use crate::auth::secret::Secret;
+use crate::config::AgentsAddress;
 use crate::db::{EnrolledNode, NewEvent, NewJoinToken as StoredJoinToken};
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::{Input, Path, Query, limit, page_of};
@@ -105,16 +106,22 @@ pub(super) async fn join_token(
         .await?;
     api.audit(&principal, "join_token.create", &stored.id.to_string(), &format!("{uses} uses")).await?;
     let token = format!("dpxj_{}.{}", secret.expose(), api.backend.ca_fingerprint());
-    let command = format!(
-        "deployex-agent enrol --control-plane https://{} --token {token}",
-        api.settings.agents_address
-    );
+    let AgentsAddress { address, is_guess } = &api.settings.agents_address;
+    let command = format!("deployex-agent enrol --control-plane https://{address} --token {token}");
+    let note = is_guess.then(|| {
+        format!(
+            "{} is this machine's own name, because hostname is not set in deployex.yaml: set it, or agents.public, \
+             where other hosts do not know that name",
+            address.host
+        )
+    });
     let view = JoinToken {
         id: stored.id,
         token,
         uses: u32::from(uses),
         expires_at: stored.expires_at.into(),
         command,
+        note,
     };
     Ok((StatusCode::CREATED, Json(view)))
 }

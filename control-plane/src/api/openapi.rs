@@ -6,7 +6,9 @@ use proto::problem::Problem;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{apps, events, fleet, health, live, logs, me, nodes, releases, replicas, rollouts, sessions, tokens};
+use super::{
+    apps, events, fleet, health, live, logs, me, nodes, releases, replicas, rollouts, sessions, tokens,
+};
 
 #[derive(OpenApi)]
 #[openapi(

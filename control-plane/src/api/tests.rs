@@ -30,7 +30,7 @@ use crate::auth::principal::LocalAdmins;
 use crate::auth::secret::{Secret, TOKEN_PREFIX};
 use crate::auth::throttle::Throttle;
 use crate::clock::Clock;
-use crate::config::PublicAddress;
+use crate::config::{AgentsAddress, PublicAddress};
 use crate::db::tests::fixture::TestDb;
 use crate::db::{DbError, NewApiToken, User};
 use crate::fleet::AppFleet;
@@ -109,7 +109,10 @@ impl Bench {
             console_served: true,
             admin_password_from: None,
             trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
-            agents_address: PublicAddress { host: "deployex.example.com".to_owned(), port: 5002 },
+            agents_address: AgentsAddress {
+                address: PublicAddress { host: "deployex.example.com".to_owned(), port: 5002 },
+                is_guess: false,
+            },
         };
         change(&mut settings);
         let backend = Arc::new(FakeBackend::default());

@@ -137,7 +137,8 @@ fn render_token(token: &JoinToken, now: Timestamp) -> String {
     let hosts = if token.uses == 1 { "1 host".to_owned() } else { format!("{} hosts", token.uses) };
     let lifetime = duration(token.expires_at.0.saturating_sub(now.0));
     // The command is not wrapped: it is there to be copied.
-    format!("Type this on the host, as root (good for {hosts}, {lifetime}):\n\n  {}\n", token.command)
+    let note = token.note.as_ref().map(|note| format!("\n{}", wrap(note))).unwrap_or_default();
+    format!("Type this on the host, as root (good for {hosts}, {lifetime}):\n\n  {}\n{note}", token.command)
 }
 
 #[cfg(test)]

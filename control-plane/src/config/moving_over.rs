@@ -113,7 +113,7 @@ applications:
 #[test]
 fn a_file_of_0_9_with_every_key_is_taken_as_it_is() {
     let config = read(OF_0_9, &[]).unwrap();
-    assert_eq!(config.console.hostname, "deployex.myphoenixapp.com");
+    assert_eq!(config.console.hostname.as_deref(), Some("deployex.myphoenixapp.com"));
     assert_eq!(config.releases.adapter, ReleaseAdapter::S3);
     assert_eq!(config.releases.account_name, "prod");
     assert_eq!(config.secrets.adapter, SecretsAdapter::Aws);
@@ -370,5 +370,5 @@ fn what_the_example_file_comments_out_parses_too() {
     // Words of prose that end in a colon would be unknown keys.
     let config = read(&uncommented, &[]).unwrap_or_else(|error| panic!("{error}\n{uncommented}"));
     assert!(config.console.tls.is_some());
-    assert_eq!(config.agents_address().to_string(), "deployex.example.com:5002");
+    assert_eq!(config.agents_address("box").address.to_string(), "deployex.example.com:5002");
 }

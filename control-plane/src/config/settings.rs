@@ -100,9 +100,7 @@ fn database_url(f: &mut Fields<'_>, flags: &Flags) -> Option<DatabaseUrl> {
 fn console(f: &mut Fields<'_>, default: Console) -> Console {
     let proxies = f.values("trusted_proxies", rules::network);
     Console {
-        hostname: f
-            .read_or_variable("hostname", "DEPLOYEX_PHX_HOST", rules::host)
-            .unwrap_or(default.hostname),
+        hostname: f.read_or_variable("hostname", "DEPLOYEX_PHX_HOST", rules::host),
         bind: f.read("bind", rules::ip).unwrap_or(default.bind),
         port: f.read_or_variable("port", "DEPLOYEX_PHX_PORT", rules::port).unwrap_or(default.port),
         served: read_variable(f.sink, "DEPLOYEX_PHX_SERVER", rules::boolean).is_none_or(|it| it.value),

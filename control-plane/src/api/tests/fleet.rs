@@ -113,9 +113,19 @@ async fn a_join_token_comes_with_the_command_to_type() {
     let (secret, fingerprint) = token.token.strip_prefix("dpxj_").unwrap().split_once('.').unwrap();
     assert_eq!((secret.len(), fingerprint), (43, "ca".repeat(32).as_str()));
     assert!(token.command.contains("--control-plane https://deployex.example.com:5002 --token dpxj_"));
+    assert_eq!(token.note, None);
     let none = serde_json::json!({ "uses": 0 });
     let answer = bench.send(Call::post("/api/v1/join-tokens", &none).bearer(&admin)).await;
     assert_eq!(answer.code(), "invalid-input");
+}
+
+#[tokio::test]
+async fn an_address_that_nobody_configured_is_said_to_be_a_guess() {
+    let bench = Bench::with(|settings| settings.agents_address.is_guess = true).await;
+    let admin = bench.token(Role::Admin).await;
+    let token: JoinToken =
+        bench.send(Call::post("/api/v1/join-tokens", &serde_json::json!({})).bearer(&admin)).await.json();
+    assert!(token.note.unwrap().starts_with("deployex.example.com is this machine's own name"));
 }
 
 #[tokio::test]

@@ -40,7 +40,9 @@ pub(super) fn sheet(config: &Config) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     let mut put = |key: &str, value: String| keys.insert(key.to_owned(), value);
     put("database_url", database_url.to_string());
-    put("hostname", console.hostname.clone());
+    if let Some(hostname) = &console.hostname {
+        put("hostname", hostname.clone());
+    }
     put("bind", console.bind.to_string());
     put("port", console.port.to_string());
     let proxies: Vec<String> = console.trusted_proxies.iter().map(ToString::to_string).collect();
