@@ -7,16 +7,17 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use proto::ids::{AppName, Digest, NodeId, NodeName, Slot};
+use proto::ids::{AppName, Digest, NodeId, NodeName, ReleaseKey, Slot, Version};
 use proto::nodes::HostUsage;
 use proto::pb;
 use proto::replicas::Usage;
-use proto::state::Liveness;
+use proto::state::{Language, Liveness};
 use tokio::sync::watch;
 
 use crate::clock::Time;
 use crate::db::{Application, BucketState, Db, DbError, EnrolledNode};
 use crate::fleet::{AppFleet, Place};
+use crate::releases::SeekError;
 
 /// What stands behind the API beside the database: the agents' sessions and the planner.
 #[async_trait]
@@ -41,6 +42,15 @@ pub trait Backend: Send + Sync {
 
     /// Of the certificate that agents trust.
     fn ca_fingerprint(&self) -> Digest;
+
+    /// A version that was not recorded yet, as it lies in the bucket.
+    async fn seek(
+        &self,
+        app: &AppName,
+        language: Language,
+        version: &Version,
+        now: Time,
+    ) -> Result<ReleaseKey, SeekError>;
 
     async fn follow_log(&self, node: NodeId, what: pb::FollowLog) -> Result<LogChunks, LogError>;
 }

@@ -10,6 +10,7 @@ mod relay;
 mod source;
 mod trouble;
 mod unavailable;
+mod unnamed;
 mod verdict;
 mod watcher;
 
@@ -18,4 +19,5 @@ pub use folder::FolderSource;
 pub use relay::{RelayError, relay};
 pub use source::{Chunks, Etag, Inspected, Looked, OpenError, ReadFault, Source, SourceError, Tarball};
 pub use unavailable::UnavailableSource;
+pub use unnamed::{SeekError, record_unnamed};
 pub use watcher::{Bucket, watch};

@@ -145,7 +145,13 @@ impl Server {
         );
         let reconciler = Reconciler::new(Arc::new(db.clone()), Arc::new(agents.clone()), clock);
         let (waker, waiting) = (reconciler.waker(), reconciler.waiting());
-        let behind = Behind { db: db.clone(), agents: agents.clone(), waker: waker.clone(), waiting };
+        let behind = Behind {
+            db: db.clone(),
+            agents: agents.clone(),
+            source: source.clone(),
+            waker: waker.clone(),
+            waiting,
+        };
         let api = Api::new(Parts {
             db: db.clone(),
             backend: Arc::new(behind),
@@ -322,6 +328,7 @@ mod tests {
             assert!(listed.contains("release_adapter is not yet in force"), "{listed}");
             let cancel = CancellationToken::new();
             let running = start(config, &cancel).await.unwrap();
+            drop(rustls::crypto::ring::default_provider().install_default());
             let client = reqwest::Client::builder().unix_socket(running.socket.clone()).build().unwrap();
             let named = format!("releases cannot be fetched from {}", adapter.word());
             loop {

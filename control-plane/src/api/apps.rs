@@ -1,5 +1,6 @@
 //! Applications.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -9,21 +10,22 @@ use proto::apps::{
     Application, ApplicationSummary, Deploy, Deployment, DeploymentKind, HistoryEntry, PortBase,
     ReleaseFault, Settings,
 };
-use proto::ids::{AppName, ReleaseKey};
+use proto::ids::{AppName, ReleaseKey, Version};
 use proto::page::Page;
 use proto::problem::{Code, Problem};
 use proto::releases::Ghost;
 use proto::replicas::ReplicaTile;
-use proto::state::{FaultKind, RolloutPhase, Severity, SlotState, Tone};
+use proto::state::{FaultKind, Language, RolloutPhase, Severity, SlotState, Tone};
 use serde::Deserialize;
 
 use super::{Api, releases, replicas, rollouts};
 use crate::auth::principal::Principal;
 use crate::clock::Time;
 use crate::db::{BucketFault, ManualWish, NewEvent, PageRequest, RolloutFilter};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, chain};
 use crate::http::input::{Input, Path, Query, limit, page_of, read_cursor};
 use crate::picture::{AppPicture, Picture};
+use crate::releases::SeekError;
 use crate::spec::AppSpec;
 
 /// How long an answer waits for the rollout to begin, so that it can name it.
@@ -64,7 +66,8 @@ pub(super) async fn show(State(api): State<Api>, Path(app): Path<AppName>) -> Ap
     params(("app" = AppName, Path)), request_body = Deploy,
     responses(
         (status = 202, description = "The release is wanted now; follow the rollout.", body = Deployment),
-        (status = 409, description = "`ghosted` or `release-missing`.", body = Problem)))]
+        (status = 409, description = "`ghosted`, or `release-missing`: neither recorded nor \
+            usable in the bucket.", body = Problem)))]
 pub(super) async fn deploy(
     State(api): State<Api>,
     principal: Principal,
@@ -72,8 +75,8 @@ pub(super) async fn deploy(
     Input(wish): Input<Deploy>,
 ) -> ApiResult<(StatusCode, Json<Deployment>)> {
     let known = api.db.application(&app).await?.filter(|it| it.configured);
-    known.ok_or_else(|| ApiError::not_found("application", &app))?;
-    let release = find_release(&api, &app, &wish).await?;
+    let known = known.ok_or_else(|| ApiError::not_found("application", &app))?;
+    let release = find_release(&api, &app, known.spec.language, &wish).await?;
     if let Some(ghost) = api.db.ghosted(Some(&app)).await?.into_iter().find(|it| it.ghost.release == release)
     {
         let detail = format!(
@@ -95,16 +98,40 @@ pub(super) async fn deploy(
     Ok((StatusCode::ACCEPTED, Json(begun(&api, app, release, now).await?)))
 }
 
-async fn find_release(api: &Api, app: &AppName, wish: &Deploy) -> ApiResult<ReleaseKey> {
+/// Recorded, or found in the bucket now.
+async fn find_release(api: &Api, app: &AppName, language: Language, wish: &Deploy) -> ApiResult<ReleaseKey> {
     let Deploy { version, sha256 } = wish;
-    let releases = api.db.releases_of_version(app, version).await?;
-    let found = releases.into_iter().find(|it| sha256.is_none_or(|sha256| it.key.sha256 == sha256));
-    found.map(|release| release.key).ok_or_else(|| {
-        let which = sha256.map(|sha256| format!(" with SHA-256 {}", sha256.short())).unwrap_or_default();
-        let detail = format!(
-            "no release {version} of {app}{which} was seen in the bucket; publish it by naming it in current.json"
-        );
-        ApiError::new(Code::ReleaseMissing, detail)
+    let is_it = |key: &ReleaseKey| sha256.is_none_or(|sha256| key.sha256 == sha256);
+    let recorded = api.db.releases_of_version(app, version).await?;
+    if let Some(release) = recorded.into_iter().find(|release| is_it(&release.key)) {
+        return Ok(release.key);
+    }
+    let found = seek(api, app, language, version).await?;
+    match is_it(&found) {
+        true => Ok(found),
+        false => {
+            let detail = format!("{version} of {app} has the SHA-256 {} in the bucket", found.sha256);
+            Err(ApiError::new(Code::ReleaseMissing, detail))
+        }
+    }
+}
+
+/// Reading a large tarball may take longer than a request is answered in: it goes on, and the next one finds it recorded.
+async fn seek(api: &Api, app: &AppName, language: Language, version: &Version) -> ApiResult<ReleaseKey> {
+    let (backend, cancel, now) = (Arc::clone(&api.backend), api.cancel.clone(), api.clock.now());
+    let (app, version) = (app.clone(), version.clone());
+    let seeking = api
+        .tasks
+        .spawn(async move { cancel.run_until_cancelled(backend.seek(&app, language, &version, now)).await });
+    let found = seeking.await.map_err(ApiError::internal)?;
+    let found = found.ok_or_else(|| ApiError::new(Code::NotReady, "it is stopping"))?;
+    found.map_err(|error| match error {
+        SeekError::Db(error) => error.into(),
+        SeekError::Missing { name } => {
+            let detail = format!("{name} is not in the bucket, and was not recorded before");
+            ApiError::new(Code::ReleaseMissing, detail)
+        }
+        error => ApiError::new(Code::ReleaseMissing, chain(&error)),
     })
 }
 

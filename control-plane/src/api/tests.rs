@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use proto::ids::{AppName, Digest, NodeId};
+use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Version};
 use proto::pb;
 use proto::problem::Problem;
-use proto::state::Role;
+use proto::state::{Language, Role};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -29,18 +29,21 @@ use crate::auth::password::Passwords;
 use crate::auth::principal::LocalAdmins;
 use crate::auth::secret::{Secret, TOKEN_PREFIX};
 use crate::auth::throttle::Throttle;
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::config::{AgentsAddress, PublicAddress};
 use crate::db::tests::fixture::TestDb;
-use crate::db::{DbError, NewApiToken, User};
+use crate::db::{Db, DbError, NewApiToken, User};
 use crate::fleet::AppFleet;
 use crate::picture::{Backend, LogChunks, LogError, NodeSight};
+use crate::releases::{FolderSource, SeekError, record_unnamed};
 use crate::telemetry::Metrics;
 
 #[derive(Default)]
 pub(super) struct FakeBackend {
     pub(super) fleets: Mutex<Vec<AppFleet>>,
     pub(super) cut: Mutex<Vec<NodeId>>,
+    /// Where versions are looked for that are not recorded.
+    pub(super) bucket: Mutex<Option<(Db, FolderSource)>>,
     changes: watch::Sender<u64>,
 }
 
@@ -70,6 +73,18 @@ impl Backend for FakeBackend {
 
     fn ca_fingerprint(&self) -> Digest {
         Digest([0xca; 32])
+    }
+
+    async fn seek(
+        &self,
+        app: &AppName,
+        language: Language,
+        version: &Version,
+        now: Time,
+    ) -> Result<ReleaseKey, SeekError> {
+        let bucket = self.bucket.lock().unwrap().clone();
+        let Some((db, source)) = bucket else { return Err(SeekError::Missing { name: version.to_string() }) };
+        record_unnamed((&db, &source), app, language, version, now).await
     }
 
     async fn follow_log(&self, _: NodeId, _: pb::FollowLog) -> Result<LogChunks, LogError> {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use proto::ids::{AppName, Digest, NodeId, ReleaseKey};
+use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Version};
 use proto::nodes::HostUsage;
 use proto::pb;
 use proto::replicas::Usage;
-use proto::state::Liveness;
+use proto::state::{Language, Liveness};
 use rand::RngCore as _;
 use ring::hmac;
 use secrecy::ExposeSecret as _;
@@ -19,12 +19,13 @@ use zeroize::Zeroizing;
 use crate::agents::registry::{AssignmentSource, RelayError, ReleaseBytes, ReleaseRelay, Source};
 use crate::agents::{Agents, HostReport, OpenStreamError, ReplicaLoad};
 use crate::assign::{self, Assignments, Unopened};
+use crate::clock::Time;
 use crate::config::apply;
 use crate::db::{Db, DbError};
 use crate::fleet::{AppFleet, Observed, Place};
 use crate::picture::{Backend, LogChunks, LogError, NodeSight};
 use crate::reconcile::{self, PlanStore, Stored, WaitingByApp};
-use crate::releases;
+use crate::releases::{self, SeekError};
 use crate::rollout::Plan;
 use crate::secrets::Secrets;
 use crate::spec::{AppSpec, EnvValue};
@@ -122,12 +123,7 @@ impl PlanStore for Db {
         Ok(self.load_app_fleets().await?)
     }
 
-    async fn store(
-        &self,
-        fleet: &AppFleet,
-        plan: &Plan,
-        now: crate::clock::Time,
-    ) -> Result<Stored, reconcile::Source> {
+    async fn store(&self, fleet: &AppFleet, plan: &Plan, now: Time) -> Result<Stored, reconcile::Source> {
         match self.store_plan(&fleet.app, fleet.generation, plan, now).await {
             Ok(nodes) => Ok(Stored::Yes(nodes)),
             Err(error) if error.is_conflict() => Ok(Stored::Conflict),
@@ -162,6 +158,7 @@ impl reconcile::Agents for Agents {
 pub(super) struct Behind {
     pub(super) db: Db,
     pub(super) agents: Agents,
+    pub(super) source: Arc<dyn releases::Source>,
     pub(super) waker: Arc<Notify>,
     pub(super) waiting: watch::Receiver<Arc<WaitingByApp>>,
 }
@@ -217,6 +214,17 @@ impl Backend for Behind {
 
     fn ca_fingerprint(&self) -> Digest {
         self.agents.fingerprint()
+    }
+
+    async fn seek(
+        &self,
+        app: &AppName,
+        language: Language,
+        version: &Version,
+        now: Time,
+    ) -> Result<ReleaseKey, SeekError> {
+        let from = (&self.db, self.source.as_ref());
+        releases::record_unnamed(from, app, language, version, now).await
     }
 
     async fn follow_log(&self, node: NodeId, what: pb::FollowLog) -> Result<LogChunks, LogError> {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use axum::http::{Method, StatusCode};
-use proto::apps::Application;
+use proto::apps::{Application, Deployment};
+use proto::archive::hostile::Builder;
 use proto::nodes::{JoinToken, Node, NodeRemoved, NodeSummary};
 use proto::overview::Fleet;
 use proto::page::Page;
@@ -15,9 +16,10 @@ use crate::clock::Time;
 use crate::db::{
     ApplicationsDiff, BucketFault, Enrolment, NewApplication, NewCertificate, NewJoinToken, Source,
 };
+use crate::releases::FolderSource;
 use crate::spec::AppSpec;
 
-async fn configured(bench: &Bench) {
+pub(super) async fn configured(bench: &Bench) {
     let spec = AppSpec::new("myapp".parse().unwrap(), Language::Elixir);
     let mut fleet = empty_fleet("myapp");
     fleet.spec = Some(spec.clone());
@@ -101,6 +103,34 @@ async fn what_was_never_in_the_bucket_is_not_deployed() {
     };
     assert_eq!(bench.send(deploy("myapp")).await.code(), "release-missing");
     assert_eq!(bench.send(deploy("other")).await.code(), "not-found");
+}
+
+#[tokio::test]
+async fn a_version_that_lies_in_the_bucket_is_deployed_although_nothing_named_it() {
+    let bench = Bench::new().await;
+    configured(&bench).await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("dist/myapp")).unwrap();
+    let tarball = Builder::elixir().file("bin/myapp", 0o755, b"").gzip();
+    std::fs::write(folder.path().join("dist/myapp/myapp-2.0.0.tar.gz"), tarball).unwrap();
+    std::fs::write(folder.path().join("dist/myapp/myapp-3.0.0.tar.gz"), "no tarball").unwrap();
+    let source = FolderSource::new(folder.path().to_owned(), "test".to_owned());
+    *bench.backend.bucket.lock().unwrap() = Some((bench.api.db.clone(), source));
+    let operator = bench.token(Role::Operator).await;
+    let deploy = |wish: serde_json::Value| {
+        bench.send(Call::post("/api/v1/applications/myapp/deploy", &wish).bearer(&operator))
+    };
+    let other = serde_json::json!({ "version": "2.0.0", "sha256": "07".repeat(32) });
+    assert_eq!(deploy(other).await.code(), "release-missing");
+    let refused = deploy(serde_json::json!({ "version": "3.0.0" })).await;
+    assert_eq!(refused.code(), "release-missing");
+    assert!(refused.text().contains("dist/myapp/myapp-3.0.0.tar.gz was refused: "), "{}", refused.text());
+    let missing = deploy(serde_json::json!({ "version": "9.9.9" })).await;
+    assert!(missing.text().contains("dist/myapp/myapp-9.9.9.tar.gz is not in the bucket"));
+    let answer = deploy(serde_json::json!({ "version": "2.0.0" })).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
+    let stored = bench.api.db.application(&"myapp".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(stored.manual.unwrap().release, answer.json::<Deployment>().release);
 }
 
 #[tokio::test]

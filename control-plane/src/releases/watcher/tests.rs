@@ -13,7 +13,7 @@ use super::*;
 use crate::clock::Time;
 use crate::db::{ApplicationsDiff, EventFilter, ManualWish, NewApplication, PageRequest, Source as Owner};
 use crate::releases::verdict::UPLOAD_GRACE;
-use crate::releases::{FolderSource, RelayError, UnavailableSource, relay};
+use crate::releases::{FolderSource, RelayError, SeekError, UnavailableSource, record_unnamed, relay};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -323,4 +323,34 @@ async fn a_watch_ends_when_it_is_cancelled() {
         cancel.cancel();
     });
     assert_eq!(place.state().await.0, Some(key));
+}
+
+#[tokio::test]
+async fn a_version_that_nothing_named_is_recorded_on_request_with_what_current_json_says_of_it() {
+    let place = Place::new().await;
+    let app: AppName = "demo".parse().unwrap();
+    let from = (&place.db, place.bucket.source.as_ref());
+    let seek = async |version: &str| {
+        record_unnamed(from, &app, Language::Elixir, &version.parse().unwrap(), Time(3)).await
+    };
+    let old = place.publish("1.0.0", &tarball("a"));
+    assert_eq!(seek("1.0.0").await.unwrap(), old);
+    assert_eq!(seek("1.0.0").await.unwrap(), old, "a second time changes nothing");
+    assert_eq!(place.events().await, ["release_recorded"]);
+    let new = place.publish("2.0.0", &tarball("b"));
+    place.name(r#"{"version":"2.0.0","hash":"local","pre_commands":["eval A.b()"]}"#);
+    assert_eq!(seek("2.0.0").await.unwrap(), new);
+    let recorded = async |key| place.db.release(&app, key).await.unwrap().unwrap();
+    assert_eq!(recorded(&old).await.pre_commands, [""; 0]);
+    assert_eq!(recorded(&new).await.pre_commands, ["eval A.b()"]);
+    assert!(matches!(seek("3.0.0").await, Err(SeekError::Missing { .. })));
+    place.publish("3.0.0", &hostile::samples()[0].archive);
+    assert!(matches!(seek("3.0.0").await, Err(SeekError::Refused { .. })));
+    place.publish("4.0.0", &tarball("d"));
+    place.name(&format!("{{\"version\":\"4.0.0\",\"hash\":\"{}\"}}", "0".repeat(64)));
+    assert!(matches!(seek("4.0.0").await, Err(SeekError::WrongHash { .. })));
+    let unavailable = UnavailableSource::new("s3", "prod".to_owned());
+    let version = "1.0.0".parse().unwrap();
+    let asked = record_unnamed((&place.db, &unavailable), &app, Language::Elixir, &version, Time(3)).await;
+    assert!(matches!(asked, Err(SeekError::Source(SourceError::NotInBuild { adapter: "s3" }))));
 }
