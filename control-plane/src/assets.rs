@@ -3,6 +3,9 @@
 //! Names that carry a hash are cached for ever, everything else is asked for again each time by its entity tag. An address that
 //! is no file is the console's own business and gets `index.html`. Nothing is compressed here.
 
+#[cfg(test)]
+mod bundle;
+
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
