@@ -67,8 +67,18 @@ pub enum ListenError {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    #[error("the certificate and the key for TLS do not go together")]
-    Tls(#[source] rustls::Error),
+    #[error("{path} holds no certificate for TLS", path = path.display())]
+    NoCertificate { path: PathBuf },
+    #[error(
+        "the certificate {certificate} and the key {key} for TLS do not go together",
+        certificate = files.certificate.display(),
+        key = files.key.display()
+    )]
+    Tls {
+        files: TlsFiles,
+        #[source]
+        source: rustls::Error,
+    },
 }
 
 impl Listener {
@@ -224,11 +234,17 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ListenError> {
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(bad(&files.certificate))?;
+    if chain.is_empty() {
+        return Err(ListenError::NoCertificate { path: files.certificate.clone() });
+    }
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(bad(&files.key))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.and_then(|it| it.with_no_client_auth().with_single_cert(chain, key));
-    let mut config = config.map_err(ListenError::Tls)?;
+    let mut config = config.map_err(|source| ListenError::Tls { files: files.clone(), source })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
+
+#[cfg(test)]
+mod tests;
