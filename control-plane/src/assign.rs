@@ -130,7 +130,6 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         }
         .into(),
         pre_commands_timeout_ms: deploy.pre_commands_timeout.0,
-        path: String::new(),
     })
 }
 

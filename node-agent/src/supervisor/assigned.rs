@@ -165,12 +165,9 @@ fn part(assignment: &pb::Assignment, slot: &pb::SlotAssignment) -> Result<pb::As
     if let Some(release) = slot.release.as_ref().and_then(|it| it.key.as_ref()) {
         key(release)?;
     }
-    let relative = |path: &&str| !path.is_empty() && !Path::new(path).is_absolute();
-    let paths = app.path.split(':').map(|path| ("path", path)).chain([("env_file", app.env_file.as_str())]);
-    for (what, path) in paths {
-        if relative(&path) {
-            return Err(AssignmentError::Path { app: app.name.clone(), what, path: path.to_owned() });
-        }
+    if !app.env_file.is_empty() && !Path::new(&app.env_file).is_absolute() {
+        let path = app.env_file.clone();
+        return Err(AssignmentError::Path { app: app.name.clone(), what: "env_file", path });
     }
     let part = pb::Assignment {
         generation: assignment.generation,
@@ -250,14 +247,12 @@ mod tests {
         };
         let said = [
             refused(&|it| it.applications[0].language = 9),
-            refused(&|it| it.applications[0].path = "/opt/bin:bin".to_owned()),
             refused(&|it| it.applications[0].env_file = "../env".to_owned()),
             refused(&|it| it.applications[0].cookie = "x".repeat(2 * PART_MAX)),
             refused(&|it| it.slots = vec![it.slots[0].clone(); SLOTS_MAX + 1]),
         ];
         let expected = [
             "shop/2: the assignment of shop names a language that this agent does not know; update the agent",
-            "shop/2: path of shop holds \"bin\", which is not an absolute path",
             "shop/2: env_file of shop holds \"../env\", which is not an absolute path",
             "shop/2: the settings of shop have 2097255 bytes; at most 1048576 can be kept for a slot",
             ": the assignment names 1025 slots; an agent holds at most 1024",

@@ -173,9 +173,7 @@ fn environment(
     let mut set = |key: &str, value: &dyn AsRef<std::ffi::OsStr>| {
         env.insert(key.into(), value.as_ref().to_owned());
     };
-    let path =
-        if app.path.is_empty() { SYSTEM_PATH.to_owned() } else { format!("{}:{SYSTEM_PATH}", app.path) };
-    set("PATH", &path);
+    set("PATH", &SYSTEM_PATH);
     set("HOME", &places.home);
     set("USER", &host.user);
     set("LOGNAME", &host.user);
@@ -409,7 +407,8 @@ mod tests {
         let (folder, places) = places();
         let mut app = app(pb::Language::Gleam);
         std::fs::write(folder.path().join("erl"), "").unwrap();
-        app.path = folder.path().to_string_lossy().into_owned();
+        let own = format!("{}:/usr/bin", folder.path().display());
+        app.env.push(pb::EnvEntry { key: "PATH".to_owned(), value: own });
         let command = replica(&app, 1, &places, &Host::default()).unwrap();
         assert_eq!(command.program, folder.path().join("erl"));
         let args: Vec<_> = command.args.iter().map(|it| it.to_string_lossy().into_owned()).collect();
