@@ -7,6 +7,7 @@ mod health;
 mod live;
 mod logs;
 mod me;
+mod metrics;
 mod nodes;
 mod openapi;
 mod releases;
@@ -85,7 +86,7 @@ impl Deref for Api {
 
 impl Api {
     pub fn new(parts: Parts) -> Self {
-        health::describe(&parts.metrics);
+        metrics::describe(&parts.metrics);
         Self(Arc::new(parts))
     }
 
@@ -138,7 +139,7 @@ fn v1(api: &Api) -> Routes {
 
 /// Outside of the API.
 fn outside(api: &Api) -> Routes {
-    Routes::new(api.clone()).get("/health", ANYONE, health::health).get("/metrics", ANYONE, health::metrics)
+    Routes::new(api.clone()).get("/health", ANYONE, health::health).get("/metrics", ANYONE, metrics::show)
 }
 
 pub fn router(api: &Api) -> Router {

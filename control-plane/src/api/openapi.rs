@@ -7,7 +7,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    apps, events, fleet, health, live, logs, me, nodes, releases, replicas, rollouts, sessions, tokens,
+    apps, events, fleet, health, live, logs, me, metrics, nodes, releases, replicas, rollouts, sessions,
+    tokens,
 };
 
 #[derive(OpenApi)]
@@ -18,7 +19,7 @@ use super::{
         fleet::show, apps::list, apps::show, apps::deploy, apps::history, releases::list, releases::ghosted,
         releases::clear_all, releases::clear, replicas::list, replicas::show, logs::follow, nodes::list,
         nodes::show, nodes::remove, nodes::join_token, rollouts::list, rollouts::show, events::list,
-        live::connect, document, health::health, health::metrics,
+        live::connect, document, health::health, metrics::show,
     ),
     components(schemas(Problem, Ask)),
     modifiers(&Security),

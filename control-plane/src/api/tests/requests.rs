@@ -5,6 +5,7 @@ use proto::events::Event;
 use proto::page::Page;
 use proto::state::{Role, Severity};
 
+use super::fleet::{configured, enrolled};
 use super::{Bench, Call};
 use crate::db::NewEvent;
 
@@ -103,4 +104,59 @@ async fn events_come_newest_first_and_page_by_page() {
     }
     let expected: Vec<String> = (0..7).rev().map(|n| format!("event {n}")).collect();
     assert_eq!(texts, expected);
+}
+
+#[tokio::test]
+async fn the_figures_tell_how_the_fleet_is() {
+    let bench = Bench::new().await;
+    configured(&bench).await;
+    enrolled(&bench, "web-1").await;
+    let text = bench.send(Call::get("/metrics").from("127.0.0.1")).await.text();
+    let version = env!("CARGO_PKG_VERSION");
+    for line in [
+        &*format!("deployex_build_info{{version=\"{version}\"}} 1"),
+        "deployex_applications{tone=\"off\"} 1",
+        "deployex_applications{tone=\"bad\"} 0",
+        "deployex_applications_needing_attention 0",
+        "deployex_nodes{liveness=\"lost\"} 1",
+        "deployex_nodes{liveness=\"up\"} 0",
+        "deployex_replicas{application=\"myapp\",state=\"stable\"} 0",
+        "deployex_replicas_wanted{application=\"myapp\"} 0",
+        "deployex_rollouts{phase=\"running\"} 0",
+        "deployex_rollouts{phase=\"watching\"} 0",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
+    }
+    let names = |text: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
+        lines.map(name).collect::<std::collections::BTreeSet<_>>()
+    };
+    let again = bench.send(Call::get("/metrics").from("127.0.0.1")).await.text();
+    for name in ["deployex_http_requests_total", "deployex_http_request_seconds_count"] {
+        assert!(names(&again).contains(name), "{name}");
+    }
+    for name in names(&again) {
+        let base =
+            ["_count", "_sum", "_bucket"].iter().fold(name.as_str(), |it, end| it.trim_end_matches(end));
+        assert!(again.contains(&format!("# HELP {base} ")), "{base} is not explained");
+    }
+    // One that is no longer there is no longer counted.
+    bench.backend.fleets.lock().unwrap().clear();
+    let gone = bench.send(Call::get("/metrics").from("127.0.0.1")).await.text();
+    assert!(!gone.contains("application=\"myapp\""), "{gone}");
+}
+
+#[tokio::test]
+async fn it_is_well_while_its_database_answers_and_until_it_stops() {
+    let bench = Bench::new().await;
+    let health = || bench.send(Call::get("/health"));
+    let well: serde_json::Value = health().await.json();
+    assert_eq!(well, serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }));
+    bench.api.db.close().await.unwrap();
+    let deaf = health().await;
+    assert_eq!((deaf.status.as_u16(), deaf.code()), (503, "not-ready".to_owned()));
+    bench.api.cancel.cancel();
+    let stopping = health().await;
+    assert!(stopping.text().contains("stopping"), "{}", stopping.text());
 }
