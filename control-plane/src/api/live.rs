@@ -53,13 +53,27 @@ const NEWEST_EVENTS: u32 = 50;
 pub struct Live {
     newest: watch::Sender<Option<Arc<Scene>>>,
     somebody_looks: Notify,
+    /// Rises whenever somebody may no longer be who they were.
+    signed_out: watch::Sender<u64>,
     room: Arc<Semaphore>,
 }
 
 impl Default for Live {
     fn default() -> Self {
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { newest: watch::Sender::new(None), somebody_looks: Notify::new(), room }
+        Self {
+            newest: watch::Sender::new(None),
+            somebody_looks: Notify::new(),
+            signed_out: watch::Sender::new(0),
+            room,
+        }
+    }
+}
+
+impl Live {
+    /// A session or token has ended: each connection looks whether it was its own.
+    pub fn somebody_went(&self) {
+        self.signed_out.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
@@ -162,6 +176,7 @@ struct Connection {
     owner: Owner,
     socket: WebSocket,
     scenes: watch::Receiver<Option<Arc<Scene>>>,
+    signed_out: watch::Receiver<u64>,
     shown: BTreeMap<Topic, Shown>,
 }
 
@@ -182,9 +197,9 @@ enum End {
 
 impl Connection {
     fn new(api: Api, owner: Owner, socket: WebSocket) -> Self {
-        let scenes = api.live.newest.subscribe();
+        let (scenes, signed_out) = (api.live.newest.subscribe(), api.live.signed_out.subscribe());
         api.live.somebody_looks.notify_one();
-        Self { api, owner, socket, scenes, shown: BTreeMap::new() }
+        Self { api, owner, socket, scenes, signed_out, shown: BTreeMap::new() }
     }
 
     async fn run(mut self) {
@@ -202,8 +217,9 @@ impl Connection {
         let mut heard = Instant::now();
         loop {
             let done = tokio::select! {
-                biased; // why: a stop first, then what the browser wants, then news of it
+                biased; // why: an end first, then what the browser wants, then news of it
                 () = cancel.cancelled() => Err(End::Close(close_code::RESTART, "the control plane is stopping")),
+                Ok(()) = self.signed_out.changed() => self.still_welcome().await,
                 frame = self.socket.recv() => {
                     heard = Instant::now();
                     self.hear(frame).await
@@ -225,7 +241,11 @@ impl Connection {
             Some(Ok(Frame::Text(text))) => text,
             Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => return Ok(()),
             Some(Ok(Frame::Binary(_))) => return Err(End::Close(close_code::UNSUPPORTED, "send text")),
-            Some(Ok(Frame::Close(_)) | Err(_)) | None => return Err(End::Gone),
+            Some(Ok(Frame::Close(_))) | None => return Err(End::Gone),
+            // Too long, or no WebSocket any more; where nobody is left, nobody is told.
+            Some(Err(_)) => {
+                return Err(End::Close(close_code::PROTOCOL, "a message is text of at most 16 KiB"));
+            }
         };
         let Ok(Ask::Subscribe { topics }) = serde_json::from_str::<Ask>(&text) else {
             return Err(End::Close(close_code::INVALID, "this is no subscription"));
@@ -256,16 +276,20 @@ impl Connection {
         Ok(())
     }
 
-    async fn beat(&mut self) -> Result<(), End> {
+    async fn still_welcome(&mut self) -> Result<(), End> {
         let Owner { peer, client, headers } = &self.owner;
         let asked = (&Method::GET, headers);
         let now = self.api.clock.now();
         match identify(&self.api.db, &self.api.local, asked, (*peer, client), now).await {
-            Ok(Some(_)) => {}
+            Ok(Some(_)) => Ok(()),
             // The database's trouble is not the session's end.
-            Err(error) if error.code() == Code::Internal => {}
-            Ok(None) | Err(_) => return Err(End::Close(close_code::POLICY, "the session has ended")),
+            Err(error) if error.code() == Code::Internal => Ok(()),
+            Ok(None) | Err(_) => Err(End::Close(close_code::POLICY, "the session has ended")),
         }
+    }
+
+    async fn beat(&mut self) -> Result<(), End> {
+        self.still_welcome().await?;
         self.send_frame(Frame::Ping(bytes::Bytes::new())).await?;
         self.send(News::Idle).await
     }
@@ -338,7 +362,8 @@ fn events_news(events: &[Event], shown: Shown) -> (Option<News>, Shown) {
         return (Some(news), Shown::Events(ids));
     };
     let new: Vec<Event> = events.iter().filter(|event| !before.contains(&event.id)).cloned().collect();
-    let news = match (new.len(), before.is_disjoint(&ids)) {
+    let missed = !before.is_empty() && before.is_disjoint(&ids);
+    let news = match (new.len(), missed) {
         (0, _) => None,
         (_, true) => Some(News::Events { restart: true, events: new }),
         (_, false) => Some(News::Events { restart: false, events: new }),

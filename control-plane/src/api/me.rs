@@ -72,6 +72,7 @@ pub(super) async fn change_password(
     let mut event = NewEvent::new(now, "password_changed", Severity::Info, text);
     event.data.insert("by".to_owned(), principal.name.clone().into());
     let ended = api.db.set_password(&principal.name, hash.as_str(), Some(session.id), &[event]).await?;
+    api.live.somebody_went();
     api.audit(&principal, "password.change", &principal.name, &address.to_string()).await?;
     Ok(Json(PasswordChanged { sessions_ended: u32::try_from(ended).unwrap_or(u32::MAX) }))
 }

@@ -119,6 +119,7 @@ pub(super) async fn sign_out(
     let session =
         session.ok_or_else(|| ApiError::new(Code::Conflict, "this request has no session to end"))?;
     api.db.end_session(session.id).await?;
+    api.live.somebody_went();
     api.audit(&principal, "session.end", &principal.name, "").await?;
     let cookie = set_cookie(None, client.https);
     Ok((StatusCode::NO_CONTENT, AppendHeaders([(SET_COOKIE, cookie)])))

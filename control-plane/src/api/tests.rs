@@ -2,6 +2,7 @@
 
 mod access;
 mod fleet;
+mod live;
 mod requests;
 
 use std::collections::BTreeMap;

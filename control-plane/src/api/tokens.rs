@@ -70,6 +70,7 @@ pub(super) async fn revoke(
     let known = api.db.api_tokens().await?.into_iter().find(|token| token.id == id);
     let token = known.ok_or_else(|| ApiError::not_found("token", id))?;
     api.db.revoke_api_token(id).await?;
+    api.live.somebody_went();
     api.audit(&principal, "token.revoke", &token.name, &id.to_string()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

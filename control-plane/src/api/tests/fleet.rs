@@ -29,7 +29,7 @@ pub(super) async fn configured(bench: &Bench) {
     bench.api.db.put_applications(diff, bench.api.clock.now()).await.unwrap();
 }
 
-async fn enrolled(bench: &Bench, name: &str) -> proto::ids::NodeId {
+pub(super) async fn enrolled(bench: &Bench, name: &str) -> proto::ids::NodeId {
     let now = bench.api.clock.now();
     let hash = Secret::random("").unwrap().digest();
     let token = NewJoinToken {
