@@ -5,6 +5,7 @@
 mod acknowledged;
 mod bucket;
 mod command_line;
+mod configuration;
 mod deployments;
 mod fleet;
 mod hostile;
