@@ -55,7 +55,11 @@ pub(crate) struct Wishes {
 
 impl Wishes {
     pub(crate) fn assign(&self, generation: u64) {
-        let key = pb::ReleaseKey::from(&release());
+        self.assign_release(generation, &release());
+    }
+
+    pub(crate) fn assign_release(&self, generation: u64, key: &ReleaseKey) {
+        let key = pb::ReleaseKey::from(key);
         let release = pb::Release { key: Some(key), ..Default::default() };
         let slot = pb::SlotAssignment {
             app: app().to_string(),

@@ -3,9 +3,13 @@
 use bytes::Bytes;
 use control_plane::agents::OpenStreamError;
 use futures_util::TryStreamExt as _;
-use node_agent::releases::FetchError;
+use node_agent::releases::{FetchError, StageError, Store, Wanted};
+use proto::archive::hostile::samples;
+use proto::ids::{Digest, ReleaseKey};
 use proto::pb;
 use proto::pb::open_stream::Kind;
+use proto::state::Language;
+use sha2::{Digest as _, Sha256};
 
 use crate::fleet::{Agent, ControlPlane, PATIENCE, app, release, until};
 
@@ -42,6 +46,29 @@ async fn a_node_may_fetch_only_what_it_is_to_run() {
     let agent = plane.agent("web-1").await;
     let error = fetch(&agent, 0).await.unwrap_err();
     assert!(matches!(error, FetchError::Interrupted(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_hostile_release_that_the_control_plane_let_through_is_refused_by_the_host() {
+    let plane = ControlPlane::start().await;
+    let agent = plane.agent("web-1").await;
+    let store = Store::open(agent.folder.path().join("releases")).await.unwrap();
+    for (nth, sample) in (1..).zip(samples()) {
+        let sha256 = Digest(Sha256::digest(&sample.archive).into());
+        let key = ReleaseKey { version: "1.0.0".parse().unwrap(), sha256 };
+        plane.wishes.assign_release(nth, &key);
+        let size = sample.archive.len() as u64;
+        *plane.wishes.tarball.lock().unwrap() = sample.archive.into();
+        let wanted = Wanted { app: app(), language: Language::Elixir, key, size };
+        let error = store.ensure(&wanted, agent.fetch.as_ref(), |_| {}).await.expect_err(sample.name);
+        // The relay has no tarball without a byte; the host knows it as well.
+        let is_named = matches!(&error, StageError::Archive(_)) || size == 0;
+        assert!(is_named, "{}: {error:?}", sample.name);
+    }
+    let kept: Vec<_> = std::fs::read_dir(agent.folder.path().join("releases").join(app().as_str()))
+        .map(|entries| entries.flatten().map(|entry| entry.file_name()).collect())
+        .unwrap_or_default();
+    assert!(kept.is_empty(), "something of them was kept: {kept:?}");
 }
 
 #[tokio::test]
