@@ -3,6 +3,8 @@
 //!
 //! PostgreSQL refuses to run as root, so as root it runs as the user that its package made, or as nobody.
 
+mod database;
+
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -17,6 +19,8 @@ use tempfile::TempDir;
 
 use crate::command::{command, run_quietly};
 use crate::setup::detect;
+
+pub use database::Database;
 
 /// The variable by which `cargo xtask test` tells tests of the one server that they share.
 pub const SHARED: &str = "DEPLOYEX_TEST_POSTGRES";

@@ -10,9 +10,10 @@ use proto::state::RolloutPhase;
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
+use xtask::postgres::Database;
 
 use super::{CommandLine, program};
-use crate::database::{Database, Engine};
+use crate::database::Engine;
 use crate::ports;
 use crate::process::Running;
 use crate::release::{Bucket, ENVIRONMENT};
