@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proto::apps::Application;
+use proto::nodes::Node;
+use rustix::process::{Pid, Signal, kill_process};
 use tests::ports;
 use tests::programs::{Agent, ControlPlane};
 use tests::release::Bucket;
@@ -73,19 +75,69 @@ async fn a_changed_configuration_reaches_agents_at_once_and_restarts_nothing() {
     }
     assert_eq!(variable(before[&1], "COLOUR"), None);
 
+    // Another port is for the next deployment: a crash does not move what was launched with the old one.
+    let elsewhere = ports::free(4);
+    let so_far = told(&agent);
+    control_plane.kill();
+    control_plane.configure(&bucket, &application(elsewhere, 1, 4000, "{ key: COLOUR, value: red }"));
+    control_plane.resume().await;
+    is_told_again(&agent, so_far).await;
+    let pid = before[&1].and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap())).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    let again = control_plane
+        .application_when("a successor that is ready", APP, |it| {
+            it.summary.replicas_ready == 1 && it.slots.iter().all(|slot| slot.crash_restarts == 1)
+        })
+        .await;
+    let slot = &again.slots[0];
+    assert_eq!(slot.ports.iter().map(|it| it.port).collect::<Vec<_>>(), [port]);
+    assert_eq!(variable(slot.pid, "COLOUR"), None);
+    let before = pids(&again);
+
     // Another replica is started beside those that run.
     control_plane.kill();
-    control_plane.configure(&bucket, &application(port, 2, 4000, "{ key: COLOUR, value: red }"));
+    control_plane.configure(&bucket, &application(elsewhere, 2, 4000, "{ key: COLOUR, value: red }"));
     control_plane.resume().await;
     let two = control_plane
         .application_when("two replicas", APP, |it| it.summary.replicas_ready == 2 && it.slots.len() == 2)
         .await;
     assert_eq!(pids(&two)[&1], before[&1]);
 
-    // The variable is there with the next deployment.
+    // Variable and port are there with the next deployment.
     bucket.publish(Sample::Elixir, "0.2.0").await;
     let next = control_plane.settles_on(APP, "0.2.0").await;
     for slot in next.slots.iter().filter(|slot| slot.slot.number() <= 2) {
         assert_eq!(variable(slot.pid, "COLOUR").as_deref(), Some("red"), "slot {}", slot.slot);
+        assert_eq!(slot.ports[0].port, elsewhere + slot.slot.number() - 1);
     }
+}
+
+/// When the node was last heard, as people are told.
+fn heard(control_plane: &ControlPlane) -> Option<u64> {
+    let node: Result<Node, String> = control_plane.ask(&["node", "show", "first"]);
+    node.unwrap_or_else(|error| panic!("{error}")).summary.heard_at.map(|at| at.0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_node_was_last_heard_outlives_the_control_plane() {
+    let bucket = Bucket::new();
+    let mut control_plane = ControlPlane::start(&bucket, "  []\n").await;
+    let mut agent = Agent::join(&control_plane, "first").await;
+    let joined = within(AT_ONCE, "the node", || async {
+        heard(&control_plane).map_or_else(|| Seen::NotYet("it was never heard".to_owned()), Seen::Done)
+    })
+    .await;
+    // So long that it was written down at least once since the session began.
+    within(AT_ONCE, "some heartbeats", || async {
+        match heard(&control_plane) {
+            Some(at) if at >= joined + 8_000 => Seen::Done(()),
+            other => Seen::NotYet(format!("{other:?}, joined {joined}")),
+        }
+    })
+    .await;
+    agent.kill();
+    control_plane.kill();
+    control_plane.resume().await;
+    let remembered = heard(&control_plane).expect("it is remembered");
+    assert!(remembered >= joined + 1_000, "{remembered} is when it joined, {joined}");
 }

@@ -84,18 +84,6 @@ impl Assigned {
         self.application.clone()
     }
 
-    pub(super) fn ports(&self, slot: u16) -> Vec<(String, u16)> {
-        self.application.as_ref().map(|it| launch::ports(it, slot)).unwrap_or_default()
-    }
-
-    pub(super) fn check(&self, slot: u16) -> Check {
-        let Some(app) = &self.application else { return Check::Process };
-        match (app.ready(), launch::ports(app, slot).first()) {
-            (pb::ReadyWhen::Default, Some((_, port))) => Check::Tcp { port: *port },
-            _ => Check::Process,
-        }
-    }
-
     /// The release as the store wants it; `None` where another is wanted by now.
     pub(super) fn release(&self, wanted: &ReleaseKey) -> Option<(releases::Wanted, pb::Application)> {
         let application = self.application.clone()?;
@@ -112,6 +100,19 @@ impl Assigned {
         let release = self.slot.as_ref()?.release.as_ref()?;
         let line = release.pre_commands.get(usize::try_from(index).ok()?)?;
         Some((line.clone(), application))
+    }
+}
+
+/// Where a replica of these settings listens.
+pub(super) fn ports(app: Option<&pb::Application>, slot: u16) -> Vec<(String, u16)> {
+    app.map(|it| launch::ports(it, slot)).unwrap_or_default()
+}
+
+/// How a replica of these settings is asked whether it is ready.
+pub(super) fn check(app: Option<&pb::Application>, slot: u16) -> Check {
+    match (app.map(pb::Application::ready), ports(app, slot).first()) {
+        (Some(pb::ReadyWhen::Default), Some((_, port))) => Check::Tcp { port: *port },
+        _ => Check::Process,
     }
 }
 
@@ -215,7 +216,7 @@ mod tests {
         assert_eq!(wish.generation, 4);
         let wanted = wish.wanted.unwrap();
         assert_eq!(wanted.pre_commands, Some(PreCommands { run_id: "r".to_owned(), count: 1 }));
-        assert_eq!(assigned.check(2), Check::Tcp { port: 4001 });
+        assert_eq!(check(assigned.application().as_ref(), 2), Check::Tcp { port: 4001 });
         assert_eq!(assigned.pre_command(&wanted.release, 0).unwrap().0, "eval A.b()");
         assert!(assigned.pre_command(&wanted.release, 1).is_none());
     }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
 use super::acts::{self, SlotContext};
-use super::assigned::Assigned;
+use super::assigned::{self, Assigned};
 use super::ledger::LedgerError;
 use super::notes::event;
 
@@ -82,6 +82,8 @@ pub(super) struct SlotTask {
     replica: Replica,
     book: Book,
     assigned: Assigned,
+    /// The settings with which the process was launched that runs; what is assigned since counts from the next deployment.
+    launched_with: Option<pb::Application>,
     keeper: Option<Keeper>,
     answers: mpsc::Sender<Answer>,
     /// Cancels what brings a release into `new`.
@@ -131,6 +133,7 @@ impl SlotTask {
             replica: Replica::default(),
             book: Book::default(),
             assigned: Assigned::default(),
+            launched_with: None,
             keeper: None,
             answers,
             preparing: CancellationToken::new(),
@@ -229,7 +232,8 @@ impl SlotTask {
     }
 
     fn publish(&self) {
-        let ports = self.assigned.ports(self.id.slot.number());
+        let settings = self.launched_with.clone().or_else(|| self.assigned.application());
+        let ports = assigned::ports(settings.as_ref(), self.id.slot.number());
         let report = self.replica.report(Surroundings {
             app: self.id.app.as_str(),
             slot: u32::from(self.id.slot.number()),

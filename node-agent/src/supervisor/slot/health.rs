@@ -2,6 +2,7 @@
 
 use tokio::sync::mpsc;
 
+use super::super::assigned;
 use super::super::probe::{Check, probe};
 use super::{Answer, SlotTask};
 use crate::replica::{Health, Process};
@@ -19,9 +20,15 @@ impl SlotTask {
         if let Some((_, cancel)) = self.probing.take() {
             cancel.cancel();
         }
-        let Some(ticket) = running else { return };
+        let Some(ticket) = running else {
+            self.launched_with = None;
+            return;
+        };
+        self.launched_with = self.shared.paths.ledger(&self.id).deployed().unwrap_or_default();
+        self.publish();
         let cancel = self.shared.cancel.child_token();
-        let check = self.assigned.check(self.id.slot.number());
+        let settings = self.launched_with.clone().or_else(|| self.assigned.application());
+        let check = assigned::check(settings.as_ref(), self.id.slot.number());
         // What was ready stays so until a check fails: only a change is news, and the first answer is compared with this.
         if check == Check::Process
             && matches!(self.replica.process, Process::Up { health: Health::Ready { .. }, .. })
