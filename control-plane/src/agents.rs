@@ -57,6 +57,9 @@ use crate::fleet::{Observed, Place};
 /// A node's certificate lives this long; the agent renews it at two thirds.
 pub const CERTIFICATE_LIFE: Duration = Duration::from_hours(30 * 24);
 
+/// A session looks this often for an assignment that nobody told it of.
+pub const LOOK_AGAIN: Duration = Duration::from_mins(1);
+
 /// The server's own certificate. A new one is made at every start, and while it runs long before the old one ends.
 const SERVER_CERTIFICATE_LIFE: Duration = Duration::from_hours(30 * 24);
 const SERVER_CERTIFICATE_EXCHANGE: Duration = Duration::from_hours(10 * 24);
@@ -92,6 +95,8 @@ pub struct Settings {
     pub host: pb::HostSettings,
     /// [`CERTIFICATE_LIFE`], save in tests.
     pub certificate_life: Duration,
+    /// [`LOOK_AGAIN`], save in tests.
+    pub look_again: Duration,
 }
 
 /// What the agents' side asks of others.
@@ -124,6 +129,7 @@ struct Hub {
     names: Vec<String>,
     host_settings: pb::HostSettings,
     certificate_life: Duration,
+    look_again: Duration,
     registry: Arc<dyn Registry>,
     assignments: Arc<dyn AssignmentSource>,
     releases: Arc<dyn ReleaseRelay>,
@@ -138,7 +144,7 @@ struct Hub {
 
 impl Agents {
     pub fn new(settings: Settings, edges: Edges, clock: Clock) -> Self {
-        let Settings { authority, mut names, host, certificate_life } = settings;
+        let Settings { authority, mut names, host, certificate_life, look_again } = settings;
         names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
         names.sort();
         names.dedup();
@@ -148,6 +154,7 @@ impl Agents {
             names,
             host_settings: host,
             certificate_life,
+            look_again,
             registry,
             assignments,
             releases,

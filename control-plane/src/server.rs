@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use self::edges::{Behind, Opener, Relay};
 use crate::agents::pki::{Authority, PkiError, Root};
-use crate::agents::{Agents, CERTIFICATE_LIFE, Edges, Settings as AgentSettings};
+use crate::agents::{Agents, CERTIFICATE_LIFE, Edges, LOOK_AGAIN, Settings as AgentSettings};
 use crate::api::{self, Api, Live, Parts, Settings};
 use crate::assign::Assignments;
 use crate::auth::first::{self, FirstSignIn, FirstSignInError};
@@ -134,6 +134,7 @@ impl Server {
                 names: dialled.iter().cloned().chain(config.console.hostname.clone()).collect(),
                 host: host_settings(&config),
                 certificate_life: CERTIFICATE_LIFE,
+                look_again: LOOK_AGAIN,
             },
             Edges {
                 registry: Arc::new(db.clone()),

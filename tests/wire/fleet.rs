@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Longer than agents are silent.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
 /// Waits for a state, never for a while; says what it waited for.
 pub(crate) async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -209,6 +212,7 @@ async fn agents(db: &Db, wishes: &Arc<Wishes>, life: Duration) -> (Agents, mpsc:
         names: vec!["deployex.example.com".to_owned()],
         host: pb::HostSettings { log_path: "/var/log/deployex".to_owned(), ..Default::default() },
         certificate_life: life,
+        look_again: LOOK_AGAIN,
     };
     let edges = Edges {
         registry: Arc::new(db.clone()),

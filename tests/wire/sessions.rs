@@ -64,6 +64,16 @@ async fn assignments_go_down_and_reports_come_up() {
 }
 
 #[tokio::test]
+async fn an_assignment_that_nobody_announced_is_sent_all_the_same() {
+    let plane = ControlPlane::start().await;
+    plane.wishes.assign(1);
+    let mut agent = plane.agent("web-1").await;
+    assert_eq!(generation(agent.next_order().await), 1);
+    plane.wishes.assign(2);
+    assert_eq!(generation(agent.next_order().await), 2);
+}
+
+#[tokio::test]
 async fn a_slot_that_the_agent_holds_no_more_is_seen_empty() {
     let plane = ControlPlane::start().await;
     let agent = plane.agent("web-1").await;

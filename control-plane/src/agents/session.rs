@@ -11,7 +11,7 @@ use proto::pb;
 use proto::pb::agent_message::Kind as Said;
 use proto::pb::control_message::Kind as Told;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tonic::{Status, Streaming};
 
 use super::roster::{Ending, Seat};
@@ -26,9 +26,6 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages on their way to one agent. They are few: assignments, acknowledgements.
 const OUTGOING: usize = 16;
 
-/// Looks for a new assignment also when nobody said that there was one.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
-
 /// After an assignment could not be made.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -42,6 +39,8 @@ pub(super) struct Session {
     incoming: Streaming<pb::AgentMessage>,
     outgoing: mpsc::Sender<Result<pb::ControlMessage, Status>>,
     seat: Seat,
+    /// Looks for a new assignment also when nobody said that there was one. It goes on while the agent talks.
+    look: Interval,
     /// Of the assignment that the agent holds, as far as we know.
     generation: u64,
 }
@@ -81,7 +80,10 @@ impl Session {
         hub.notify(Notice::Connected { node, agent_version: hello.agent_version.clone() });
         let (outgoing, receiver) = mpsc::channel(OUTGOING);
         let generation = hello.generation;
-        let session = Self { hub, node, incoming, outgoing, seat, generation };
+        let mut look = interval(hub.look_again);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.reset();
+        let session = Self { hub, node, incoming, outgoing, seat, look, generation };
         let welcome = Told::Welcome(pb::Welcome {
             protocol,
             heartbeat_interval_ms: u64::try_from(lease::HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
@@ -122,7 +124,7 @@ impl Session {
             },
             Some(order) = self.seat.orders.recv() => self.tell(order).await,
             () = self.seat.wake.notified() => self.assign().await,
-            () = tokio::time::sleep(LOOK_AGAIN) => self.assign().await,
+            _ = self.look.tick() => self.assign().await,
         }
     }
 
