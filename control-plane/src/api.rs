@@ -117,7 +117,7 @@ fn v1(api: &Api) -> Routes {
         .get("/fleet", VIEWER, fleet::show)
         .get("/applications", VIEWER, apps::list)
         .get("/applications/{app}", VIEWER, apps::show)
-        .post("/applications/{app}/deploy", OPERATOR, apps::deploy)
+        .post("/applications/{app}/deploy", OPERATOR, apps::deploy::deploy)
         .get("/applications/{app}/history", VIEWER, apps::history)
         .get("/applications/{app}/releases", VIEWER, releases::list)
         .get("/applications/{app}/ghosted", VIEWER, releases::ghosted)

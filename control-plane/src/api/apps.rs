@@ -1,36 +1,27 @@
 //! Applications.
 
-use std::sync::Arc;
-use std::time::Duration;
+pub(super) mod deploy;
+mod standing;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use proto::apps::{
-    Application, ApplicationSummary, Deploy, Deployment, DeploymentKind, HistoryEntry, PortBase,
-    ReleaseFault, Settings,
+    Application, ApplicationSummary, DeploymentKind, HistoryEntry, PortBase, ReleaseFault, Settings,
 };
-use proto::ids::{AppName, ReleaseKey, Version};
+use proto::ids::AppName;
 use proto::page::Page;
-use proto::problem::{Code, Problem};
 use proto::releases::Ghost;
 use proto::replicas::ReplicaTile;
-use proto::state::{FaultKind, Language, RolloutPhase, Severity, SlotState, Tone};
+use proto::state::RolloutPhase;
 use serde::Deserialize;
 
+use self::standing::Standing;
 use super::{Api, releases, replicas, rollouts};
-use crate::auth::principal::Principal;
-use crate::clock::Time;
-use crate::db::{BucketFault, ManualWish, NewEvent, PageRequest, RolloutFilter};
-use crate::error::{ApiError, ApiResult, chain};
-use crate::http::input::{Input, Path, Query, limit, page_of, read_cursor};
+use crate::db::{BucketFault, PageRequest, RolloutFilter};
+use crate::error::{ApiError, ApiResult};
+use crate::http::input::{Path, Query, limit, page_of, read_cursor};
 use crate::picture::{AppPicture, Picture};
-use crate::releases::SeekError;
 use crate::spec::AppSpec;
-
-/// How long an answer waits for the rollout to begin, so that it can name it.
-const BEGIN_WITHIN: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,107 +51,6 @@ pub(super) async fn show(State(api): State<Api>, Path(app): Path<AppName>) -> Ap
     let found = picture.apps.get(&app).ok_or_else(|| ApiError::not_found("application", &app))?;
     let ghosts = api.db.ghosted(Some(&app)).await?.into_iter().map(releases::ghost).collect();
     Ok(Json(view(&picture, found, ghosts)))
-}
-
-#[utoipa::path(post, path = "/api/v1/applications/{app}/deploy", tag = "applications",
-    params(("app" = AppName, Path)), request_body = Deploy,
-    responses(
-        (status = 202, description = "The release is wanted now; follow the rollout.", body = Deployment),
-        (status = 409, description = "`ghosted`, or `release-missing`: neither recorded nor \
-            usable in the bucket.", body = Problem)))]
-pub(super) async fn deploy(
-    State(api): State<Api>,
-    principal: Principal,
-    Path(app): Path<AppName>,
-    Input(wish): Input<Deploy>,
-) -> ApiResult<(StatusCode, Json<Deployment>)> {
-    let known = api.db.application(&app).await?.filter(|it| it.configured);
-    let known = known.ok_or_else(|| ApiError::not_found("application", &app))?;
-    let release = find_release(&api, &app, known.spec.language, &wish).await?;
-    if let Some(ghost) = api.db.ghosted(Some(&app)).await?.into_iter().find(|it| it.ghost.release == release)
-    {
-        let detail = format!(
-            "{app} {release} is ghosted: {}; `deployex ghosted clear {app} {}` lets it be deployed again",
-            ghost.ghost.reason, release.version
-        );
-        return Err(ApiError::new(Code::Ghosted, detail));
-    }
-    let now = api.clock.now();
-    let by = principal.name.clone();
-    let text = format!("{by} asked for {app} {release}");
-    let mut event = NewEvent::new(now, "deployment_requested", Severity::Info, text);
-    event.app = Some(app.clone());
-    event.data.insert("by".to_owned(), by.clone().into());
-    let manual = ManualWish { release: release.clone(), by, pinned: false, at: now };
-    api.db.set_manual_wish(&app, Some(&manual), &[event]).await?;
-    api.audit(&principal, "application.deploy", app.as_str(), &release.to_string()).await?;
-    api.backend.plan_now();
-    Ok((StatusCode::ACCEPTED, Json(begun(&api, app, release, now).await?)))
-}
-
-/// Recorded, or found in the bucket now.
-async fn find_release(api: &Api, app: &AppName, language: Language, wish: &Deploy) -> ApiResult<ReleaseKey> {
-    let Deploy { version, sha256 } = wish;
-    let is_it = |key: &ReleaseKey| sha256.is_none_or(|sha256| key.sha256 == sha256);
-    let recorded = api.db.releases_of_version(app, version).await?;
-    if let Some(release) = recorded.into_iter().find(|release| is_it(&release.key)) {
-        return Ok(release.key);
-    }
-    let found = seek(api, app, language, version).await?;
-    match is_it(&found) {
-        true => Ok(found),
-        false => {
-            let detail = format!("{version} of {app} has the SHA-256 {} in the bucket", found.sha256);
-            Err(ApiError::new(Code::ReleaseMissing, detail))
-        }
-    }
-}
-
-/// Reading a large tarball may take longer than a request is answered in: it goes on, and the next one finds it recorded.
-async fn seek(api: &Api, app: &AppName, language: Language, version: &Version) -> ApiResult<ReleaseKey> {
-    let (backend, cancel, now) = (Arc::clone(&api.backend), api.cancel.clone(), api.clock.now());
-    let (app, version) = (app.clone(), version.clone());
-    let seeking = api
-        .tasks
-        .spawn(async move { cancel.run_until_cancelled(backend.seek(&app, language, &version, now)).await });
-    let found = seeking.await.map_err(ApiError::internal)?;
-    let found = found.ok_or_else(|| ApiError::new(Code::NotReady, "it is stopping"))?;
-    found.map_err(|error| match error {
-        SeekError::Db(error) => error.into(),
-        SeekError::Missing { name } => {
-            let detail = format!("{name} is not in the bucket, and was not recorded before");
-            ApiError::new(Code::ReleaseMissing, detail)
-        }
-        error => ApiError::new(Code::ReleaseMissing, chain(&error)),
-    })
-}
-
-/// Waits a moment for the rollout of a wish, so that there is something to follow.
-async fn begun(
-    api: &Api,
-    application: AppName,
-    release: ReleaseKey,
-    wished_at: Time,
-) -> ApiResult<Deployment> {
-    let until = api.clock.now().plus(u64::try_from(BEGIN_WITHIN.as_millis()).unwrap_or(u64::MAX));
-    loop {
-        let fleet = api.backend.fleets().await?.into_iter().find(|it| it.app == application);
-        let rollouts = fleet.iter().flat_map(|it| it.rollout.iter().chain(&it.last));
-        let rollout = rollouts.into_iter().find(|it| it.release == release && it.wished_at >= wished_at);
-        let in_force = fleet.as_ref().is_some_and(|it| it.in_force.as_ref() == Some(&release));
-        let over = api.clock.now() >= until;
-        let sentence = match rollout {
-            Some(rollout) => format!("Rollout {} of {application} {release} has begun.", rollout.id),
-            None if in_force && over => format!("{application} {release} is in force already."),
-            None if over => format!("{application} {release} is wanted; its rollout has not begun yet."),
-            None => {
-                tokio::time::sleep(LOOK_EVERY).await;
-                continue;
-            }
-        };
-        let rollout = rollout.map(|it| it.id);
-        return Ok(Deployment { application, release, rollout, sentence });
-    }
 }
 
 #[utoipa::path(get, path = "/api/v1/applications/{app}/history", tag = "applications",
@@ -272,97 +162,5 @@ fn settings(spec: &AppSpec) -> Settings {
         run_as,
         nodes: spec.nodes.iter().map(|(key, value)| format!("{key}={value}")).collect(),
         env_keys: spec.env.iter().map(|entry| entry.key.clone()).collect(),
-    }
-}
-
-/// What is said of an application in one line: the first thing that a person would want to know.
-struct Standing<'a> {
-    app: &'a AppPicture,
-    tiles: &'a [ReplicaTile],
-    wanted: u32,
-    ready: u32,
-}
-
-impl Standing<'_> {
-    /// Colour, sentence, and whether a person has to look.
-    fn said(&self) -> (Tone, String, bool) {
-        let AppPicture { fleet, bucket, waiting, .. } = self.app;
-        let rollout = self.rollout();
-        let failing = self.tiles.iter().find(|tile| tile.state.tone() == Tone::Bad);
-        let fault = |kind| bucket.as_ref()?.fault.as_ref().filter(|fault| fault.kind == kind);
-        if let Some(fault) = fault(FaultKind::Broken) {
-            return (Tone::Bad, fault.text.clone(), true);
-        }
-        if let Some(said) = rollout {
-            return said;
-        }
-        if fleet.spec.is_none() {
-            return (
-                Tone::Off,
-                "is no longer configured; its replicas are being withdrawn".to_owned(),
-                false,
-            );
-        }
-        if let Some(tile) = failing {
-            let ReplicaTile { node, slot, state, .. } = tile;
-            return (Tone::Bad, format!("slot {slot} on {node} is {state}"), true);
-        }
-        let ghosted = fleet.wanted.as_ref().filter(|wish| fleet.ghosted.contains(&wish.release));
-        if let Some(wish) = ghosted {
-            let stays = match &fleet.in_force {
-                Some(release) => format!("{} stays in force", release.version),
-                None => "nothing runs".to_owned(),
-            };
-            return (Tone::Waiting, format!("{} is ghosted; {stays}", wish.release.version), true);
-        }
-        if let Some(fault) = fault(FaultKind::Waiting) {
-            return (Tone::Waiting, fault.text.clone(), false);
-        }
-        match (&fleet.wanted, waiting.first()) {
-            (None, _) => (Tone::Off, "waits for its first release".to_owned(), false),
-            (Some(_), Some(waiting)) => (Tone::Waiting, waiting.clone(), false),
-            (Some(_), None) => self.replicas(),
-        }
-    }
-
-    fn replicas(&self) -> (Tone, String, bool) {
-        let Self { wanted, ready, .. } = self;
-        let unknown = self.tiles.iter().filter(|tile| tile.state == SlotState::Unknown).count();
-        match (unknown, wanted) {
-            (0, 0) => (Tone::Waiting, "no node may run it yet".to_owned(), false),
-            (0, wanted) if ready >= wanted => {
-                (Tone::Ok, format!("{ready} of {wanted} replicas are ready"), false)
-            }
-            (0, wanted) => (Tone::Moving, format!("{ready} of {wanted} replicas are ready"), false),
-            (unknown, _) => {
-                (Tone::Waiting, format!("{unknown} replicas are on nodes that are not connected"), true)
-            }
-        }
-    }
-
-    fn rollout(&self) -> Option<(Tone, String, bool)> {
-        let AppPicture { fleet, waiting, .. } = self.app;
-        let rollout = fleet.rollout.as_ref()?;
-        let version = &rollout.release.version;
-        let why = waiting.first().map(|waiting| format!("; {waiting}")).unwrap_or_default();
-        let reason = rollout.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        match rollout.phase {
-            RolloutPhase::Pending | RolloutPhase::Running => {
-                Some((Tone::Moving, format!("is moving to {version}{why}"), false))
-            }
-            RolloutPhase::Reverting => {
-                let back = match &rollout.from {
-                    Some(from) => format!("is going back to {}", from.version),
-                    None => "is being stopped".to_owned(),
-                };
-                Some((Tone::Bad, format!("{version} failed and {back}{reason}"), true))
-            }
-            // Watched, it runs as any other; what happens to its replicas is what counts.
-            RolloutPhase::Watching
-            | RolloutPhase::Done
-            | RolloutPhase::Reverted
-            | RolloutPhase::Superseded
-            | RolloutPhase::Failed => None,
-        }
     }
 }

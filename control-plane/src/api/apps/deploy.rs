@@ -1,0 +1,125 @@
+//! A person asks for a release: recorded, or lying in the bucket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use proto::apps::{Deploy, Deployment};
+use proto::ids::{AppName, ReleaseKey, Version};
+use proto::problem::{Code, Problem};
+use proto::state::{Language, Severity};
+
+use crate::api::Api;
+use crate::auth::principal::Principal;
+use crate::clock::Time;
+use crate::db::{ManualWish, NewEvent};
+use crate::error::{ApiError, ApiResult, chain};
+use crate::http::input::{Input, Path};
+use crate::releases::SeekError;
+
+/// How long an answer waits for the rollout to begin, so that it can name it.
+const BEGIN_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+#[utoipa::path(post, path = "/api/v1/applications/{app}/deploy", tag = "applications",
+    params(("app" = AppName, Path)), request_body = Deploy,
+    responses(
+        (status = 202, description = "The release is wanted now; follow the rollout.", body = Deployment),
+        (status = 409, description = "`ghosted`, or `release-missing`: neither recorded nor \
+            usable in the bucket.", body = Problem)))]
+pub(in crate::api) async fn deploy(
+    State(api): State<Api>,
+    principal: Principal,
+    Path(app): Path<AppName>,
+    Input(wish): Input<Deploy>,
+) -> ApiResult<(StatusCode, Json<Deployment>)> {
+    let known = api.db.application(&app).await?.filter(|it| it.configured);
+    let known = known.ok_or_else(|| ApiError::not_found("application", &app))?;
+    let release = find_release(&api, &app, known.spec.language, &wish).await?;
+    if let Some(ghost) = api.db.ghosted(Some(&app)).await?.into_iter().find(|it| it.ghost.release == release)
+    {
+        let detail = format!(
+            "{app} {release} is ghosted: {}; `deployex ghosted clear {app} {}` lets it be deployed again",
+            ghost.ghost.reason, release.version
+        );
+        return Err(ApiError::new(Code::Ghosted, detail));
+    }
+    let now = api.clock.now();
+    let by = principal.name.clone();
+    let text = format!("{by} asked for {app} {release}");
+    let mut event = NewEvent::new(now, "deployment_requested", Severity::Info, text);
+    event.app = Some(app.clone());
+    event.data.insert("by".to_owned(), by.clone().into());
+    let manual = ManualWish { release: release.clone(), by, pinned: false, at: now };
+    api.db.set_manual_wish(&app, Some(&manual), &[event]).await?;
+    api.audit(&principal, "application.deploy", app.as_str(), &release.to_string()).await?;
+    api.backend.plan_now();
+    Ok((StatusCode::ACCEPTED, Json(begun(&api, app, release, now).await?)))
+}
+
+/// Recorded, or found in the bucket now.
+async fn find_release(api: &Api, app: &AppName, language: Language, wish: &Deploy) -> ApiResult<ReleaseKey> {
+    let Deploy { version, sha256 } = wish;
+    let is_it = |key: &ReleaseKey| sha256.is_none_or(|sha256| key.sha256 == sha256);
+    let recorded = api.db.releases_of_version(app, version).await?;
+    if let Some(release) = recorded.into_iter().find(|release| is_it(&release.key)) {
+        return Ok(release.key);
+    }
+    let found = seek(api, app, language, version).await?;
+    match is_it(&found) {
+        true => Ok(found),
+        false => {
+            let detail = format!("{version} of {app} has the SHA-256 {} in the bucket", found.sha256);
+            Err(ApiError::new(Code::ReleaseMissing, detail))
+        }
+    }
+}
+
+/// Reading a large tarball may take longer than a request is answered in: it goes on, and the next one finds it recorded.
+async fn seek(api: &Api, app: &AppName, language: Language, version: &Version) -> ApiResult<ReleaseKey> {
+    let (backend, cancel, now) = (Arc::clone(&api.backend), api.cancel.clone(), api.clock.now());
+    let (app, version) = (app.clone(), version.clone());
+    let seeking = api
+        .tasks
+        .spawn(async move { cancel.run_until_cancelled(backend.seek(&app, language, &version, now)).await });
+    let found = seeking.await.map_err(ApiError::internal)?;
+    let found = found.ok_or_else(|| ApiError::new(Code::NotReady, "it is stopping"))?;
+    found.map_err(|error| match error {
+        SeekError::Db(error) => error.into(),
+        SeekError::Missing { name } => {
+            let detail = format!("{name} is not in the bucket, and was not recorded before");
+            ApiError::new(Code::ReleaseMissing, detail)
+        }
+        error => ApiError::new(Code::ReleaseMissing, chain(&error)),
+    })
+}
+
+/// Waits a moment for the rollout of a wish, so that there is something to follow.
+async fn begun(
+    api: &Api,
+    application: AppName,
+    release: ReleaseKey,
+    wished_at: Time,
+) -> ApiResult<Deployment> {
+    let until = api.clock.now().plus(u64::try_from(BEGIN_WITHIN.as_millis()).unwrap_or(u64::MAX));
+    loop {
+        let fleet = api.backend.fleets().await?.into_iter().find(|it| it.app == application);
+        let rollouts = fleet.iter().flat_map(|it| it.rollout.iter().chain(&it.last));
+        let rollout = rollouts.into_iter().find(|it| it.release == release && it.wished_at >= wished_at);
+        let in_force = fleet.as_ref().is_some_and(|it| it.in_force.as_ref() == Some(&release));
+        let over = api.clock.now() >= until;
+        let sentence = match rollout {
+            Some(rollout) => format!("Rollout {} of {application} {release} has begun.", rollout.id),
+            None if in_force && over => format!("{application} {release} is in force already."),
+            None if over => format!("{application} {release} is wanted; its rollout has not begun yet."),
+            None => {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+        };
+        let rollout = rollout.map(|it| it.id);
+        return Ok(Deployment { application, release, rollout, sentence });
+    }
+}
