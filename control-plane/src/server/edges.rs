@@ -258,3 +258,38 @@ fn usage(sample: &pb::HostSample) -> HostUsage {
 fn load<K>((place, load): (K, ReplicaLoad)) -> (K, Usage) {
     (place, Usage { cpu_percent: load.cpu_percent, memory_bytes: load.memory_bytes })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{SecretsAdapter, SecretsFrom};
+    use crate::spec::EnvEntry;
+
+    fn opener(variables: &[(&str, &str)]) -> Opener {
+        let variables =
+            variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let from = SecretsFrom { adapter: SecretsAdapter::Env, path: None };
+        Opener {
+            vault: Arc::new(Vault::new(&"key".repeat(30).into()).unwrap()),
+            secrets: Arc::new(Secrets::load(&from, &variables).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_follows_what_is_behind_a_name_and_shows_nothing_of_it() {
+        let mut spec = AppSpec::new("shop".parse().unwrap(), Language::Elixir);
+        for key in ["TOKEN", "URL"] {
+            let value = EnvValue::FromSecret(format!("prod/{key}"));
+            spec.env.push(EnvEntry { key: key.to_owned(), value });
+        }
+        let sealed = apply::Secrets::new_cookie(&opener(&[]), &spec.name).unwrap();
+        let of = |variables: &[(&str, &str)]| apply::Secrets::fingerprint(&opener(variables), &spec, &sealed);
+        let first = of(&[("TOKEN", "ab"), ("URL", "c")]).unwrap();
+        assert_eq!(of(&[("TOKEN", "ab"), ("URL", "c")]), Some(first.clone()));
+        assert_ne!(of(&[("TOKEN", "ab"), ("URL", "d")]), Some(first.clone()));
+        assert_ne!(of(&[("TOKEN", "a"), ("URL", "bc")]), Some(first.clone()));
+        let cookie = [("TOKEN", "ab"), ("URL", "c"), ("DEPLOYEX_ERLANG_COOKIE", "shared")];
+        assert_ne!(of(&cookie), Some(first));
+        assert_eq!(of(&[("TOKEN", "ab")]), None, "one of them cannot be had");
+    }
+}
