@@ -13,6 +13,7 @@ mod footprint;
 mod machine;
 mod procfs;
 mod release;
+mod restart;
 mod statistics;
 mod table;
 mod unpack;
@@ -27,6 +28,13 @@ pub enum Bench {
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         idle: u64,
     },
+    /// From the SIGKILL of a replica to its successor, beside runit and supervisord
+    #[command(long_about = restart::ABOUT)]
+    Restart {
+        /// Alternating pairs of ours and runit's, for each program
+        #[arg(long, default_value_t = 50)]
+        pairs: usize,
+    },
     /// CPU time of unpacking a release, beside `sha256sum FILE && tar xzf FILE`
     #[command(long_about = unpack::ABOUT)]
     Unpack {
@@ -40,6 +48,7 @@ pub enum Bench {
 pub fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Footprint { idle } => footprint::run(Duration::from_secs(idle)),
+        Bench::Restart { pairs } => restart::run(pairs),
         Bench::Unpack { turns } => unpack::run(turns),
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::fixtures::Tarball;
+use crate::fixtures::{Tarball, digest};
 
 /// Where the tarball of a version lies in a bucket.
 pub fn tarball_path(bucket: &Path, app: &str, version: &str) -> PathBuf {
@@ -19,13 +19,15 @@ pub fn current_path(bucket: &Path, app: &str, environment: &str) -> PathBuf {
 
 /// Publishes a tarball under its own name, version and digest.
 pub fn publish(bucket: &Path, environment: &str, tarball: &Tarball) -> Result<()> {
-    let app = tarball.sample.name();
-    put(&tarball_path(bucket, app, &tarball.version), |new| fs::copy(&tarball.path, new).map(|_| ()))?;
-    let json = format!(
-        "{{\"version\": \"{}\", \"hash\": \"sha256:{}\", \"pre_commands\": []}}\n",
-        tarball.version,
-        tarball.digest()?
-    );
+    publish_file(bucket, environment, tarball.sample.name(), &tarball.version, &tarball.path)
+}
+
+/// As [`publish`], whatever is in the file.
+pub fn publish_file(bucket: &Path, environment: &str, app: &str, version: &str, file: &Path) -> Result<()> {
+    put(&tarball_path(bucket, app, version), |new| fs::copy(file, new).map(|_| ()))?;
+    let digest = digest(file)?;
+    let json =
+        format!("{{\"version\": \"{version}\", \"hash\": \"sha256:{digest}\", \"pre_commands\": []}}\n");
     write_current(bucket, environment, app, &json)
 }
 

@@ -98,12 +98,16 @@ pub fn build_all(versions: &[String]) -> Result<()> {
 impl Tarball {
     /// SHA-256 of the file, in hex.
     pub fn digest(&self) -> Result<String> {
-        let mut hasher = Sha256::new();
-        let mut file =
-            File::open(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
-        std::io::copy(&mut file, &mut HashWriter(&mut hasher))?;
-        Ok(hex(&hasher.finalize()))
+        digest(&self.path)
     }
+}
+
+/// SHA-256 of a file, in hex.
+pub(crate) fn digest(path: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    std::io::copy(&mut file, &mut HashWriter(&mut hasher))?;
+    Ok(hex(&hasher.finalize()))
 }
 
 fn lock(path: &Path) -> Result<File> {

@@ -14,7 +14,6 @@ use tempfile::TempDir;
 
 use crate::command::{command, run, run_quietly};
 use crate::demo::{Started, start};
-use crate::fixtures::Tarball;
 use crate::{bucket, processes, workspace};
 
 const ENVIRONMENT: &str = "bench";
@@ -46,6 +45,13 @@ pub(super) fn build_agent() -> Result<()> {
     run(release.current_dir(workspace::root()))
 }
 
+/// A tarball as it goes into the bucket.
+pub(super) struct Published<'a> {
+    pub(super) app: &'a str,
+    pub(super) version: &'a str,
+    pub(super) path: PathBuf,
+}
+
 /// Dropping it ends everything of it.
 pub(super) struct Fleet {
     agent: Started,
@@ -63,16 +69,16 @@ struct Home {
 }
 
 impl Fleet {
-    /// Publishes the tarballs and starts both programs; `applications` is the YAML of that list.
-    pub(super) fn start(tarballs: &[Tarball], applications: &str) -> Result<Self> {
+    /// Publishes the releases and starts both programs; `applications` is the YAML of that list.
+    pub(super) fn start(releases: &[Published<'_>], applications: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("deployex-bench-").tempdir()?;
         // The applications' own user has to get in.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
         let first = free_ports(3)?;
         let home = Home { folder, console: first, agents: first + 1, epmd: first + 2 };
         fs::write(home.path().join("deployex.yaml"), home.yaml(applications))?;
-        for tarball in tarballs {
-            bucket::publish(&home.path().join("bucket"), ENVIRONMENT, tarball)?;
+        for Published { app, version, path } in releases {
+            bucket::publish_file(&home.path().join("bucket"), ENVIRONMENT, app, version, path)?;
         }
         let control_plane = start(home.control_plane(), &home.path().join("deployex.log"))?;
         home.eventually("the control plane answers", || Ok(home.ask(&["status"]).is_ok()))?;
@@ -91,12 +97,24 @@ impl Fleet {
         self.home.path()
     }
 
+    pub(super) fn epmd_port(&self) -> u16 {
+        self.home.epmd
+    }
+
     /// Until every replica of the application is ready and its release has been stable.
     pub(super) fn settles(&self, app: &str) -> Result<()> {
         self.home.eventually(&format!("every replica of {app} is stable"), || {
             let application = self.application(app)?;
             let (ready, wanted) = (&application["replicas_ready"], &application["replicas_wanted"]);
             Ok(ready == wanted && *wanted != 0 && !application["in_force"].is_null())
+        })
+    }
+
+    /// As [`Fleet::settles`], and until nobody watches the rollout any more: crashes then are no reason to take it back.
+    pub(super) fn rests(&self, app: &str) -> Result<()> {
+        self.settles(app)?;
+        self.home.eventually(&format!("the rollout of {app} is over"), || {
+            Ok(self.application(app)?["rollout"].is_null())
         })
     }
 

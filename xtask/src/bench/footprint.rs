@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::fleet::{self, Fleet};
+use super::fleet::{self, Fleet, Published};
 use super::procfs::{self, CpuTime};
 use super::table::{Table, verdict};
 use super::{machine, now, release};
@@ -48,7 +48,8 @@ pub(super) fn run(idle: Duration) -> Result<()> {
         // Not beside those that the fleet is about to take.
         fleet::free_ports(8)? + 4
     );
-    let fleet = Fleet::start(&[tarball], &applications)?;
+    let release = Published { app: APP, version: &tarball.version, path: tarball.path };
+    let fleet = Fleet::start(&[release], &applications)?;
     println!("deploying {REPLICAS} replicas");
     fleet.settles(APP)?;
     let peers = Peers::start()?;
