@@ -4,5 +4,6 @@ mod supervisor {
     pub(crate) mod damage;
     pub(crate) mod full_disk;
     pub(crate) mod refusal;
+    pub(crate) mod remains;
     pub(crate) mod world;
 }

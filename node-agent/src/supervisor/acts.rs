@@ -34,6 +34,8 @@ use crate::replica::{Blocked, Event, Launch, Ticket};
 /// Between two looks at a slot whose keeper is about to go.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+const REMAINS: &str = "what the last process left behind does not end";
+
 /// One slot's places, shared by the tasks that work on it.
 #[derive(Debug)]
 pub(super) struct SlotContext {
@@ -172,7 +174,7 @@ async fn hold(shared: &Shared, context: &SlotContext) -> Result<File, Worked> {
                 sleep(LOOK_AGAIN).await;
             }
             Ok((Found::Ended { .. } | Found::Nothing, _, _)) => {
-                return failed("what the last process left behind does not end".to_owned());
+                return failed(REMAINS.to_owned());
             }
             Err(error) => return failed(chain(&error)),
         }
@@ -218,9 +220,12 @@ pub(super) fn launch(
 async fn held(shared: &Shared, context: &SlotContext, ticket: Ticket) -> Answer {
     let (result, keeper, ended) = match look(&shared.keeper, &context.dir).await {
         Ok((Found::Running { ticket: by, pid }, keeper, _)) => (Launch::Held { by, pid }, keeper, None),
-        Ok((Found::Ended { ticket: by, .. }, _, ended)) => (Launch::Held { by, pid: 0 }, None, ended),
-        Ok((Found::Nothing, _, _)) => {
-            (Launch::Failed { error: "the slot's lock was taken for a moment".to_owned() }, None, None)
+        // Started by an earlier agent in answer to the same asking, and over by now. The end of another was counted before.
+        Ok((Found::Ended { ticket: by, .. }, _, ended)) if by == ticket => {
+            (Launch::Held { by, pid: 0 }, None, ended)
+        }
+        Ok((Found::Ended { .. } | Found::Nothing, _, _)) => {
+            (Launch::Failed { error: REMAINS.to_owned() }, None, None)
         }
         Err(error) => (Launch::Failed { error: chain(&error) }, None, None),
     };

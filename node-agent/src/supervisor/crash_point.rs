@@ -1,8 +1,8 @@
 //! Places at which a test may kill the agent: every ledger write and every action. Nothing in a released binary.
 //!
-//! With the feature `crash-points`, in a build with debug assertions alone, `DEPLOYEX_CRASH_AT=NAME` kills the process
-//! (SIGKILL, as nothing could be tidied up) at the first place of that name, and `DEPLOYEX_CRASH_COUNT=FILE` gathers the names
-//! of all that were passed, a line each.
+//! With the feature `crash-points`, and in a build with debug assertions alone, `DEPLOYEX_CRASH_COUNT=FILE` gathers the names
+//! of all places that are passed, a line each, and `DEPLOYEX_CRASH_AT=FILE` holds the names of those at which the process is
+//! killed (SIGKILL, as nothing could be tidied up).
 
 #[cfg(not(all(feature = "crash-points", debug_assertions)))]
 pub(super) fn here(_: impl FnOnce() -> String) {}
@@ -16,12 +16,13 @@ pub(super) const fn variant(_: &impl std::fmt::Debug) -> String {
 pub(super) fn here(name: impl FnOnce() -> String) {
     use std::io::Write as _;
     use std::sync::OnceLock;
-    static TOLD: OnceLock<(Option<String>, Option<String>)> = OnceLock::new();
+    static TOLD: OnceLock<(String, Option<String>)> = OnceLock::new();
 
     #[expect(clippy::disallowed_methods, reason = "how the test that enumerates them says which")]
-    let told = || (std::env::var("DEPLOYEX_CRASH_AT").ok(), std::env::var("DEPLOYEX_CRASH_COUNT").ok());
-    let (at, count) = TOLD.get_or_init(told);
-    if at.is_none() && count.is_none() {
+    let variable = |name| std::env::var(name).ok();
+    let at = || variable("DEPLOYEX_CRASH_AT").and_then(|file| std::fs::read_to_string(file).ok());
+    let (at, count) = TOLD.get_or_init(|| (at().unwrap_or_default(), variable("DEPLOYEX_CRASH_COUNT")));
+    if at.is_empty() && count.is_none() {
         return;
     }
     let name = name();
@@ -29,7 +30,7 @@ pub(super) fn here(name: impl FnOnce() -> String) {
         let file = std::fs::File::options().create(true).append(true).open(file);
         let _ = file.and_then(|mut file| file.write_all(format!("{name}\n").as_bytes()));
     }
-    if at.as_ref() == Some(&name) {
+    if at.lines().any(|it| it == name) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }
