@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub struct Agent {
     running: Option<Running>,
     folder: TempDir,
     epmd_port: u16,
+    environment: Vec<(String, String)>,
 }
 
 /// How a host joins.
@@ -63,12 +64,23 @@ impl Agent {
         name: &str,
         labels: &[&str],
     ) -> Self {
+        let mut agent = Self::enrolled(control_plane, dialled, name, labels).await;
+        agent.resume();
+        agent
+    }
+
+    /// Belongs to the fleet and does not run yet.
+    pub async fn enrolled(
+        control_plane: &ControlPlane,
+        dialled: SocketAddr,
+        name: &str,
+        labels: &[&str],
+    ) -> Self {
         let token: JoinToken =
             control_plane.ask(&["node", "token"]).unwrap_or_else(|error| panic!("no join token: {error}"));
         let joining = Joining { address: dialled, token: &token.token, name, labels };
         let mut agent = Self::new();
         agent.enrol(joining).await.unwrap_or_else(|error| panic!("enrolment: {}", error.said));
-        agent.resume();
         agent
     }
 
@@ -77,7 +89,7 @@ impl Agent {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         // Replicas run as a user of their own, who has to get into their folders.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("the folder is ours");
-        Self { running: None, folder, epmd_port: ports::free(1) }
+        Self { running: None, folder, epmd_port: ports::free(1), environment: Vec::new() }
     }
 
     pub async fn enrol(&mut self, joining: Joining<'_>) -> Result<(), JoinError> {
@@ -116,6 +128,21 @@ impl Agent {
         self.running.as_mut().and_then(Running::ended)
     }
 
+    /// What the next start finds in its environment beside the usual.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.environment = variables.iter().map(owned).collect();
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Running::pid)
+    }
+
+    /// All that is this host's lies below it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub fn var_path(&self) -> PathBuf {
         self.folder.path().join("var")
     }
@@ -139,6 +166,7 @@ impl Agent {
         command.arg(word).arg("--var-path").arg(self.var_path());
         command.arg("--log-path").arg(self.folder.path().join("log"));
         command.env("ERL_EPMD_PORT", self.epmd_port.to_string());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }

@@ -87,9 +87,7 @@ impl SlotTask {
 
     /// Makes the ledger say what was decided, and then begins it. `cause` names this place for a test.
     pub(super) fn settle(&mut self, cause: &str) {
-        crash_point::here(|| format!("{} {cause}: to be written", self.place()));
-        let stored = self.store();
-        crash_point::here(|| format!("{} {cause}: written", self.place()));
+        let stored = self.store(cause);
         self.publish();
         let begun = if stored {
             self.book.held.take()
@@ -111,7 +109,7 @@ impl SlotTask {
     }
 
     /// Whether the ledger holds the present state.
-    fn store(&mut self) -> bool {
+    fn store(&mut self, cause: &str) -> bool {
         let Book { written, is_ours, .. } = &self.book;
         if *is_ours && *written == self.replica {
             return true;
@@ -120,8 +118,10 @@ impl SlotTask {
             || written.current != self.replica.current
             || written.pre_commands != self.replica.pre_commands;
         let runtime = Runtime { boot_id: self.shared.boot_id.clone(), replica: self.replica.clone() };
+        crash_point::here(|| format!("{} {cause}: to be written", self.place()));
         match self.shared.paths.ledger(&self.id).store_runtime(&runtime, durable) {
             Ok(()) => {
+                crash_point::here(|| format!("{} {cause}: written", self.place()));
                 self.book.written = runtime.replica;
                 self.book.is_ours = true;
                 if self.book.trouble.take().is_some() {

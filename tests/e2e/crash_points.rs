@@ -1,0 +1,233 @@
+//! SIGKILL of the agent at every ledger write and every action, one by one.
+//!
+//! An undisturbed run of the story gathers the places (the agent of a test build names them). Then the story is told again
+//! with an agent that dies at some of them, as far apart as can be, and is started again as systemd would. A place that such
+//! a run did not come by (the agent had died just before, and its successor did not have to go there) gets a run of its own;
+//! one that is not reached then fails the test.
+//!
+//! Whatever dies where, the story's end is the same: the same starts of the same versions in the same slots, so nothing was
+//! stopped by it and nothing started twice, and nobody is left whom no slot owns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::apps::Application;
+use proto::state::SlotState;
+use rustix::process::{Pid, Signal, kill_process};
+use tests::ports;
+use tests::programs::{Agent, ControlPlane};
+use tests::release::Bucket;
+use tests::replicas::{Lookout, OnHost, recorded, versions};
+use tests::wait::{Seen, eventually};
+use xtask::fixtures::Sample;
+
+const APP: &str = "erlang_demo";
+
+/// Where a story is over: the borrowed slot is empty again.
+const LAST: &str = "erlang_demo/3 for nothing after 0 crashes, Cleared: written";
+
+/// How often an agent dies in one story, at most.
+const DEATHS: usize = 12;
+
+/// Stories that are told at the same time: their VMs boot while others wait.
+const AT_ONCE: usize = 3;
+
+/// A story, and where its agent is to die.
+struct Story {
+    agent: Agent,
+    control_plane: ControlPlane,
+    bucket: Bucket,
+    lookout: Lookout,
+    /// Outlives the agent's folder.
+    notes: tempfile::TempDir,
+    left: BTreeSet<String>,
+    /// In the order in which they were passed.
+    passed: Vec<String>,
+}
+
+impl Story {
+    async fn begin(deaths: &[String]) -> Self {
+        let bucket = Bucket::new();
+        let notes = tempfile::tempdir().expect("a temporary folder can be made");
+        fs::set_permissions(notes.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let port = ports::free(3);
+        bucket.publish(Sample::Erlang, "0.1.0").await;
+        let record = notes.path().join("starts");
+        let applications = format!(
+            "  - name: {APP}\n    language: erlang\n    replicas: 2\n    \
+             replica_ports: [{{ key: PORT, base: {port} }}]\n    deploy_schedule_interval_ms: 100\n    \
+             env:\n      - {{ key: SAMPLE_BEHAVIOUR, value: record }}\n      \
+             - {{ key: SAMPLE_RECORD, value: {} }}\n    \
+             deploy: {{ strategy: start_first, stable_after_ms: 300, stop_grace_ms: 300 }}\n",
+            record.display()
+        );
+        let control_plane = ControlPlane::start(&bucket, &applications).await;
+        let agent = Agent::enrolled(&control_plane, control_plane.agents_address(), "first", &[]).await;
+        let lookout = Lookout::over(agent.folder());
+        let left = deaths.iter().cloned().collect();
+        let mut story = Self { agent, control_plane, bucket, lookout, notes, left, passed: Vec::new() };
+        story.start_agent();
+        story
+    }
+
+    fn note(&self, name: &str) -> PathBuf {
+        self.notes.path().join(name)
+    }
+
+    fn start_agent(&mut self) {
+        let left: Vec<_> = self.left.iter().map(String::as_str).collect();
+        fs::write(self.note("deaths"), left.join("\n")).unwrap();
+        let (deaths, places) = (self.note("deaths"), self.note("places"));
+        let variables = [
+            ("DEPLOYEX_CRASH_AT", deaths.to_str().unwrap()),
+            ("DEPLOYEX_CRASH_COUNT", places.to_str().unwrap()),
+        ];
+        self.agent.set_environment(&variables);
+        self.agent.resume();
+    }
+
+    /// As systemd does: an agent that died is started again. What it passed last is where it died.
+    fn look_after_agent(&mut self) {
+        let Some(status) = self.agent.ended() else { return };
+        assert_eq!(status.signal(), Some(9), "the agent ended by itself:\n{}", self.agent.output());
+        let places = fs::read_to_string(self.note("places")).unwrap_or_default();
+        let place = places.lines().last().expect("it died at a place").to_owned();
+        assert!(self.left.remove(&place), "it died at {place:?}, where it was not to");
+        self.start_agent();
+    }
+
+    /// Tells it on until the application is so, and looks after the agent meanwhile.
+    async fn until(&mut self, what: &str, is_so: impl Fn(&Application) -> bool) -> Application {
+        let begun = tokio::time::Instant::now();
+        loop {
+            self.look_after_agent();
+            let application = self.control_plane.application(APP);
+            match application {
+                Ok(application) if is_so(&application) => return application,
+                last if begun.elapsed() > Duration::from_mins(2) => {
+                    panic!(
+                        "waited for {what}; last seen: {last:#?}\nthe agent said:\n{}",
+                        self.agent.output()
+                    )
+                }
+                _ => tokio::time::sleep(Duration::from_millis(30)).await,
+            }
+        }
+    }
+
+    async fn until_stable(&mut self, version: &str) -> Application {
+        self.until(&format!("two stable slots of {version}"), |it| {
+            it.slots.len() == 2
+                && it.slots.iter().all(|slot| {
+                    slot.state == SlotState::Stable
+                        && slot.running.as_ref().is_some_and(|key| key.version.as_str() == version)
+                })
+        })
+        .await
+    }
+
+    /// The control plane has what it wanted before the agent has tidied up.
+    async fn until_all_is_done(&mut self) {
+        let begun = tokio::time::Instant::now();
+        loop {
+            self.look_after_agent();
+            let places = fs::read_to_string(self.note("places")).unwrap_or_default();
+            if places.lines().any(|it| it == LAST) && !self.left.contains(LAST) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_mins(1), "waited for {LAST:?}\n{}", self.agent.output());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// First deployment, a replica killed, the next version by way of a borrowed slot, which is withdrawn.
+    async fn tell(mut self) -> Told {
+        let first = self.until_stable("0.1.0").await;
+        let pid = first.slots[0].pid.unwrap();
+        kill_process(i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap(), Signal::KILL).unwrap();
+        self.until("the replica started again", |it| {
+            let slot = &it.slots[0];
+            slot.crash_restarts == 1 && slot.state == SlotState::Stable && slot.pid != Some(pid)
+        })
+        .await;
+        self.bucket.publish(Sample::Erlang, "0.2.0").await;
+        let last = self.until_stable("0.2.0").await;
+        let counts: Vec<_> = last.slots.iter().map(|it| (it.crash_restarts, it.forced_restarts)).collect();
+        assert_eq!(counts, [(1, 0), (0, 0)], "{last:#?}");
+        self.until_all_is_done().await;
+        let folder = self.agent.folder().to_owned();
+        // The keeper of what was stopped last may still be on its way out.
+        eventually("nobody but the two replicas and their keepers", || async {
+            let found = OnHost::of(&folder, self.agent.pid());
+            if found.holds_one_each([(APP, 1), (APP, 2)]) {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{found:#?}"))
+            }
+        })
+        .await;
+        let places = fs::read_to_string(self.note("places")).unwrap_or_default();
+        for place in places.lines() {
+            if !self.passed.iter().any(|it| it == place) {
+                self.passed.push(place.to_owned());
+            }
+        }
+        let starts = versions(&recorded(&self.note("starts")));
+        assert_eq!(self.lookout.seen(), None);
+        Told { starts, passed: self.passed, missed: self.left.into_iter().collect() }
+    }
+}
+
+struct Told {
+    starts: BTreeMap<String, Vec<String>>,
+    passed: Vec<String>,
+    missed: Vec<String>,
+}
+
+/// What was asked for, and nothing else.
+fn wanted() -> BTreeMap<String, Vec<String>> {
+    let starts = [(1, vec!["0.1.0", "0.1.0", "0.2.0"]), (2, vec!["0.1.0", "0.2.0"]), (3, vec!["0.2.0"])];
+    let owned = |versions: Vec<&str>| versions.into_iter().map(ToOwned::to_owned).collect();
+    starts.into_iter().map(|(slot, versions)| (format!("{APP}-{slot}"), owned(versions))).collect()
+}
+
+/// Tells a story for each list of deaths, some at once, and returns the places that were not come by.
+async fn tell_all(stories: Vec<Vec<String>>) -> Vec<String> {
+    let mut missed = Vec::new();
+    let mut stories = stories.into_iter();
+    loop {
+        let now: Vec<_> = stories.by_ref().take(AT_ONCE).collect();
+        if now.is_empty() {
+            return missed;
+        }
+        let told = futures_util::future::join_all(now.into_iter().map(|deaths| async move {
+            let told = Story::begin(&deaths).await.tell().await;
+            assert_eq!(told.starts, wanted(), "with an agent that died at {deaths:#?}");
+            told.missed
+        }));
+        missed.extend(told.await.into_iter().flatten());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_is_killed_at_any_ledger_write_or_action_stops_nothing_and_starts_nothing_twice() {
+    // Both are built once, before the stories wait for them.
+    tests::release::tarball(Sample::Erlang, "0.1.0").await;
+    tests::release::tarball(Sample::Erlang, "0.2.0").await;
+    let undisturbed = Story::begin(&[]).await.tell().await;
+    assert_eq!(undisturbed.starts, wanted());
+    let places = undisturbed.passed;
+    assert!(places.len() > 50, "an agent without crash points? build the workspace: {places:#?}");
+    println!("{} places:\n{}", places.len(), places.join("\n"));
+
+    let count = places.len().div_ceil(DEATHS);
+    let stories: Vec<Vec<String>> =
+        (0..count).map(|first| places.iter().skip(first).step_by(count).cloned().collect()).collect();
+    let missed = tell_all(stories).await;
+    println!("{count} stories; once more alone: {missed:#?}");
+    let never = tell_all(missed.into_iter().map(|place| vec![place]).collect()).await;
+    assert!(never.is_empty(), "never reached: {never:#?}");
+}
