@@ -13,5 +13,6 @@ mod hostile;
 mod membership;
 mod partition;
 mod proxy;
+mod random_deaths;
 mod samples;
 mod survival;
