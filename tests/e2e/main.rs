@@ -8,6 +8,7 @@ mod command_line;
 mod configuration;
 mod crash_points;
 mod deployments;
+mod environment;
 mod fleet;
 mod hostile;
 mod membership;
