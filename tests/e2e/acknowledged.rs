@@ -22,9 +22,9 @@ use xtask::fixtures::Sample;
 
 const APP: &str = "gleam_demo";
 const VERSIONS: [&str; 2] = ["0.1.0", "0.2.0"];
-const KILLS: u32 = 50;
+const KILLS: u32 = 30;
 
-on_both_engines!(what_was_acknowledged_outlives_fifty_kills_and_no_rollout_is_stuck);
+on_both_engines!(what_was_acknowledged_outlives_thirty_kills_and_no_rollout_is_stuck);
 
 /// What the client was told is done. Of each thing only one write is under way at a time, so what was told last must be so,
 /// unless the write under way took its place unseen.
@@ -142,7 +142,7 @@ fn is_there(control_plane: &ControlPlane, told: &Mutex<Told>) {
     }
 }
 
-async fn what_was_acknowledged_outlives_fifty_kills_and_no_rollout_is_stuck(engine: Engine) {
+async fn what_was_acknowledged_outlives_thirty_kills_and_no_rollout_is_stuck(engine: Engine) {
     let bucket = Bucket::new();
     let port = ports::free(2);
     let applications = format!(
