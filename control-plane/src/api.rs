@@ -107,6 +107,7 @@ impl Api {
 /// `/api/v1/…`
 fn v1(api: &Api) -> Routes {
     Routes::new(api.clone())
+        .get("/session", ANYONE, sessions::current)
         .post("/session", ANYONE, sessions::sign_in)
         .delete("/session", VIEWER, sessions::sign_out)
         .get("/me", VIEWER, me::show)

@@ -17,7 +17,7 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 
 /// In a debug build these are read from the folder each time; in a release build they are in the program.
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../web/dist"]
+#[folder = "../web/dist"]
 #[allow_missing = true]
 struct Dist;
 
@@ -42,8 +42,9 @@ fn answer(files: Files, method: &Method, path: &str, headers: &HeaderMap) -> Res
     let name = path.trim_start_matches('/');
     let (name, found) = match find(files, name, headers) {
         Some(found) => (name, Some(found)),
-        // A missing script is a fault that should show as one; a page of the console has no extension.
-        None if extension(name).is_some_and(|it| it != "html") => {
+        // A missing script is a fault that should show as one. A page of the console may well end in what looks like an
+        // extension (`nodes/web-1.example.com`), but it lies in no folder of files.
+        None if is_file(name) => {
             return StatusCode::NOT_FOUND.into_response();
         }
         None => (INDEX, find(files, INDEX, headers)),
@@ -104,6 +105,12 @@ fn accepts(headers: &HeaderMap, encoding: &str) -> bool {
 fn extension(name: &str) -> Option<&str> {
     let file = name.rsplit('/').next()?;
     file.rsplit_once('.').map(|(_, extension)| extension)
+}
+
+/// In the folder of files, or beside the index with an extension.
+fn is_file(name: &str) -> bool {
+    let in_root = !name.contains('/');
+    name.starts_with("assets/") || (in_root && extension(name).is_some_and(|it| it != "html"))
 }
 
 /// `name-0123abcd….ext`: at least eight hex digits, which the console's build writes from the file's content.
@@ -183,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_of_the_console_is_the_index_and_is_asked_for_again() {
-        for path in ["/", "/applications/myapp", "/nodes/web-1", "/index.html"] {
+        for path in ["/", "/applications/myapp", "/nodes/web-1.example.com", "/index.html"] {
             let response = get(path, &[]);
             assert_eq!(response.headers()[CACHE_CONTROL], "no-cache", "{path}");
             let etag = response.headers()[ETAG].to_str().unwrap().to_owned();
@@ -195,6 +202,7 @@ mod tests {
     #[test]
     fn a_missing_script_is_missing() {
         assert_eq!(get("/app-ffffffffffffffff.js", &[]).status(), StatusCode::NOT_FOUND);
+        assert_eq!(get("/assets/app-ffffffffffffffff.js", &[]).status(), StatusCode::NOT_FOUND);
         assert_eq!(get("/app-0123456789abcdef.js.br", &[]).status(), StatusCode::NOT_FOUND);
     }
 

@@ -1,3 +1,5 @@
-//! Nothing here yet.
+//! The console's entry: see the library.
 
-fn main() {}
+fn main() {
+    web::start();
+}

@@ -34,11 +34,11 @@ pub async fn demo(keep: Option<PathBuf>) -> Result<()> {
     }
     need_space(&workspace::target(), 6000, "building everything for the demo")?;
     setup::ensure(Purpose::Demo)?;
-    println!("building the programs");
-    run(command("cargo").args(["build", "--workspace"]).current_dir(workspace::root()))?;
     if web::exists() {
         web::bundle()?;
     }
+    println!("building the programs");
+    run(command("cargo").args(["build", "--workspace"]).current_dir(workspace::root()))?;
     println!("building the sample applications");
     let first = Sample::ALL.map(|sample| fixtures::tarball(sample, "0.1.0"));
 

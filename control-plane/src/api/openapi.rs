@@ -15,7 +15,7 @@ use super::{
 #[openapi(
     info(title = "DeployEx", description = "Refusals are `application/problem+json` with a stable `code`."),
     paths(
-        sessions::sign_in, sessions::sign_out, me::show, me::change_password, tokens::list, tokens::create, tokens::revoke,
+        sessions::current, sessions::sign_in, sessions::sign_out, me::show, me::change_password, tokens::list, tokens::create, tokens::revoke,
         fleet::show, apps::list, apps::show, apps::deploy::deploy, apps::history, releases::list, releases::ghosted,
         releases::clear_all, releases::clear, replicas::list, replicas::show, logs::follow, nodes::list,
         nodes::show, nodes::remove, nodes::join_token, rollouts::list, rollouts::show, events::list,

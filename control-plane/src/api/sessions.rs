@@ -3,18 +3,18 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::PoisonError;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::{SET_COOKIE, USER_AGENT};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::AppendHeaders;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{AppendHeaders, IntoResponse as _, Response};
+use axum::{Extension, Json};
 use proto::problem::{Code, Problem};
 use proto::users::{Me, SignIn, Via};
 
 use super::{Api, me};
-use crate::auth::client::Client;
+use crate::auth::client::{Client, Peer};
 use crate::auth::password::{PasswordHash, check_presented};
-use crate::auth::principal::{Principal, SessionProof, session_end, set_cookie};
+use crate::auth::principal::{Principal, SessionProof, identify, session_end, set_cookie};
 use crate::auth::secret::Secret;
 use crate::auth::throttle::Wait;
 use crate::db::{NewSession, User};
@@ -106,6 +106,24 @@ fn count(api: &Api, outcome: &'static str) {
 /// The same for an unknown user and for a wrong password.
 fn wrong_credentials() -> ApiError {
     ApiError::new(Code::WrongCredentials, "the user name or the password is wrong")
+}
+
+#[utoipa::path(get, path = "/api/v1/session", tag = "session",
+    responses(
+        (status = 200, description = "Who is signed in.", body = Me),
+        (status = 204, description = "Nobody is: what a console asks first is no refusal.")))]
+pub(super) async fn current(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    client: Client,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let asked = (&Method::GET, &headers);
+    let principal = identify(&api.db, &api.local, asked, (peer, &client), api.clock.now()).await?;
+    Ok(match principal {
+        Some(principal) => Json(me::view(&api, principal)).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 #[utoipa::path(delete, path = "/api/v1/session", tag = "session",

@@ -48,7 +48,13 @@ impl Standing<'_> {
         if let Some(fault) = fault(FaultKind::Waiting) {
             return (Tone::Waiting, fault.text.clone(), false);
         }
+        let watched = fleet.rollout.as_ref().is_some_and(|it| it.phase == RolloutPhase::Watching);
         match (&fleet.wanted, waiting.first()) {
+            // Nothing is amiss while the only thing waited for is the end of the watch.
+            (Some(_), Some(waiting)) if watched => match self.replicas() {
+                (Tone::Ok, _, _) => (Tone::Ok, waiting.clone(), false),
+                other => other,
+            },
             (None, _) => (Tone::Off, "waits for its first release".to_owned(), false),
             (Some(_), Some(waiting)) => (Tone::Waiting, waiting.clone(), false),
             (Some(_), None) => self.replicas(),

@@ -30,6 +30,7 @@ GET /api/v1/replicas/{node}/{app}/{slot} viewer
 GET /api/v1/replicas/{node}/{app}/{slot}/logs viewer
 GET /api/v1/rollouts viewer
 GET /api/v1/rollouts/{id} viewer
+GET /api/v1/session anyone
 GET /api/v1/tokens admin
 GET /health anyone
 GET /metrics anyone
@@ -120,6 +121,17 @@ async fn one_signs_in_acts_and_signs_out() {
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
     let answer = bench.send(Call::get("/api/v1/me").header("cookie", &cookie)).await;
     assert_eq!(answer.code(), "not-signed-in");
+}
+
+#[tokio::test]
+async fn whoever_asks_who_is_signed_in_is_told_and_never_refused() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.send(Call::get("/api/v1/session")).await.status, StatusCode::NO_CONTENT);
+    let (cookie, csrf) = bench.sign_in().await;
+    let me: Me = bench.send(Call::get("/api/v1/session").header("cookie", &cookie)).await.json();
+    assert_eq!((me.name.as_str(), me.csrf_token), ("admin", Some(csrf)));
+    let ended = bench.send(Call::get("/api/v1/session").header("cookie", "deployex=0123456789")).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]

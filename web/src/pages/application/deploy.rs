@@ -1,0 +1,124 @@
+//! The dialog that deploys a recorded release, and says beforehand what will happen.
+
+use proto::apps::{Deploy, Deployment};
+use proto::ids::ReleaseKey;
+use proto::releases::Release;
+use wasm_bindgen_futures::spawn_local;
+use yew::{Callback, Html, Properties, component, html, use_state, use_state_eq};
+use yew_router::prelude::use_navigator;
+
+use crate::client::{ClientError, use_pages};
+use crate::components::dialog::Dialog;
+use crate::components::notice::Empty;
+use crate::components::state::State;
+use crate::components::time::Ago;
+use crate::live::store::ApplicationNow;
+use crate::pages::listed;
+use crate::route::Route;
+use crate::session::use_account;
+use crate::shared::Shared;
+use crate::words;
+
+#[derive(Properties, PartialEq)]
+pub(super) struct Props {
+    pub(super) application: Shared<ApplicationNow>,
+    pub(super) onclose: Callback<()>,
+}
+
+#[component]
+pub(super) fn DeployDialog(props: &Props) -> Html {
+    let Props { application, onclose } = props;
+    let summary = &application.application.summary;
+    let client = use_account().client;
+    let navigator = use_navigator();
+    let chosen = use_state_eq(|| None::<ReleaseKey>);
+    let busy = use_state_eq(|| false);
+    let answer = use_state(|| None::<Result<Deployment, ClientError>>);
+    let pages = use_pages::<Release, _>(format!("/applications/{}/releases", summary.name), ());
+
+    let deploy = {
+        let (name, chosen) = (summary.name.clone(), chosen.clone());
+        let (busy, answer, onclose) = (busy.clone(), answer.clone(), onclose.clone());
+        Callback::from(move |_| {
+            let Some(key) = (*chosen).clone() else { return };
+            let (client, navigator, onclose) = (client.clone(), navigator.clone(), onclose.clone());
+            let (busy, answer, path) = (busy.clone(), answer.clone(), format!("/applications/{name}/deploy"));
+            busy.set(true);
+            spawn_local(async move {
+                let wish = Deploy { version: key.version, sha256: Some(key.sha256) };
+                let result = client.post::<Deployment>(&path, &wish).await;
+                let rollout = result.as_ref().ok().and_then(|it| it.rollout);
+                match (rollout, navigator) {
+                    (Some(id), Some(navigator)) => {
+                        onclose.emit(());
+                        navigator.push(&Route::rollout(id));
+                    }
+                    _ => {
+                        answer.set(Some(result));
+                        busy.set(false);
+                    }
+                }
+            });
+        })
+    };
+    let choose = {
+        let (chosen, answer) = (chosen.clone(), answer.clone());
+        Callback::from(move |key| {
+            chosen.set(Some(key));
+            answer.set(None);
+        })
+    };
+    let cancel = onclose.reform(|_| ());
+    html! {
+        <Dialog id="deploy-dialog" title={format!("Deploy {}", summary.name)} onclose={onclose.clone()}>
+            { listed(&pages, "releases", |releases| {
+                if releases.is_empty() {
+                    return html! { <Empty title="No release was seen in the bucket yet." /> };
+                }
+                let picked = releases.iter().find(|it| chosen.as_ref() == Some(&it.key));
+                html! {
+                    <>
+                        <ul class="choices" role="radiogroup" aria-label="Release">
+                            { for releases.iter().map(|it| choice(it, chosen.as_ref() == Some(&it.key), choose.clone())) }
+                        </ul>
+                        <p class="consequence" aria-live="polite">{ match picked {
+                            Some(release) => words::deploy_sentence(summary, release, application.application.settings.strategy),
+                            None => "Choose the release that is to run.".to_owned(),
+                        } }</p>
+                    </>
+                }
+            }) }
+            { match &*answer {
+                Some(Ok(deployment)) => html! { <p class="note" role="status">{ words::sentence(&deployment.sentence) }</p> },
+                Some(Err(error)) => html! { <p class="refusal" role="alert">{ error.sentence() }</p> },
+                None => html! {},
+            } }
+            <div class="buttons">
+                <button onclick={cancel}>{ "Cancel" }</button>
+                <button id="deploy-confirm" class="primary" disabled={chosen.is_none() || *busy} onclick={deploy}>
+                    { match chosen.as_ref() {
+                        Some(key) => format!("Deploy {}", key.version),
+                        None => "Deploy".to_owned(),
+                    } }
+                </button>
+            </div>
+        </Dialog>
+    }
+}
+
+fn choice(release: &Release, checked: bool, choose: Callback<ReleaseKey>) -> Html {
+    let key = release.key.clone();
+    let ghosted = release.ghosted.is_some();
+    html! {
+        <li>
+            <label>
+                <input type="radio" name="release" value={release.key.version.to_string()} {checked} disabled={ghosted}
+                    onchange={move |_| choose.emit(key.clone())} />
+                <strong>{ release.key.version.to_string() }</strong>
+                <code class="dim">{ release.key.sha256.short() }</code>
+                <span class="dim"><Ago at={release.recorded_at} /></span>
+                { for words::standing(release).into_iter().map(|(word, tone)| html! { <State {tone} {word} /> }) }
+            </label>
+        </li>
+    }
+}

@@ -1,0 +1,151 @@
+//! Every component in every state, with invented things (`/_components`, feature `gallery`): to be looked at whenever one of
+//! them changes. Nothing here asks the control plane.
+
+use proto::replicas::ReplicaTile;
+use proto::rollouts::{RolloutNode, RolloutPreCommands, RolloutSlot};
+use proto::state::{Liveness, RolloutPhase, Severity, SlotState, Tone};
+use yew::{Callback, Html, component, html};
+
+use super::View;
+use super::replica_table::{Of, ReplicaTable};
+use crate::clock::FrozenClock;
+use crate::components::event_list::EventList;
+use crate::components::fleet_map::{FleetMap, Legend};
+use crate::components::form::Field;
+use crate::components::icon::Icon;
+use crate::components::meter::Meter;
+use crate::components::notice::{Banner, Command, Empty, Failing, Loading};
+use crate::components::state::{liveness, phase, severity, slot};
+use crate::components::stepper::Stepper;
+use crate::sample;
+use crate::shared::Shared;
+
+/// As many as the map and the table must bear.
+const MANY: u32 = 15_000;
+
+#[component]
+pub fn GalleryPage() -> Html {
+    html! {
+        <FrozenClock>
+            <View id="gallery" title="Components">
+                <section><h2>{ "State" }</h2>
+                    <p class="facts">{ for SlotState::ALL.iter().map(|it| slot(*it)) }</p>
+                    <p class="facts">{ for RolloutPhase::ALL.iter().map(|it| phase(*it)) }</p>
+                    <p class="facts">{ for Liveness::ALL.iter().map(|it| liveness(*it)) }{ for Severity::ALL.iter().map(|it| severity(*it)) }</p>
+                </section>
+                <section><h2>{ "Icon" }</h2><p class="facts">{ for Icon::ALL.iter().map(|it| it.view()) }</p></section>
+                <section><h2>{ "Button" }</h2>
+                    <p class="facts"><button>{ "Plain" }</button><button class="primary">{ "Primary" }</button><button class="danger">{ "Danger" }</button>
+                        <button class="quiet">{ "Quiet" }</button><button disabled=true>{ "Disabled" }</button></p>
+                </section>
+                <section><h2>{ "Field" }</h2>{ fields() }</section>
+                <section><h2>{ "Meter" }</h2>{ for [0.0, 0.4, 23.0, 89.9, 97.0].into_iter().map(|percent| html! { <Meter {percent} label="Example" /> }) }</section>
+                <section><h2>{ "Notices" }</h2>{ notices() }</section>
+                <section><h2>{ "Stepper" }</h2>{ steppers() }</section>
+                <section><h2>{ "Events" }</h2>{ events() }</section>
+                <section><h2>{ "Fleet map" }</h2><Legend />{ maps() }</section>
+                <section><h2>{ "Table, every state" }</h2><ReplicaTable of={Of::Application} slots={every_state()} open="node-1/shop/8" /></section>
+                <section><h2>{ "Table, 15,000 rows" }</h2><ReplicaTable of={Of::Node} slots={many()} /></section>
+            </View>
+        </FrozenClock>
+    }
+}
+
+fn fields() -> Html {
+    let field = |label: &'static str,
+                 error: Option<&'static str>,
+                 hint: Option<&'static str>,
+                 disabled: bool| {
+        html! { <Field name="example" {label} value="value" oninput={Callback::noop()} {error} {hint} {disabled} /> }
+    };
+    html! {
+        <>
+            { field("Plain", None, None, false) }
+            { field("With a hint", None, Some("how many may join with it"), false) }
+            { field("Refused", Some("is a number from 1 to 10000"), None, false) }
+            { field("Disabled", None, None, true) }
+        </>
+    }
+}
+
+fn notices() -> Html {
+    html! {
+        <>
+            { for Tone::ALL.iter().map(|tone| html! {
+                <Banner tone={*tone} text={format!("A banner that is {tone}.")}><button>{ "The way out" }</button></Banner>
+            }) }
+            <Failing title="The control plane does not answer." detail="Failed to fetch." retry={Callback::noop()} />
+            <Empty title="Each host appears here once its agent has joined."><Command text="deployex node token" /></Empty>
+            <Loading />
+        </>
+    }
+}
+
+fn steppers() -> Html {
+    let one = |phase: RolloutPhase, nodes: u32| {
+        let mut rollout = sample::rollout("shop", "2.0.0", "1.0.0");
+        rollout.summary.phase = phase;
+        rollout.pre_commands = RolloutPreCommands::Passed;
+        rollout.nodes = (1..=nodes).map(|node| rollout_node(node, nodes)).collect();
+        html! { <Stepper rollout={Shared::new(rollout)} /> }
+    };
+    html! { <>{ one(RolloutPhase::Pending, 0) }{ one(RolloutPhase::Running, 4) }{ one(RolloutPhase::Reverting, 4) }{ one(RolloutPhase::Running, 118) }</> }
+}
+
+fn rollout_node(node: u32, of: u32) -> RolloutNode {
+    let (state, version, told) = match node {
+        node if node * 2 < of => (SlotState::Stable, "2.0.0", true),
+        node if node * 2 < of + 4 => (SlotState::Starting, "2.0.0", true),
+        _ => (SlotState::Stable, "1.0.0", false),
+    };
+    let slots = sample::replica("shop", &format!("node-{node}"), 1, state);
+    let name = slots.node.clone();
+    let slot = RolloutSlot { slot: slots.slot, state, running: Some(sample::key(version)), told };
+    RolloutNode { node: name, slots: vec![slot] }
+}
+
+fn events() -> Html {
+    let events = Severity::ALL.iter().enumerate().map(|(at, severity)| {
+        let mut event = sample::event(at as u128, "slot 2 of shop on node-1 crashed and was started again");
+        event.severity = *severity;
+        event.application = Some(sample::summary("shop").name);
+        Shared::new(event)
+    });
+    html! { <EventList events={events.collect::<Vec<_>>()} /> }
+}
+
+fn maps() -> Html {
+    let with = |name: &str, replicas: Vec<ReplicaTile>| {
+        let mut summary = sample::summary(name);
+        summary.replicas_wanted = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
+        summary.replicas = replicas;
+        Shared::new(summary)
+    };
+    let states = SlotState::ALL.iter().zip(1..).map(|(state, number)| sample::tile("node-1", number, *state));
+    let large = (0..MANY).map(|at| {
+        let state = if at % 97 == 0 { SlotState::BackingOff } else { SlotState::Stable };
+        sample::tile(&format!("node-{}", at / 50), at % 50 + 1, state)
+    });
+    html! {
+        <>
+            <FleetMap applications={vec![with("every-state", states.collect())]} />
+            <FleetMap applications={vec![with("fifteen-thousand", large.collect())]} />
+        </>
+    }
+}
+
+fn every_state() -> Vec<Shared<proto::replicas::Replica>> {
+    SlotState::ALL
+        .iter()
+        .zip(1..)
+        .map(|(state, at)| Shared::new(sample::replica("shop", "node-1", at, *state)))
+        .collect()
+}
+
+fn many() -> Vec<Shared<proto::replicas::Replica>> {
+    (0..MANY)
+        .map(|at| {
+            Shared::new(sample::replica("shop", &format!("node-{}", at / 50), at % 50 + 1, SlotState::Stable))
+        })
+        .collect()
+}

@@ -1,0 +1,142 @@
+//! One node: what it is, how full it is, what runs on it.
+
+mod remove;
+
+use proto::ids::NodeName;
+use proto::live::Topic;
+use proto::nodes::{HostUsage, Inventory};
+use proto::state::{Liveness, Tone};
+use yew::{Callback, Html, Properties, component, html, use_state_eq};
+
+use super::View;
+use super::replica_table::{Of, ReplicaTable};
+use crate::components::meter::Meter;
+use crate::components::notice::{Banner, Empty, shown};
+use crate::components::state::liveness;
+use crate::components::time::Ago;
+use crate::format::{bytes, duration, share};
+use crate::live::store::NodeNow;
+use crate::live::{use_store, use_topic};
+use crate::route::Route;
+use crate::session::use_account;
+use remove::RemoveDialog;
+
+#[derive(Properties, PartialEq)]
+pub struct Props {
+    pub name: NodeName,
+}
+
+#[component]
+pub fn NodePage(props: &Props) -> Html {
+    let Props { name } = props;
+    use_topic(Topic::Node { name: name.clone() });
+    let account = use_account();
+    let store = use_store();
+    let removing = use_state_eq(|| false);
+    let (open, close) = (removing.clone(), removing.clone());
+    let open = Callback::from(move |_| open.set(true));
+    let close = Callback::from(move |()| close.set(false));
+    shown(&store.node(name), &format!("node {name}"), |it| {
+        let actions = match account.may_administer() {
+            true => html! { <button id="remove-node" class="danger" onclick={open}>{ "Remove…" }</button> },
+            false => html! {},
+        };
+        let crumbs =
+            html! { <><a href={Route::Nodes.path()}>{ "Nodes" }</a><span class="slash">{ "/" }</span></> };
+        html! {
+            <View id="node" title={name.to_string()} {crumbs} {actions}>
+                { link(it) }
+                { for it.node.summary.usage.map(usage) }
+                { facts(it) }
+                <section aria-label="Replicas of this node">
+                    <header class="section-head"><h2>{ "Replicas" }</h2></header>
+                    if it.slots.is_empty() {
+                        <Empty title="Replicas appear here once an application may run on this node." />
+                    } else {
+                        <ReplicaTable of={Of::Node} slots={it.slots.clone()} />
+                    }
+                </section>
+                if *removing { <RemoveDialog node={it.node.summary.clone()} onclose={close} /> }
+            </View>
+        }
+    })
+}
+
+fn link(it: &NodeNow) -> Html {
+    let summary = &it.node.summary;
+    let heard = summary.heard_at.map(|at| html! { <span>{ "heard " }<Ago {at} /></span> });
+    let lost = (summary.liveness == Liveness::Lost).then(|| html! {
+        <Banner tone={Tone::Bad} kind="lost"
+            text="Its agent is not connected. What runs there goes on running; what is shown below is what it said last. Look at deployex-agent on that host." />
+    });
+    html! {
+        <>
+            <p class="line">{ liveness(summary.liveness) }{ heard }<span>{ "agent " }{ &summary.agent_version }</span>
+                { for summary.labels.iter().map(|(key, value)| html! { <code class="label">{ format!("{key}={value}") }</code> }) }
+            </p>
+            { lost }
+        </>
+    }
+}
+
+fn usage(usage: HostUsage) -> Html {
+    let of = |used: u64, total: u64| format!("{} of {}", bytes(used), bytes(total));
+    let [one, five, fifteen] = usage.load;
+    html! {
+        <section class="gauges" aria-label="Usage">
+            <div><span>{ "CPU" }</span><Meter percent={usage.cpu_percent} label="CPU" /></div>
+            <div><span>{ "Memory" }</span>
+                <Meter percent={share(usage.memory_used_bytes, usage.memory_total_bytes)} label="Memory" text={of(usage.memory_used_bytes, usage.memory_total_bytes)} /></div>
+            <div><span>{ "Disk" }</span>
+                <Meter percent={share(usage.disk_used_bytes, usage.disk_total_bytes)} label="Disk" text={of(usage.disk_used_bytes, usage.disk_total_bytes)} /></div>
+            <div><span>{ "Load" }</span><span class="plain">{ format!("{one:.2}  {five:.2}  {fifteen:.2}") }</span></div>
+            <div><span>{ "Up for" }</span><span class="plain">{ duration(usage.uptime_ms) }</span></div>
+        </section>
+    }
+}
+
+fn facts(it: &NodeNow) -> Html {
+    let fact = |name: &'static str, value: Html| html! { <div><dt>{ name }</dt><dd>{ value }</dd></div> };
+    html! {
+        <dl class="facts">
+            { for it.node.inventory.as_ref().map(inventory) }
+            { fact("Joined", html! { <Ago at={it.node.enrolled_at} /> }) }
+            if let Some(at) = it.node.certificate_expires_at { { fact("Certificate until", html! { <Ago {at} /> }) } }
+            if let Some(ahead) = it.node.clock_ahead_ms { { fact("Clock", html! { clock(ahead) }) } }
+        </dl>
+    }
+}
+
+fn inventory(it: &Inventory) -> Html {
+    let fact = |name: &'static str, value: String| html! { <div><dt>{ name }</dt><dd>{ value }</dd></div> };
+    html! {
+        <>
+            { fact("Host", it.hostname.clone()) }
+            { fact("System", format!("{}, {} {}", it.os, it.kernel, it.arch)) }
+            { fact("Size", format!("{} CPUs, {}", it.cpus, bytes(it.memory_bytes))) }
+            { fact("Agent runs as", it.user.clone()) }
+            { fact("Its own Erlang", it.erl.clone().map_or_else(|| "none".to_owned(), |otp| format!("OTP {otp}"))) }
+        </>
+    }
+}
+
+/// A clock that is off confuses people and certificates, so it is said.
+fn clock(ahead: i64) -> String {
+    match ahead {
+        -1_000..=1_000 => "right".to_owned(),
+        ahead if ahead > 0 => format!("{} ahead", duration(ahead.unsigned_abs())),
+        ahead => format!("{} behind", duration(ahead.unsigned_abs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_says_which_way() {
+        assert_eq!(clock(-400), "right");
+        assert_eq!(clock(61_000), "1 min ahead");
+        assert_eq!(clock(-2_000), "2 s behind");
+    }
+}

@@ -1,0 +1,67 @@
+//! One rollout: how it stands, why, step by step, and what happened.
+
+use proto::events::Event;
+use proto::ids::RolloutId;
+use proto::live::Topic;
+use proto::rollouts::Rollout;
+use yew::{Html, Properties, component, html};
+
+use super::{View, listed, rows};
+use crate::client::use_pages;
+use crate::components::event_list::EventList;
+use crate::components::notice::{Empty, shown};
+use crate::components::stepper::Stepper;
+use crate::components::time::Ago;
+use crate::format;
+use crate::live::{use_store, use_topic};
+use crate::route::Route;
+use crate::words;
+
+#[derive(Properties, PartialEq)]
+pub struct Props {
+    pub id: RolloutId,
+}
+
+#[component]
+pub fn RolloutPage(props: &Props) -> Html {
+    let id = props.id;
+    use_topic(Topic::Rollout { id });
+    let store = use_store();
+    let look = store.rollout(id);
+    let version = look.value().map(|it| (it.summary.phase, it.summary.progress.stable));
+    let events = use_pages::<Event, _>(format!("/events?rollout={id}"), version);
+    shown(&look, "rollout", |rollout| {
+        let summary = &rollout.summary;
+        let title =
+            format!("{} {}", summary.application, words::step(summary.from.as_ref(), &summary.release));
+        let crumbs = html! { <><a href={Route::Rollouts.path()}>{ "Rollouts" }</a><span class="slash">{ "/" }</span></> };
+        html! {
+            <View id="rollout" {title} {crumbs}>
+                <p class="lead">{ words::rollout_sentence(summary) }</p>
+                { facts(rollout) }
+                <Stepper rollout={rollout.clone()} />
+                <section aria-label="Events of this rollout">
+                    <header class="section-head"><h2>{ "Events" }</h2></header>
+                    { listed(&events, "events", |items| match items.is_empty() {
+                        true => html! { <Empty title="What happens in this rollout appears here." /> },
+                        false => html! { <EventList events={rows(items)} /> },
+                    }) }
+                </section>
+            </View>
+        }
+    })
+}
+
+fn facts(rollout: &Rollout) -> Html {
+    let summary = &rollout.summary;
+    let fact = |name: &'static str, value: Html| html! { <div><dt>{ name }</dt><dd>{ value }</dd></div> };
+    html! {
+        <dl class="facts">
+            { fact("Application", html! { <a href={Route::application(&summary.application).path()}>{ summary.application.to_string() }</a> }) }
+            { fact("By", html! { &summary.by }) }
+            { fact("Started", html! { <Ago at={summary.started_at} /> }) }
+            if let Some(end) = summary.finished_at { { fact("Took", html! { format::elapsed(summary.started_at, end) }) } }
+            { fact("Release", html! { <code>{ summary.release.to_string() }</code> }) }
+        </dl>
+    }
+}

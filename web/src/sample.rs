@@ -1,0 +1,176 @@
+//! Invented things of every kind, for tests and for the gallery of components.
+
+#![expect(clippy::panic, reason = "what is invented here is written in this program")]
+
+use std::collections::BTreeMap;
+
+use proto::apps::{Application, ApplicationSummary, PortBase, Settings};
+use proto::events::Event;
+use proto::ids::{Digest, ReleaseKey, Slot};
+use proto::nodes::{HostUsage, NodeSummary};
+use proto::releases::Release;
+use proto::replicas::{PortInUse, Replica, ReplicaTile, Usage};
+use proto::rollouts::{Progress, Rollout, RolloutPreCommands, RolloutSummary};
+use proto::state::{Language, Liveness, RolloutPhase, Severity, SlotState, Strategy, Tone};
+use proto::timestamp::Timestamp;
+
+/// The moment at which all of them are looked at.
+pub const NOW: Timestamp = Timestamp(1_795_417_200_000);
+
+const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+/// # Panics
+///
+/// Where the text is none of the kind: these are written in this program.
+fn parsed<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not what it is used for"))
+}
+
+pub fn key(version: &str) -> ReleaseKey {
+    ReleaseKey { version: parsed(version), sha256: Digest([7; 32]) }
+}
+
+fn slot(number: u32) -> Slot {
+    Slot::new(number).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub fn replica(app: &str, node: &str, number: u32, state: SlotState) -> Replica {
+    let runs = !matches!(state, SlotState::Empty | SlotState::Preparing);
+    Replica {
+        application: parsed(app),
+        node: parsed(node),
+        slot: slot(number),
+        state,
+        running: runs.then(|| key("1.0.0")),
+        assigned: Some(key("1.0.0")),
+        pid: runs.then_some(4_000 + number),
+        started_at: runs.then_some(Timestamp(NOW.0 - 7_500_000)),
+        ports: vec![PortInUse {
+            key: "PORT".into(),
+            port: u16::try_from(4_000 + number % 1_000).unwrap_or(4_000),
+        }],
+        crash_restarts: u32::from(state == SlotState::BackingOff) * 3,
+        forced_restarts: 0,
+        crashes_since_deploy: 0,
+        last_exit: None,
+        next_start_at: (state == SlotState::BackingOff).then_some(Timestamp(NOW.0 + 8_000)),
+        fault: (state == SlotState::Failed).then(|| "pre-command migrate ended with exit status 1".into()),
+        staging: None,
+        pre_commands: None,
+        usage: runs.then_some(Usage { cpu_percent: 3.2, memory_bytes: 71 << 20 }),
+        reported_at: Some(NOW),
+    }
+}
+
+pub fn tile(node: &str, number: u32, state: SlotState) -> ReplicaTile {
+    ReplicaTile { node: parsed(node), slot: slot(number), state, version: Some(parsed("1.0.0")) }
+}
+
+pub fn summary(name: &str) -> ApplicationSummary {
+    ApplicationSummary {
+        name: parsed(name),
+        language: Language::Elixir,
+        tone: Tone::Ok,
+        sentence: "3 of 3 replicas are ready".into(),
+        needs_attention: false,
+        in_force: Some(key("1.0.0")),
+        in_force_since: Some(Timestamp(NOW.0 - 7_500_000)),
+        wanted: Some(key("1.0.0")),
+        replicas_wanted: 3,
+        replicas_ready: 3,
+        rollout: None,
+        ghosted: 0,
+        replicas: (1..=3).map(|number| tile("node-1", number, SlotState::Stable)).collect(),
+    }
+}
+
+pub fn application(name: &str) -> Application {
+    Application {
+        summary: summary(name),
+        settings: Settings {
+            replicas_per_node: 3,
+            strategy: Strategy::StartFirst,
+            stable_after_ms: 30_000,
+            rollback_timeout_ms: 600_000,
+            ports: vec![PortBase { key: "PORT".into(), base: 4_000 }],
+            run_as: "deployex".into(),
+            nodes: vec!["role=web".into()],
+            env_keys: vec!["PHX_HOST".into()],
+        },
+        release_fault: None,
+        slots: (1..=3).map(|number| replica(name, "node-1", number, SlotState::Stable)).collect(),
+        current_rollout: None,
+        ghosts: Vec::new(),
+    }
+}
+
+pub fn rollout(app: &str, to: &str, from: &str) -> Rollout {
+    Rollout {
+        summary: RolloutSummary {
+            id: parsed(ID),
+            application: parsed(app),
+            release: key(to),
+            from: Some(key(from)),
+            phase: RolloutPhase::Running,
+            reason: None,
+            by: "bucket".into(),
+            started_at: Timestamp(NOW.0 - 42_000),
+            phase_since: Timestamp(NOW.0 - 42_000),
+            finished_at: None,
+            progress: Progress { stable: 2, total: 6 },
+            waiting: vec!["slot 2 on node-3 must stay ready for 18 s more".into()],
+        },
+        pre_commands: RolloutPreCommands::NotNeeded,
+        nodes: Vec::new(),
+    }
+}
+
+pub fn release(version: &str) -> Release {
+    Release {
+        key: key(version),
+        size: 52_428_800,
+        pre_commands: Vec::new(),
+        recorded_at: Timestamp(NOW.0 - 86_400_000),
+        in_force: false,
+        wanted: false,
+        ghosted: None,
+    }
+}
+
+pub fn node_summary(name: &str) -> NodeSummary {
+    NodeSummary {
+        id: parsed(ID),
+        name: parsed(name),
+        liveness: Liveness::Up,
+        labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
+        agent_version: "0.1.0".into(),
+        heard_at: Some(NOW),
+        replicas: 3,
+        replicas_ready: 3,
+        usage: Some(HostUsage {
+            cpu_percent: 23.0,
+            memory_used_bytes: 3 << 30,
+            memory_total_bytes: 8 << 30,
+            disk_used_bytes: 40 << 30,
+            disk_total_bytes: 100 << 30,
+            load: [0.4, 0.5, 0.6],
+            uptime_ms: 864_000_000,
+        }),
+    }
+}
+
+pub fn event(id: u128, text: &str) -> Event {
+    Event {
+        id: parsed(&format!("{id:032x}")),
+        at: NOW,
+        severity: Severity::Info,
+        kind: "test".into(),
+        text: text.into(),
+        application: None,
+        node: None,
+        slot: None,
+        rollout: None,
+        by: None,
+        data: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,268 @@
+//! Sentences and words that are put together here rather than by the control plane. Pure.
+
+use proto::apps::ApplicationSummary;
+use proto::ids::ReleaseKey;
+use proto::nodes::{JoinToken, NodeSummary};
+use proto::releases::Release;
+use proto::replicas::{LastExit, Replica, Staging};
+use proto::rollouts::{Progress, RolloutSummary};
+use proto::state::{Language, Liveness, Role, RolloutPhase, SlotState, StagingPhase, Strategy, Tone};
+use proto::timestamp::Timestamp;
+
+use crate::format::{bytes, count, duration};
+
+/// `backing-off` as people say it.
+pub fn state(state: SlotState) -> &'static str {
+    match state {
+        SlotState::BackingOff => "backing off",
+        other => other.word(),
+    }
+}
+
+pub fn language(language: Language) -> &'static str {
+    match language {
+        Language::Elixir => "Elixir",
+        Language::Erlang => "Erlang",
+        Language::Gleam => "Gleam",
+    }
+}
+
+pub fn strategy(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::StartFirst => {
+            "start first: the new release comes up on a spare slot before any old one stops"
+        }
+        Strategy::StopFirst => "stop first: each slot is replaced in place",
+    }
+}
+
+pub fn liveness_tone(liveness: Liveness) -> Tone {
+    match liveness {
+        Liveness::Up => Tone::Ok,
+        Liveness::Suspect => Tone::Waiting,
+        Liveness::Lost => Tone::Bad,
+    }
+}
+
+/// What a role may do, and with it which buttons are there.
+pub fn may_operate(role: Role) -> bool {
+    role >= Role::Operator
+}
+
+pub fn may_administer(role: Role) -> bool {
+    role >= Role::Admin
+}
+
+/// `9 of 9 ready`.
+pub fn ready(summary: &ApplicationSummary) -> String {
+    if summary.replicas_wanted == 0 && summary.replicas.is_empty() {
+        return "nothing runs yet".to_owned();
+    }
+    format!("{} of {} ready", summary.replicas_ready, summary.replicas_wanted)
+}
+
+/// A sentence begins with a capital and ends with a full stop, whoever wrote its middle.
+pub fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let mut letters = text.chars();
+    let first: String = letters.next().map(|it| it.to_uppercase().collect()).unwrap_or_default();
+    let end = if text.ends_with(['.', ':', '?', '…']) || text.is_empty() { "" } else { "." };
+    format!("{first}{}{end}", letters.as_str())
+}
+
+/// The end of a sentence that began with a name.
+pub fn full_stop(said: &str) -> String {
+    let said = said.trim();
+    if said.ends_with(['.', '?', '…']) { said.to_owned() } else { format!("{said}.") }
+}
+
+/// What a rollout is doing, in front of its reasons.
+pub fn rollout_sentence(rollout: &RolloutSummary) -> String {
+    let RolloutSummary { application, release, from, phase, .. } = rollout;
+    let version = &release.version;
+    match phase {
+        RolloutPhase::Pending => format!("{application} {version} is about to be rolled out."),
+        RolloutPhase::Running => match from {
+            Some(from) => format!("{application} is moving from {} to {version}.", from.version),
+            None => format!("{application} {version} is being deployed for the first time."),
+        },
+        RolloutPhase::Watching => {
+            format!("{application} {version} is stable everywhere and watched for crash loops.")
+        }
+        RolloutPhase::Reverting => match from {
+            Some(from) => format!("{application} {version} failed; going back to {}.", from.version),
+            None => format!("{application} {version} failed; its replicas are being stopped."),
+        },
+        RolloutPhase::Done => format!("{application} {version} is in force."),
+        RolloutPhase::Reverted => match from {
+            Some(from) => format!("{application} {version} failed; {} is in force again.", from.version),
+            None => format!("{application} {version} failed and was withdrawn."),
+        },
+        RolloutPhase::Superseded => format!("A newer wish took the place of {application} {version}."),
+        RolloutPhase::Failed => {
+            format!("{application} {version} failed, and there was nothing to go back to.")
+        }
+    }
+}
+
+/// `3 of 6 slots`.
+pub fn progress(progress: Progress) -> String {
+    format!("{} of {}", progress.stable, count(progress.total.into(), "slot", "slots"))
+}
+
+/// `1.0.0 → 2.0.0`.
+pub fn step(from: Option<&ReleaseKey>, to: &ReleaseKey) -> String {
+    match from {
+        Some(from) if from.version == to.version => {
+            format!("{} → {} (republished)", from.version, to.version)
+        }
+        Some(from) => format!("{} → {}", from.version, to.version),
+        None => format!("first {}", to.version),
+    }
+}
+
+/// What is wrong with a replica, or what it is waiting for.
+pub fn trouble(replica: &Replica) -> Option<String> {
+    if let Some(fault) = &replica.fault {
+        return Some(sentence(fault));
+    }
+    (replica.state == SlotState::Unknown)
+        .then(|| "Its node is not connected: this is what it did last.".to_owned())
+}
+
+pub fn last_exit(exit: &LastExit) -> String {
+    let how = if exit.asked_for { "stopped on request" } else { "ended by itself" };
+    format!("{how}, {}", exit.cause)
+}
+
+pub fn staging(staging: &Staging) -> String {
+    let version = &staging.release.version;
+    let doing = match staging.phase {
+        StagingPhase::Fetching => {
+            format!("{version} is being fetched, {} so far", bytes(staging.fetched_bytes))
+        }
+        StagingPhase::Linking => format!("{version} is being unpacked and linked"),
+        StagingPhase::PreCommands => format!("the pre-commands of {version} run"),
+        StagingPhase::Staged => format!("{version} is ready to be started"),
+        StagingPhase::Failed => format!("{version} could not be brought here"),
+    };
+    match &staging.error {
+        Some(error) => format!("{}: {error}", sentence(&doing).trim_end_matches('.')),
+        None => sentence(&doing),
+    }
+}
+
+/// What marks a release in lists.
+pub fn standing(release: &Release) -> Vec<(&'static str, Tone)> {
+    let mut words = Vec::new();
+    if release.in_force {
+        words.push(("in force", Tone::Ok));
+    }
+    if release.wanted && !release.in_force {
+        words.push(("wanted", Tone::Waiting));
+    }
+    if release.ghosted.is_some() {
+        words.push(("ghosted", Tone::Bad));
+    }
+    words
+}
+
+/// What happens when this release is deployed, for the dialog that asks.
+pub fn deploy_sentence(summary: &ApplicationSummary, release: &Release, strategy: Strategy) -> String {
+    let replicas = count(summary.replicas_wanted.into(), "replica", "replicas");
+    let how = match strategy {
+        Strategy::StartFirst => "one node after the other, never fewer ready than now",
+        Strategy::StopFirst => "slot by slot, each stopped before its successor starts",
+    };
+    match &summary.in_force {
+        Some(key) if *key == release.key => {
+            format!("{} {} is in force already: nothing will move.", summary.name, release.key.version)
+        }
+        Some(key) => format!(
+            "{replicas} of {} go from {} to {}, {how}. If it does not become stable, {} is put back.",
+            summary.name, key.version, release.key.version, key.version
+        ),
+        None => format!(
+            "{} {} is deployed for the first time, on every node that may hold it.",
+            summary.name, release.key.version
+        ),
+    }
+}
+
+/// What removing a node does, for the dialog that asks.
+pub fn remove_sentence(node: &NodeSummary) -> String {
+    let left = match node.replicas {
+        0 => "Nothing runs on it.".to_owned(),
+        1 => "Its 1 replica goes on running there until the host is cleaned up.".to_owned(),
+        many => format!("Its {many} replicas go on running there until the host is cleaned up."),
+    };
+    format!(
+        "The certificate of {} is revoked and its session cut; it cannot come back without a new join token. {left}",
+        node.name
+    )
+}
+
+pub fn token_sentence(token: &JoinToken, now: Timestamp) -> String {
+    let left = duration(token.expires_at.0.saturating_sub(now.0));
+    let hosts = count(token.uses.into(), "host", "hosts");
+    format!("Good for {hosts} within {left}. It is shown this once.")
+}
+
+/// A number beside an entry of the rail: only of what needs a person.
+pub fn need_attention(applications: usize) -> Option<String> {
+    (applications > 0).then(|| count(applications as u64, "application needs you", "applications need you"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn every_phase_has_a_sentence_of_its_own() {
+        let mut sentences = Vec::new();
+        for phase in RolloutPhase::ALL {
+            let mut rollout = sample::rollout("shop", "2.0.0", "1.0.0").summary;
+            rollout.phase = *phase;
+            sentences.push(rollout_sentence(&rollout));
+            rollout.from = None;
+            assert!(rollout_sentence(&rollout).contains("2.0.0"));
+        }
+        sentences.sort();
+        sentences.dedup();
+        assert_eq!(sentences.len(), RolloutPhase::ALL.len());
+    }
+
+    #[test]
+    fn a_sentence_is_one_whoever_wrote_its_middle() {
+        assert_eq!(sentence("slot 2 on node-3 must stay ready"), "Slot 2 on node-3 must stay ready.");
+        assert_eq!(sentence("It is done."), "It is done.");
+        assert_eq!(sentence(""), "");
+    }
+
+    #[test]
+    fn deploying_says_what_goes_and_what_comes_back() {
+        let summary = sample::summary("shop");
+        let mut release = sample::release("2.0.0");
+        let said = deploy_sentence(&summary, &release, Strategy::StartFirst);
+        assert!(said.contains("3 replicas of shop go from 1.0.0 to 2.0.0"), "{said}");
+        assert!(said.contains("1.0.0 is put back"), "{said}");
+        release.key = summary.in_force.clone().unwrap();
+        assert!(deploy_sentence(&summary, &release, Strategy::StartFirst).contains("nothing will move"));
+    }
+
+    #[test]
+    fn removing_a_node_counts_what_stays() {
+        let mut node = sample::node_summary("web-1");
+        node.replicas = 2;
+        assert!(remove_sentence(&node).contains("Its 2 replicas go on running"));
+        node.replicas = 0;
+        assert!(remove_sentence(&node).contains("Nothing runs on it"));
+    }
+
+    #[test]
+    fn a_role_may_what_the_one_below_may() {
+        assert!(!may_operate(Role::Viewer) && may_operate(Role::Operator) && may_operate(Role::Admin));
+        assert!(!may_administer(Role::Operator) && may_administer(Role::Admin));
+    }
+}
