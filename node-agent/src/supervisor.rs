@@ -99,6 +99,7 @@ impl Supervisor {
         let store = Store::open(agent.join("releases")).await?;
         let shared = Arc::new(Shared {
             paths,
+            standby: process::Standby::new(&keeper),
             keeper,
             epmd_port,
             timezone,

@@ -61,6 +61,9 @@ pub(super) fn launch(spec: &LaunchSpec, agent: &UnixStream) -> Result<Started, S
     let left = hand_over(spec, line);
     let process = recorded(spec, pid).map_err(failed(Step::Record))?;
     if let Some(failure) = launcher::decode(&left) {
+        // It is about to end, and holds the slot until it has: who tries again at once must find it free.
+        let patience = Timespec { tv_sec: 2, tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&patience));
         let cause = reap(pid).unwrap_or(ExitCause::Code(127));
         let _ = Ended { process, cause, dropped: 0, unix_ms: unix_ms() }.store(Path::new(HERE));
         return Err(Said::Failed(failure));

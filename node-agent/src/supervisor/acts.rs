@@ -194,7 +194,7 @@ pub(super) fn launch(
         let spec = places::launch_spec(&shared, &context, ticket, &release).await;
         passed(&context, &release, "process: to be launched");
         let launched = match spec {
-            Ok(spec) => process::launch(&shared.keeper, &context.dir, &spec).await,
+            Ok(spec) => process::launch(&shared.standby, &context.dir, &spec).await,
             Err(error) => {
                 let result = Launch::Failed { error: format!("{error:#}") };
                 let _ = answers.send(Answer::Launched { ticket, result, keeper: None, ended: None }).await;
@@ -202,6 +202,8 @@ pub(super) fn launch(
             }
         };
         passed(&context, &release, "process: launched");
+        // Now that this one runs, one for whoever is next.
+        shared.standby.stand_by();
         let answer = match launched {
             Ok(keeper) => {
                 let result = Launch::Started { pid: keeper.process().pid };

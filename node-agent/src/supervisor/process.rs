@@ -6,6 +6,7 @@
 mod connection;
 mod error;
 mod find;
+mod standby;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -20,6 +21,7 @@ use self::connection::Connection;
 use self::error::explain;
 pub use self::error::{FindError, LaunchError, RotateError};
 pub use self::find::{Found, find};
+pub use self::standby::Standby;
 use crate::clock;
 use crate::keeper::fifo;
 use crate::keeper::protocol::{Request, Said, is_file_name};
@@ -81,7 +83,8 @@ enum Asked {
 ///
 /// Waits for the keeper of the slot's last process where that is about to go; that never takes longer than it needs to end
 /// what the process left behind.
-pub async fn launch(keeper_exe: &Path, dir: &SlotDir, spec: &LaunchSpec) -> Result<Keeper, LaunchError> {
+pub async fn launch(keepers: &Standby, dir: &SlotDir, spec: &LaunchSpec) -> Result<Keeper, LaunchError> {
+    let keeper_exe = keepers.program();
     if !spec.program.is_absolute() {
         return Err(LaunchError::Relative(spec.program.clone()));
     }
@@ -89,7 +92,8 @@ pub async fn launch(keeper_exe: &Path, dir: &SlotDir, spec: &LaunchSpec) -> Resu
     dir.create().map_err(folder)?;
     let fifos = open_fifos(dir).map_err(folder)?;
     let order = Order::Launch { slot: dir.0.clone(), spec: spec.clone() }.encode()?;
-    let mut connection = Connection::start(keeper_exe, &order)
+    let mut connection = keepers
+        .order(&order)
         .await
         .map_err(|source| LaunchError::Keeper { keeper: keeper_exe.to_owned(), source })?;
     match timeout(LAUNCH_DEADLINE, connection.next()).await {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::process::Standby;
 use super::{Paths, SlotId};
 use crate::link::Observed;
 use crate::releases::{Fetch, Store};
@@ -16,6 +17,7 @@ use crate::releases::{Fetch, Store};
 pub(super) struct Shared {
     pub(super) paths: Paths,
     pub(super) keeper: PathBuf,
+    pub(super) standby: Standby,
     pub(super) epmd_port: u16,
     pub(super) timezone: Option<String>,
     pub(super) boot_id: String,

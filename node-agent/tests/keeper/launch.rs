@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use node_agent::supervisor::process::{Found, LaunchError, Step};
+use node_agent::supervisor::process::{Found, LaunchError, Standby, Step, launch};
 use proto::state::ExitCause;
 
-use super::world::{World, eventually, is_root, kill, lives, nobody, soon};
+use super::world::{KEEPER, World, eventually, eventually_is, is_root, kill, lives, nobody, processes, soon};
 
 #[tokio::test]
 async fn the_way_a_process_ended_is_told_and_written_down() {
@@ -133,8 +133,9 @@ async fn what_cannot_be_executed_is_said_by_file_and_reason() {
 #[tokio::test]
 async fn a_keeper_that_is_not_installed_is_named() {
     let world = World::new();
-    let nowhere = Path::new("/nowhere/deployex-keeper");
-    let error = node_agent::supervisor::process::launch(nowhere, &world.slot, &world.sh(1, "true")).await;
+    let nowhere = Standby::new(Path::new("/nowhere/deployex-keeper"));
+    nowhere.stand_by();
+    let error = launch(&nowhere, &world.slot, &world.sh(1, "true")).await;
     assert!(error.unwrap_err().to_string().contains("/nowhere/deployex-keeper"));
 }
 
@@ -209,4 +210,42 @@ async fn keepers_are_small_and_leave_the_session_of_the_agent() {
         keeper.kill();
         soon("end", keeper.ended()).await;
     }
+}
+
+/// Keepers whose parent is this process: those that wait, and those of this test's slot.
+fn waiting() -> Vec<u32> {
+    let own = std::process::id().to_string();
+    let is_ours = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        let exe = fs::read_link(format!("/proc/{pid}/exe"));
+        parent == Some(own.as_str()) && exe.is_ok_and(|it| it == Path::new(KEEPER)) && lives(*pid)
+    };
+    processes().into_iter().filter(is_ours).collect()
+}
+
+#[tokio::test]
+async fn a_keeper_that_waits_takes_the_next_launch_and_a_dead_one_is_not_missed() {
+    let world = World::new();
+    let standby = Standby::new(Path::new(KEEPER));
+    standby.stand_by();
+    standby.stand_by();
+    let before = eventually("a keeper that waits", || Some(waiting()).filter(|it| !it.is_empty())).await;
+    assert_eq!(before.len(), 1, "one is enough");
+    let mut first = launch(&standby, &world.slot, &world.sh(1, "exec sleep 1000")).await.unwrap();
+    assert!(before.contains(&world.kept_by().await), "the one that waited keeps it");
+    first.kill();
+    soon("the end", first.ended()).await;
+
+    standby.stand_by();
+    for pid in eventually("the next one", || Some(waiting()).filter(|it| !it.is_empty())).await {
+        kill(pid);
+    }
+    eventually_is(Vec::new(), waiting).await;
+    let mut second = launch(&standby, &world.slot, &world.sh(2, "exit 3")).await.unwrap();
+    assert_eq!(soon("the end", second.ended()).await.cause, ExitCause::Code(3));
+
+    standby.stand_by();
+    drop(standby);
+    eventually_is(Vec::new(), waiting).await;
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use node_agent::supervisor::process::{
-    Ended, FindError, Found, Keeper, LOG_MODE, LaunchError, LaunchSpec, SlotDir, UserIds, find, launch,
+    Ended, FindError, Found, Keeper, LOG_MODE, LaunchError, LaunchSpec, SlotDir, Standby, UserIds, find,
+    launch,
 };
 use tempfile::TempDir;
 
@@ -52,7 +53,7 @@ impl World {
     }
 
     pub(crate) async fn launch(&self, spec: &LaunchSpec) -> Result<Keeper, LaunchError> {
-        launch(Path::new(KEEPER), &self.slot, spec).await
+        launch(&Standby::new(Path::new(KEEPER)), &self.slot, spec).await
     }
 
     pub(crate) async fn run(&self, script: &str) -> Ended {

@@ -57,7 +57,7 @@ async fn start_pre_command(
     };
     let spec = work.await.map_err(|error| failed(format!("`{line}` cannot be run: {error:#}")))?;
     let keeper = loop {
-        match process::launch(&shared.keeper, &dir, &spec).await {
+        match process::launch(&shared.standby, &dir, &spec).await {
             Ok(keeper) => break keeper,
             // One that was given up still runs: it goes first.
             Err(LaunchError::Held { .. }) => match look(&shared.keeper, &dir).await {

@@ -29,8 +29,8 @@ impl Connection {
         Ok(Self { stream: UnixStream::connect(path).await?, partial: Vec::new() })
     }
 
-    /// To a new keeper, which gets `order` first.
-    pub(super) async fn start(keeper_exe: &Path, order: &[u8]) -> io::Result<Self> {
+    /// To a new keeper, which waits for its order.
+    pub(super) fn spawn(keeper_exe: &Path) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         // The handle is dropped: a keeper outlives it, and the runtime takes up those that end before us.
@@ -40,12 +40,12 @@ impl Connection {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let mut stream = UnixStream::from_std(ours)?;
-        match stream.write_all(order).await {
-            // It ended early and may have said why.
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
-            _ => Ok(Self { stream, partial: Vec::new() }),
-        }
+        Ok(Self { stream: UnixStream::from_std(ours)?, partial: Vec::new() })
+    }
+
+    /// A keeper's first and only one.
+    pub(super) async fn order(&mut self, order: &[u8]) -> io::Result<()> {
+        self.stream.write_all(order).await
     }
 
     /// The next thing it says; `None` when it is gone, or not a keeper. May be dropped at any time: what had come stays.

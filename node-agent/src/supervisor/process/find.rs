@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Connection;
 use super::error::{FindError, explain};
+use super::standby::Standby;
 use super::{ANSWER_DEADLINE, Ended, Keeper, LAUNCH_DEADLINE, SlotDir, open_fifos};
 use crate::keeper::locks::{SLOT_LOCK, is_free};
 use crate::keeper::procfs::boot_id;
@@ -83,7 +84,7 @@ async fn adopt(keeper_exe: &Path, dir: &SlotDir) -> Result<Option<Found>, FindEr
     let order = Order::Adopt { slot: dir.0.clone() }
         .encode()
         .map_err(|error| lost(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let mut connection = Connection::start(keeper_exe, &order).await.map_err(lost)?;
+    let mut connection = Standby::new(keeper_exe).order(&order).await.map_err(lost)?;
     match timeout(LAUNCH_DEADLINE, connection.next()).await {
         Ok(Some(Said::Hello(process))) => {
             let keeper = Keeper::new(keeper_exe, dir, process, Some(connection), None, fifos);
