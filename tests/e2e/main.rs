@@ -13,6 +13,7 @@ mod fleet;
 mod hostile;
 mod membership;
 mod partition;
+mod pre_commands;
 mod proxy;
 mod random_deaths;
 mod samples;

@@ -41,3 +41,12 @@ pub(super) fn variant(value: &impl std::fmt::Debug) -> String {
     let text = format!("{value:?}");
     text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_profile_gives_a_released_agent_crash_points() {
+        let manifest = include_str!("../../../Cargo.toml");
+        assert!(!manifest.contains("debug-assertions"), "a release with them could be killed from outside");
+    }
+}
