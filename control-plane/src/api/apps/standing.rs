@@ -56,9 +56,18 @@ impl Standing<'_> {
                 other => other,
             },
             (None, _) => (Tone::Off, "waits for its first release".to_owned(), false),
+            // To be watched is to be well: only the sentence tells it.
+            (Some(_), Some(waiting)) if self.is_watched() => match self.replicas() {
+                (Tone::Ok, _, _) => (Tone::Ok, waiting.clone(), false),
+                otherwise => otherwise,
+            },
             (Some(_), Some(waiting)) => (Tone::Waiting, waiting.clone(), false),
             (Some(_), None) => self.replicas(),
         }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.app.fleet.rollout.as_ref().is_some_and(|rollout| rollout.phase == RolloutPhase::Watching)
     }
 
     fn replicas(&self) -> (Tone, String, bool) {
@@ -100,5 +109,71 @@ impl Standing<'_> {
             | RolloutPhase::Superseded
             | RolloutPhase::Failed => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::{Digest, ReleaseKey, RolloutId};
+    use proto::state::Language;
+
+    use super::*;
+    use crate::clock::Time;
+    use crate::db::{Application, Source};
+    use crate::fleet::{AppFleet, Wish, WishedBy};
+    use crate::rollout::{PreCommandsState, Progress, Rollout};
+    use crate::spec::AppSpec;
+
+    /// `myapp`, whose only rollout is in `phase` and waits for something.
+    fn moving(phase: RolloutPhase) -> AppPicture {
+        let spec = AppSpec::new("myapp".parse().unwrap(), Language::Erlang);
+        let release = ReleaseKey { version: "1.0.0".parse().unwrap(), sha256: Digest([7; 32]) };
+        let rollout = Rollout {
+            id: RolloutId(uuid::Uuid::nil()),
+            app: spec.name.clone(),
+            release: release.clone(),
+            from: None,
+            wished_at: Time(0),
+            phase,
+            reason: None,
+            pre_commands: PreCommandsState::NotNeeded,
+            progress: Progress::default(),
+            by: "bucket".to_owned(),
+            started_at: Time(0),
+            phase_since: Time(0),
+            finished_at: None,
+        };
+        let wanted = Wish { release, pre_commands: false, by: WishedBy::Bucket, at: Time(0) };
+        let fleet = AppFleet {
+            spec: Some(spec.clone()),
+            wanted: Some(wanted),
+            rollout: Some(rollout),
+            ..crate::api::tests::empty_fleet("myapp")
+        };
+        let application = Application {
+            spec,
+            configured: true,
+            source: Source::Yaml,
+            manual: None,
+            in_force: None,
+            cookie: Vec::new(),
+            generation: 0,
+            created_at: Time(0),
+            updated_at: Time(0),
+        };
+        AppPicture { application, fleet, bucket: None, waiting: vec!["1.0.0 is watched".to_owned()] }
+    }
+
+    fn tone(app: &AppPicture, ready: u32) -> Tone {
+        Standing { app, tiles: &[], wanted: 2, ready }.said().0
+    }
+
+    #[test]
+    fn what_is_watched_after_it_became_stable_is_well() {
+        let app = moving(RolloutPhase::Watching);
+        let said = Standing { app: &app, tiles: &[], wanted: 2, ready: 2 }.said();
+        assert_eq!(said, (Tone::Ok, "1.0.0 is watched".to_owned(), false));
+        assert_eq!(tone(&app, 1), Tone::Moving, "a replica of it is not ready");
+        assert_eq!(tone(&moving(RolloutPhase::Done), 2), Tone::Waiting, "something else is waited for");
     }
 }
