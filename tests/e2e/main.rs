@@ -6,6 +6,7 @@ mod acknowledged;
 mod bucket;
 mod command_line;
 mod configuration;
+mod console;
 mod crash_points;
 mod deployments;
 mod environment;

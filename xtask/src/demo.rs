@@ -34,9 +34,7 @@ pub async fn demo(keep: Option<PathBuf>) -> Result<()> {
     }
     need_space(&workspace::target(), 6000, "building everything for the demo")?;
     setup::ensure(Purpose::Demo)?;
-    if web::exists() {
-        web::bundle()?;
-    }
+    web::bundle()?;
     println!("building the programs");
     run(command("cargo").args(["build", "--workspace"]).current_dir(workspace::root()))?;
     println!("building the sample applications");

@@ -31,14 +31,14 @@ struct Suite {
 const FULL: &[Suite] = &[
     Suite { name: "set-up", needs: &[], run: || done(setup::ensure(Purpose::Test)) },
     Suite { name: "formatting", needs: &[], run: || done(formatting()) },
-    Suite { name: "console bundle", needs: &["set-up"], run: console },
+    Suite { name: "console bundle", needs: &["set-up"], run: || done(web::bundle()) },
     Suite { name: "lints", needs: &["set-up"], run: || done(lints()) },
     Suite { name: "programs", needs: &["set-up"], run: || done(programs()) },
     Suite { name: "sample applications", needs: &["set-up"], run: || done(fixtures::build_all(&[])) },
     Suite { name: "unit tests", needs: &["set-up"], run: || done(nextest("not binary(e2e)")) },
     Suite {
         name: "end-to-end",
-        needs: &["programs", "sample applications"],
+        needs: &["console bundle", "programs", "sample applications"],
         run: || done(nextest("binary(e2e)")),
     },
     Suite { name: "supply chain", needs: &["set-up"], run: supply_chain },
@@ -114,13 +114,6 @@ fn done(result: Result<()>) -> Result<Outcome> {
 
 fn formatting() -> Result<()> {
     run(command("cargo").args(["fmt", "--all", "--check"]))
-}
-
-fn console() -> Result<Outcome> {
-    if !web::exists() {
-        return Ok(Outcome::NotRun("there is no console yet: web/index.html is absent".into()));
-    }
-    done(web::bundle())
 }
 
 fn lints() -> Result<()> {

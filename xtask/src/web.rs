@@ -3,8 +3,10 @@
 //! Two compilers in one target folder would build everything again at each turn. The bundling itself (bindings, hashed names,
 //! compression) is the crate `web-bundle`, which is heavy to build and only built here.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
@@ -15,21 +17,38 @@ use crate::workspace;
 const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "wasm-release";
 
-/// Is there a console to build?
-pub fn exists() -> bool {
-    workspace::root().join("web/index.html").exists()
-}
-
-/// From `web/` to `web/dist`, ready to be embedded into `deployex`.
+/// From `web/` to `web/dist`, ready to be embedded into `deployex`. What is there already and newer than all it is made of
+/// stays.
 pub fn bundle() -> Result<()> {
     let wasm = compile()?;
-    let web = workspace::root().join("web");
+    let (web, bundler) = (workspace::root().join("web"), workspace::root().join("web-bundle/src"));
+    let dist = web.join("dist");
+    let made_of = [wasm.clone(), web.join("index.html"), web.join("static"), bundler];
+    if is_newer(&dist.join("index.html"), &made_of) {
+        println!("the console in {} is as new as its sources", dist.display());
+        return Ok(());
+    }
     run(command("cargo")
         .current_dir(workspace::root())
         .args(["run", "--quiet", "--package", "web-bundle", "--"])
         .arg(wasm)
         .arg(&web)
-        .arg(web.join("dist")))
+        .arg(dist))
+}
+
+/// Than each of these files, and each file in these folders.
+fn is_newer(made: &Path, sources: &[PathBuf]) -> bool {
+    let Ok(made) = modified(made) else { return false };
+    let files = |source: &PathBuf| match fs::read_dir(source) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => vec![source.clone()],
+    };
+    // A file that cannot be looked at counts as new: then the bundler says what is wrong with it.
+    sources.iter().flat_map(files).all(|file| modified(&file).is_ok_and(|at| at < made))
+}
+
+fn modified(path: &Path) -> std::io::Result<SystemTime> {
+    fs::metadata(path)?.modified()
 }
 
 /// Returns the compiled module.
@@ -68,5 +87,30 @@ fn cargo(compiler: WebCompiler) -> Command {
             cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-19");
             cargo
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_made_again_once_anything_it_is_made_of_is_newer() {
+        let folder = tempfile::tempdir().unwrap();
+        let [made, file, sources] = ["index.html", "app.wasm", "static"].map(|name| folder.path().join(name));
+        fs::create_dir(&sources).unwrap();
+        let old = SystemTime::UNIX_EPOCH;
+        for path in [&file, &sources.join("style.css")] {
+            fs::write(path, "").unwrap();
+            fs::File::open(path).unwrap().set_modified(old).unwrap();
+        }
+        let sources = [file, sources];
+        assert!(!is_newer(&made, &sources), "there is none");
+        fs::write(&made, "").unwrap();
+        assert!(is_newer(&made, &sources));
+        let style = folder.path().join("static/style.css");
+        fs::File::open(&style).unwrap().set_modified(modified(&made).unwrap()).unwrap();
+        assert!(!is_newer(&made, &sources));
+        assert!(!is_newer(&made, &[folder.path().join("absent")]));
     }
 }

@@ -191,6 +191,14 @@ impl ControlPlane {
         self.folder.path()
     }
 
+    /// Where its database is, for what no command of it does.
+    pub fn database_url(&self) -> String {
+        match &self.database {
+            Some(database) => database.url().to_owned(),
+            None => format!("sqlite://{}", self.data_dir().join("deployex.db").display()),
+        }
+    }
+
     fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }

@@ -1,0 +1,189 @@
+//! The console in a real browser: one signs in, watches a release roll out, and visits every page without one error.
+
+use std::time::Duration;
+
+use control_plane::db::{Db, User};
+use fantoccini::Locator;
+use proto::state::Role;
+use tests::browser::Browser;
+use tests::ports;
+use tests::programs::{Agent, ControlPlane};
+use tests::release::Bucket;
+use tests::wait::{Seen, within};
+use xtask::fixtures::Sample;
+
+const APP: &str = "elixir_demo";
+/// For a page to be there, and for a rollout of two slots.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// What `serve --demo` lets in.
+const ADMIN: (&str, &str) = ("admin", "deployex");
+
+fn two_replicas(port: u16) -> String {
+    format!(
+        "  - name: {APP}\n    language: elixir\n    replicas: 2\n    \
+         replica_ports: [{{ key: PORT, base: {port} }}]\n    \
+         deploy_rollback_timeout_ms: 60000\n    deploy_schedule_interval_ms: 200\n    \
+         deploy: {{ strategy: start_first, stable_after_ms: 1000, watch_ms: 2000, stop_grace_ms: 5000 }}\n"
+    )
+}
+
+/// Waits until the page has what the selector means.
+async fn there(browser: &Browser, selector: &str) {
+    within(PATIENCE, selector, || async {
+        match browser.client.find(Locator::Css(selector)).await {
+            Ok(_) => Seen::Done(()),
+            Err(_) => Seen::NotYet(text(browser, "body").await),
+        }
+    })
+    .await;
+}
+
+async fn is_absent(browser: &Browser, selector: &str) -> bool {
+    browser.client.find_all(Locator::Css(selector)).await.expect("the page can be asked").is_empty()
+}
+
+/// What is to be read there; empty where there is nothing.
+async fn text(browser: &Browser, selector: &str) -> String {
+    match browser.client.find(Locator::Css(selector)).await {
+        Ok(element) => element.text().await.unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
+
+async fn click(browser: &Browser, selector: &str) {
+    there(browser, selector).await;
+    let element = browser.client.find(Locator::Css(selector)).await.expect("it was there");
+    element.click().await.unwrap_or_else(|error| panic!("{selector}: {error}"));
+}
+
+async fn sign_in(browser: &Browser, (name, password): (&str, &str)) {
+    there(browser, "form#sign-in").await;
+    for (field, value) in [("username", name), ("password", password)] {
+        let selector = format!("form#sign-in input[name={field}]");
+        let field = browser.client.find(Locator::Css(&selector)).await.expect("the form has it");
+        field.clear().await.expect("it can be emptied");
+        field.send_keys(value).await.expect("it takes text");
+    }
+    click(browser, "form#sign-in button[type=submit]").await;
+}
+
+async fn open(control_plane: &ControlPlane, path: &str) -> Browser {
+    let browser = Browser::open().await;
+    browser.client.goto(&control_plane.url(path)).await.expect("the console answers");
+    browser
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_watches_a_release_roll_out_and_no_page_has_an_error() {
+    let bucket = Bucket::new();
+    bucket.publish(Sample::Elixir, "0.1.0").await;
+    let control_plane = ControlPlane::start(&bucket, &two_replicas(ports::free(3))).await;
+    let _agent = Agent::join(&control_plane, "first").await;
+    control_plane.settles_on(APP, "0.1.0").await;
+
+    let browser = open(&control_plane, "/").await;
+    sign_in(&browser, ADMIN).await;
+    there(&browser, "[data-link=live]").await;
+    there(&browser, &format!(".group[data-application={APP}] a[data-state=stable]")).await;
+
+    click(&browser, "a[data-page=applications]").await;
+    click(&browser, &format!("tr[data-row={APP}] a")).await;
+    for slot in 1..=2 {
+        there(&browser, &format!("tr[data-row='first/{APP}/{slot}'] [data-version='0.1.0']")).await;
+        there(&browser, &format!("tr[data-row='first/{APP}/{slot}'] [data-state=stable]")).await;
+    }
+
+    bucket.publish(Sample::Elixir, "0.2.0").await;
+    there(&browser, ".stepper[data-phase=running]").await;
+    for slot in 1..=2 {
+        there(&browser, &format!("tr[data-row='first/{APP}/{slot}'] [data-version='0.2.0']")).await;
+    }
+    control_plane.settles_on(APP, "0.2.0").await;
+    click(&browser, "a[data-tab=rollouts]").await;
+    there(&browser, "table[data-table=history] [data-state=done]").await;
+
+    for tab in ["releases", "logs", "configuration", "replicas"] {
+        click(&browser, &format!("a[data-tab={tab}]")).await;
+        there(&browser, &format!("a[data-tab={tab}][aria-current=page]")).await;
+    }
+    click(&browser, &format!("tr[data-row='first/{APP}/1']")).await;
+    there(&browser, &format!("[data-detail='first/{APP}/1']")).await;
+    for page in ["nodes", "rollouts", "events", "overview"] {
+        click(&browser, &format!("a[data-page={page}]")).await;
+        there(&browser, &format!("[data-view={page}]")).await;
+    }
+    for (page, row) in [("nodes", "node"), ("rollouts", "rollout")] {
+        click(&browser, &format!("a[data-page={page}]")).await;
+        click(&browser, &format!("table[data-table={page}] tr[data-row] a")).await;
+        there(&browser, &format!("[data-view={row}]")).await;
+    }
+
+    let errors = browser.console_errors().await;
+    browser.close().await;
+    assert_eq!(errors, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_is_refused_in_words_and_the_address_is_kept() {
+    let bucket = Bucket::new();
+    let control_plane = ControlPlane::start(&bucket, &two_replicas(ports::free(3))).await;
+    let browser = open(&control_plane, "/nodes").await;
+    sign_in(&browser, ("admin", "not the password")).await;
+    there(&browser, "form#sign-in [role=alert]").await;
+    let said = text(&browser, "form#sign-in [role=alert]").await;
+    assert_eq!(said, "The user name or the password is wrong.");
+
+    sign_in(&browser, ADMIN).await;
+    there(&browser, "[data-view=nodes]").await;
+    there(&browser, "#add-node").await;
+
+    // The session goes; the page comes back with the next one.
+    browser.client.delete_all_cookies().await.expect("the browser forgets");
+    browser.client.refresh().await.expect("the page is loaded again");
+    sign_in(&browser, ADMIN).await;
+    there(&browser, "[data-view=nodes]").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_only_look_is_offered_nothing_else() {
+    let bucket = Bucket::new();
+    let control_plane = ControlPlane::start(&bucket, &two_replicas(ports::free(3))).await;
+    add_viewer(&control_plane, "onlooker").await;
+    let browser = open(&control_plane, &format!("/applications/{APP}")).await;
+    sign_in(&browser, ("onlooker", ADMIN.1)).await;
+    there(&browser, "[data-view=application]").await;
+    assert!(is_absent(&browser, "#deploy").await, "a viewer may not deploy");
+    click(&browser, "a[data-page=nodes]").await;
+    there(&browser, "[data-view=nodes]").await;
+    assert!(is_absent(&browser, "#add-node").await, "a viewer may add no node");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_outlives_its_control_plane_and_says_how_old_it_is() {
+    let bucket = Bucket::new();
+    let mut control_plane = ControlPlane::start(&bucket, &two_replicas(ports::free(3))).await;
+    let browser = open(&control_plane, "/applications").await;
+    sign_in(&browser, ADMIN).await;
+    there(&browser, "[data-link=live]").await;
+    there(&browser, &format!("tr[data-row={APP}]")).await;
+
+    control_plane.kill();
+    there(&browser, ".frame[data-stale=true] [data-link=reconnecting]").await;
+    there(&browser, &format!("tr[data-row={APP}]")).await;
+    assert!(text(&browser, "[data-link]").await.contains("as of"), "it says of when it is");
+
+    control_plane.resume().await;
+    there(&browser, ".frame[data-stale=false] [data-link=live]").await;
+    browser.close().await;
+}
+
+/// No command makes users yet, so this one is put into the database, with the administrator's password.
+async fn add_viewer(control_plane: &ControlPlane, name: &str) {
+    let db = Db::open(&control_plane.database_url()).await.expect("the database is there");
+    let admin = db.user(ADMIN.0).await.expect("the database answers").expect("the demo has an administrator");
+    let user = User { name: name.to_owned(), role: Role::Viewer, ..admin };
+    db.add_user(&user).await.expect("the user is new");
+    db.close().await.expect("the database is closed");
+}
