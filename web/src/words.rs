@@ -1,7 +1,8 @@
 //! Sentences and words that are put together here rather than by the control plane. Pure.
 
 use proto::apps::ApplicationSummary;
-use proto::ids::ReleaseKey;
+use proto::events::Event;
+use proto::ids::{AppName, NodeName, ReleaseKey};
 use proto::nodes::{JoinToken, NodeSummary};
 use proto::releases::Release;
 use proto::replicas::{LastExit, Replica, Staging};
@@ -58,7 +59,23 @@ pub fn ready(summary: &ApplicationSummary) -> String {
     if summary.replicas_wanted == 0 && summary.replicas.is_empty() {
         return "nothing runs yet".to_owned();
     }
-    format!("{} of {} ready", summary.replicas_ready, summary.replicas_wanted)
+    format!("{} of {} ready", counted_ready(summary), summary.replicas_wanted)
+}
+
+/// A slot that a rollout has borrowed is one more than is wanted, and no news.
+pub fn counted_ready(summary: &ApplicationSummary) -> u32 {
+    summary.replicas_ready.min(summary.replicas_wanted)
+}
+
+/// What happened, as a sentence; a name at its beginning stays as it is written.
+pub fn event_sentence(event: &Event) -> String {
+    let names = [event.application.as_ref().map(AppName::as_str), event.node.as_ref().map(NodeName::as_str)];
+    let begins_with = |name: &str| event.text.split(' ').next() == Some(name);
+    if names.into_iter().flatten().chain(event.by.as_deref()).any(begins_with) {
+        full_stop(&event.text)
+    } else {
+        sentence(&event.text)
+    }
 }
 
 /// A sentence begins with a capital and ends with a full stop, whoever wrote its middle.
@@ -238,6 +255,21 @@ mod tests {
         assert_eq!(sentence("slot 2 on node-3 must stay ready"), "Slot 2 on node-3 must stay ready.");
         assert_eq!(sentence("It is done."), "It is done.");
         assert_eq!(sentence(""), "");
+    }
+
+    #[test]
+    fn a_name_at_the_beginning_of_an_event_is_written_as_it_is() {
+        let mut event = sample::event(1, "shop 2.0.0 was found");
+        assert_eq!(event_sentence(&event), "Shop 2.0.0 was found.");
+        event.application = Some(sample::summary("shop").name);
+        assert_eq!(event_sentence(&event), "shop 2.0.0 was found.");
+    }
+
+    #[test]
+    fn a_borrowed_slot_is_not_counted() {
+        let mut summary = sample::summary("shop");
+        summary.replicas_ready = summary.replicas_wanted + 1;
+        assert_eq!(ready(&summary), "3 of 3 ready");
     }
 
     #[test]

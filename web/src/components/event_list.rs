@@ -7,7 +7,7 @@ use super::state::severity;
 use super::time::Ago;
 use crate::route::Route;
 use crate::shared::Shared;
-use crate::words::sentence;
+use crate::words::event_sentence;
 
 #[derive(Properties, PartialEq)]
 pub struct Props {
@@ -37,7 +37,7 @@ fn Line(props: &LineProps) -> Html {
         <li data-event={event.kind.clone()} data-severity={event.severity.word()} tabindex="-1" data-row="">
             <span class="when"><Ago at={event.at} /></span>
             { severity(event.severity) }
-            <span class="what">{ sentence(&event.text) }</span>
+            <span class="what">{ event_sentence(event) }</span>
             <span class="about">
                 if let Some(name) = &event.application { { link(name.to_string(), Route::application(name)) } }
                 if let Some(name) = &event.node { { link(name.to_string(), Route::node(name)) } }

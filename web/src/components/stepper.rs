@@ -72,7 +72,7 @@ fn sentences(rollout: &Rollout) -> Html {
     let summary = &rollout.summary;
     let reason = summary.reason.as_ref().map(|reason| html! { <p>{ words::sentence(reason) }</p> });
     let waiting = summary.waiting.iter().map(|why| {
-        html! { <p class="waiting">{ "Waiting: " }{ words::sentence(why) }</p> }
+        html! { <p class="waiting">{ "Waiting: " }{ words::full_stop(why) }</p> }
     });
     html! { <>{ reason }{ for waiting }</> }
 }

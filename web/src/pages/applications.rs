@@ -54,7 +54,7 @@ const COLUMNS: &[Column<ApplicationSummary>] = &[
     Column {
         title: "Ready",
         class: "number",
-        cell: |it| html! { format!("{} of {}", it.replicas_ready, it.replicas_wanted) },
+        cell: |it| html! { format!("{} of {}", words::counted_ready(it), it.replicas_wanted) },
         text: |_| String::new(),
         compare: |a, b| a.replicas_ready.cmp(&b.replicas_ready),
     },

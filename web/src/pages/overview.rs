@@ -89,7 +89,7 @@ struct MovingProps {
 #[component]
 fn Moving(props: &MovingProps) -> Html {
     let it = &props.rollout;
-    let why = it.waiting.first().map(|why| format!("Waiting: {}", words::sentence(why)));
+    let why = it.waiting.first().map(|why| format!("Waiting: {}", words::full_stop(why)));
     html! {
         <li data-rollout={it.id.to_string()} data-phase={it.phase.word()} data-href={Route::rollout(it.id).path()}>
             <a href={Route::rollout(it.id).path()}><strong>{ it.application.to_string() }</strong>{ " " }{ words::step(it.from.as_ref(), &it.release) }</a>
