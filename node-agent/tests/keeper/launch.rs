@@ -212,14 +212,14 @@ async fn keepers_are_small_and_leave_the_session_of_the_agent() {
     }
 }
 
-/// Keepers whose parent is this process: those that wait, and those of this test's slot.
-fn waiting() -> Vec<u32> {
+/// Keepers started from this file by this process.
+fn started_from(program: &Path) -> Vec<u32> {
     let own = std::process::id().to_string();
     let is_ours = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
         let exe = fs::read_link(format!("/proc/{pid}/exe"));
-        parent == Some(own.as_str()) && exe.is_ok_and(|it| it == Path::new(KEEPER)) && lives(*pid)
+        parent == Some(own.as_str()) && exe.is_ok_and(|it| it == program) && lives(*pid)
     };
     processes().into_iter().filter(is_ours).collect()
 }
@@ -227,7 +227,11 @@ fn waiting() -> Vec<u32> {
 #[tokio::test]
 async fn a_keeper_that_waits_takes_the_next_launch_and_a_dead_one_is_not_missed() {
     let world = World::new();
-    let standby = Standby::new(Path::new(KEEPER));
+    // From a file of its own, so that nobody else's keepers are taken for it.
+    let program = world.slot.path().join("its-keeper");
+    fs::hard_link(KEEPER, &program).or_else(|_| fs::copy(KEEPER, &program).map(drop)).unwrap();
+    let waiting = || started_from(&program);
+    let standby = Standby::new(&program);
     standby.stand_by();
     standby.stand_by();
     let before = eventually("a keeper that waits", || Some(waiting()).filter(|it| !it.is_empty())).await;
