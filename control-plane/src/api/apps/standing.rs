@@ -56,18 +56,9 @@ impl Standing<'_> {
                 other => other,
             },
             (None, _) => (Tone::Off, "waits for its first release".to_owned(), false),
-            // To be watched is to be well: only the sentence tells it.
-            (Some(_), Some(waiting)) if self.is_watched() => match self.replicas() {
-                (Tone::Ok, _, _) => (Tone::Ok, waiting.clone(), false),
-                otherwise => otherwise,
-            },
             (Some(_), Some(waiting)) => (Tone::Waiting, waiting.clone(), false),
             (Some(_), None) => self.replicas(),
         }
-    }
-
-    fn is_watched(&self) -> bool {
-        self.app.fleet.rollout.as_ref().is_some_and(|rollout| rollout.phase == RolloutPhase::Watching)
     }
 
     fn replicas(&self) -> (Tone, String, bool) {
