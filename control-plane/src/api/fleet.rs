@@ -37,7 +37,6 @@ fn headline(apps: &[ApplicationSummary], nodes: &[NodeSummary]) -> (Tone, String
     let needing: Vec<&ApplicationSummary> = apps.iter().filter(|app| app.needs_attention).collect();
     let lost = nodes.iter().filter(|node| node.liveness == Liveness::Lost).count();
     let moving = apps.iter().filter(|app| app.tone == Tone::Moving).count();
-    let (apps_said, nodes_said) = (count(apps.len(), "application"), count(nodes.len(), "node"));
     if let [first, ..] = needing.as_slice() {
         let verb = if needing.len() == 1 { "needs" } else { "need" };
         let text = format!(
@@ -58,18 +57,97 @@ fn headline(apps: &[ApplicationSummary], nodes: &[NodeSummary]) -> (Tone, String
             let text = "No host has joined: `deployex node token` prints the command to type on one.";
             (Tone::Off, text.to_owned())
         }
-        (_, _, _, moving @ 1..) => {
-            let verb = if moving == 1 { "is" } else { "are" };
-            (
-                Tone::Moving,
-                format!("{} {verb} on the move, the rest of {apps_said} well.", count(moving, "application")),
-            )
+        (all, _, _, moving @ 1..) => (Tone::Moving, format!("{} on the move.", so_many(moving, all))),
+        (all, _, _, _) => {
+            let waiting: Vec<&ApplicationSummary> = apps.iter().filter(|app| app.tone != Tone::Ok).collect();
+            let well = format!("{} well", so_many(all - waiting.len(), all));
+            let Some(first) = waiting.first() else {
+                return (Tone::Ok, format!("{well} on {}.", count(nodes.len(), "node")));
+            };
+            let tone =
+                if waiting.iter().any(|app| app.tone == Tone::Waiting) { Tone::Waiting } else { Tone::Off };
+            let why = format!("{}: {}.", first.name, first.sentence.trim_end_matches('.'));
+            (tone, if waiting.len() == all { why } else { format!("{well}. {why}") })
         }
-        (1, _, _, _) => (Tone::Ok, format!("The application is well on {nodes_said}.")),
-        _ => (Tone::Ok, format!("All {apps_said} are well on {nodes_said}.")),
+    }
+}
+
+/// `All 3 applications are`, `1 of 3 applications is`.
+fn so_many(some: usize, all: usize) -> String {
+    match (some, all) {
+        (1, 1) => "The application is".to_owned(),
+        (some, all) if some == all => format!("All {} are", count(all, "application")),
+        (1, all) => format!("1 of {} is", count(all, "application")),
+        (some, all) => format!("{some} of {} are", count(all, "application")),
     }
 }
 
 fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::NodeId;
+    use proto::state::Language;
+
+    use super::*;
+
+    fn app(name: &str, tone: Tone, sentence: &str) -> ApplicationSummary {
+        ApplicationSummary {
+            name: name.parse().unwrap(),
+            language: Language::Gleam,
+            tone,
+            sentence: sentence.to_owned(),
+            needs_attention: false,
+            in_force: None,
+            in_force_since: None,
+            wanted: None,
+            replicas_wanted: 1,
+            replicas_ready: 1,
+            rollout: None,
+            ghosted: 0,
+            replicas: Vec::new(),
+        }
+    }
+
+    fn node() -> NodeSummary {
+        NodeSummary {
+            id: NodeId(uuid::Uuid::nil()),
+            name: "node-1".parse().unwrap(),
+            liveness: Liveness::Up,
+            labels: std::collections::BTreeMap::new(),
+            agent_version: String::new(),
+            heard_at: None,
+            replicas: 1,
+            replicas_ready: 1,
+            usage: None,
+        }
+    }
+
+    fn said(tones: &[Tone]) -> (Tone, String) {
+        let named = tones.iter().enumerate();
+        let apps: Vec<_> =
+            named.map(|(at, tone)| app(&format!("app{at}"), *tone, "waits for its first release")).collect();
+        headline(&apps, &[node()])
+    }
+
+    #[test]
+    fn the_headline_counts_what_moves_and_calls_nothing_well_that_waits() {
+        use Tone::{Moving, Off, Ok, Waiting};
+        let stories: [(&[Tone], Tone, &str); 9] = [
+            (&[Ok], Ok, "The application is well on 1 node."),
+            (&[Ok, Ok], Ok, "All 2 applications are well on 1 node."),
+            (&[Moving], Moving, "The application is on the move."),
+            (&[Moving, Moving], Moving, "All 2 applications are on the move."),
+            (&[Ok, Moving, Off], Moving, "1 of 3 applications is on the move."),
+            (&[Moving, Ok, Moving], Moving, "2 of 3 applications are on the move."),
+            (&[Off], Off, "app0: waits for its first release."),
+            (&[Ok, Off], Off, "1 of 2 applications is well. app1: waits for its first release."),
+            (&[Waiting, Ok, Ok], Waiting, "2 of 3 applications are well. app0: waits for its first release."),
+        ];
+        for (tones, tone, text) in stories {
+            assert_eq!(said(tones), (tone, text.to_owned()), "{tones:?}");
+        }
+    }
 }
