@@ -228,7 +228,7 @@ fn started_from(program: &Path) -> Vec<u32> {
 async fn a_keeper_that_waits_takes_the_next_launch_and_a_dead_one_is_not_missed() {
     let world = World::new();
     // From a file of its own, so that nobody else's keepers are taken for it.
-    let program = world.slot.path().join("its-keeper");
+    let program = world.path("its-keeper");
     fs::hard_link(KEEPER, &program).or_else(|_| fs::copy(KEEPER, &program).map(drop)).unwrap();
     let waiting = || started_from(&program);
     let standby = Standby::new(&program);
