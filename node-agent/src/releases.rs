@@ -6,14 +6,16 @@
 //!                                                                                                                 ▼ link, copy
 //!  {var}/service/{app}/{slot}/  previous ◀── current ◀── new ◀── rename ── .staging  ◀────────────────────────────┘
 //! ```
-//! Whatever a name without a dot before or after it shows is whole. Nothing here decides when a slot changes its release
-//! (`replica`) or starts a program.
+//! Whatever a name without a dot before or after it shows is whole. In the store it is on the disk too; in a slot it is after
+//! [`SlotFolder::flush`], and before that it counts for nothing once the host has restarted. Nothing here decides when a slot
+//! changes its release (`replica`) or starts a program.
 
 mod download;
 mod error;
 mod fetch;
 mod layout;
 mod manifest;
+mod mark;
 mod otp;
 mod slot_folder;
 mod stage;

@@ -29,7 +29,7 @@ use anyhow::Context;
 use proto::ids::{AppName, Slot};
 use proto::pb;
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -105,6 +105,7 @@ impl Supervisor {
             timezone,
             boot_id,
             store,
+            flushing: Mutex::default(),
             fetch,
             observed: watch::Sender::new(Observed::default()),
             notes,

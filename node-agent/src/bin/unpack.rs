@@ -69,7 +69,7 @@ async fn unpack(arguments: Arguments) -> anyhow::Result<()> {
     let unpacked = store.ensure(&wanted, &LocalFile(tarball), |_| {}).await?;
     // As a root's agent does: every file of the slot's own is given away.
     let owner = Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
-    store.stage(&unpacked, &SlotFolder::at(slot), Some(owner)).await?;
+    store.stage(&unpacked, &SlotFolder::at(slot, node_agent::host::boot_id()), Some(owner)).await?;
     Ok(())
 }
 

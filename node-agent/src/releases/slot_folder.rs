@@ -4,51 +4,51 @@
 //! longer needed is set aside by a rename too and removed later ([`SlotFolder::sweep`]), because removing thousands of
 //! files while a replica is down would keep it down.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use proto::ids::ReleaseKey;
 use tokio::task::spawn_blocking;
 
-use super::StageError;
-use super::unpack::{remove_file, remove_folder, sync_folder};
+use super::unpack::{remove_folder, sync_folder};
+use super::{StageError, mark};
 
 /// `{var}/service/{app}/{slot}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotFolder(PathBuf);
-
-/// In a release folder: which release it is. It moves with the folder, so it is true however a swap ended.
-const MARK: &str = ".deployex-release";
+pub struct SlotFolder {
+    path: PathBuf,
+    boot: String,
+}
 
 impl SlotFolder {
-    pub fn at(path: PathBuf) -> Self {
-        Self(path)
+    /// `boot` is the id of the host's present one.
+    pub fn at(path: PathBuf, boot: String) -> Self {
+        Self { path, boot }
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// What was staged and does not run yet: the folder `new`.
     pub fn incoming(&self) -> PathBuf {
-        self.0.join("new")
+        self.path.join("new")
     }
 
     pub fn current(&self) -> PathBuf {
-        self.0.join("current")
+        self.path.join("current")
     }
 
     pub fn previous(&self) -> PathBuf {
-        self.0.join("previous")
+        self.path.join("previous")
     }
 
     pub(super) fn staging(&self) -> PathBuf {
-        self.0.join(".staging")
+        self.path.join(".staging")
     }
 
     fn discarded(&self) -> PathBuf {
-        self.0.join(".discarded")
+        self.path.join(".discarded")
     }
 
     /// `current` becomes `previous` and `new` becomes `current`. Where there is no `new`, it was done already.
@@ -62,7 +62,7 @@ impl SlotFolder {
                 rename(&folder.current(), &folder.previous())?;
             }
             rename(&folder.incoming(), &folder.current())?;
-            sync_folder(&folder.0)
+            sync_folder(&folder.path)
         })
         .await
     }
@@ -84,43 +84,37 @@ impl SlotFolder {
 
     /// The slot is withdrawn: nothing of it stays.
     pub async fn remove_all(&self) -> Result<(), StageError> {
-        self.blocking(|folder| remove_folder(&folder.0)).await
+        self.blocking(|folder| remove_folder(&folder.path)).await
     }
 
     /// Which release lies in `folder` (one of [`SlotFolder::incoming`], [`SlotFolder::current`], [`SlotFolder::previous`]);
-    /// `None` where there is none, or none that we put there.
+    /// `None` where there is none, none that we put there, or one of which a restart of the host may have lost files.
     pub async fn release_in(&self, folder: &Path) -> Result<Option<ReleaseKey>, StageError> {
-        let path = folder.join(MARK);
-        self.blocking(move |_| match fs::read_to_string(&path) {
-            Ok(text) => Ok(parse_mark(&text)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
-                Ok(None)
-            }
-            Err(error) => Err(StageError::io("read", &path)(error)),
-        })
-        .await
+        let path = folder.to_owned();
+        self.blocking(move |folder| mark::read(&path, &folder.boot)).await
     }
 
-    pub(super) fn mark(folder: &Path, key: &ReleaseKey) -> Result<(), StageError> {
-        let path = folder.join(MARK);
-        // An archive that has this name in it must not choose what is written to.
-        remove_file(&path)?;
-        let text = format!("{} {}\n", key.version, key.sha256);
-        let file = File::create_new(&path);
-        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(StageError::io("write", &path))
+    /// Brings `current` to the disk, so that it outlives a power cut. Nobody needs to wait for it, and it may take seconds
+    /// beside others who write.
+    pub async fn flush(&self) -> Result<(), StageError> {
+        self.blocking(|folder| mark::flush(&folder.current(), &folder.boot)).await
+    }
+
+    /// Says which release was laid into the folder, and that it was not flushed.
+    pub(super) fn mark(&self, staged: &Path, key: &ReleaseKey) -> Result<(), StageError> {
+        mark::write(staged, key, &self.boot)
     }
 
     /// Makes room for what is to be staged.
     pub(super) fn prepare(&self) -> Result<(), StageError> {
-        fs::create_dir_all(&self.0).map_err(StageError::io("create", &self.0))?;
+        fs::create_dir_all(&self.path).map_err(StageError::io("create", &self.path))?;
         self.remove_leftovers()
     }
 
-    /// Staged and whole: it takes the place of what was in `new`.
+    /// Staged and whole: it takes the place of what was in `new`. Not flushed, as no other boot of the host asks for a `new`.
     pub(super) fn put_new(&self) -> Result<(), StageError> {
         self.discard(&self.incoming())?;
         rename(&self.staging(), &self.incoming())?;
-        sync_folder(&self.0)?;
         remove_folder(&self.discarded())
     }
 
@@ -145,11 +139,6 @@ impl SlotFolder {
         let folder = self.clone();
         spawn_blocking(move || work(&folder)).await.map_err(StageError::Aborted)?
     }
-}
-
-fn parse_mark(text: &str) -> Option<ReleaseKey> {
-    let (version, sha256) = text.trim_end().split_once(' ')?;
-    Some(ReleaseKey { version: version.parse().ok()?, sha256: sha256.parse().ok()? })
 }
 
 fn exists(path: &Path) -> Result<bool, StageError> {

@@ -1,8 +1,7 @@
 //! From the host's copy of a release into a slot: links where all may share, copies where the slot writes.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, open, readlinkat, statat};
 
@@ -40,7 +39,8 @@ pub(super) fn check(home: &Home) -> Result<bool, StageError> {
     Ok(true)
 }
 
-/// Lays it beside the slot's `new` and puts it there when it is whole and on the disk. On an error nothing of it stays.
+/// Lays it beside the slot's `new` and puts it there when it is whole. It is not waited for the disk: [`SlotFolder::flush`].
+/// On an error nothing of it stays.
 pub(super) fn stage(
     home: &Home,
     wanted: &Wanted,
@@ -49,17 +49,18 @@ pub(super) fn stage(
 ) -> Result<(), StageError> {
     folder.prepare()?;
     let staging = folder.staging();
-    let result = lay(home, wanted, &staging, owner).and_then(|()| folder.put_new());
+    let result = lay(home, wanted, folder, owner).and_then(|()| folder.put_new());
     if result.is_err() {
         remove_folder(&staging)?;
     }
     result
 }
 
-fn lay(home: &Home, wanted: &Wanted, staging: &Path, owner: Option<Owner>) -> Result<(), StageError> {
+fn lay(home: &Home, wanted: &Wanted, folder: &SlotFolder, owner: Option<Owner>) -> Result<(), StageError> {
     let items = load(home)?;
     let files = home.files();
-    let mut layer = Layer::create(&files, staging, owner)?;
+    let staging = folder.staging();
+    let mut layer = Layer::create(&files, &staging, owner)?;
     for item in &items {
         match item {
             Item::Folder { path } => layer.folder(path, 0o755)?,
@@ -73,10 +74,7 @@ fn lay(home: &Home, wanted: &Wanted, staging: &Path, owner: Option<Owner>) -> Re
     if let Some(releases) = otp::missing_releases_file(&wanted.app, &items, &files) {
         layer.write(otp::RELEASES, 0o644, releases.as_bytes())?;
     }
-    SlotFolder::mark(staging, &wanted.key)?;
-    // So that a power cut cannot leave a release that looks whole and has empty files.
-    let opened = File::open(staging).map_err(StageError::io("open", staging))?;
-    rustix::fs::syncfs(opened).map_err(StageError::os("flush the disk of", staging))
+    folder.mark(&staging, &wanted.key)
 }
 
 fn load(home: &Home) -> Result<Vec<Item>, StageError> {

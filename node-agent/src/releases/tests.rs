@@ -64,7 +64,7 @@ impl Host {
     }
 
     fn slot(&self, number: u16) -> SlotFolder {
-        SlotFolder::at(self.root.path().join(format!("var/service/demo/{number}")))
+        SlotFolder::at(self.root.path().join(format!("var/service/demo/{number}")), "this boot".to_owned())
     }
 
     fn app_folder(&self) -> PathBuf {
@@ -394,6 +394,24 @@ async fn staging_takes_the_place_of_what_was_staged_before() {
         host.store.stage(&unpacked, &slot, None).await.unwrap();
         assert_eq!(fs::read_to_string(slot.incoming().join("lib/text")).unwrap(), text);
     }
+}
+
+#[tokio::test]
+async fn what_was_laid_is_not_flushed_before_it_is_asked_for_and_counts_for_nothing_after_a_restart_till_then()
+ {
+    let host = Host::new().await;
+    let bucket = Bucket::new(Builder::elixir().gzip());
+    let unpacked = host.store.ensure(&wanted(&bucket.tarball), &bucket, |_| {}).await.unwrap();
+    let slot = host.slot(1);
+    let restarted = SlotFolder::at(slot.path().to_owned(), "the next boot".to_owned());
+    host.store.stage(&unpacked, &slot, None).await.unwrap();
+    assert_eq!(restarted.release_in(&slot.incoming()).await.unwrap(), None);
+    slot.swap().await.unwrap();
+    assert_eq!(slot.release_in(&slot.current()).await.unwrap().as_ref(), Some(unpacked.key()));
+    restarted.flush().await.unwrap();
+    assert_eq!(restarted.release_in(&slot.current()).await.unwrap(), None, "it cannot know");
+    slot.flush().await.unwrap();
+    assert_eq!(restarted.release_in(&slot.current()).await.unwrap().as_ref(), Some(unpacked.key()));
 }
 
 #[tokio::test]

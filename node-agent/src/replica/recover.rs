@@ -4,6 +4,7 @@
 //! had been asked for without an answer is asked for again under the same ticket, which all such actions bear: a keeper that a
 //! dead agent had just started and the one that is started now have one ticket, and only one of them gets to use it.
 
+use proto::ids::ReleaseKey;
 use proto::state::ExitCause;
 
 use super::fault::{Fault, planted};
@@ -26,17 +27,21 @@ pub enum Found {
     },
 }
 
+/// In which boot of the host the ledger was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Boot {
+    Present,
+    /// The host has restarted since: times and tickets mean nothing, and no more lies in `current` than what is known to
+    /// have outlived it.
+    Earlier {
+        whole: Option<ReleaseKey>,
+    },
+}
+
 impl Replica {
     /// The state to go on from and what is to be asked for once more, to be followed by [`Event::Tick`](super::Event::Tick).
-    /// `same_boot`: the host has not restarted since the ledger was written; otherwise its times and tickets mean nothing.
     #[must_use]
-    pub fn recover(
-        &self,
-        found: Found,
-        pre_command: Found,
-        same_boot: bool,
-        now: Time,
-    ) -> (Self, Vec<Action>) {
+    pub fn recover(&self, found: Found, pre_command: Found, boot: Boot, now: Time) -> (Self, Vec<Action>) {
         let mut next = self.clone();
         let mut again = Vec::new();
         if planted(Fault::ForgetCounts) {
@@ -48,15 +53,20 @@ impl Replica {
                 next.next_ticket = next.next_ticket.max(ticket.0 + 1);
             }
         }
-        if same_boot {
-            next.recover_stage(pre_command, &mut again);
-            next.recover_process(found, now, &mut again);
-        } else {
-            next.forget_stage();
-            next.forget_process();
-            // Of this boot, from an agent that could not write its ledger.
-            if let Found::Running { ticket, pid } = found {
-                next.hold(ticket, pid, now);
+        match boot {
+            Boot::Present => {
+                next.recover_stage(pre_command, &mut again);
+                next.recover_process(found, now, &mut again);
+            }
+            Boot::Earlier { whole } => {
+                next.forget_stage();
+                next.forget_process();
+                match found {
+                    // Of this boot, from an agent that could not write its ledger.
+                    Found::Running { ticket, pid } => next.hold(ticket, pid, now),
+                    // What is wanted is staged again.
+                    Found::Nothing | Found::Ended { .. } => next.forget_current_unless(whole.as_ref()),
+                }
             }
         }
         (next, again)
@@ -64,7 +74,7 @@ impl Replica {
 
     /// Where nothing is remembered: what the mark in `current` says. Whatever runs was started from there.
     #[must_use]
-    pub fn of_folders(current: Option<proto::ids::ReleaseKey>, occupied: bool) -> Self {
+    pub fn of_folders(current: Option<ReleaseKey>, occupied: bool) -> Self {
         let current = current.map(|release| Current { release, since: Ticket(0) });
         Self { current, occupied, ..Self::default() }
     }
@@ -118,7 +128,7 @@ impl Replica {
         }
     }
 
-    fn fail_pre_commands(&mut self, release: proto::ids::ReleaseKey, run_id: String, error: String) {
+    fn fail_pre_commands(&mut self, release: ReleaseKey, run_id: String, error: String) {
         let failure = PreCommandFailure { error: error.clone(), output: String::new() };
         self.pre_commands = Some(PreCommandsRun { run_id, outcome: Err(failure) });
         self.stage = Stage::Failed { release, error };
@@ -164,6 +174,12 @@ impl Replica {
             (_, Process::Swapping { ticket, release }) => again.push(Action::Swap { ticket, release }),
             (_, Process::Clearing { ticket }) => again.push(Action::Clear { ticket }),
             (_, Process::Down | Process::BackingOff { .. } | Process::Stuck { .. }) => {}
+        }
+    }
+
+    fn forget_current_unless(&mut self, whole: Option<&ReleaseKey>) {
+        if !planted(Fault::TrustAnyFolder) {
+            self.current.take_if(|current| whole != Some(&current.release));
         }
     }
 

@@ -3,14 +3,14 @@
 //! After every step the invariants below must hold; once hostility ends the slot must reach what is wanted, and then be
 //! empty once nothing is. `SEED=n cargo nextest run -E 'test(replica::simulate)'` repeats one history with its log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use proto::ids::{Digest, ReleaseKey};
 use proto::state::ExitCause;
 
 use super::fault::{Fault, plant};
-use super::recover::Found;
+use super::recover::{Boot, Found};
 use super::*;
 
 const HISTORIES: u64 = 10_000;
@@ -118,6 +118,8 @@ struct World {
     // The disk.
     new: Option<ReleaseKey>,
     current: Option<ReleaseKey>,
+    /// A power cut came before what lies in `current` was on the disk.
+    torn: bool,
     preparing: Option<Ticket>,
     fence: Ticket,
     // The processes.
@@ -129,6 +131,7 @@ struct World {
     pre_ended: Option<(Ticket, bool)>,
     pre_killed: Ticket,
     pre_log: BTreeMap<String, u32>,
+    pre_spared: BTreeSet<String>,
     // The wishes.
     generation: u64,
     wishes: u64,
@@ -166,6 +169,7 @@ impl World {
             agent: 1,
             new: None,
             current: None,
+            torn: false,
             preparing: None,
             fence: Ticket(0),
             alive: None,
@@ -176,6 +180,7 @@ impl World {
             pre_ended: None,
             pre_killed: Ticket(0),
             pre_log: BTreeMap::new(),
+            pre_spared: BTreeSet::new(),
             generation: 0,
             wishes: 0,
             assigned: None,
@@ -322,7 +327,7 @@ impl World {
             .wanted()
             .filter(|it| it.release == *release)
             .and_then(|it| it.pre_commands.as_ref())
-            .filter(|it| it.count > 0);
+            .filter(|it| it.count > 0 && !self.pre_spared.contains(&it.run_id));
         match wished {
             Some(run) if self.pre_log.get(&run.run_id) != Some(&run.count) => violated(
                 Invariant::NothingTakesOverBeforeItsPreCommandsPassed,
@@ -449,11 +454,12 @@ impl World {
         }
         if let Some(new) = self.new.take() {
             self.current = Some(new);
+            self.torn = false;
         }
-        if self.current.as_ref() != Some(release) || is_hostile(release) {
+        if self.current.as_ref() != Some(release) || self.torn || is_hostile(release) {
             return violated(
                 Invariant::OnlyWhatWasStagedRuns,
-                format!("{release} was to take over, {:?} lies there", self.current),
+                format!("{release} was to take over, {:?} lies there, torn: {}", self.current, self.torn),
             );
         }
         Ok(Ok(()))
@@ -463,6 +469,7 @@ impl World {
         self.locked(ticket)?;
         self.new = None;
         self.current = None;
+        self.torn = false;
         Ok(())
     }
 
@@ -489,10 +496,10 @@ impl World {
         } else if self.fault(8) {
             Launch::Failed { error: "no such file".to_owned() }
         } else {
-            if self.current.as_ref() != Some(release) || is_hostile(release) {
+            if self.current.as_ref() != Some(release) || self.torn || is_hostile(release) {
                 return violated(
                     Invariant::OnlyWhatWasStagedRuns,
-                    format!("{release} was started, {:?} lies there", self.current),
+                    format!("{release} was started, {:?} lies there, torn: {}", self.current, self.torn),
                 );
             }
             self.sequence += 1;
@@ -580,6 +587,7 @@ impl World {
         // The ledger: from here on it is what a new agent would find.
         self.replica = next;
         self.check(&before)?;
+        self.passed_in_place(&before);
         for action in &actions {
             if let Action::Swap { release, .. } = action {
                 self.pre_commands_passed(release)?;
@@ -593,6 +601,20 @@ impl World {
             self.carry_out(action)?;
         }
         Ok(())
+    }
+
+    /// What lay here already when pre-commands were wished for it needs none, also where it is staged again after a power cut.
+    fn passed_in_place(&mut self, before: &Replica) {
+        let Some(Wanted { release, pre_commands: Some(run) }) = self.replica.wanted() else { return };
+        let is_new = before.pre_commands.as_ref().is_none_or(|it| it.run_id != run.run_id);
+        let passed = self
+            .replica
+            .pre_commands
+            .as_ref()
+            .is_some_and(|it| it.run_id == run.run_id && it.outcome.is_ok());
+        if is_new && passed && self.replica.current.as_ref().is_some_and(|it| it.release == *release) {
+            self.pre_spared.insert(run.run_id.clone());
+        }
     }
 
     fn check(&self, before: &Replica) -> Checked {
@@ -631,6 +653,7 @@ impl World {
             self.ended = None;
             self.pre_alive = None;
             self.pre_ended = None;
+            self.torn |= self.current.is_some() && self.fault(2);
             self.due.retain(|_, due| {
                 matches!(due, Due::AgentDies | Due::Wish | Due::Answer { event: Event::Assigned(_), .. })
             });
@@ -651,7 +674,11 @@ impl World {
             (None, None) => Found::Nothing,
         };
         let before = self.replica.clone();
-        let (next, again) = before.recover(found, pre_found, !reboot, self.now);
+        let boot = match reboot {
+            true => Boot::Earlier { whole: self.current.clone().filter(|_| !self.torn) },
+            false => Boot::Present,
+        };
+        let (next, again) = before.recover(found, pre_found, boot, self.now);
         self.replica = next;
         for action in again {
             self.carry_out(action)?;
@@ -805,5 +832,6 @@ mod planted_faults {
         forgetting_counts: ForgetCounts => CountsOnlyGrow;
         ignoring_what_runs: IgnoreWhatRuns => NothingIsStartedBesideARunningProcess;
         clearing_under_a_running_process: ClearUnderARunningProcess => FoldersRestWhileAProcessRuns;
+        trusting_any_folder: TrustAnyFolder => OnlyWhatWasStagedRuns;
     }
 }

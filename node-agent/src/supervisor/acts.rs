@@ -2,6 +2,7 @@
 //!
 //! Everything here bears repeating under the same ticket, because a new agent asks again for what its predecessor had asked.
 
+mod flush;
 mod places;
 mod pre_commands;
 mod prepare;
@@ -19,6 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 
+pub(super) use self::flush::flush;
 pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_pre_command};
 pub(super) use self::prepare::prepare;
 use super::process::{self, Ended, Keeper, LaunchError, SlotDir};
@@ -216,6 +218,7 @@ pub(super) fn launch(
             }
         };
         let _ = answers.send(answer).await;
+        flush(&shared, &context);
     });
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use proto::pb;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -22,6 +22,8 @@ pub(super) struct Shared {
     pub(super) timezone: Option<String>,
     pub(super) boot_id: String,
     pub(super) store: Store,
+    /// Held while the disk is flushed: what one flushes the next need not.
+    pub(super) flushing: Mutex<()>,
     pub(super) fetch: Arc<dyn Fetch>,
     pub(super) observed: watch::Sender<Observed>,
     pub(super) notes: mpsc::Sender<pb::AgentEvent>,

@@ -122,7 +122,7 @@ impl SlotTask {
     fn new(id: SlotId, shared: Arc<Shared>, answers: mpsc::Sender<Answer>) -> Self {
         let context = Arc::new(SlotContext {
             id: id.clone(),
-            folder: SlotFolder::at(shared.paths.slot_folder(&id)),
+            folder: SlotFolder::at(shared.paths.slot_folder(&id), shared.boot_id.clone()),
             dir: shared.paths.slot_dir(&id),
             folders: Mutex::new(()),
         });

@@ -85,17 +85,36 @@ impl World {
         self.path("var/agent/slots").join(APP).join("1").join(name)
     }
 
+    /// What runs in slot 1.
+    pub(crate) fn current(&self, name: &str) -> PathBuf {
+        self.path("var/service").join(APP).join("1/current").join(name)
+    }
+
+    /// From now on only what is on the host can be brought.
+    pub(crate) fn empty_bucket(&self) {
+        self.bucket.0.lock().unwrap().clear();
+    }
+
     pub(crate) async fn agent(&self) -> Agent {
-        self.agent_with(Path::new(env!("CARGO_BIN_EXE_deployex-keeper"))).await
+        self.agent_in_boot(&node_agent::host::boot_id()).await
+    }
+
+    /// One that is told of this boot of the host.
+    pub(crate) async fn agent_in_boot(&self, boot_id: &str) -> Agent {
+        self.start(Path::new(env!("CARGO_BIN_EXE_deployex-keeper")), boot_id).await
     }
 
     pub(crate) async fn agent_with(&self, keeper: &Path) -> Agent {
+        self.start(keeper, &node_agent::host::boot_id()).await
+    }
+
+    async fn start(&self, keeper: &Path, boot_id: &str) -> Agent {
         let settings = Settings {
             paths: Paths::new(self.path("var"), self.path("var/log")),
             keeper: keeper.to_owned(),
             epmd_port: 1,
             timezone: None,
-            boot_id: node_agent::host::boot_id(),
+            boot_id: boot_id.to_owned(),
         };
         let (notes, events) = mpsc::channel(64);
         let (orders, ordered) = mpsc::channel(8);

@@ -3,6 +3,7 @@
 //! Where the ledger's memory of the machine is lost, the lock still says what runs, and the mark in `current` of which
 //! release that is: a swap takes the lock, so what runs was started from what lies there. Nothing healthy is restarted for it.
 
+use proto::ids::ReleaseKey;
 use proto::pb;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -16,7 +17,7 @@ use super::super::process::FindError;
 use super::settle::Book;
 use super::{SlotOrder, SlotTask};
 use crate::clock;
-use crate::replica::recover::Found;
+use crate::replica::recover::{Boot, Found};
 use crate::replica::{Event, PreCommandFailure, PreCommandsRun, Replica, Ticket};
 
 /// A slot that cannot be taken up is looked at again after this, doubling …
@@ -116,11 +117,15 @@ impl SlotTask {
             runtime.is_none() && self.shared.paths.pre_dir(&self.id).path().is_dir();
         let replica = match runtime {
             Some(Runtime { replica, .. }) => replica,
-            None => self.read_folders().await,
+            None => Replica::of_folders(self.lies_in_current().await, self.context.folder.path().exists()),
+        };
+        let boot = match same_boot {
+            true => Boot::Present,
+            false => Boot::Earlier { whole: self.lies_in_current().await },
         };
         self.tell_lost(lost);
         self.book = Book::of(replica.clone());
-        let (replica, again) = replica.recover(found, pre_found, same_boot, clock::now());
+        let (replica, again) = replica.recover(found, pre_found, boot, clock::now());
         self.replica = replica;
         self.assigned = assignment.map(Assigned::from).unwrap_or_default();
         self.book.asked_again(again);
@@ -142,15 +147,16 @@ impl SlotTask {
         }
         self.told();
         self.happen(Event::Tick);
+        // The agent before may have died with it still to do.
+        acts::flush(&self.shared, &self.context);
         info!(process = ?self.replica.process, "taken up");
         Ok(())
     }
 
     /// What the slot's folders alone say.
-    async fn read_folders(&self) -> Replica {
+    async fn lies_in_current(&self) -> Option<ReleaseKey> {
         let folder = &self.context.folder;
-        let current = folder.release_in(&folder.current()).await.ok().flatten();
-        Replica::of_folders(current, folder.path().exists())
+        folder.release_in(&folder.current()).await.ok().flatten()
     }
 
     fn tell_lost(&mut self, lost: Vec<String>) {
