@@ -237,7 +237,8 @@ async fn a_keeper_that_waits_takes_the_next_launch_and_a_dead_one_is_not_missed(
     let before = eventually("a keeper that waits", || Some(waiting()).filter(|it| !it.is_empty())).await;
     assert_eq!(before.len(), 1, "one is enough");
     let mut first = launch(&standby, &world.slot, &world.sh(1, "exec sleep 1000")).await.unwrap();
-    assert!(before.contains(&world.kept_by().await), "the one that waited keeps it");
+    let keeps = fs::read_link(format!("/proc/{}/cwd", before[0])).unwrap();
+    assert_eq!(keeps, fs::canonicalize(world.slot.path()).unwrap(), "the one that waited keeps it");
     first.kill();
     soon("the end", first.ended()).await;
 
