@@ -1,9 +1,9 @@
 //! The keeper: the tiny process that is the parent of one BEAM and outlives the agent.
 //!
 //! ```text
-//!   agent ──order──▶ keeper ──order──▶ launcher stage ──exec──▶ program
-//!     ▲                │  ▲               writes `process`         │
-//!     └── keeper.sock ─┘  └───── stdout.fifo, stderr.fifo ◀────────┘
+//!   agent ──order──▶ keeper ──fork──▶ child, writes `process` ──exec──▶ program
+//!     ▲                │  ▲                                               │
+//!     └── keeper.sock ─┘  └────────── stdout.fifo, stderr.fifo ◀──────────┘
 //!                      └──▶ log files, `exit`
 //! ```
 //! It drains the program's output into its logs, waits for its end, writes that down and goes. It decides nothing: whether
@@ -48,7 +48,6 @@ const HERE: &str = ".";
 /// The whole program of `deployex-keeper`.
 pub fn main() -> ExitCode {
     match env::args_os().nth(1) {
-        Some(stage) if stage == launcher::STAGE => launcher::main(),
         Some(_) => usage(),
         None => match io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) {
             Ok(agent) if agent.peer_addr().is_ok() => keep(agent),

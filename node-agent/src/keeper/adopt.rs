@@ -21,8 +21,8 @@ use crate::clock::{monotonic_ms, unix_ms};
 /// A keeper that was just killed holds its lock for the moment that its end takes.
 const DYING_KEEPER_MS: u64 = 500;
 
-/// A launcher stage without a keeper becomes a program, or gives up, in milliseconds; longer where the disk is slow.
-const LAUNCHER_MS: u64 = 5_000;
+/// A child without its keeper becomes a program, or gives up, in milliseconds; longer where the disk is slow.
+const CHILD_MS: u64 = 5_000;
 
 /// What there is to take over.
 enum Left {
@@ -62,10 +62,10 @@ pub(super) fn adopt() -> Result<Started, Said> {
     Ok(Started { watch, locks })
 }
 
-/// Looks until it is clear what is there, which it is not while a launcher stage runs.
+/// Looks until it is clear what is there, which it is not while a child is about to become a program.
 fn look(locks: &mut Locks) -> Result<Left, Said> {
     let here = Path::new(HERE);
-    let deadline = monotonic_ms() + LAUNCHER_MS;
+    let deadline = monotonic_ms() + CHILD_MS;
     loop {
         // Before the record is read: whoever let go of the slot between the two has written it.
         let free = locks.try_slot(here).map_err(failed(Step::Lock))?;

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -33,7 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_micros(500);
 
 /// Held until dropped, the slot also while the program lives.
 pub(super) struct Locks {
-    _keeper: File,
+    keeper: File,
     slot: Option<OwnedFd>,
 }
 
@@ -45,7 +45,7 @@ impl Locks {
             if let Some(keeper) = try_keeper(slot)?
                 && let Some(lock) = try_slot(slot)?
             {
-                return Ok(Ok(Self { _keeper: keeper, slot: Some(lock) }));
+                return Ok(Ok(Self { keeper, slot: Some(lock) }));
             }
             let holder = match Predecessor::of(slot) {
                 Predecessor::Runs(process) => return Ok(Err(Said::Held(Some(process)))),
@@ -67,13 +67,18 @@ impl Locks {
         let deadline = monotonic_ms() + patience_ms;
         loop {
             if let Some(keeper) = try_keeper(slot)? {
-                return Ok(Some(Self { _keeper: keeper, slot: None }));
+                return Ok(Some(Self { keeper, slot: None }));
             }
             if monotonic_ms() >= deadline {
                 return Ok(None);
             }
             std::thread::sleep(LOOK_AGAIN);
         }
+    }
+
+    /// That of the keeper alone, for a child to close: it may not hold up who takes over from its parent.
+    pub(super) fn keeper_fd(&self) -> RawFd {
+        self.keeper.as_raw_fd()
     }
 
     /// Whether the slot was free; now it is ours.

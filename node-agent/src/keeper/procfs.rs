@@ -87,9 +87,9 @@ pub(super) fn descendants(pid: u32) -> Vec<(u32, Stat)> {
     found
 }
 
-/// Who has this file open, keepers and their launcher stages apart.
+/// Who has this file open, keepers and what they have just forked apart.
 pub(super) struct Holders {
-    /// A launcher stage is about to become a program or to give up.
+    /// A keeper's child is about to become a program or to give up.
     pub(super) launching: bool,
     pub(super) programs: Vec<(u32, Stat)>,
 }

@@ -1,13 +1,13 @@
 //! What the agent tells a new keeper on its standard input, as bytes: launch this, or take over what runs here.
 //!
-//! The order never touches a disk or an argument list, because the environment in it holds secrets. The keeper passes the
-//! same bytes on to its launcher stage. The form is a magic word, a length and fields ended by NUL, which no path, argument
-//! or variable can hold; so the keeper needs no parser that could be confused and no library.
+//! The order never touches a disk or an argument list, because the environment in it holds secrets. The form is a magic
+//! word, a length and fields ended by NUL, which no path, argument or variable can hold; so the keeper needs no parser that
+//! could be confused and no library.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -139,11 +139,6 @@ impl Order {
             _ => return Err(SpecError::Field("the mode")),
         };
         if fields.0.is_empty() { Ok(order) } else { Err(SpecError::Field("the end")) }
-    }
-
-    pub(crate) fn send(&self, to: &mut impl Write) -> Result<(), SpecError> {
-        to.write_all(&self.encode()?)?;
-        Ok(())
     }
 
     pub(crate) fn slot(&self) -> &Path {

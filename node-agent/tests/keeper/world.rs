@@ -85,7 +85,6 @@ impl World {
         processes().into_iter().find(|pid| {
             fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|it| it == slot)
                 && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|it| it == Path::new(KEEPER))
-                && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|it| !it.ends_with(b"\0launch\0"))
         })
     }
 

@@ -127,7 +127,7 @@ impl Subject {
                 let is_kept = |pid: &u32| {
                     procfs::parent(*pid).and_then(procfs::program).is_some_and(|it| it == "deployex-keeper")
                 };
-                // The launcher is not the replica yet.
+                // What a keeper has just forked is not the replica yet.
                 let is_replica = |pid: &u32| procfs::program(*pid).is_some_and(|it| it != "deployex-keeper");
                 pids.filter(|pid| is_kept(pid) && is_replica(pid)).min()
             }
