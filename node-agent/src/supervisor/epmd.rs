@@ -1,17 +1,23 @@
 //! Erlang's port mapper: one per `ERL_EPMD_PORT`, there before the first replica, because the first node to start would
 //! otherwise start one out of its own release folder and so tie it to that slot.
 //!
-//! One that is there is used, whoever's it is, and never ended.
+//! One that is there is used, whoever's it is, and never ended. It runs as the application's user: the file may come out of a
+//! release, and what is in a release has no more rights than the application itself.
 
+use std::fs::{self, File};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use std::{fs, io};
 
+use rustix::fs::{Mode, OFlags, open};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
+
+use super::process::UserIds;
 
 /// It daemonises within milliseconds.
 const START_PATIENCE: Duration = Duration::from_secs(3);
@@ -25,18 +31,30 @@ pub enum EpmdError {
     Copy { to: PathBuf, source: io::Error },
     #[error("{} cannot be started", program.display())]
     Start { program: PathBuf, source: io::Error },
+    #[error("{} does not go into the background within {} s", program.display(), START_PATIENCE.as_secs())]
+    Hangs { program: PathBuf },
     #[error("{} was started but nothing answers on port {port}", program.display())]
     Silent { program: PathBuf, port: u16 },
 }
 
-/// Makes sure that one answers on `port`. `release` is where a copy can be had; `keep` the agent's folder for it, outside of
-/// any slot.
-pub async fn ensure(port: u16, release: &Path, keep: &Path) -> Result<(), EpmdError> {
+/// Makes sure that one answers on `port`, as `user` where one is started. `release` is where a copy can be had; `keep` the
+/// agent's folder for it, outside of any slot and open to every user.
+pub(super) async fn ensure(
+    port: u16,
+    release: &Path,
+    keep: &Path,
+    user: Option<&UserIds>,
+) -> Result<(), EpmdError> {
     if answers(port).await {
         return Ok(());
     }
     let program = program(release, keep)?;
-    let started = Command::new(&program)
+    let mut command = Command::new(&program);
+    if let Some(user) = user {
+        // With these the supplementary groups are given up, too.
+        command.uid(user.uid).gid(user.gid);
+    }
+    let started = command
         .arg("-daemon")
         .args(["-port", &port.to_string()])
         .args(["-address", "127.0.0.1"])
@@ -46,9 +64,12 @@ pub async fn ensure(port: u16, release: &Path, keep: &Path) -> Result<(), EpmdEr
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0)
-        .status()
-        .await;
-    started.map_err(|source| EpmdError::Start { program: program.clone(), source })?;
+        .kill_on_drop(true)
+        .status();
+    match timeout(START_PATIENCE, started).await {
+        Err(_) => return Err(EpmdError::Hangs { program }),
+        Ok(started) => started.map_err(|source| EpmdError::Start { program: program.clone(), source })?,
+    };
     let up = async {
         while !answers(port).await {
             sleep(LOOK_AGAIN).await;
@@ -62,26 +83,43 @@ async fn answers(port: u16) -> bool {
     matches!(timeout(Duration::from_secs(1), TcpStream::connect(address)).await, Ok(Ok(_)))
 }
 
-/// A copy in the agent's folder, of the release's own or else of the host's: so that it is tied to neither, and can be told
-/// from the name servers of others by where it lies.
+/// A copy in the agent's folder, of the host's or else of the release's own: so that it is tied to neither, and can be told
+/// from the name servers of others by where it lies. The host's first, because it serves every application here.
 fn program(release: &Path, keep: &Path) -> Result<PathBuf, EpmdError> {
     let copy = keep.join("epmd");
     if copy.is_file() {
         return Ok(copy);
     }
     let on_host = ["/usr/bin/epmd", "/usr/local/bin/epmd"].into_iter().map(PathBuf::from);
-    let source = in_erts(release)
-        .or_else(|| on_host.into_iter().find(|it| it.is_file()))
+    let source = on_host
+        .into_iter()
+        .find(|it| it.is_file())
+        .and_then(|it| fs::canonicalize(it).ok())
         .or_else(|| in_erts(Path::new("/usr/lib/erlang")))
         .or_else(|| in_erts(Path::new("/usr/local/lib/erlang")))
+        .or_else(|| in_erts(release))
         .ok_or_else(|| EpmdError::None { release: release.to_owned() })?;
-    let copied = fs::create_dir_all(keep).and_then(|()| {
-        let temporary = keep.join("epmd.new");
-        fs::copy(&source, &temporary)?;
-        fs::rename(&temporary, &copy)
-    });
-    copied.map_err(|source| EpmdError::Copy { to: copy.clone(), source })?;
+    copy_for_all(&source, &copy).map_err(|source| EpmdError::Copy { to: copy.clone(), source })?;
     Ok(copy)
+}
+
+/// Ours, and executable by whoever it is to run as. Where it comes out of a release, its place there is the application's:
+/// what is no file of its own is not followed.
+fn copy_for_all(source: &Path, copy: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut from = File::from(open(source, flags, Mode::empty())?);
+    if !from.metadata()?.is_file() {
+        return Err(io::Error::other(format!("{} is no file", source.display())));
+    }
+    let temporary = copy.with_extension("new");
+    if let Some(folder) = copy.parent() {
+        fs::create_dir_all(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    let mut to = File::create(&temporary)?;
+    io::copy(&mut from, &mut to)?;
+    to.set_permissions(fs::Permissions::from_mode(0o755))?;
+    fs::rename(&temporary, copy)
 }
 
 fn in_erts(root: &Path) -> Option<PathBuf> {
@@ -96,6 +134,12 @@ fn in_erts(root: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
+    fn script(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     #[test]
     fn whatever_is_started_lies_in_the_agents_folder() {
         let folder = tempfile::tempdir().unwrap();
@@ -106,13 +150,33 @@ mod tests {
     }
 
     #[test]
-    fn the_releases_own_comes_before_the_hosts() {
+    fn what_a_release_puts_in_its_place_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
-        let bin = folder.path().join("release/erts-13.1.5/bin");
-        fs::create_dir_all(&bin).unwrap();
-        fs::write(bin.join("epmd"), "of the release").unwrap();
-        let keep = folder.path().join("keep");
-        let copy = program(&folder.path().join("release"), &keep).unwrap();
-        assert_eq!(fs::read_to_string(copy).unwrap(), "of the release");
+        let (link, copy) = (folder.path().join("link"), folder.path().join("keep/epmd"));
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        assert!(copy_for_all(&link, &copy).is_err() && !copy.exists());
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_go_into_the_background_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        script(&folder.path().join("epmd"), "#!/bin/sh\nexec sleep 1000\n");
+        // Nothing listens on the lowest port.
+        let error = ensure(1, folder.path(), folder.path(), None).await.unwrap_err();
+        assert!(matches!(error, EpmdError::Hangs { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn as_root_it_runs_as_the_applications_user() {
+        assert!(rustix::process::geteuid().is_root(), "to be another user needs root: sudo cargo xtask test");
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let seen = folder.path().join("seen");
+        let text = format!("#!/bin/sh\necho $(id -u) $(id -G) >{}\n", seen.display());
+        script(&folder.path().join("epmd"), &text);
+        let user = UserIds { uid: 65534, gid: 65534, groups: vec![4] };
+        let error = ensure(1, folder.path(), folder.path(), Some(&user)).await.unwrap_err();
+        assert!(matches!(error, EpmdError::Silent { .. }), "{error}");
+        assert_eq!(fs::read_to_string(seen).unwrap(), "65534 65534\n");
     }
 }

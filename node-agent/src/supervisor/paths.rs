@@ -30,6 +30,11 @@ impl Paths {
         self.var.join("agent")
     }
 
+    /// Erlang's port mapper, which runs as an application's user.
+    pub(super) fn epmd(&self) -> PathBuf {
+        self.var.join("epmd")
+    }
+
     pub(super) fn slot_dir(&self, id: &SlotId) -> SlotDir {
         SlotDir::new(self.slot_state(id))
     }

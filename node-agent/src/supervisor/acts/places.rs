@@ -1,13 +1,14 @@
 //! Where a program of a slot runs and what it finds there: its folders, its cookie, and the order to a keeper to start it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use proto::ids::ReleaseKey;
 use proto::pb;
+use rustix::fs::{Mode, OFlags, open};
 
 use super::super::accounts::{Account, account, own_name};
 use super::super::launch::{self, Command, Host, Places};
@@ -29,9 +30,9 @@ pub(super) async fn launch_spec(
     let surroundings = surroundings(shared, context, &app, context.folder.current())?;
     let distributed = app.distribution.as_ref().is_none_or(|it| it.mode() != pb::DistributionMode::Off);
     if distributed {
-        let keep = shared.paths.agent().join("epmd");
+        let (keep, user) = (shared.paths.epmd(), surroundings.account.as_ref().map(|it| &it.ids));
         // Without it the node starts one of its own out of its release: worse, but it runs.
-        if let Err(error) = epmd::ensure(shared.epmd_port, &context.folder.current(), &keep).await {
+        if let Err(error) = epmd::ensure(shared.epmd_port, &context.folder.current(), &keep, user).await {
             tracing::warn!(error = %chain(&error), "no epmd");
         }
     }
@@ -113,10 +114,20 @@ fn own_folder(folder: &Path, account: Option<&Account>) -> io::Result<()> {
     Ok(())
 }
 
+/// The folder is the application's: what it put under this name is neither followed, waited for nor read to its end.
+fn holds(path: &Path, text: &str) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = open(path, flags, Mode::empty()).map(fs::File::from) else { return false };
+    let mut there = Vec::new();
+    file.metadata().is_ok_and(|it| it.is_file())
+        && file.take(text.len() as u64 + 1).read_to_end(&mut there).is_ok()
+        && there == text.as_bytes()
+}
+
 /// `$HOME/.erlang.cookie`, 0400: where Erlang looks when nobody passes one, and where ours never is in an argument list.
 pub(super) fn write_cookie(places: &Places, cookie: &str, account: Option<&Account>) -> anyhow::Result<()> {
     let path = places.home.join(".erlang.cookie");
-    if fs::read_to_string(&path).is_ok_and(|it| it == cookie) {
+    if holds(&path, cookie) {
         return Ok(());
     }
     let work = || {
@@ -135,4 +146,24 @@ pub(super) fn write_cookie(places: &Places, cookie: &str, account: Option<&Accou
         fs::rename(&temporary, &path)
     };
     work().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_read_from_a_file_alone_and_no_further_than_it_is_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".erlang.cookie");
+        fs::write(&path, "secret").unwrap();
+        assert!(holds(&path, "secret"));
+        assert!(!holds(&path, "secre") && !holds(&path, "secrets"));
+        fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        assert!(!holds(&path, "secret"), "a link");
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(!holds(&path, "secret"), "a pipe, which nobody writes to");
+    }
 }
