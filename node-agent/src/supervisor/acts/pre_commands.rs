@@ -11,7 +11,7 @@ use super::super::launch;
 use super::super::process::{self, Ended, Keeper, LaunchError};
 use super::super::slot::Answer;
 use super::places::{spec, surroundings, write_cookie};
-use super::{Answers, SlotContext, chain, last_bytes, look};
+use super::{Answers, REMAINS, SlotContext, chain, last_bytes, look};
 use crate::replica::report::tail;
 use crate::replica::{Event, PreCommandFailure, Ticket};
 
@@ -66,9 +66,15 @@ async fn start_pre_command(
                         break *other;
                     }
                     other.kill();
-                    other.ended().await;
+                    tokio::select! {
+                        biased;
+                        () = shared.cancel.cancelled() => return Ok(None),
+                        _ = other.ended() => {}
+                        () = kill.cancelled() => return Err(failed(format!("`{line}` could not begin: {REMAINS}"))),
+                    }
                 }
-                Ok(_) => {}
+                // A launch has waited for the remains of the last one as long as these may take.
+                Ok(_) => return Err(failed(format!("`{line}` cannot be run: {REMAINS}"))),
                 Err(error) => return Err(failed(format!("`{line}` cannot be run: {}", chain(&error)))),
             },
             Err(error) => return Err(failed(format!("`{line}` cannot be run: {}", chain(&error)))),
