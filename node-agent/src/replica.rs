@@ -33,6 +33,11 @@ mod simulate;
 #[serde(transparent)]
 pub struct Ticket(pub u64);
 
+impl Ticket {
+    /// Of a process whose record was lost. Those that are drawn begin with 1.
+    pub const LOST: Self = Self(0);
+}
+
 /// What the control plane wants of this slot; `wanted: None` withdraws it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {

@@ -102,7 +102,7 @@ fn look(locks: &mut Locks) -> Result<Left, Said> {
 /// For a program whose record was lost and that only its lock tells of. Where its logs were is not known any more.
 fn lost_record(pid: u32, stat: Stat) -> Result<ProcessRecord, Said> {
     let record = ProcessRecord {
-        process: Process { ticket: 0, pid, start_ticks: stat.start_ticks },
+        process: Process { ticket: Process::TICKET_LOST, pid, start_ticks: stat.start_ticks },
         boot_id: boot_id(),
         stdout_log: "stdout.log".into(),
         stderr_log: "stderr.log".into(),

@@ -16,11 +16,15 @@ use super::spec::{unword, word};
 /// A process that was launched in a slot, told from all others, also from one that got the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Of its [`LaunchSpec`](super::spec::LaunchSpec); 0 where the record was lost and the process was found by its lock.
+    /// Of its [`LaunchSpec`](super::spec::LaunchSpec); [`Self::TICKET_LOST`] where the process was found by its lock alone.
     pub ticket: u64,
     pub pid: u32,
     /// When it started, in clock ticks since boot (field 22 of `/proc/PID/stat`).
     pub start_ticks: u64,
+}
+
+impl Process {
+    pub const TICKET_LOST: u64 = 0;
 }
 
 /// How a process ended.

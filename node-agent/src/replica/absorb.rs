@@ -187,12 +187,15 @@ impl Replica {
     }
 
     /// A process that the slot's lock says is there. It goes on, save where it was started before the last release took its
-    /// place: then it is of an earlier one, and must end before that is started.
+    /// place: then it is of an earlier one, and must end before that is started. One whose ticket was lost goes on: nothing
+    /// healthy is ended for that, and a swap takes the lock, so it was started from what lies there.
     pub(super) fn hold(&mut self, by: Ticket, pid: u32, now: Time) {
         self.next_ticket = self.next_ticket.max(by.0 + 1);
         self.process = match &self.current {
             // Its deadline has passed: `advance` tells it to stop at once.
-            Some(current) if by < current.since => Process::Stopping { ticket: by, pid, deadline: now },
+            Some(current) if by != Ticket::LOST && by < current.since => {
+                Process::Stopping { ticket: by, pid, deadline: now }
+            }
             _ => Process::Up { ticket: by, pid, since: now, health: Health::Starting },
         };
     }

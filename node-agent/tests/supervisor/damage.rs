@@ -144,3 +144,24 @@ async fn pre_commands_that_may_have_run_are_not_run_again_until_they_are_asked_f
     assert_eq!(world.pre_commands(), 2);
     agent.end().await;
 }
+
+#[tokio::test]
+async fn a_process_whose_record_was_lost_goes_on_after_a_later_deployment_too() {
+    let world = World::new();
+    let agent = world.agent().await;
+    agent.assign(world.assignment(1, "0.1.0")).await;
+    agent.runs("0.1.0").await;
+    agent.assign(world.assignment(2, "0.2.0")).await;
+    let before = agent.runs("0.2.0").await;
+    agent.end().await;
+    world.kill_keeper().await;
+    fs::remove_file(world.ledger("process")).unwrap();
+
+    let agent = world.agent().await;
+    let after = agent.runs("0.2.0").await;
+    assert_eq!(after.pid, before.pid);
+    assert_eq!(world.starts().len(), 2, "nothing was started again");
+    kill(before.pid);
+    agent.reports("its successor", |it| it.pid != before.pid && it.pid != 0).await;
+    agent.end().await;
+}
