@@ -75,10 +75,16 @@ impl Ledger {
         Self { folder }
     }
 
-    /// Makes the folder, 0700, where it is not there.
+    /// Makes the folder, 0700, where it is not there. It and the folders above it that had to be made are on the disk when
+    /// this returns: what is stored in it later is acknowledged.
     pub(super) fn create(&self) -> Result<(), LedgerError> {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
-        made.map_err(|source| LedgerError::Io { what: "make", path: self.folder.clone(), source })
+        let absent: Vec<_> = self.folder.ancestors().take_while(|it| !it.exists()).collect();
+        let failed = |source| LedgerError::Io { what: "make", path: self.folder.clone(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
+        for made_in in absent.iter().filter_map(|it| it.parent()) {
+            File::open(made_in).and_then(|it| it.sync_all()).map_err(failed)?;
+        }
+        Ok(())
     }
 
     pub(super) fn assignment(&self) -> Result<Option<pb::Assignment>, LedgerError> {
