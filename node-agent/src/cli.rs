@@ -182,7 +182,13 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     };
     info!(node = %name, control_plane = %control_plane, var_path = %var.display(), "running");
     let tasks = TaskTracker::new();
-    tasks.spawn(link.run(edges, cancel.clone()));
+    // On a thread of its own: a disk that stalls under the ledgers must not make the node look lost.
+    let own_thread = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the link")?;
+    let linked = cancel.clone();
+    tasks.spawn_blocking(move || own_thread.block_on(link.run(edges, linked)));
     tasks.spawn(supervisor.run(ordered));
     tasks.close();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
