@@ -88,18 +88,20 @@ impl SlotTask {
     /// Makes the ledger say what was decided, and then begins it. `cause` names this place for a test.
     pub(super) fn settle(&mut self, cause: &str) {
         let stored = self.store(cause);
-        self.publish();
-        let begun = if stored {
+        let mut begun = if stored {
             self.book.held.take()
         } else {
             let relaunch = self.book.knows_current(&self.replica);
             self.book.held.take_free(relaunch)
         };
+        // What there is to say of it can wait for what there is to do.
+        begun.sort_by_key(|action| matches!(action, Action::Note(_)));
         for action in begun {
             let what = crash_point::variant(&action);
             self.carry_out(action);
             crash_point::here(|| format!("{} {what}: begun", self.place()));
         }
+        self.publish();
     }
 
     /// Where in its life the slot is, to tell one place of a story from another.
