@@ -30,7 +30,7 @@ use proto::ids::{AppName, Slot};
 use proto::pb;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -76,6 +76,8 @@ pub struct Supervisor {
     generation: u64,
     /// One that could not be stored yet.
     pending: Option<pb::Assignment>,
+    /// When that is tried again, however many orders come until then.
+    store_again: Instant,
     /// Why the newest assignment is not in force, as it was said last.
     fault: Option<String>,
     /// Two agents on one data folder would undo each other's work.
@@ -117,6 +119,7 @@ impl Supervisor {
             slots: BTreeMap::new(),
             generation: 0,
             pending: None,
+            store_again: Instant::now(),
             fault: None,
             _only_one: only_one,
         };
@@ -153,7 +156,7 @@ impl Supervisor {
                 // Stopping comes before all; a pending assignment is retried even while orders come.
                 biased;
                 () = cancel.cancelled() => break,
-                () = sleep(STORE_AGAIN), if self.pending.is_some() => {
+                () = sleep_until(self.store_again), if self.pending.is_some() => {
                     if let Some(assignment) = self.pending.take() {
                         self.assign(assignment).await;
                     }
@@ -190,6 +193,7 @@ impl Supervisor {
                 "an assignment cannot be stored and is tried again"
             );
             self.pending = Some(assignment);
+            self.store_again = Instant::now() + STORE_AGAIN;
             let fault = format!("it cannot be stored and is tried again: {fault}");
             for (id, _) in &parts {
                 self.slot_is_told(id, &fault).await;
@@ -309,8 +313,18 @@ impl Supervisor {
             let running = report.running.as_ref().and_then(|it| assigned::key(it).ok());
             keep.extend(running.map(|key| (app.clone(), key.sha256)));
         }
-        let store = self.shared.store.clone();
+        let shared = self.shared.clone();
+        let slots: Vec<SlotId> = self.slots.keys().cloned().collect();
         self.shared.tracker.spawn(async move {
+            for id in slots {
+                // What a slot ran before is what it may have to go back to, where the control plane cannot be asked for it.
+                let folder = shared.release_folder(&id);
+                match folder.release_in(&folder.previous()).await {
+                    Ok(previous) => keep.extend(previous.map(|key| (id.app, key.sha256))),
+                    Err(fault) => return warn!(fault = %acts::chain(&fault), "nothing is removed"),
+                }
+            }
+            let store = &shared.store;
             if let Err(fault) = store.collect(&keep).await {
                 warn!(fault = %acts::chain(&fault), "releases that nobody needs could not be removed");
             }

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::process::Standby;
 use super::{Paths, SlotId};
 use crate::link::Observed;
-use crate::releases::{Fetch, Store};
+use crate::releases::{Fetch, SlotFolder, Store};
 
 pub(super) struct Shared {
     pub(super) paths: Paths,
@@ -32,6 +32,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn release_folder(&self, id: &SlotId) -> SlotFolder {
+        SlotFolder::at(self.paths.slot_folder(id), self.boot_id.clone())
+    }
+
     /// What is true of a slot from now on.
     pub(super) fn report(&self, id: &SlotId, report: pb::SlotReport) {
         self.observed.send_modify(|observed| {

@@ -27,7 +27,6 @@ use self::settle::Book;
 use super::process::{self, Ended, Keeper};
 use super::{Shared, SlotId};
 use crate::clock;
-use crate::releases::SlotFolder;
 use crate::replica::recover::Found;
 use crate::replica::report::Surroundings;
 use crate::replica::{Action, Event, Launch, Replica, Ticket};
@@ -122,7 +121,7 @@ impl SlotTask {
     fn new(id: SlotId, shared: Arc<Shared>, answers: mpsc::Sender<Answer>) -> Self {
         let context = Arc::new(SlotContext {
             id: id.clone(),
-            folder: SlotFolder::at(shared.paths.slot_folder(&id), shared.boot_id.clone()),
+            folder: shared.release_folder(&id),
             dir: shared.paths.slot_dir(&id),
             folders: Mutex::new(()),
         });
@@ -316,5 +315,15 @@ pub(super) fn found(found: &process::Found) -> Found {
         process::Found::Ended(ended) => {
             Found::Ended { ticket: Ticket(ended.process.ticket), cause: ended.cause }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeper_and_machine_mean_the_same_by_a_ticket_that_was_lost() {
+        assert_eq!(Ticket(process::Process::TICKET_LOST), Ticket::LOST);
     }
 }

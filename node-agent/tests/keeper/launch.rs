@@ -75,11 +75,8 @@ async fn a_program_inherits_the_lock_of_its_slot_and_nothing_else_of_ours() {
 }
 
 #[tokio::test]
-async fn a_program_runs_as_its_user_and_may_use_dev_stdout() {
-    if !is_root() {
-        eprintln!("not root: there is one user for all");
-        return;
-    }
+async fn as_root_a_program_runs_as_its_user_and_may_use_dev_stdout() {
+    assert!(is_root(), "to run something as another user needs root: sudo cargo xtask test");
     let world = World::new();
     fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let mut spec =

@@ -9,7 +9,7 @@ use super::world::{APP, World, eventually, kill, lives};
 const NO_ROOM: &str = "No space left on device";
 
 #[tokio::test]
-async fn an_assignment_that_cannot_be_stored_is_said_so_and_taken_when_there_is_room() {
+async fn as_root_an_assignment_that_cannot_be_stored_is_said_so_and_taken_when_there_is_room() {
     let world = World::on_a_small_disk();
     let mut agent = world.agent().await;
     agent.assign(world.assignment(1, "0.1.0")).await;
@@ -33,7 +33,7 @@ async fn an_assignment_that_cannot_be_stored_is_said_so_and_taken_when_there_is_
 }
 
 #[tokio::test]
-async fn nothing_is_stopped_before_the_ledger_holds_that_it_is_to_stop() {
+async fn as_root_nothing_is_stopped_before_the_ledger_holds_that_it_is_to_stop() {
     let world = World::on_a_small_disk();
     let agent = world.agent().await;
     agent.assign(world.assignment(1, "0.1.0")).await;
@@ -57,7 +57,7 @@ async fn nothing_is_stopped_before_the_ledger_holds_that_it_is_to_stop() {
 }
 
 #[tokio::test]
-async fn a_crashed_replica_is_started_again_without_a_ledger_and_never_twice() {
+async fn as_root_a_crashed_replica_is_started_again_without_a_ledger_and_never_twice() {
     let world = World::on_a_small_disk();
     let agent = world.agent().await;
     agent.assign(world.assignment(1, "0.1.0")).await;

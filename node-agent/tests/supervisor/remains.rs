@@ -1,6 +1,8 @@
 //! A process that has ended and what it left behind are two things.
 
-use super::world::World;
+use proto::pb;
+
+use super::world::{World, eventually};
 
 #[tokio::test]
 async fn a_stop_is_no_crash_where_the_process_leaves_somebody_behind() {
@@ -15,5 +17,27 @@ async fn a_stop_is_no_crash_where_the_process_leaves_somebody_behind() {
     assert!(after.last_exit.is_some_and(|it| it.asked_for));
     assert!(!told.iter().any(|it| it == "crash_restart"), "{told:?}");
     assert_eq!(world.starts().len(), 2);
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn what_a_slot_ran_before_stays_on_the_host_for_the_way_back() {
+    let world = World::new();
+    let agent = world.agent().await;
+    let [first, second, third] = ["0.1.0", "0.2.0", "0.3.0"].map(|version| world.assignment(1, version));
+    let at =
+        |generation: u64, assignment: &pb::Assignment| pb::Assignment { generation, ..assignment.clone() };
+    for (generation, assignment, version) in
+        [(1, &first, "0.1.0"), (2, &second, "0.2.0"), (3, &third, "0.3.0")]
+    {
+        agent.assign(at(generation, assignment)).await;
+        agent.runs(version).await;
+    }
+    // Another application's turn, say: what nobody needs is removed now.
+    agent.assign(at(4, &third)).await;
+    eventually("the first is removed", || (world.releases() == 2).then_some(())).await;
+    world.empty_bucket();
+    agent.assign(at(5, &second)).await;
+    agent.runs("0.2.0").await;
     agent.end().await;
 }

@@ -90,6 +90,12 @@ impl World {
         self.path("var/service").join(APP).join("1/current").join(name)
     }
 
+    /// How many unpacked releases the host keeps.
+    pub(crate) fn releases(&self) -> usize {
+        let folder = self.path("var/agent/releases").join(APP);
+        fs::read_dir(folder).map_or(0, |it| it.flatten().filter(|it| it.path().is_dir()).count())
+    }
+
     /// From now on only what is on the host can be brought.
     pub(crate) fn empty_bucket(&self) {
         self.bucket.0.lock().unwrap().clear();
