@@ -52,7 +52,7 @@ pub async fn demo(keep: Option<PathBuf>) -> Result<()> {
     let _pointer = Pointer::set(folder.path())?;
     let outcome = show(&layout).await;
     println!("stopping");
-    processes::end_all_under(folder.path(), GRACE);
+    processes::end(|| processes::ours_under(folder.path()), GRACE);
     outcome
 }
 

@@ -35,11 +35,20 @@ const FULL: &[Suite] = &[
     Suite { name: "lints", needs: &["set-up"], run: || done(lints()) },
     Suite { name: "programs", needs: &["set-up"], run: || done(programs()) },
     Suite { name: "sample applications", needs: &["set-up"], run: || done(fixtures::build_all(&[])) },
-    Suite { name: "unit tests", needs: &["set-up"], run: || done(nextest("not binary(e2e)")) },
+    Suite {
+        name: "unit tests",
+        needs: &["set-up"],
+        run: || done(nextest("not binary(e2e) and not test(as_root)")),
+    },
     Suite {
         name: "end-to-end",
         needs: &["console bundle", "programs", "sample applications"],
-        run: || done(nextest("binary(e2e)")),
+        run: || done(nextest("binary(e2e) and not test(as_root)")),
+    },
+    Suite {
+        name: "tests as root",
+        needs: &["console bundle", "programs", "sample applications"],
+        run: as_root,
     },
     Suite { name: "supply chain", needs: &["set-up"], run: supply_chain },
     Suite { name: "advisories", needs: &["set-up"], run: advisories },
@@ -48,7 +57,7 @@ const FULL: &[Suite] = &[
 const QUICK: &[Suite] = &[
     Suite { name: "formatting", needs: &[], run: || done(formatting()) },
     Suite { name: "lints", needs: &[], run: || done(lints()) },
-    Suite { name: "unit tests", needs: &[], run: || done(nextest("not binary(e2e)")) },
+    Suite { name: "unit tests", needs: &[], run: || done(nextest("not binary(e2e) and not test(as_root)")) },
     Suite { name: "supply chain", needs: &[], run: supply_chain },
 ];
 
@@ -132,6 +141,16 @@ fn nextest(filter: &str) -> Result<()> {
     run(command("cargo")
         .args(["nextest", "run", "--workspace", "--no-tests=fail", "-E", filter])
         .env(postgres::SHARED, database.url("postgres")))
+}
+
+/// Those that change the user or mount a small disk. Their names begin with it.
+fn as_root() -> Result<Outcome> {
+    if !rustix::process::geteuid().is_root() {
+        let reason =
+            "they change the user and mount small disks: sudo -E env \"PATH=$PATH\" cargo xtask test";
+        return Ok(Outcome::NotRun(reason.into()));
+    }
+    done(nextest("test(as_root)"))
 }
 
 fn supply_chain() -> Result<Outcome> {
