@@ -16,7 +16,7 @@ mod serve;
 mod status;
 mod token;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -49,15 +49,17 @@ struct Connection {
     /// API token for --url.
     #[arg(long, global = true, env = "DEPLOYEX_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<SecretString>,
-    /// Where the control plane of this host keeps its data, and its socket.
-    #[arg(
-        long,
-        global = true,
-        env = "DEPLOYEX_DATA_DIR",
-        default_value = Config::DEFAULT_DATA_DIR,
-        value_name = "DIR"
-    )]
-    data_dir: PathBuf,
+    /// Where the control plane of this host keeps its data, and its socket
+    /// [default: /var/lib/deployex; with `serve --demo`: /tmp/deployex/varlib].
+    #[arg(long, global = true, env = "DEPLOYEX_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Connection {
+    /// For all but `serve`, which knows the default once it knows whether it is a demo.
+    fn data_dir(&self) -> &Path {
+        self.data_dir.as_deref().unwrap_or(Path::new(Config::DEFAULT_DATA_DIR))
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ mod applications;
 mod assignments;
 mod authorities;
 mod connection;
+mod demo;
 mod entity;
 mod error;
 mod events;

@@ -11,6 +11,7 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod fleet;
+pub mod home;
 pub mod http;
 pub mod listen;
 pub mod picture;

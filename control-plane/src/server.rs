@@ -9,18 +9,19 @@
 mod edges;
 mod heard;
 mod notices;
+mod sockets;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use self::edges::{Behind, Opener, Relay};
+use self::sockets::Sockets;
 use crate::agents::pki::{Authority, PkiError, Root};
 use crate::agents::{Agents, CERTIFICATE_LIFE, Edges, LOOK_AGAIN, Settings as AgentSettings};
 use crate::api::{self, Api, Live, Parts, Settings};
@@ -34,28 +35,22 @@ use crate::config::apply::{ApplyError, apply};
 use crate::config::{AgentsAddress, Config, ReleaseAdapter};
 use crate::db::{Db, DbError, NewAuthority};
 use crate::error::chain;
-use crate::listen::{ListenError, Listener};
+use crate::home::{Home, HomeError};
+use crate::listen::ListenError;
 use crate::reconcile::Reconciler;
 use crate::releases::{self, Bucket, FolderSource, UnavailableSource};
 use crate::secrets::Secrets;
 use crate::telemetry::Metrics;
 use crate::vault::{Purpose, Vault, VaultError};
 
-/// The local socket's name in the data folder.
-pub const SOCKET: &str = "deployex.sock";
-const KEY_FILE: &str = "secret-key";
 const AGENTS_KIND: &str = "agents";
 /// Notices of agents that are not recorded yet; beyond it they are dropped and said in the log.
 const NOTICES: usize = 4_096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot make the data folder {}; --data-dir names another", path.display())]
-    DataDir {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Home(#[from] HomeError),
     #[error("the key for what is kept sealed cannot be had")]
     Vault(#[from] VaultError),
     #[error(transparent)]
@@ -90,6 +85,7 @@ pub struct Running {
     pub first_sign_in: FirstSignIn,
     tasks: TaskTracker,
     db: Db,
+    home: Home,
 }
 
 impl Running {
@@ -100,23 +96,27 @@ impl Running {
         if let Err(error) = self.db.close().await {
             tracing::warn!(error = chain(&error), "the database was not closed in order");
         }
+        drop(self.home);
     }
 }
 
 impl Server {
-    /// Starts everything; on return it listens. Cancelling stops it.
+    /// Starts everything; on return it listens. Cancelling stops it. What cannot be had to itself (the data folder, ports) is
+    /// taken first, so that a start that may not run changes nothing.
     pub async fn start(
         config: Config,
         secrets: Secrets,
         cancel: CancellationToken,
     ) -> Result<Running, StartError> {
-        make_private(&config.data_dir)?;
-        let key_file = config.data_dir.join(KEY_FILE);
+        let home = Home::take(&config.data_dir)?;
+        let sockets = Sockets::bind(&config, &home).await?;
+        let key_file = home.key_file();
         // Beside SQLite the key may lie where the data lies; a PostgreSQL elsewhere must not be read by who has its backup.
         let key_file = config.database_url.is_sqlite().then_some(key_file.as_path());
         let vault = Arc::new(Vault::open(secrets.secret_key_base.as_ref(), key_file)?);
         let (clock, secrets) = (Clock::start(), Arc::new(secrets));
-        let db = Db::open(config.database_url.expose()).await?;
+        let url = config.database_url.expose();
+        let db = if config.demo { Db::open_for_demo(url).await? } else { Db::open_for_real(url).await? };
         let passwords = Passwords::default();
         let opener = Arc::new(Opener { vault: vault.clone(), secrets: secrets.clone() });
         apply(&config, &db, opener.as_ref(), clock.now()).await?;
@@ -167,17 +167,8 @@ impl Server {
             tasks: tasks.clone(),
         });
 
-        // All sockets are bound before anything runs: a port that is taken leaves nothing behind.
-        let console = SocketAddr::new(config.console.bind, config.console.port);
-        let console = Listener::tcp(console, config.console.tls.as_ref()).await?;
-        let socket = config.data_dir.join(SOCKET);
-        let local = Listener::socket(&socket).await?;
-        let address = SocketAddr::new(config.agents.bind, config.agents.port);
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| StartError::Agents { address, source })?;
-        let agents_address = listener.local_addr().unwrap_or(address);
-        let console_address = console.address().unwrap_or(address);
-
+        let Sockets { console, console_address, local, agents: listener, agents_address } = sockets;
+        let socket = home.socket();
         let router = api::router(&api);
         tasks.spawn(console.serve(router.clone(), cancel.clone()));
         tasks.spawn(local.serve(router, cancel.clone()));
@@ -197,7 +188,15 @@ impl Server {
         let stop = cancel.clone();
         tasks.spawn(async move { releases::watch(bucket, &applications, stop).await });
         tasks.spawn(notices::forget_old(db.clone(), clock, cancel));
-        Ok(Running { console: console_address, agents: agents_address, socket, first_sign_in, tasks, db })
+        Ok(Running {
+            console: console_address,
+            agents: agents_address,
+            socket,
+            first_sign_in,
+            tasks,
+            db,
+            home,
+        })
     }
 }
 
@@ -210,12 +209,6 @@ fn source(config: &Config) -> Arc<dyn releases::Source> {
             Arc::new(UnavailableSource::new(adapter.word(), environment))
         }
     }
-}
-
-fn make_private(path: &Path) -> Result<(), StartError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| StartError::DataDir { path: path.to_owned(), source })
 }
 
 /// The root that signs agents' certificates: made at the very first start.
@@ -270,6 +263,7 @@ fn api_settings(config: &Config, secrets: &Secrets, agents_address: AgentsAddres
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::Path;
 
     use proto::state::Language;
 
@@ -353,7 +347,40 @@ mod tests {
         let cancel = CancellationToken::new();
         let running = start(config(folder.path()), &cancel).await.unwrap();
         let second = start(config(folder.path()), &cancel).await;
-        assert!(matches!(second, Err(StartError::Listen(ListenError::Socket { .. }))));
+        assert!(matches!(second, Err(StartError::Home(HomeError::Taken { .. }))));
+        cancel.cancel();
+        running.wait().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_start_that_finds_a_port_taken_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let (mut console, mut agents) = (config(folder.path()), config(folder.path()));
+        (console.console.port, agents.agents.port) = (port, port);
+        for config in [console, agents] {
+            assert!(start(config, &CancellationToken::new()).await.is_err());
+            let names = std::fs::read_dir(folder.path().join("data")).unwrap();
+            let names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
+            assert_eq!(names, ["lock"]);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_demo_does_not_open_what_was_used_for_real() {
+        let folder = tempfile::tempdir().unwrap();
+        let cancel = CancellationToken::new();
+        let running = start(config(folder.path()), &cancel).await.unwrap();
+        cancel.cancel();
+        running.wait().await;
+        let mut demo = config(folder.path());
+        demo.demo = true;
+        let refused = start(demo, &CancellationToken::new()).await.err().unwrap();
+        assert!(matches!(refused, StartError::Db(DbError::NotADemos)), "{refused}");
+        let cancel = CancellationToken::new();
+        let running = start(config(folder.path()), &cancel).await.unwrap();
+        assert!(matches!(running.first_sign_in, FirstSignIn::Unchanged), "admin's password is as it was");
         cancel.cancel();
         running.wait().await;
     }

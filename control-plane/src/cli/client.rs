@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{CliError, Connection};
-use crate::server::SOCKET;
+use crate::home::Home;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// For a whole answer that is no stream. The slowest waits for a rollout to begin, a few seconds.
@@ -33,7 +33,7 @@ impl Client {
             .user_agent(concat!("deployex/", env!("CARGO_PKG_VERSION")));
         match &connection.url {
             Some(url) => Self::over_network(builder, url, connection),
-            None => Self::over_socket(builder, &connection.data_dir),
+            None => Self::over_socket(builder, connection.data_dir()),
         }
     }
 
@@ -57,7 +57,7 @@ impl Client {
     }
 
     fn over_socket(builder: reqwest::ClientBuilder, data_dir: &Path) -> Result<Self, CliError> {
-        let path = data_dir.join(SOCKET);
+        let path = Home::socket_in(data_dir);
         Ok(Self {
             http: built(builder.unix_socket(path.clone()).no_proxy())?,
             base: "http://localhost".to_owned(),

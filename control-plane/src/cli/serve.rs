@@ -54,19 +54,12 @@ pub(super) enum ServeError {
 }
 
 impl Serve {
-    pub(super) async fn run(self, data_dir: PathBuf) -> Result<(), ServeError> {
+    pub(super) async fn run(self, data_dir: Option<PathBuf>) -> Result<(), ServeError> {
         start_logging(self.log_format, &self.log)?;
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let flags = Flags {
-            config: self.config,
-            data_dir: Some(data_dir),
-            database_url: self.database_url.map(|url| DatabaseUrl::new(url.expose_secret().to_owned())),
-            demo: self.demo,
-            auto_apply: self.auto_apply,
-        };
-        let config = Config::load(&flags, &variables)?;
+        let config = Config::load(&self.flags(data_dir), &variables)?;
         for notice in config.notices.iter().chain(&config.not_yet_in_force()) {
             tracing::info!("{notice}");
         }
@@ -90,6 +83,16 @@ impl Serve {
         running.wait().await;
         Ok(())
     }
+
+    fn flags(self, data_dir: Option<PathBuf>) -> Flags {
+        Flags {
+            config: self.config,
+            data_dir,
+            database_url: self.database_url.map(|url| DatabaseUrl::new(url.expose_secret().to_owned())),
+            demo: self.demo,
+            auto_apply: self.auto_apply,
+        }
+    }
 }
 
 fn said_at_start(running: &Running, scheme: &str) -> String {
@@ -106,4 +109,27 @@ fn said_at_start(running: &Running, scheme: &str) -> String {
         "Console and API: {scheme}://{console}\nAgents: {agents}\nLocal socket: {}{sign_in}",
         socket.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::{Cli, Command};
+    use super::*;
+
+    /// The data folder of a start with these arguments.
+    fn data_dir(arguments: &str) -> PathBuf {
+        let cli = Cli::parse_from(arguments.split_whitespace());
+        let Command::Serve(serve) = cli.command else { panic!("another command") };
+        let flags = serve.flags(cli.connection.data_dir);
+        Config::load(&flags, &BTreeMap::new()).unwrap().data_dir
+    }
+
+    #[test]
+    fn a_demo_has_a_folder_of_its_own() {
+        assert_eq!(data_dir("deployex serve"), PathBuf::from("/var/lib/deployex"));
+        assert_eq!(data_dir("deployex serve --demo"), PathBuf::from("/tmp/deployex/varlib"));
+        assert_eq!(data_dir("deployex serve --demo --data-dir /srv/demo"), PathBuf::from("/srv/demo"));
+    }
 }

@@ -40,7 +40,7 @@ impl Db {
         Ok(db)
     }
 
-    async fn connect(url: &str) -> Result<Self, DbError> {
+    pub(super) async fn connect(url: &str) -> Result<Self, DbError> {
         let failed = |source| DbError::Open { url: without_password(url), source: Box::new(source) };
         if url.starts_with("sqlite:") {
             // The writer first: it makes the file and turns the write-ahead log on.

@@ -28,6 +28,11 @@ pub enum DbError {
          version, or restore a backup from before it"
     )]
     Newer { change: String },
+    #[error(
+        "the database was used without --demo before, and a demo gives its admin a password that everybody knows: start \
+         without --demo, or name another folder with --data-dir"
+    )]
+    NotADemos,
     #[error("row {id} of table {table} cannot be read: column {column}")]
     Corrupt {
         table: &'static str,

@@ -2,6 +2,7 @@
 
 mod access;
 mod crash;
+mod demo;
 mod engines;
 pub(crate) mod fixture;
 mod fleet;
