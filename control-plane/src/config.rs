@@ -58,7 +58,7 @@ pub enum ConfigError {
 pub struct Config {
     /// The file that was read; `None`: variables and flags alone.
     pub file: Option<PathBuf>,
-    /// Where the control plane keeps what is its own: database, keys, local socket.
+    /// Where the control plane keeps what is its own (database, keys, local socket), in a folder in it (`home`).
     pub data_dir: PathBuf,
     pub database_url: DatabaseUrl,
     pub console: Console,

@@ -361,7 +361,7 @@ mod tests {
         (console.console.port, agents.agents.port) = (port, port);
         for config in [console, agents] {
             assert!(start(config, &CancellationToken::new()).await.is_err());
-            let names = std::fs::read_dir(folder.path().join("data")).unwrap();
+            let names = std::fs::read_dir(folder.path().join("data/control-plane")).unwrap();
             let names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
             assert_eq!(names, ["lock"]);
         }

@@ -13,6 +13,7 @@ mod environment;
 mod fleet;
 mod hostile;
 mod membership;
+mod one_host;
 mod partition;
 mod pre_commands;
 mod proxy;

@@ -55,6 +55,8 @@ pub(super) enum ServeError {
 
 impl Serve {
     pub(super) async fn run(self, data_dir: Option<PathBuf>) -> Result<(), ServeError> {
+        // Whatever it writes from here on is nobody else's: there are hashes of passwords and secrets of applications in it.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         start_logging(self.log_format, &self.log)?;
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::home::Home;
+
 /// A database's address, which may hold a password: `Debug` and `Display` show none.
 #[derive(Clone)]
 pub struct DatabaseUrl(SecretString);
@@ -16,7 +18,7 @@ impl DatabaseUrl {
 
     /// The SQLite database that lies in the data folder.
     pub fn beside(data_dir: &Path) -> Self {
-        Self::new(format!("sqlite://{}", data_dir.join("deployex.db").display()))
+        Self::new(format!("sqlite://{}", Home::database_in(data_dir).display()))
     }
 
     /// With its password: for the one who connects.
@@ -55,6 +57,6 @@ mod tests {
         let url = DatabaseUrl::new("postgres://deployex:s3c@ret@db.example.com/deployex".to_owned());
         assert_eq!(url.to_string(), "postgres://…@db.example.com/deployex");
         assert_eq!(format!("{url:?}"), "DatabaseUrl(postgres://…@db.example.com/deployex)");
-        assert_eq!(DatabaseUrl::beside(Path::new("/x")).to_string(), "sqlite:///x/deployex.db");
+        assert_eq!(DatabaseUrl::beside(Path::new("/x")).to_string(), "sqlite:///x/control-plane/deployex.db");
     }
 }

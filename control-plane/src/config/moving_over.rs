@@ -220,7 +220,7 @@ fn nothing_at_all_is_every_default() {
     let config = variables_alone(&[("DEPLOYEX_PHX_PORT", "")]).unwrap();
     assert_eq!(config.console.port, 5001);
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/deployex"));
-    assert_eq!(config.database_url.expose(), "sqlite:///var/lib/deployex/deployex.db");
+    assert_eq!(config.database_url.expose(), "sqlite:///var/lib/deployex/control-plane/deployex.db");
     assert_eq!(
         (config.releases.bucket.as_str(), config.releases.account_name.as_str()),
         ("/tmp/deployex/bucket", "local")

@@ -1,7 +1,7 @@
 //! `deployex serve`, killed and started again at will.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto::apps::Application;
@@ -30,6 +30,8 @@ pub struct Setup<'a> {
     pub settings: &'a str,
     /// Not a demo: it makes a password of its own and lets a proxy stand before it.
     pub for_real: bool,
+    /// A data folder that is not its alone.
+    pub data_dir: Option<&'a Path>,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub struct ControlPlane {
     settings: String,
     is_demo: bool,
     database: Option<Database>,
+    data_dir: PathBuf,
     folder: TempDir,
 }
 
@@ -50,8 +53,9 @@ impl ControlPlane {
     }
 
     pub async fn start_with(bucket: &Bucket, applications: &str, setup: Setup<'_>) -> Self {
-        let Setup { engine, settings, for_real } = setup;
+        let Setup { engine, settings, for_real, data_dir } = setup;
         let first = ports::free(2);
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut control_plane = Self {
             running: None,
             console: first,
@@ -59,7 +63,8 @@ impl ControlPlane {
             settings: settings.to_owned(),
             is_demo: !for_real,
             database: engine.create(),
-            folder: tempfile::tempdir().expect("a temporary folder can be made"),
+            data_dir: data_dir.map_or_else(|| folder.path().join("data"), Path::to_owned),
+            folder,
         };
         control_plane.configure(bucket, applications);
         control_plane.resume().await;
@@ -187,7 +192,7 @@ impl ControlPlane {
     }
 
     /// Its folder: configuration, data and output.
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
@@ -195,11 +200,11 @@ impl ControlPlane {
     pub fn database_url(&self) -> String {
         match &self.database {
             Some(database) => database.url().to_owned(),
-            None => format!("sqlite://{}", self.data_dir().join("deployex.db").display()),
+            None => format!("sqlite://{}", self.data_dir().join("control-plane/deployex.db").display()),
         }
     }
 
     fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data_dir.clone()
     }
 }
