@@ -36,7 +36,7 @@ pub use self::database_url::DatabaseUrl;
 use self::fault::Sink;
 pub use self::fault::{Fault, Faults, Origin};
 use self::fields::{Fields, Path as KeyPath};
-use crate::spec::{AppSpec, Later, Millis};
+use crate::spec::{AppSpec, Later};
 
 /// Why a configuration cannot be used. Nothing of it was applied.
 #[derive(Debug, thiserror::Error)]
@@ -66,14 +66,8 @@ pub struct Config {
     pub releases: ReleaseBucket,
     pub secrets: SecretsFrom,
     pub hosts: HostPaths,
-    /// How long metrics are kept in memory.
-    pub metrics_retention: Millis,
-    /// 0.x kept logs in memory for this long. Nothing on disk is bounded by it.
-    pub logs_retention: Millis,
     /// `serve --demo`: signs in admin / deployex, on loopback only.
     pub demo: bool,
-    /// `serve --auto-apply`.
-    pub auto_apply: bool,
     /// In the order of the file.
     pub applications: Vec<AppSpec>,
     /// The file has the key `applications`, or a variable names one: then what is not among them is withdrawn. A start without
@@ -202,7 +196,6 @@ pub struct Flags {
     pub data_dir: Option<PathBuf>,
     pub database_url: Option<DatabaseUrl>,
     pub demo: bool,
-    pub auto_apply: bool,
 }
 
 impl Config {
@@ -299,10 +292,7 @@ impl Config {
             },
             secrets: SecretsFrom { adapter: SecretsAdapter::Env, path: None },
             hosts: HostPaths::default(),
-            metrics_retention: Millis(3_600_000),
-            logs_retention: Millis(3_600_000),
             demo: false,
-            auto_apply: false,
             applications: Vec::new(),
             names_applications: false,
             later: Later::default(),

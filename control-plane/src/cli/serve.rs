@@ -28,9 +28,6 @@ pub(super) struct Serve {
     /// Sign in with admin / deployex, from this machine alone.
     #[arg(long)]
     demo: bool,
-    /// Put changes of the configuration in force without asking.
-    #[arg(long)]
-    auto_apply: bool,
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "DEPLOYEX_LOG_FORMAT")]
     log_format: LogFormat,
@@ -92,7 +89,6 @@ impl Serve {
             data_dir,
             database_url: self.database_url.map(|url| DatabaseUrl::new(url.expose_secret().to_owned())),
             demo: self.demo,
-            auto_apply: self.auto_apply,
         }
     }
 }

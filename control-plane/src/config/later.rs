@@ -10,19 +10,23 @@ use crate::spec::ReadyWhen;
 /// Key, the values under which nothing is missing, and what is missing otherwise.
 type Known = (&'static str, &'static [&'static str], &'static str);
 
-const OF_THE_FILE: [Known; 6] = [
+const OF_THE_FILE: [Known; 8] = [
     ("otp_tls_certificates", &[], "replicas are connected without TLS"),
     ("release_endpoint", &[], "no store is reached yet"),
     ("release_signature_key", &[], "signatures of releases are not checked"),
     ("monitoring", &["[]"], "nothing is watched for its limits"),
     ("notifications", &["[]"], "nothing is sent"),
     ("otlp_endpoint", &[], "metrics are not exported by OpenTelemetry; /metrics is there"),
+    ("metrics_retention_time_ms", &[], "no metrics are kept; /metrics has those of now"),
+    ("logs_retention_time_ms", &[], "logs are read from the hosts' files, which it does not bound"),
 ];
+
+const CLUSTER: &str = "replicas are not connected to each other";
 
 const OF_AN_APPLICATION: [Known; 20] = [
     ("spread", &[], "replicas are counted per node"),
     ("shell_user", &[], "there are no shells"),
-    ("cluster", &["\"off\""], "replicas are not connected to each other"),
+    ("cluster", &["\"off\""], CLUSTER),
     ("live", &["[]"], "a replica is not restarted by a probe"),
     ("limits", &[], "memory, CPU and processes are not limited"),
     ("logs", &[], "log files are not rotated or removed"),
@@ -68,6 +72,9 @@ impl Config {
                 ),
             )),
         }
+        if self.hosts.log_path.is_some() {
+            sentences.push(sentence("", "log_path", "both programs log to standard error"));
+        }
         sentences.extend(listed("", &self.later.0, &OF_THE_FILE));
         for app in &self.applications {
             let prefix = format!("applications[{}].", app.name);
@@ -78,6 +85,10 @@ impl Config {
                 .copied()
                 .collect();
             sentences.extend(listed(&prefix, &app.later.0, &known));
+            // 0.x connected them, so who says nothing may rely on it. A single one has nobody to be connected to.
+            if !app.later.0.contains_key("cluster") && app.replicas.get() > 1 {
+                sentences.push(sentence(&prefix, "cluster (node, the default)", CLUSTER));
+            }
         }
         sentences
     }

@@ -142,11 +142,16 @@ fn what_is_taken_and_not_yet_used_is_said_in_words() {
     insta::assert_snapshot!(sentences.join("\n"), @"
     release_adapter is not yet in force: releases cannot be fetched from s3 yet, only from a folder (local)
     secrets_adapter is not yet in force: secrets cannot be fetched from aws yet, only from variables (env) or a file
+    log_path is not yet in force: both programs log to standard error
     otp_tls_certificates is not yet in force: replicas are connected without TLS
     monitoring is not yet in force: nothing is watched for its limits
     notifications is not yet in force: nothing is sent
+    metrics_retention_time_ms is not yet in force: no metrics are kept; /metrics has those of now
+    logs_retention_time_ms is not yet in force: logs are read from the hosts' files, which it does not bound
     applications[myphoenixapp].monitoring is not yet in force: nothing is watched for its limits
     applications[myphoenixapp].certificates is not yet in force: no certificates are ordered
+    applications[myphoenixapp].cluster (node, the default) is not yet in force: replicas are not connected to each other
+    applications[my-gleam-app].cluster (node, the default) is not yet in force: replicas are not connected to each other
     ");
 }
 
@@ -343,9 +348,11 @@ fn the_demo_stays_on_loopback_and_out_of_the_way() {
 }
 
 #[test]
-fn the_example_file_parses_and_has_nothing_that_is_not_in_force() {
+fn the_example_file_parses_and_has_no_key_that_is_not_in_force() {
     let config = read(include_str!("../../deployex.example.yaml"), &[]).unwrap();
-    assert_eq!(config.not_yet_in_force(), Vec::<String>::new());
+    let default = "applications[myapp].cluster (node, the default) is not yet in force: \
+                   replicas are not connected to each other";
+    assert_eq!(config.not_yet_in_force(), [default]);
     assert_eq!(config.notices, Vec::<String>::new());
     assert_eq!(config.applications.len(), 2);
 }

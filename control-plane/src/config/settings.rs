@@ -32,17 +32,12 @@ pub(super) fn read(f: &mut Fields<'_>, flags: &Flags) -> (Config, ForAll) {
     let data_dir = data_dir(f, flags);
     let mut config = Config::new(&data_dir);
     config.demo = flags.demo;
-    config.auto_apply = flags.auto_apply;
     config.database_url = database_url(f, flags).unwrap_or(config.database_url);
     config.console = console(f, config.console);
     config.agents = agents(f, flags, config.agents);
     config.releases = releases(f, config.releases);
     config.secrets = secrets(f);
     config.hosts = hosts(f, flags);
-    let retention = || rules::millis(1_000..=365 * DAY_MS);
-    config.metrics_retention =
-        f.read("metrics_retention_time_ms", retention()).unwrap_or(config.metrics_retention);
-    config.logs_retention = f.read("logs_retention_time_ms", retention()).unwrap_or(config.logs_retention);
     config.later = later(f);
     installer_only(f);
     listeners_differ(f, &config);
@@ -200,12 +195,15 @@ fn hosts(f: &mut Fields<'_>, flags: &Flags) -> HostPaths {
     let demo = |path: &str| flags.demo.then(|| Path::new(path).to_owned());
     HostPaths {
         var_path: f.read("var_path", rules::absolute_path).or_else(|| demo(DEMO_VAR)),
-        log_path: f.read("log_path", rules::absolute_path).or_else(|| demo(DEMO_LOG)),
+        log_path: f.read("log_path", rules::absolute_path),
         monitored_app_log_path: f
             .read("monitored_app_log_path", rules::absolute_path)
             .or_else(|| demo(DEMO_LOG)),
     }
 }
+
+/// How long 0.x kept in memory what its console showed.
+const RETENTIONS: [&str; 2] = ["metrics_retention_time_ms", "logs_retention_time_ms"];
 
 /// Checked now, used by parts that are not in force yet.
 fn later(f: &mut Fields<'_>) -> Later {
@@ -222,6 +220,9 @@ fn later(f: &mut Fields<'_>) -> Later {
     }
     f.read("release_endpoint", rules::url(&["https", "http"]));
     f.read("release_signature_key", rules::text);
+    for key in RETENTIONS {
+        f.read(key, rules::millis(1_000..=365 * DAY_MS));
+    }
     monitoring::read(f, &monitoring::OF_HOSTS);
     notifications::read(f);
     if let Some(mut metrics) = f.below("metrics") {
@@ -230,7 +231,8 @@ fn later(f: &mut Fields<'_>) -> Later {
         }
         metrics.finish();
     }
-    for key in ["release_endpoint", "release_signature_key", "monitoring", "notifications"] {
+    let others = ["release_endpoint", "release_signature_key", "monitoring", "notifications"];
+    for key in others.into_iter().chain(RETENTIONS) {
         keep(&mut later, f, key);
     }
     later

@@ -23,7 +23,6 @@ pub(super) fn sheet(config: &Config) -> BTreeMap<String, String> {
         file: _,
         data_dir: _,
         demo: _,
-        auto_apply: _,
         applications: _,
         names_applications: _,
         notices: _,
@@ -33,8 +32,6 @@ pub(super) fn sheet(config: &Config) -> BTreeMap<String, String> {
         releases,
         secrets,
         hosts,
-        metrics_retention,
-        logs_retention,
         later,
     } = config;
     let mut keys = BTreeMap::new();
@@ -79,8 +76,6 @@ pub(super) fn sheet(config: &Config) -> BTreeMap<String, String> {
             put(key, path.display().to_string());
         }
     }
-    put("metrics_retention_time_ms", metrics_retention.0.to_string());
-    put("logs_retention_time_ms", logs_retention.0.to_string());
     // There are tokens in these: a digest tells that they changed, and nothing else.
     for (key, value) in &later.0 {
         let digest = Digest(Sha256::digest(value.to_string()).into());
