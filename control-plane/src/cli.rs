@@ -170,6 +170,8 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use clap::CommandFactory as _;
 
     use super::*;
@@ -217,6 +219,21 @@ mod tests {
             let parsed = Cli::try_parse_from(example.split_whitespace());
             assert!(parsed.is_ok(), "{path}: {example}: {parsed:?}");
         }
+    }
+
+    #[test]
+    fn a_variable_that_an_argument_reads_means_something_to_the_configuration() {
+        let mut root = Cli::command();
+        root.build();
+        let variables: BTreeMap<String, String> = leaves(&root, "")
+            .iter()
+            .flat_map(|(_, command)| command.get_arguments())
+            .filter_map(|argument| argument.get_env()?.to_str())
+            .map(|name| (name.to_owned(), "/value".to_owned()))
+            .collect();
+        assert!(variables.len() >= 5, "{variables:?}");
+        let config = Config::read(None, &crate::config::Flags::default(), &variables).unwrap();
+        assert!(!config.notices.join("\n").contains("means nothing"), "{:?}", config.notices);
     }
 
     #[test]

@@ -22,7 +22,7 @@ const INTERVAL: &str = "DEPLOYEX_DEPLOY_SCHEDULE_INTERVAL_MS";
 const FIRST_PORT: u16 = 4000;
 
 /// Everything of ours that a process environment may hold. Others that begin alike are misspelt, or forgotten.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 25] = [
     NAME,
     LANG,
     PORT,
@@ -47,6 +47,7 @@ const KNOWN: [&str; 24] = [
     "DEPLOYEX_TOKEN",
     "DEPLOYEX_URL",
     "DEPLOYEX_LOG",
+    "DEPLOYEX_LOG_FORMAT",
 ];
 
 struct Said {
