@@ -21,7 +21,7 @@ use crate::http::input::{Query, limit, read_cursor};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    application: Option<AppName>,
+    app: Option<AppName>,
     node: Option<NodeName>,
     slot: Option<Slot>,
     rollout: Option<RolloutId>,
@@ -34,7 +34,7 @@ pub(super) struct ListQuery {
 }
 
 #[utoipa::path(get, path = "/api/v1/events", tag = "events",
-    params(("application" = Option<AppName>, Query), ("node" = Option<NodeName>, Query),
+    params(("app" = Option<AppName>, Query), ("node" = Option<NodeName>, Query),
         ("slot" = Option<Slot>, Query), ("rollout" = Option<RolloutId>, Query),
         ("kind" = Option<String>, Query),
         ("severity" = Option<Severity>, Query, description = "This and all above it."),
@@ -52,7 +52,7 @@ pub(super) async fn list(
         found.ok_or_else(|| ApiError::not_found("node", &name))
     };
     let filter = EventFilter {
-        app: query.application,
+        app: query.app,
         node: query.node.map(id_of).transpose()?,
         slot: query.slot,
         rollout: query.rollout,

@@ -20,27 +20,27 @@ use crate::picture::Picture;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    application: Option<AppName>,
+    app: Option<AppName>,
     node: Option<NodeName>,
     limit: Option<u32>,
     cursor: Option<String>,
 }
 
 #[utoipa::path(get, path = "/api/v1/replicas", tag = "replicas",
-    params(("application" = Option<AppName>, Query), ("node" = Option<NodeName>, Query),
+    params(("app" = Option<AppName>, Query), ("node" = Option<NodeName>, Query),
         ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "By application, node and slot.", body = Page<Replica>)))]
 pub(super) async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> ApiResult<Json<Page<Replica>>> {
-    let ListQuery { application, node, limit: asked, cursor } = query;
+    let ListQuery { app, node, limit: asked, cursor } = query;
     let limit = limit(asked)?;
     let picture = api.picture().await?;
-    if let Some(name) = application.as_ref().filter(|name| !picture.apps.contains_key(*name)) {
+    if let Some(name) = app.as_ref().filter(|name| !picture.apps.contains_key(*name)) {
         return Err(ApiError::not_found("application", name));
     }
-    let apps = picture.apps.iter().filter(|(name, _)| application.as_ref().is_none_or(|it| it == *name));
+    let apps = picture.apps.iter().filter(|(name, _)| app.as_ref().is_none_or(|it| it == *name));
     let mut replicas: Vec<Replica> = apps
         .flat_map(|(_, app)| of(&picture, &app.fleet))
         .filter(|replica| node.as_ref().is_none_or(|it| *it == replica.node))

@@ -22,13 +22,13 @@ use crate::rollout::{PreCommandsState, Rollout};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    application: Option<AppName>,
+    app: Option<AppName>,
     limit: Option<u32>,
     cursor: Option<String>,
 }
 
 #[utoipa::path(get, path = "/api/v1/rollouts", tag = "rollouts",
-    params(("application" = Option<AppName>, Query), ("limit" = Option<u32>, Query),
+    params(("app" = Option<AppName>, Query), ("limit" = Option<u32>, Query),
         ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "Newest first.", body = Page<RolloutSummary>)))]
 pub(super) async fn list(
@@ -39,7 +39,7 @@ pub(super) async fn list(
         after: query.cursor.as_deref().map(read_cursor).transpose()?,
         limit: limit(query.limit)?,
     };
-    let filter = RolloutFilter { app: query.application, ..RolloutFilter::default() };
+    let filter = RolloutFilter { app: query.app, ..RolloutFilter::default() };
     let found = api.db.rollouts(&filter, page).await?;
     let picture = api.picture().await?;
     let items = found.items.iter().map(|it| summary(&picture, picture.apps.get(&it.app), it)).collect();

@@ -42,7 +42,7 @@ pub(super) enum Event {
 impl Event {
     pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
         let Self::List { app, node, limit, follow } = self;
-        let app = app.map(|app| format!("&application={app}")).unwrap_or_default();
+        let app = app.map(|app| format!("&app={app}")).unwrap_or_default();
         let node = node.map(|node| format!("&node={node}")).unwrap_or_default();
         let path = format!("/events?limit={limit}{app}{node}");
         let page: Page<EventView> = client.get(&path).await?;

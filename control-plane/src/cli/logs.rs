@@ -50,7 +50,7 @@ impl Logs {
         let node = match &self.node {
             Some(node) => node.clone(),
             None => {
-                let path = format!("/replicas?application={application}");
+                let path = format!("/replicas?app={application}");
                 the_node(&client.get_all::<Replica>(&path).await?, application, *slot)?
             }
         };

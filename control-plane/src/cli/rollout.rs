@@ -35,7 +35,7 @@ impl Rollout {
         let (paint, now) = (out.paint, out.now());
         match self {
             Self::List { app, limit } => {
-                let app = app.map(|app| format!("&application={app}")).unwrap_or_default();
+                let app = app.map(|app| format!("&app={app}")).unwrap_or_default();
                 let page: Page<RolloutSummary> = client.get(&format!("/rollouts?limit={limit}{app}")).await?;
                 out.show(&page.items, |rollouts| match rollouts.is_empty() {
                     true => "There was no rollout yet.\n".to_owned(),

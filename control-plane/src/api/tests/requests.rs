@@ -35,6 +35,18 @@ async fn every_refusal_is_a_problem() {
 }
 
 #[tokio::test]
+async fn lists_are_cut_to_an_application_by_the_same_word_as_paths() {
+    let bench = Bench::new().await;
+    let viewer = bench.token(Role::Viewer).await;
+    for (list, status) in
+        [("replicas", StatusCode::NOT_FOUND), ("events", StatusCode::OK), ("rollouts", StatusCode::OK)]
+    {
+        let answer = bench.send(Call::get(&format!("/api/v1/{list}?app=ghost")).bearer(&viewer)).await;
+        assert_eq!(answer.status, status, "{list}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn wrong_input_names_the_key() {
     let bench = Bench::new().await;
     let admin = bench.token(Role::Admin).await;
