@@ -114,6 +114,7 @@ fn say(text: &str) -> anyhow::Result<()> {
 }
 
 async fn join(args: EnrolArgs) -> anyhow::Result<()> {
+    let run = run_command(&args.paths);
     let var = args.paths.var_path.unwrap_or_else(|| VAR_PATH.into());
     let name = match args.name {
         Some(name) => name,
@@ -137,12 +138,18 @@ async fn join(args: EnrolArgs) -> anyhow::Result<()> {
         force: args.force,
     };
     let identity = enrol(wish).await?;
-    say(&format!(
-        "{} joined as node {}; start it with: deployex-agent run --var-path {}",
-        identity.name,
-        identity.node,
-        var.display()
-    ))
+    say(&format!("{} joined as node {}; start it with: {run}", identity.name, identity.node))
+}
+
+/// With the paths that were given, and no others: what is given wins over what the control plane says.
+fn run_command(paths: &PathArgs) -> String {
+    let mut command = "deployex-agent run".to_owned();
+    for (argument, path) in [("--var-path", &paths.var_path), ("--log-path", &paths.log_path)] {
+        if let Some(path) = path {
+            command = format!("{command} {argument} {}", path.display());
+        }
+    }
+    command
 }
 
 fn identity_folder(var: &Path) -> PathBuf {
@@ -231,6 +238,23 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_that_starts_an_agent_has_the_paths_that_were_given_alone() {
+        let run = |words: &str| {
+            let words = format!("deployex-agent enrol --control-plane https://h:5002 {words}");
+            let token = format!("dpxj_{}.{}", "s".repeat(32), "0".repeat(64));
+            let words = words.split_whitespace().chain(["--token", &token]);
+            let Command::Enrol(args) = Cli::parse_from(words).command else {
+                panic!("another command");
+            };
+            run_command(&args.paths)
+        };
+        assert_eq!(run(""), "deployex-agent run");
+        assert_eq!(run("--var-path /srv/x"), "deployex-agent run --var-path /srv/x");
+        let both = "--var-path /srv/x --log-path /srv/log";
+        assert_eq!(run(both), format!("deployex-agent run {both}"));
     }
 
     #[test]
