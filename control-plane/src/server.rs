@@ -9,43 +9,29 @@
 mod edges;
 mod heard;
 mod notices;
+mod parts;
 mod sockets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zeroize::Zeroizing;
 
-use self::edges::{Behind, Opener, Relay};
+use self::parts::Parts;
 use self::sockets::Sockets;
-use crate::agents::pki::{Authority, PkiError, Root};
-use crate::agents::{Agents, CERTIFICATE_LIFE, Edges, LOOK_AGAIN, Settings as AgentSettings};
-use crate::api::{self, Api, Live, Parts, Settings};
-use crate::assign::Assignments;
-use crate::auth::first::{self, FirstSignIn, FirstSignInError};
-use crate::auth::password::Passwords;
-use crate::auth::principal::LocalAdmins;
-use crate::auth::throttle::Throttle;
-use crate::clock::Clock;
-use crate::config::apply::{ApplyError, apply};
-use crate::config::{AgentsAddress, Config, ReleaseAdapter};
-use crate::db::{Db, DbError, NewAuthority};
+use crate::agents::RootsError;
+use crate::api;
+use crate::auth::first::{FirstSignIn, FirstSignInError};
+use crate::config::Config;
+use crate::config::apply::ApplyError;
+use crate::db::{Db, DbError};
 use crate::error::chain;
 use crate::home::{Home, HomeError};
 use crate::listen::ListenError;
-use crate::reconcile::Reconciler;
-use crate::releases::{self, Bucket, FolderSource, UnavailableSource};
+use crate::releases;
 use crate::secrets::Secrets;
-use crate::telemetry::Metrics;
-use crate::vault::{Purpose, Vault, VaultError};
-
-const AGENTS_KIND: &str = "agents";
-/// Notices of agents that are not recorded yet; beyond it they are dropped and said in the log.
-const NOTICES: usize = 4_096;
+use crate::vault::VaultError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -57,10 +43,8 @@ pub enum StartError {
     Db(#[from] DbError),
     #[error("the configuration could not be put in force")]
     Apply(#[from] ApplyError),
-    #[error("the agents' certificate authority cannot be used")]
-    Pki(#[from] PkiError),
-    #[error("the key of the agents' certificate authority is no text")]
-    AuthorityKey(#[source] std::string::FromUtf8Error),
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     #[error(transparent)]
     FirstSignIn(#[from] FirstSignInError),
     #[error(transparent)]
@@ -110,62 +94,9 @@ impl Server {
     ) -> Result<Running, StartError> {
         let home = Home::take(&config.data_dir)?;
         let sockets = Sockets::bind(&config, &home).await?;
-        let key_file = home.key_file();
-        // Beside SQLite the key may lie where the data lies; a PostgreSQL elsewhere must not be read by who has its backup.
-        let key_file = config.database_url.is_sqlite().then_some(key_file.as_path());
-        let vault = Arc::new(Vault::open(secrets.secret_key_base.as_ref(), key_file)?);
-        let (clock, secrets) = (Clock::start(), Arc::new(secrets));
-        let url = config.database_url.expose();
-        let db = if config.demo { Db::open_for_demo(url).await? } else { Db::open_for_real(url).await? };
-        let passwords = Passwords::default();
-        let opener = Arc::new(Opener { vault: vault.clone(), secrets: secrets.clone() });
-        apply(&config, &db, opener.as_ref(), clock.now()).await?;
-        let first_sign_in =
-            first::prepare(&db, &passwords, config.demo, secrets.admin.as_ref(), clock.now()).await?;
-        let source = source(&config);
-
-        let told = config.agents_address(&machine_name());
-        let dialled = (!told.address.host.is_empty()).then(|| told.address.host.clone());
-        let tasks = TaskTracker::new();
-        let (notices, received) = mpsc::channel(NOTICES);
-        let agents = Agents::new(
-            AgentSettings {
-                authority: authority(&db, &vault, clock).await?,
-                names: dialled.iter().cloned().chain(config.console.hostname.clone()).collect(),
-                host: host_settings(&config),
-                certificate_life: CERTIFICATE_LIFE,
-                look_again: LOOK_AGAIN,
-            },
-            Edges {
-                registry: Arc::new(db.clone()),
-                assignments: Arc::new(Assignments::new(db.clone(), opener)),
-                releases: Arc::new(Relay { db: db.clone(), source: source.clone() }),
-                notices,
-            },
-            clock,
-        );
-        let reconciler = Reconciler::new(Arc::new(db.clone()), Arc::new(agents.clone()), clock);
-        let (waker, waiting) = (reconciler.waker(), reconciler.waiting());
-        let behind = Behind {
-            db: db.clone(),
-            agents: agents.clone(),
-            source: source.clone(),
-            waker: waker.clone(),
-            waiting,
-        };
-        let api = Api::new(Parts {
-            db: db.clone(),
-            backend: Arc::new(behind),
-            settings: api_settings(&config, &secrets, told),
-            local: LocalAdmins::of_this_process(),
-            clock,
-            metrics: Metrics::default(),
-            passwords,
-            throttle: Mutex::new(Throttle::default()),
-            live: Live::default(),
-            cancel: cancel.clone(),
-            tasks: tasks.clone(),
-        });
+        let (cancelled, tasks) = (cancel.clone(), TaskTracker::new());
+        let parts = Parts::join(&config, secrets, &home, (cancelled, tasks.clone())).await?;
+        let Parts { db, clock, agents, notices, reconciler, api, bucket, first_sign_in } = parts;
 
         let Sockets { console, console_address, local, agents: listener, agents_address } = sockets;
         let socket = home.socket();
@@ -174,7 +105,7 @@ impl Server {
         tasks.spawn(local.serve(router, cancel.clone()));
         tasks.spawn(api::show_live(api.clone(), cancel.clone()));
         tasks.spawn(reconciler.run(cancel.clone()));
-        tasks.spawn(notices::record(db.clone(), received, clock));
+        tasks.spawn(notices::record(db.clone(), notices, clock));
         tasks.spawn(heard::remember(db.clone(), agents.clone(), cancel.clone()));
         let stop = cancel.clone();
         tasks.spawn(async move {
@@ -183,9 +114,7 @@ impl Server {
                 stop.cancel();
             }
         });
-        let (bucket, applications) =
-            (Bucket { source, db: db.clone(), clock, wake: waker }, config.applications);
-        let stop = cancel.clone();
+        let (applications, stop) = (config.applications, cancel.clone());
         tasks.spawn(async move { releases::watch(bucket, &applications, stop).await });
         tasks.spawn(notices::forget_old(db.clone(), clock, cancel));
         Ok(Running {
@@ -200,66 +129,6 @@ impl Server {
     }
 }
 
-fn source(config: &Config) -> Arc<dyn releases::Source> {
-    let (bucket, environment) = (&config.releases.bucket, config.releases.account_name.clone());
-    match config.releases.adapter {
-        ReleaseAdapter::Local => Arc::new(FolderSource::new(PathBuf::from(bucket), environment)),
-        // Each application says so; what runs goes on running.
-        adapter @ (ReleaseAdapter::S3 | ReleaseAdapter::GcpStorage) => {
-            Arc::new(UnavailableSource::new(adapter.word(), environment))
-        }
-    }
-}
-
-/// The root that signs agents' certificates: made at the very first start.
-async fn authority(db: &Db, vault: &Vault, clock: Clock) -> Result<Authority, StartError> {
-    let mut known = db.authorities(AGENTS_KIND).await?;
-    if known.is_empty() {
-        let root = Root::generate(clock.now())?;
-        let sealed = vault.seal(Purpose::Authorities, AGENTS_KIND, root.key_pem.as_bytes())?;
-        let new = NewAuthority {
-            kind: AGENTS_KIND.to_owned(),
-            certificate_pem: root.certificate_pem.clone(),
-            encrypted_key: sealed,
-            created_at: clock.now(),
-        };
-        known = db.first_authority(&new).await?;
-    }
-    let signing = known.iter().position(|it| it.retired_at.is_none()).unwrap_or_default();
-    let signs = known.remove(signing);
-    let key = vault.unseal(Purpose::Authorities, AGENTS_KIND, &signs.encrypted_key)?;
-    let key_pem = String::from_utf8(key.to_vec()).map_err(StartError::AuthorityKey)?;
-    let root = Root { certificate_pem: signs.certificate_pem, key_pem: Zeroizing::new(key_pem) };
-    let others: Vec<String> = known.into_iter().map(|it| it.certificate_pem).collect();
-    Ok(Authority::new(&root, &others)?)
-}
-
-/// As the kernel has it.
-fn machine_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn host_settings(config: &Config) -> proto::pb::HostSettings {
-    let text = |path: &Option<PathBuf>| path.as_ref().map(|it| it.display().to_string()).unwrap_or_default();
-    proto::pb::HostSettings {
-        var_path: text(&config.hosts.var_path),
-        log_path: text(&config.hosts.log_path),
-        monitored_app_log_path: text(&config.hosts.monitored_app_log_path),
-    }
-}
-
-fn api_settings(config: &Config, secrets: &Secrets, agents_address: AgentsAddress) -> Settings {
-    let configured = secrets.admin.is_some().then_some("DEPLOYEX_ADMIN_HASHED_PASSWORD");
-    Settings {
-        admin_password_from: if config.demo { Some("serve --demo") } else { configured },
-        environment: config.releases.account_name.clone(),
-        demo: config.demo,
-        console_served: config.console.served,
-        trusted_proxies: config.console.trusted_proxies.clone(),
-        agents_address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -268,7 +137,8 @@ mod tests {
     use proto::state::Language;
 
     use super::*;
-    use crate::config::DatabaseUrl;
+    use crate::clock::Time;
+    use crate::config::{DatabaseUrl, ReleaseAdapter};
     use crate::spec::AppSpec;
 
     fn config(folder: &Path) -> Config {
@@ -365,6 +235,22 @@ mod tests {
             let names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
             assert_eq!(names, ["lock"]);
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_does_not_start_where_no_authority_of_the_agents_may_sign() {
+        let folder = tempfile::tempdir().unwrap();
+        let cancel = CancellationToken::new();
+        let running = start(config(folder.path()), &cancel).await.unwrap();
+        cancel.cancel();
+        running.wait().await;
+        let db = Db::open(config(folder.path()).database_url.expose()).await.unwrap();
+        for authority in db.authorities("agents").await.unwrap() {
+            db.retire_authority(authority.id, Time(1)).await.unwrap();
+        }
+        db.close().await.unwrap();
+        let refused = start(config(folder.path()), &CancellationToken::new()).await.err().unwrap();
+        assert!(matches!(refused, StartError::Roots(RootsError::Retired)), "{refused}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
