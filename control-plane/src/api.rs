@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::assets;
 use crate::auth::password::Passwords;
-use crate::auth::principal::{LocalAdmins, Principal};
+use crate::auth::principal::LocalAdmins;
 use crate::auth::throttle::Throttle;
 use crate::clock::Clock;
 use crate::config::AgentsAddress;
@@ -96,11 +96,10 @@ impl Api {
         Ok(Picture::load(&self.db, backend, environment, self.clock.now()).await?)
     }
 
-    /// Writes down who asked for which change.
-    async fn audit(&self, who: &Principal, what: &str, object: &str, detail: &str) -> ApiResult<()> {
-        let [who, what, object, detail] = [&who.name, what, object, detail].map(str::to_owned);
-        let entry = AuditEntry { at: self.clock.now(), who, what, object, detail };
-        self.db.record_audit(&entry).await.map_err(ApiError::from)
+    /// Who asks for which change: stored together with it.
+    fn audit(&self, who: &str, what: &str, object: &str, detail: &str) -> AuditEntry {
+        let [who, what, object, detail] = [who, what, object, detail].map(str::to_owned);
+        AuditEntry { at: self.clock.now(), who, what, object, detail }
     }
 }
 

@@ -180,7 +180,7 @@ impl ControlPlane {
             created_at: Clock::start().now(),
             expires_at,
         };
-        self.db.add_join_token(&new).await.unwrap();
+        self.db.add_join_token(&new, None).await.unwrap();
         JoinToken::new(secret, self.agents.fingerprint()).unwrap()
     }
 
@@ -196,7 +196,7 @@ impl ControlPlane {
     }
 
     pub(crate) async fn remove(&self, node: NodeId) {
-        self.db.remove_node(node, Clock::start().now(), &[]).await.unwrap();
+        self.db.remove_node(node, Clock::start().now(), &[], None).await.unwrap();
         self.agents.cut(node);
     }
 

@@ -71,8 +71,9 @@ pub(super) async fn change_password(
     let text = format!("{} changed their password", principal.name);
     let mut event = NewEvent::new(now, "password_changed", Severity::Info, text);
     event.data.insert("by".to_owned(), principal.name.clone().into());
-    let ended = api.db.set_password(&principal.name, hash.as_str(), Some(session.id), &[event]).await?;
+    let audit = api.audit(&principal.name, "password.change", &principal.name, &address.to_string());
+    let ended =
+        api.db.set_password(&principal.name, hash.as_str(), Some(session.id), &[event], Some(&audit)).await?;
     api.live.somebody_went();
-    api.audit(&principal, "password.change", &principal.name, &address.to_string()).await?;
     Ok(Json(PasswordChanged { sessions_ended: u32::try_from(ended).unwrap_or(u32::MAX) }))
 }

@@ -72,10 +72,10 @@ pub(super) async fn remove(
     );
     event.node = Some(id);
     event.data.insert("by".to_owned(), principal.name.clone().into());
-    api.db.remove_node(id, now, &[event]).await?;
+    let audit = api.audit(&principal.name, "node.remove", name.as_str(), &id.to_string());
+    api.db.remove_node(id, now, &[event], Some(&audit)).await?;
     api.backend.cut(id);
     api.backend.plan_now();
-    api.audit(&principal, "node.remove", name.as_str(), &id.to_string()).await?;
     Ok(Json(NodeRemoved { node: name, replicas_left: u32::try_from(left).unwrap_or(u32::MAX) }))
 }
 
@@ -93,18 +93,16 @@ pub(super) async fn join_token(
     let lifetime =
         lifetime.ok_or_else(|| ApiError::invalid("lifetime_ms", "is at least 1 and at most 30 days"))?;
     let (secret, now) = (Secret::random("")?, api.clock.now());
-    let stored = api
-        .db
-        .add_join_token(&StoredJoinToken {
-            hash: secret.digest(),
-            uses,
-            labels: std::collections::BTreeMap::new(),
-            created_by: principal.name.clone(),
-            created_at: now,
-            expires_at: now.plus(lifetime),
-        })
-        .await?;
-    api.audit(&principal, "join_token.create", &stored.id.to_string(), &format!("{uses} uses")).await?;
+    let new = StoredJoinToken {
+        hash: secret.digest(),
+        uses,
+        labels: std::collections::BTreeMap::new(),
+        created_by: principal.name.clone(),
+        created_at: now,
+        expires_at: now.plus(lifetime),
+    };
+    let audit = api.audit(&principal.name, "join_token.create", "", &format!("{uses} uses"));
+    let stored = api.db.add_join_token(&new, Some(audit)).await?;
     let token = format!("dpxj_{}.{}", secret.expose(), api.backend.ca_fingerprint());
     let AgentsAddress { address, is_guess } = &api.settings.agents_address;
     let command = format!("deployex-agent enrol --control-plane https://{address} --token {token}");

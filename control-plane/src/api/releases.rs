@@ -106,9 +106,9 @@ async fn clear_some(
     let mut event = NewEvent::new(now, "ghosted_cleared", Severity::Info, text);
     event.app = Some(app.clone());
     event.data.insert("by".to_owned(), principal.name.clone().into());
-    let cleared = api.db.clear_ghosted(app, version, &[event]).await?;
+    let audit = api.audit(&principal.name, "ghosted.clear", app.as_str(), what);
+    let cleared = api.db.clear_ghosted(app, version, &[event], Some(&audit)).await?;
     if !cleared.is_empty() {
-        api.audit(principal, "ghosted.clear", app.as_str(), what).await?;
         api.backend.plan_now();
     }
     Ok(GhostsCleared { cleared })

@@ -55,21 +55,19 @@ pub(super) async fn sign_in(
     count(&api, "accepted");
     let secret = Secret::random("")?;
     let agent = headers.get(USER_AGENT).and_then(|it| it.to_str().ok()).unwrap_or_default();
-    let session = api
-        .db
-        .add_session(&NewSession {
-            hash: secret.digest(),
-            user: user.name.clone(),
-            created_at: now,
-            expires_at: session_end(now, now),
-            address: address.to_string(),
-            user_agent: agent.chars().take(LONGEST_USER_AGENT).collect(),
-        })
-        .await?;
+    let new = NewSession {
+        hash: secret.digest(),
+        user: user.name.clone(),
+        created_at: now,
+        expires_at: session_end(now, now),
+        address: address.to_string(),
+        user_agent: agent.chars().take(LONGEST_USER_AGENT).collect(),
+    };
+    let audit = api.audit(&user.name, "session.create", &user.name, &new.address);
+    let session = api.db.add_session(&new, Some(&audit)).await?;
     let proof = SessionProof { id: session.id, secret, created_at: now };
     let cookie = set_cookie(Some(&proof.secret), client.https);
     let principal = Principal { name: user.name, role: user.role, via: Via::Session, session: Some(proof) };
-    api.audit(&principal, "session.create", &principal.name, &address.to_string()).await?;
     Ok((AppendHeaders([(SET_COOKIE, cookie)]), Json(me::view(&api, principal))))
 }
 
@@ -136,9 +134,9 @@ pub(super) async fn sign_out(
     let session = principal.session.as_ref();
     let session =
         session.ok_or_else(|| ApiError::new(Code::Conflict, "this request has no session to end"))?;
-    api.db.end_session(session.id).await?;
+    let audit = api.audit(&principal.name, "session.end", &principal.name, "");
+    api.db.end_session(session.id, Some(&audit)).await?;
     api.live.somebody_went();
-    api.audit(&principal, "session.end", &principal.name, "").await?;
     let cookie = set_cookie(None, client.https);
     Ok((StatusCode::NO_CONTENT, AppendHeaders([(SET_COOKIE, cookie)])))
 }

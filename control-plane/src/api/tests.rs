@@ -158,7 +158,7 @@ impl Bench {
             created_at: self.api.clock.now(),
             expires_at: None,
         };
-        self.api.db.add_api_token(&new).await.unwrap();
+        self.api.db.add_api_token(&new, None).await.unwrap();
         secret.expose().to_owned()
     }
 

@@ -49,13 +49,13 @@ pub(super) async fn create(
         created_at: now,
         expires_at: lifetime_ms.map(|lifetime| now.plus(lifetime)),
     };
-    let stored = api.db.add_api_token(&new).await.map_err(|error| match error.is_taken() {
+    let audit = api.audit(&principal.name, "token.create", &new.name, role.word());
+    let stored = api.db.add_api_token(&new, Some(&audit)).await.map_err(|error| match error.is_taken() {
         true => {
             ApiError::new(Code::Conflict, format!("there is a token {} already: revoke it first", new.name))
         }
         false => error.into(),
     })?;
-    api.audit(&principal, "token.create", &stored.name, stored.role.word()).await?;
     let created = CreatedToken { secret: secret.expose().to_owned(), token: view(stored) };
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -69,9 +69,9 @@ pub(super) async fn revoke(
 ) -> ApiResult<StatusCode> {
     let known = api.db.api_tokens().await?.into_iter().find(|token| token.id == id);
     let token = known.ok_or_else(|| ApiError::not_found("token", id))?;
-    api.db.revoke_api_token(id).await?;
+    let audit = api.audit(&principal.name, "token.revoke", &token.name, &id.to_string());
+    api.db.revoke_api_token(id, Some(&audit)).await?;
     api.live.somebody_went();
-    api.audit(&principal, "token.revoke", &token.name, &id.to_string()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

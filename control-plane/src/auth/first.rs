@@ -78,7 +78,7 @@ async fn has_demo_password(passwords: &Passwords, admin: Option<&User>) -> Resul
 
 async fn set(db: &Db, admin: Option<&User>, hash: &PasswordHash, now: Time) -> Result<(), DbError> {
     match admin {
-        Some(_) => db.set_password(ADMIN, hash.as_str(), None, &[]).await.map(drop),
+        Some(_) => db.set_password(ADMIN, hash.as_str(), None, &[], None).await.map(drop),
         None => {
             let name = ADMIN.to_owned();
             let password_hash = hash.as_str().to_owned();

@@ -13,7 +13,7 @@ use super::connection::Db;
 use super::entity::applications::application;
 use super::entity::row::{Row, json, millis, sha256_of, version_of};
 use super::error::{DbError, Fault, UnknownWord, doing, missing, taken};
-use super::events::{self, NewEvent};
+use super::events::{self, AuditEntry, NewEvent};
 use super::{assignments, nodes, settings};
 use crate::clock::Time;
 use crate::spec::AppSpec;
@@ -153,6 +153,7 @@ impl Db {
         app: &AppName,
         wish: Option<&ManualWish>,
         events: &[NewEvent],
+        audit: Option<&AuditEntry>,
     ) -> Result<(), DbError> {
         doing("store the wish for a release", async {
             let tx = self.write().await?;
@@ -162,6 +163,7 @@ impl Db {
             }
             write_manual_wish(&tx, app, wish).await?;
             events::insert(&tx, events).await?;
+            events::insert_audit(&tx, audit).await?;
             Ok(tx.commit().await?)
         })
         .await

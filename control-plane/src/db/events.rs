@@ -1,7 +1,7 @@
 //! What happened, for people: events, and the audit of who asked for what.
 //!
-//! Events are written in the transaction of the change they speak of ([`insert`]), so that neither is there without the
-//! other. Their ids are UUIDv7: newest first is the order of ids, and a page goes on below the last id of the one before.
+//! Both are written in the transaction of the change they speak of ([`insert`], [`insert_audit`]), so that neither is there
+//! without the other. Their ids are UUIDv7: newest first is the order of ids, and a page goes on below the last id of the one before.
 
 use proto::ids::{AppName, EventId, NodeId, RolloutId, Slot};
 use proto::state::Severity;
@@ -168,16 +168,6 @@ impl Db {
         .await
     }
 
-    pub async fn record_audit(&self, entry: &AuditEntry) -> Result<(), DbError> {
-        doing("record who asked for what", async {
-            let AuditEntry { at, who, what, object, detail } = entry.clone();
-            let row = audit::Model { id: Uuid::now_v7(), at: millis(at), who, what, object, detail };
-            row.into_active_model().insert(self.writer()).await?;
-            Ok(())
-        })
-        .await
-    }
-
     /// Newest first.
     pub async fn audit(&self, page: PageRequest<Uuid>) -> Result<Page<AuditEntry, Uuid>, DbError> {
         doing("list the audit", async {
@@ -201,6 +191,15 @@ pub(super) async fn insert(tx: &impl ConnectionTrait, events: &[NewEvent]) -> Re
             .exec_without_returning(tx)
             .await?;
     }
+    Ok(())
+}
+
+/// Within a transaction of what was asked for. `None`: the program itself did it.
+pub(super) async fn insert_audit(tx: &impl ConnectionTrait, entry: Option<&AuditEntry>) -> Result<(), Fault> {
+    let Some(entry) = entry else { return Ok(()) };
+    let AuditEntry { at, who, what, object, detail } = entry.clone();
+    let row = audit::Model { id: Uuid::now_v7(), at: millis(at), who, what, object, detail };
+    row.into_active_model().insert(tx).await?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use super::connection::Db;
 use super::entity::nodes::{assignment, node};
 use super::entity::row::{Row, json, millis};
 use super::error::{DbError, Fault, doing, missing, taken};
-use super::events::{self, NewEvent};
+use super::events::{self, AuditEntry, NewEvent};
 use super::{ROWS_PER_STATEMENT, access};
 use crate::clock::Time;
 
@@ -112,7 +112,13 @@ impl Db {
 
     /// Removes a node for ever: revokes its certificates, forgets its assignments, gives its name back. What it still runs
     /// is its own affair from here on.
-    pub async fn remove_node(&self, node: NodeId, now: Time, events: &[NewEvent]) -> Result<(), DbError> {
+    pub async fn remove_node(
+        &self,
+        node: NodeId,
+        now: Time,
+        events: &[NewEvent],
+        audit: Option<&AuditEntry>,
+    ) -> Result<(), DbError> {
         doing("remove a node", async {
             let tx = self.write().await?;
             hold(&tx, node).await?;
@@ -125,6 +131,7 @@ impl Db {
             certificates::revoke_all(&tx, node, now).await?;
             assignment::Entity::delete_many().filter(assignment::Column::Node.eq(node.0)).exec(&tx).await?;
             events::insert(&tx, events).await?;
+            events::insert_audit(&tx, audit).await?;
             Ok(tx.commit().await?)
         })
         .await

@@ -53,8 +53,8 @@ pub(in crate::api) async fn deploy(
     event.app = Some(app.clone());
     event.data.insert("by".to_owned(), by.clone().into());
     let manual = ManualWish { release: release.clone(), by, pinned: false, at: now };
-    api.db.set_manual_wish(&app, Some(&manual), &[event]).await?;
-    api.audit(&principal, "application.deploy", app.as_str(), &release.to_string()).await?;
+    let audit = api.audit(&principal.name, "application.deploy", app.as_str(), &release.to_string());
+    api.db.set_manual_wish(&app, Some(&manual), &[event], Some(&audit)).await?;
     api.backend.plan_now();
     Ok((StatusCode::ACCEPTED, Json(begun(&api, app, release, now).await?)))
 }

@@ -10,6 +10,7 @@ use crate::db::connection::Db;
 use crate::db::entity::access::{session, user};
 use crate::db::entity::row::{Row, millis};
 use crate::db::error::{DbError, Fault, doing, missing};
+use crate::db::events::{self, AuditEntry};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSession {
@@ -33,7 +34,11 @@ pub struct Session {
 }
 
 impl Db {
-    pub async fn add_session(&self, new: &NewSession) -> Result<Session, DbError> {
+    pub async fn add_session(
+        &self,
+        new: &NewSession,
+        audit: Option<&AuditEntry>,
+    ) -> Result<Session, DbError> {
         doing("begin a session", async {
             let NewSession { hash, user, created_at, expires_at, address, user_agent } = new.clone();
             let row = session::Model {
@@ -46,7 +51,11 @@ impl Db {
                 address,
                 user_agent,
             };
-            parse(row.into_active_model().insert(self.writer()).await?)
+            let tx = self.write().await?;
+            let stored = row.into_active_model().insert(&tx).await?;
+            events::insert_audit(&tx, audit).await?;
+            tx.commit().await?;
+            parse(stored)
         })
         .await
     }
@@ -97,10 +106,15 @@ impl Db {
         .await
     }
 
-    pub async fn end_session(&self, id: Uuid) -> Result<(), DbError> {
+    pub async fn end_session(&self, id: Uuid, audit: Option<&AuditEntry>) -> Result<(), DbError> {
         doing("end a session", async {
-            let deleted = session::Entity::delete_by_id(id).exec(self.writer()).await?;
-            if deleted.rows_affected == 0 { Err(missing(format!("session {id}"))) } else { Ok(()) }
+            let tx = self.write().await?;
+            let deleted = session::Entity::delete_by_id(id).exec(&tx).await?;
+            if deleted.rows_affected == 0 {
+                return Err(missing(format!("session {id}")));
+            }
+            events::insert_audit(&tx, audit).await?;
+            Ok(tx.commit().await?)
         })
         .await
     }

@@ -17,6 +17,7 @@ use crate::db::entity::access::api_token;
 use crate::db::entity::nodes::join_token;
 use crate::db::entity::row::{Row, json, millis};
 use crate::db::error::{DbError, Fault, doing, missing, taken};
+use crate::db::events::{self, AuditEntry};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewApiToken {
@@ -60,7 +61,11 @@ pub struct JoinToken {
 }
 
 impl Db {
-    pub async fn add_api_token(&self, new: &NewApiToken) -> Result<ApiToken, DbError> {
+    pub async fn add_api_token(
+        &self,
+        new: &NewApiToken,
+        audit: Option<&AuditEntry>,
+    ) -> Result<ApiToken, DbError> {
         doing("create a token", async {
             let NewApiToken { name, hash, role, created_at, expires_at } = new.clone();
             let what = format!("a token named {name}");
@@ -73,7 +78,11 @@ impl Db {
                 expires_at: expires_at.map(millis),
                 last_used_at: None,
             };
-            parse_api(row.into_active_model().insert(self.writer()).await.map_err(taken(what))?)
+            let tx = self.write().await?;
+            let stored = row.into_active_model().insert(&tx).await.map_err(taken(what))?;
+            events::insert_audit(&tx, audit).await?;
+            tx.commit().await?;
+            parse_api(stored)
         })
         .await
     }
@@ -116,15 +125,25 @@ impl Db {
         .await
     }
 
-    pub async fn revoke_api_token(&self, id: TokenId) -> Result<(), DbError> {
+    pub async fn revoke_api_token(&self, id: TokenId, audit: Option<&AuditEntry>) -> Result<(), DbError> {
         doing("revoke a token", async {
-            let deleted = api_token::Entity::delete_by_id(id.0).exec(self.writer()).await?;
-            if deleted.rows_affected == 0 { Err(missing(format!("token {id}"))) } else { Ok(()) }
+            let tx = self.write().await?;
+            let deleted = api_token::Entity::delete_by_id(id.0).exec(&tx).await?;
+            if deleted.rows_affected == 0 {
+                return Err(missing(format!("token {id}")));
+            }
+            events::insert_audit(&tx, audit).await?;
+            Ok(tx.commit().await?)
         })
         .await
     }
 
-    pub async fn add_join_token(&self, new: &NewJoinToken) -> Result<JoinToken, DbError> {
+    /// The object of the audit is the token's id, which is made here.
+    pub async fn add_join_token(
+        &self,
+        new: &NewJoinToken,
+        audit: Option<AuditEntry>,
+    ) -> Result<JoinToken, DbError> {
         doing("create a join token", async {
             let NewJoinToken { hash, uses, labels, created_by, created_at, expires_at } = new.clone();
             let row = join_token::Model {
@@ -136,7 +155,12 @@ impl Db {
                 created_at: millis(created_at),
                 expires_at: millis(expires_at),
             };
-            parse_join(row.into_active_model().insert(self.writer()).await?)
+            let audit = audit.map(|entry| AuditEntry { object: row.id.to_string(), ..entry });
+            let tx = self.write().await?;
+            let stored = row.into_active_model().insert(&tx).await?;
+            events::insert_audit(&tx, audit.as_ref()).await?;
+            tx.commit().await?;
+            parse_join(stored)
         })
         .await
     }

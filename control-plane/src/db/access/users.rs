@@ -10,7 +10,7 @@ use crate::db::connection::Db;
 use crate::db::entity::access::{session, user};
 use crate::db::entity::row::{Row, millis};
 use crate::db::error::{DbError, Fault, doing, missing, taken};
-use crate::db::events::{self, NewEvent};
+use crate::db::events::{self, AuditEntry, NewEvent};
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct User {
@@ -85,6 +85,7 @@ impl Db {
         password_hash: &str,
         keep: Option<Uuid>,
         events: &[NewEvent],
+        audit: Option<&AuditEntry>,
     ) -> Result<u64, DbError> {
         doing("change a user's password", async {
             let tx = self.write().await?;
@@ -102,6 +103,7 @@ impl Db {
             }
             let ended = others.exec(&tx).await?.rows_affected;
             events::insert(&tx, events).await?;
+            events::insert_audit(&tx, audit).await?;
             tx.commit().await?;
             Ok(ended)
         })

@@ -10,7 +10,7 @@ use crate::db::connection::Db;
 use crate::db::entity::rollouts::ghosted;
 use crate::db::entity::row::{Row, digest_bytes, json, millis};
 use crate::db::error::{DbError, Fault, doing};
-use crate::db::events::{self, NewEvent};
+use crate::db::events::{self, AuditEntry, NewEvent};
 use crate::rollout::{Evidence, Ghost};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +35,13 @@ impl Db {
         .await
     }
 
-    /// Clears all that are ghosted, or those of one version alone; returns which. The events are stored if there were any.
+    /// Clears all that are ghosted, or those of one version alone; returns which. Events and audit are stored if there were any.
     pub async fn clear_ghosted(
         &self,
         app: &AppName,
         version: Option<&Version>,
         events: &[NewEvent],
+        audit: Option<&AuditEntry>,
     ) -> Result<Vec<ReleaseKey>, DbError> {
         doing("clear ghosted releases", async {
             let tx = self.write().await?;
@@ -59,6 +60,7 @@ impl Db {
                 delete.exec(&tx).await?;
                 applications::raise_generation(&tx, app).await?;
                 events::insert(&tx, events).await?;
+                events::insert_audit(&tx, audit).await?;
             }
             tx.commit().await?;
             cleared.sort();

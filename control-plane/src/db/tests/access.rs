@@ -52,7 +52,7 @@ async fn a_user_is_added_once_and_changed(it: TestDb) {
 
 async fn a_session_is_found_until_it_expires(it: TestDb) {
     it.db.add_user(&user("ann")).await.unwrap();
-    let session = it.db.add_session(&new_session(7)).await.unwrap();
+    let session = it.db.add_session(&new_session(7), None).await.unwrap();
     let found = it.db.session(&[7; 32], Time(99)).await.unwrap().unwrap();
     assert_eq!(found, (session.clone(), user("ann")));
     assert_eq!(it.db.session(&[7; 32], Time(100)).await.unwrap(), None);
@@ -62,19 +62,19 @@ async fn a_session_is_found_until_it_expires(it: TestDb) {
     assert_eq!((touched.last_used_at, touched.expires_at), (Time(50), Time(200)));
     assert_eq!(it.db.sessions(Some("ann"), Time(0)).await.unwrap(), [touched]);
     assert_eq!(it.db.sessions(Some("bob"), Time(0)).await.unwrap(), []);
-    it.db.end_session(session.id).await.unwrap();
-    assert!(it.db.end_session(session.id).await.unwrap_err().is_missing());
-    it.db.add_session(&new_session(9)).await.unwrap();
+    it.db.end_session(session.id, None).await.unwrap();
+    assert!(it.db.end_session(session.id, None).await.unwrap_err().is_missing());
+    it.db.add_session(&new_session(9), None).await.unwrap();
     assert_eq!(it.db.forget_expired_sessions(Time(100)).await.unwrap(), 1);
 }
 
 async fn a_new_password_ends_every_session(it: TestDb) {
     it.db.add_user(&user("ann")).await.unwrap();
-    it.db.add_session(&new_session(7)).await.unwrap();
-    it.db.set_password("ann", "other", None, &[]).await.unwrap();
+    it.db.add_session(&new_session(7), None).await.unwrap();
+    it.db.set_password("ann", "other", None, &[], None).await.unwrap();
     assert_eq!(it.db.session(&[7; 32], Time(1)).await.unwrap(), None);
     assert_eq!(it.db.user("ann").await.unwrap().unwrap().password_hash, "other");
-    it.db.add_session(&new_session(8)).await.unwrap();
+    it.db.add_session(&new_session(8), None).await.unwrap();
     it.db.remove_user("ann").await.unwrap();
     assert_eq!(it.db.sessions(None, Time(0)).await.unwrap(), []);
 }
@@ -87,15 +87,21 @@ async fn an_api_token_is_found_by_its_hash_until_it_expires_or_is_revoked(it: Te
         created_at: Time(1),
         expires_at: Some(Time(10)),
     };
-    let token = it.db.add_api_token(&new).await.unwrap();
-    assert!(it.db.add_api_token(&NewApiToken { hash: [2; 32], ..new.clone() }).await.unwrap_err().is_taken());
+    let token = it.db.add_api_token(&new, None).await.unwrap();
+    assert!(
+        it.db
+            .add_api_token(&NewApiToken { hash: [2; 32], ..new.clone() }, None)
+            .await
+            .unwrap_err()
+            .is_taken()
+    );
     assert_eq!(it.db.api_token(&[1; 32], Time(9)).await.unwrap(), Some(token.clone()));
     assert_eq!(it.db.api_token(&[1; 32], Time(10)).await.unwrap(), None);
     let lasting = NewApiToken { name: "for ever".to_owned(), hash: [3; 32], expires_at: None, ..new };
-    let lasting = it.db.add_api_token(&lasting).await.unwrap();
+    let lasting = it.db.add_api_token(&lasting, None).await.unwrap();
     it.db.touch_api_token(lasting.id, Time(5)).await.unwrap();
     let found = it.db.api_token(&[3; 32], Time(1_000_000)).await.unwrap().unwrap();
     assert_eq!(found.last_used_at, Some(Time(5)));
-    it.db.revoke_api_token(token.id).await.unwrap();
+    it.db.revoke_api_token(token.id, None).await.unwrap();
     assert_eq!(it.db.api_tokens().await.unwrap(), [found]);
 }

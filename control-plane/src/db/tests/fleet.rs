@@ -112,17 +112,17 @@ async fn a_new_wish_of_the_bucket_ends_a_persons_wish_unless_pinned(it: TestDb) 
     let state = it.db.bucket(&shop).await.unwrap().unwrap();
     assert_eq!((state.etag.as_deref(), state.since), (Some("b"), Time(5)));
     let wish = ManualWish { release: key("2", 2), by: "ann".to_owned(), pinned: false, at: Time(7) };
-    it.db.set_manual_wish(&shop, Some(&wish), &[]).await.unwrap();
+    it.db.set_manual_wish(&shop, Some(&wish), &[], None).await.unwrap();
     it.db.set_bucket_wish(&shop, Some("c"), &key("1", 1), Time(8), &[]).await.unwrap();
     let manual = || async { it.db.application(&shop).await.unwrap().unwrap().manual };
     assert_eq!(manual().await, Some(wish.clone()), "the bucket said nothing new");
     it.db.set_bucket_wish(&shop, Some("d"), &key("3", 3), Time(9), &[]).await.unwrap();
     assert_eq!(manual().await, None);
     let pin = ManualWish { pinned: true, ..wish };
-    it.db.set_manual_wish(&shop, Some(&pin), &[]).await.unwrap();
+    it.db.set_manual_wish(&shop, Some(&pin), &[], None).await.unwrap();
     it.db.set_bucket_wish(&shop, Some("e"), &key("1", 1), Time(10), &[]).await.unwrap();
     assert_eq!(manual().await, Some(pin));
-    it.db.set_manual_wish(&shop, None, &[]).await.unwrap();
+    it.db.set_manual_wish(&shop, None, &[], None).await.unwrap();
     assert_eq!(manual().await, None);
 }
 
@@ -130,10 +130,10 @@ async fn a_wish_for_what_was_never_recorded_is_refused(it: TestDb) {
     configure(&it.db, &["shop"]).await;
     let shop = app("shop");
     let wish = ManualWish { release: key("9", 9), by: "ann".to_owned(), pinned: false, at: Time(7) };
-    let error = it.db.set_manual_wish(&shop, Some(&wish), &told("wished")).await.unwrap_err();
+    let error = it.db.set_manual_wish(&shop, Some(&wish), &told("wished"), None).await.unwrap_err();
     assert!(error.is_missing(), "{error}");
     assert!(it.db.set_bucket_wish(&shop, None, &key("9", 9), Time(1), &[]).await.unwrap_err().is_missing());
-    let nobody = it.db.set_manual_wish(&app("nobody"), None, &[]).await.unwrap_err();
+    let nobody = it.db.set_manual_wish(&app("nobody"), None, &[], None).await.unwrap_err();
     assert_eq!(nobody.to_string(), "cannot store the wish for a release: there is no application nobody");
     assert_eq!(events_told(&it.db).await, [""; 0]);
 }
@@ -180,7 +180,7 @@ pub(super) async fn join_token(db: &Db, token: u8, uses: u16) {
         created_at: Time(1),
         expires_at: Time(100),
     };
-    db.add_join_token(&new).await.unwrap();
+    db.add_join_token(&new, None).await.unwrap();
 }
 
 async fn the_last_use_of_a_join_token_goes_to_one_node(it: TestDb) {
@@ -212,7 +212,7 @@ async fn a_removed_node_is_revoked_and_gives_its_name_back(it: TestDb) {
     assert_eq!(ends().await, Some(Time(2000)));
     assert!(!it.db.is_revoked("serial of web-1").await.unwrap());
     assert!(it.db.is_revoked("never issued").await.unwrap());
-    it.db.remove_node(node.id, Time(7), &told("removed")).await.unwrap();
+    it.db.remove_node(node.id, Time(7), &told("removed"), None).await.unwrap();
     assert_eq!(ends().await, None);
     for serial in ["serial of web-1", "renewed"] {
         assert!(it.db.is_revoked(serial).await.unwrap(), "{serial}");
@@ -220,7 +220,7 @@ async fn a_removed_node_is_revoked_and_gives_its_name_back(it: TestDb) {
     assert_eq!(it.db.node(node.id).await.unwrap(), None);
     let late = NewCertificate { serial: "late".to_owned(), not_after: Time(2000) };
     assert!(it.db.renew_certificate(node.id, &late, Time(8)).await.unwrap_err().is_missing());
-    assert!(it.db.remove_node(node.id, Time(8), &[]).await.unwrap_err().is_missing());
+    assert!(it.db.remove_node(node.id, Time(8), &[], None).await.unwrap_err().is_missing());
     assert!(it.db.node_assignment(node.id).await.unwrap_err().is_missing());
     let mut again = enrolment("web-1", 1);
     again.certificate.serial = "another".to_owned();

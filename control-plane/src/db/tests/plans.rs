@@ -89,7 +89,7 @@ async fn the_snapshot_has_all_that_a_plan_is_made_from(it: TestDb) {
     assert!(bad.unwrap());
     assert_eq!(fleet(&it.db, "shop").await.wanted.unwrap().at, Time(8), "a fault is no new wish");
     let wish = ManualWish { release: key("1", 2), by: "ann".to_owned(), pinned: true, at: Time(10) };
-    it.db.set_manual_wish(&app("shop"), Some(&wish), &[]).await.unwrap();
+    it.db.set_manual_wish(&app("shop"), Some(&wish), &[], None).await.unwrap();
     let person = fleet(&it.db, "shop").await;
     let wanted = person.wanted.unwrap();
     assert_eq!((wanted.release, wanted.by), (key("1", 2), WishedBy::Person("ann".to_owned())));
@@ -186,7 +186,7 @@ async fn whatever_a_plan_is_made_from_makes_older_plans_stale(it: TestDb) {
     for change in 0..4 {
         match change {
             0 => drop(it.db.set_bucket_wish(&shop, None, &key("1", 1), Time(8), &[]).await.unwrap()),
-            1 => it.db.set_manual_wish(&shop, Some(&wish), &[]).await.unwrap(),
+            1 => it.db.set_manual_wish(&shop, Some(&wish), &[], None).await.unwrap(),
             2 => configure(&it.db, &["shop"]).await,
             _ => {
                 let dropped = ApplicationsDiff { dropped: vec![shop.clone()], ..Default::default() };
@@ -206,7 +206,7 @@ async fn whatever_a_plan_is_made_from_makes_older_plans_stale(it: TestDb) {
 
 async fn a_plan_for_a_removed_node_is_refused_whole(it: TestDb) {
     let (one, two) = shop(&it).await;
-    it.db.remove_node(two, Time(6), &[]).await.unwrap();
+    it.db.remove_node(two, Time(6), &[], None).await.unwrap();
     let generation = fleet(&it.db, "shop").await.generation;
     let plan = Plan {
         rollouts: vec![rollout("shop", key("1", 1), RolloutPhase::Running, 1)],
@@ -244,7 +244,7 @@ async fn a_nodes_assignment_is_one_snapshot_with_its_generation(it: TestDb) {
     let first = place(one, 1).slot;
     let shop = release("shop", key("1", 2), 2);
     assert_eq!(slots, [("other", first, &release("other", key("7", 7), 1)), ("shop", first, &shop)]);
-    it.db.remove_node(two, Time(10), &[]).await.unwrap();
+    it.db.remove_node(two, Time(10), &[], None).await.unwrap();
     assert!(!fleet(&it.db, "shop").await.assigned.contains_key(&place(two, 1)));
 }
 
@@ -274,7 +274,7 @@ async fn other_settings_raise_the_nodes_that_hold_the_application_and_no_other(i
     assert!(it.db.put_applications(diff, Time(5)).await.unwrap().is_empty());
     let retold = ApplicationsDiff { retold: vec![app("shop")], ..ApplicationsDiff::default() };
     assert_eq!(it.db.put_applications(retold, Time(6)).await.unwrap(), BTreeSet::from([one]));
-    it.db.remove_node(one, Time(7), &[]).await.unwrap();
+    it.db.remove_node(one, Time(7), &[], None).await.unwrap();
     let diff = ApplicationsDiff { put: put(456), ..ApplicationsDiff::default() };
     assert!(it.db.put_applications(diff, Time(8)).await.unwrap().is_empty());
 }
@@ -304,14 +304,14 @@ async fn ghosts_are_cleared_by_version_or_all(it: TestDb) {
     }
     let stale = fleet(&it.db, "shop").await.generation;
     let version = "1".parse().unwrap();
-    let cleared = it.db.clear_ghosted(&shop, Some(&version), &told("cleared")).await.unwrap();
+    let cleared = it.db.clear_ghosted(&shop, Some(&version), &told("cleared"), None).await.unwrap();
     assert_eq!(cleared, [key("1", 1), key("1", 2)]);
     assert_eq!(fleet(&it.db, "shop").await.generation, stale + 1);
-    assert_eq!(it.db.clear_ghosted(&shop, Some(&version), &told("none")).await.unwrap(), []);
+    assert_eq!(it.db.clear_ghosted(&shop, Some(&version), &told("none"), None).await.unwrap(), []);
     assert_eq!(it.db.ghosted(Some(&shop)).await.unwrap().len(), 1);
-    assert_eq!(it.db.clear_ghosted(&shop, None, &[]).await.unwrap(), [key("3", 3)]);
+    assert_eq!(it.db.clear_ghosted(&shop, None, &[], None).await.unwrap(), [key("3", 3)]);
     assert_eq!(events_told(&it.db).await, ["cleared"]);
-    let nobody = it.db.clear_ghosted(&app("nobody"), None, &[]).await.unwrap_err();
+    let nobody = it.db.clear_ghosted(&app("nobody"), None, &[], None).await.unwrap_err();
     assert!(nobody.is_missing());
 }
 

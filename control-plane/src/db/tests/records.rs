@@ -1,16 +1,20 @@
 //! Events, audit, settings, certificate authorities.
 
-use proto::state::Severity;
+use std::collections::BTreeMap;
+
+use proto::state::{Role, Severity};
+use sea_orm::ConnectionTrait as _;
 
 use crate::clock::Time;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
-use crate::db::{AuditEntry, EventFilter, NewAuthority, NewEvent, PageRequest};
+use crate::db::{AuditEntry, EventFilter, NewApiToken, NewAuthority, NewEvent, NewJoinToken, PageRequest};
 
 on_both_engines!(
     events_come_back_newest_first_page_by_page,
     events_are_found_by_what_they_speak_of,
     old_events_are_forgotten_in_batches,
     the_audit_keeps_who_asked_for_what,
+    what_cannot_be_audited_is_not_done,
     a_setting_is_written_over_or_kept,
     of_two_first_authorities_one_is_stored,
 );
@@ -71,12 +75,50 @@ async fn the_audit_keeps_who_asked_for_what(it: TestDb) {
         detail: format!("{n}"),
     };
     for n in 0..3 {
-        it.db.record_audit(&entry(n)).await.unwrap();
+        it.db.add_api_token(&api_token(n), Some(&entry(n))).await.unwrap();
     }
     let first = it.db.audit(PageRequest::newest(2)).await.unwrap();
     assert_eq!(first.items, [entry(2), entry(1)]);
     let rest = it.db.audit(PageRequest { after: first.next, limit: 2 }).await.unwrap();
     assert_eq!((rest.items, rest.next), (vec![entry(0)], None));
+}
+
+async fn what_cannot_be_audited_is_not_done(it: TestDb) {
+    let entry = AuditEntry {
+        at: Time(1),
+        who: "ann".to_owned(),
+        what: "token.create".to_owned(),
+        object: String::new(),
+        detail: String::new(),
+    };
+    let token = it.db.add_api_token(&api_token(1), None).await.unwrap();
+    let join = NewJoinToken {
+        hash: [1; 32],
+        uses: 1,
+        labels: BTreeMap::new(),
+        created_by: "ann".to_owned(),
+        created_at: Time(1),
+        expires_at: Time(9),
+    };
+    let connection = sea_orm::Database::connect(&it.url).await.unwrap();
+    connection.execute_unprepared("DROP TABLE audit").await.unwrap();
+    connection.close().await.unwrap();
+    assert!(it.db.add_api_token(&api_token(2), Some(&entry)).await.is_err());
+    assert!(it.db.revoke_api_token(token.id, Some(&entry)).await.is_err());
+    assert_eq!(it.db.api_tokens().await.unwrap(), [token]);
+    assert!(it.db.add_join_token(&join, Some(entry)).await.is_err());
+    assert_eq!(it.db.join_tokens(Time(2)).await.unwrap(), []);
+}
+
+fn api_token(n: u64) -> NewApiToken {
+    let hash = [u8::try_from(n).unwrap(); 32];
+    NewApiToken {
+        name: format!("token {n}"),
+        hash,
+        role: Role::Viewer,
+        created_at: Time(n),
+        expires_at: None,
+    }
 }
 
 async fn a_setting_is_written_over_or_kept(it: TestDb) {

@@ -276,7 +276,7 @@ async fn a_republished_tarball_is_shown_and_deployed_only_on_request() {
     assert_eq!(read(&new, 0).await.unwrap(), tarball("b"));
     assert_eq!(read(&new, 10).await.unwrap(), tarball("b")[10..]);
     let wish = ManualWish { release: new.clone(), by: "admin".to_owned(), pinned: false, at: Time(2) };
-    place.db.set_manual_wish(&app, Some(&wish), &[]).await.unwrap();
+    place.db.set_manual_wish(&app, Some(&wish), &[], None).await.unwrap();
     watch.look().await.unwrap();
     assert_eq!(place.state().await, (Some(new.clone()), String::new()));
     // Written again as it was: another object, the same release.
