@@ -326,15 +326,10 @@ impl Hub {
 
     /// A node may fetch what it is to run, and no other application's code.
     async fn must_run(&self, node: NodeId, app: &AppName, key: &ReleaseKey) -> Result<(), Status> {
-        let assignment = self.assignments.assignment(node).await.map_err(|error| {
-            tracing::error!(%node, error = &*error, "cannot make a node's assignment");
+        let listed = self.assignments.is_to_run(node, app, key).await.map_err(|error| {
+            tracing::error!(%node, error = &*error, "cannot look up what a node is to run");
             Status::unavailable("the control plane cannot read its database")
         })?;
-        let wanted = pb::ReleaseKey::from(key);
-        let listed = assignment.slots.iter().any(|slot| {
-            slot.app == app.as_str()
-                && slot.release.as_ref().and_then(|release| release.key.as_ref()) == Some(&wanted)
-        });
         listed.then_some(()).ok_or_else(|| Status::permission_denied("this node is not to run that release"))
     }
 

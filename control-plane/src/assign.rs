@@ -6,31 +6,24 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use proto::ids::{AppName, NodeId, Slot};
+use proto::ids::{AppName, NodeId, ReleaseKey, Slot};
 use proto::pb;
 
 use crate::db::{Db, DbError, NodeAssignment, WantedApplication, WantedSlot};
+use crate::error::chain;
 use crate::spec::{AppSpec, DistributionMode, EnvEntry, EnvValue, ReadyWhen};
 
-/// Why a node's assignment cannot be made.
+/// Why nodes cannot be told of an application now. What they were told before stays in force there.
 #[derive(Debug, thiserror::Error)]
-pub enum AssignError {
-    #[error(transparent)]
-    Db(#[from] DbError),
-    #[error("{app}: the variable {key} cannot be had from the secret {name}")]
+pub enum Untold {
+    #[error("its variable {key} cannot be had")]
     Variable {
-        app: AppName,
         key: String,
-        name: String,
         #[source]
         source: Unopened,
     },
-    #[error("{app}: its cookie cannot be opened")]
-    Cookie {
-        app: AppName,
-        #[source]
-        source: Unopened,
-    },
+    #[error("its cookie cannot be opened")]
+    Cookie(#[source] Unopened),
 }
 
 /// Why a secret could not be had; what exactly, its keeper knows.
@@ -56,25 +49,53 @@ impl Assignments {
     }
 
     /// All that the node is to run.
-    pub async fn of(&self, node: NodeId) -> Result<pb::Assignment, AssignError> {
+    pub async fn of(&self, node: NodeId) -> Result<pb::Assignment, DbError> {
         let wanted = self.db.node_assignment(node).await?;
-        snapshot(&wanted, &*self.secrets)
+        Ok(snapshot(&wanted, &*self.secrets))
+    }
+
+    /// Whether a slot of the node is to run that release. Needs no secret.
+    pub async fn is_to_run(&self, node: NodeId, app: &AppName, key: &ReleaseKey) -> Result<bool, DbError> {
+        let wanted = self.db.node_assignment(node).await?;
+        Ok(wanted.slots.iter().any(|((of, _), slot)| of == app && slot.release.key == *key))
     }
 }
 
-fn snapshot(wanted: &NodeAssignment, secrets: &dyn Secrets) -> Result<pb::Assignment, AssignError> {
-    let NodeAssignment { generation, applications, slots } = wanted;
-    let used: BTreeSet<&AppName> = slots.keys().map(|(app, _)| app).collect();
-    let applications = applications
-        .iter()
-        .filter(|(app, _)| used.contains(app))
-        .map(|(_, wanted)| application(wanted, secrets))
-        .collect::<Result<_, _>>()?;
-    let slots = slots.iter().map(|((app, number), wanted)| slot(app, *number, wanted)).collect();
-    Ok(pb::Assignment { generation: *generation, applications, slots })
+/// Why nodes cannot be told of the application, as a sentence; `None`: they can.
+pub fn untold(spec: &AppSpec, secrets: &dyn Secrets) -> Option<String> {
+    variables(spec, secrets).err().map(|untold| chain(&untold))
 }
 
-fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::Application, AssignError> {
+/// Everything secret that nodes are told of an application: its cookie, and its variables in their order.
+pub fn secret_values(spec: &AppSpec, cookie: &[u8], secrets: &dyn Secrets) -> Result<Vec<String>, Untold> {
+    let mut values = vec![secrets.cookie(&spec.name, cookie).map_err(Untold::Cookie)?];
+    let told = spec.env.iter().zip(variables(spec, secrets)?);
+    values.extend(
+        told.filter(|(entry, _)| matches!(entry.value, EnvValue::FromSecret(_))).map(|it| it.1.value),
+    );
+    Ok(values)
+}
+
+/// One application's fault holds up no other: where it cannot be described, its slots stay as they are.
+fn snapshot(wanted: &NodeAssignment, secrets: &dyn Secrets) -> pb::Assignment {
+    let NodeAssignment { generation, applications, slots } = wanted;
+    let used: BTreeSet<&AppName> = slots.keys().map(|(app, _)| app).collect();
+    let mut assignment = pb::Assignment { generation: *generation, ..Default::default() };
+    for (app, wanted) in applications.iter().filter(|(app, _)| used.contains(app)) {
+        match application(wanted, secrets) {
+            Ok(application) => assignment.applications.push(application),
+            Err(untold) => {
+                tracing::warn!(%app, because = chain(&untold), "a node cannot be told of an application");
+                assignment.held.push(app.to_string());
+            }
+        }
+    }
+    let told = slots.iter().filter(|((app, _), _)| !assignment.held.iter().any(|held| held == app.as_str()));
+    assignment.slots = told.map(|((app, number), wanted)| slot(app, *number, wanted)).collect();
+    assignment
+}
+
+fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::Application, Untold> {
     let WantedApplication { spec, cookie } = wanted;
     let AppSpec {
         name,
@@ -82,7 +103,7 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         replicas: _,
         nodes: _,
         ports,
-        env,
+        env: _,
         env_file,
         run_as,
         rollback_timeout: _,
@@ -93,13 +114,12 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         distribution,
         later: _,
     } = spec;
-    let cookie =
-        secrets.cookie(name, cookie).map_err(|source| AssignError::Cookie { app: name.clone(), source })?;
+    let cookie = secrets.cookie(name, cookie).map_err(Untold::Cookie)?;
     let (port_first, port_last) = distribution.ports.unwrap_or((0, 0));
     Ok(pb::Application {
         name: name.to_string(),
         language: pb::Language::from(*language).into(),
-        env: env.iter().map(|entry| variable(name, entry, secrets)).collect::<Result<_, _>>()?,
+        env: variables(spec, secrets)?,
         ports: ports
             .iter()
             .map(|port| pb::PortBase { key: port.key.clone(), base: u32::from(port.base) })
@@ -133,18 +153,17 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
     })
 }
 
-fn variable(app: &AppName, entry: &EnvEntry, secrets: &dyn Secrets) -> Result<pb::EnvEntry, AssignError> {
-    let EnvEntry { key, value } = entry;
-    let value = match value {
-        EnvValue::Plain(value) => value.clone(),
-        EnvValue::FromSecret(name) => secrets.value(name).map_err(|source| AssignError::Variable {
-            app: app.clone(),
-            key: key.clone(),
-            name: name.clone(),
-            source,
-        })?,
+fn variables(spec: &AppSpec, secrets: &dyn Secrets) -> Result<Vec<pb::EnvEntry>, Untold> {
+    let variable = |EnvEntry { key, value }: &EnvEntry| {
+        let value = match value {
+            EnvValue::Plain(value) => value.clone(),
+            EnvValue::FromSecret(name) => {
+                secrets.value(name).map_err(|source| Untold::Variable { key: key.clone(), source })?
+            }
+        };
+        Ok(pb::EnvEntry { key: key.clone(), value })
     };
-    Ok(pb::EnvEntry { key: key.clone(), value })
+    spec.env.iter().map(variable).collect()
 }
 
 fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment {
@@ -165,7 +184,7 @@ fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment 
 mod tests {
     use std::collections::BTreeMap;
 
-    use proto::ids::{Digest, ReleaseKey};
+    use proto::ids::Digest;
     use proto::state::Language;
 
     use super::*;
@@ -218,7 +237,7 @@ mod tests {
     #[test]
     fn an_assignment_carries_what_a_node_must_know_and_no_more() {
         let secrets = Known([("prod/DB", "postgres://x")].into());
-        let assignment = snapshot(&wanted(), &secrets).unwrap();
+        let assignment = snapshot(&wanted(), &secrets);
         assert_eq!(assignment.generation, 9);
         let application = &assignment.applications[0];
         assert_eq!(application.cookie, "shop:sealed");
@@ -235,20 +254,39 @@ mod tests {
     #[test]
     fn the_same_rows_give_the_same_assignment() {
         let secrets = Known([("prod/DB", "x")].into());
-        assert_eq!(snapshot(&wanted(), &secrets).unwrap(), snapshot(&wanted(), &secrets).unwrap());
+        assert_eq!(snapshot(&wanted(), &secrets), snapshot(&wanted(), &secrets));
     }
 
     #[test]
-    fn a_secret_that_cannot_be_had_is_named_with_its_variable() {
-        let error = snapshot(&wanted(), &Known(BTreeMap::new())).unwrap_err();
-        assert_eq!(error.to_string(), "shop: the variable DATABASE cannot be had from the secret prod/DB");
+    fn a_secret_that_cannot_be_had_holds_its_application_and_no_other() {
+        let mut wanted = wanted();
+        let (shop, blog): (AppName, AppName) = ("shop".parse().unwrap(), "blog".parse().unwrap());
+        let first = Slot::new(1).unwrap();
+        let slot = wanted.slots[&(shop, first)].clone();
+        wanted.slots.insert((blog.clone(), first), slot);
+        let spec = AppSpec::new(blog.clone(), Language::Erlang);
+        wanted.applications.insert(blog, WantedApplication { spec, cookie: Vec::new() });
+
+        let assignment = snapshot(&wanted, &Known(BTreeMap::new()));
+        assert_eq!(assignment.held, ["shop"]);
+        let described: Vec<_> = assignment.applications.iter().map(|it| it.name.as_str()).collect();
+        let told: Vec<_> = assignment.slots.iter().map(|it| (it.app.as_str(), it.slot)).collect();
+        assert_eq!((described, told), (vec!["blog"], vec![("blog", 1)]));
+    }
+
+    #[test]
+    fn why_an_application_cannot_be_told_is_a_sentence_that_names_its_variable() {
+        let spec = &wanted().applications[&"shop".parse().unwrap()].spec;
+        let missing = untold(spec, &Known(BTreeMap::new()));
+        assert_eq!(missing.as_deref(), Some("its variable DATABASE cannot be had: there is no such secret"));
+        assert_eq!(untold(spec, &Known([("prod/DB", "x")].into())), None);
     }
 
     #[test]
     fn an_application_without_a_slot_is_left_out() {
         let mut wanted = wanted();
         wanted.slots.clear();
-        let assignment = snapshot(&wanted, &Known(BTreeMap::new())).unwrap();
-        assert!(assignment.applications.is_empty());
+        let assignment = snapshot(&wanted, &Known(BTreeMap::new()));
+        assert!(assignment.applications.is_empty() && assignment.held.is_empty());
     }
 }

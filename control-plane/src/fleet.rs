@@ -58,6 +58,8 @@ pub struct AppFleet {
     pub generation: u64,
     /// `None`: the application is no longer configured; its slots are to be withdrawn.
     pub spec: Option<AppSpec>,
+    /// Why nodes cannot be told of it now, a sentence: nothing is decided for it until they can.
+    pub untold: Option<String>,
     /// The newest wish: `current.json`, or what a person asked for. `None`: nothing was ever released.
     pub wanted: Option<Wish>,
     /// The last release that became stable everywhere: where a failed rollout goes back to, and what new places get.

@@ -178,7 +178,7 @@ impl Supervisor {
             return;
         }
         let parts = match assigned::split(&assignment) {
-            Ok(parts) => self.with_withdrawn(assignment.generation, parts),
+            Ok(parts) => self.with_withdrawn(&assignment, parts),
             Err(refusal) => {
                 let fault = acts::chain(&refusal.why);
                 error!(fault, generation = assignment.generation, "an assignment was refused");
@@ -264,19 +264,28 @@ impl Supervisor {
         self.shared.observed.send_modify(|observed| observed.slots.retain(|id, _| held.contains(id)));
     }
 
-    /// Slots that are here and not in the assignment are withdrawn; how to stop them, their last part says.
+    /// Slots that are here and neither in the assignment nor held are withdrawn; how to stop them, their last part says.
     fn with_withdrawn(
         &self,
-        generation: u64,
+        assignment: &pb::Assignment,
         mut parts: Vec<(SlotId, pb::Assignment)>,
     ) -> Vec<(SlotId, pb::Assignment)> {
         let named: BTreeSet<_> = parts.iter().map(|(id, _)| id.clone()).collect();
-        for id in self.slots.keys().filter(|id| !named.contains(*id)) {
-            let last = self.shared.paths.ledger(id).assignment().ok().flatten().unwrap_or_default();
-            let part = pb::Assignment { generation, applications: last.applications, slots: Vec::new() };
+        let stays = |id: &SlotId| named.contains(id) || is_held(assignment, id);
+        for id in self.slots.keys().filter(|id| !stays(id)) {
+            let part = pb::Assignment {
+                generation: assignment.generation,
+                applications: self.last_part(id).applications,
+                ..Default::default()
+            };
             parts.push((id.clone(), part));
         }
         parts
+    }
+
+    /// What a slot was last told.
+    fn last_part(&self, id: &SlotId) -> pb::Assignment {
+        self.shared.paths.ledger(id).assignment().ok().flatten().unwrap_or_default()
     }
 
     async fn restart(&mut self, order: pb::RestartSlot) {
@@ -301,7 +310,9 @@ impl Supervisor {
     /// Removes from the host what nobody wants and nobody runs any more.
     fn collect(&self, assignment: &pb::Assignment) {
         let mut keep = BTreeSet::new();
-        for slot in &assignment.slots {
+        let held = self.slots.keys().filter(|id| is_held(assignment, id));
+        let held: Vec<_> = held.flat_map(|id| self.last_part(id).slots).collect();
+        for slot in assignment.slots.iter().chain(&held) {
             let release = slot.release.as_ref().and_then(|it| it.key.as_ref());
             keep.extend(
                 release
@@ -330,6 +341,11 @@ impl Supervisor {
             }
         });
     }
+}
+
+/// The control plane cannot say now what that slot is to be.
+fn is_held(assignment: &pb::Assignment, id: &SlotId) -> bool {
+    assignment.held.iter().any(|app| app == id.app.as_str())
 }
 
 fn only_one(paths: &Paths) -> anyhow::Result<File> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ pub(crate) fn app() -> AppName {
 pub(crate) struct Wishes {
     pub(crate) assignment: Mutex<pb::Assignment>,
     pub(crate) tarball: Mutex<Bytes>,
+    /// No assignment can be made.
+    pub(crate) failing: AtomicBool,
+    /// How often one was asked for.
+    pub(crate) asked: AtomicUsize,
 }
 
 impl Wishes {
@@ -78,7 +83,19 @@ impl Wishes {
 #[async_trait]
 impl AssignmentSource for Wishes {
     async fn assignment(&self, _node: NodeId) -> Result<pb::Assignment, Source> {
-        Ok(self.assignment.lock().unwrap().clone())
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match self.failing.load(Ordering::Relaxed) {
+            true => Err("there is no assignment to be had".into()),
+            false => Ok(self.assignment.lock().unwrap().clone()),
+        }
+    }
+
+    async fn is_to_run(&self, _node: NodeId, app: &AppName, key: &ReleaseKey) -> Result<bool, Source> {
+        let key = Some(pb::ReleaseKey::from(key));
+        let listed = |slot: &pb::SlotAssignment| {
+            slot.app == app.as_str() && slot.release.as_ref().is_some_and(|it| it.key == key)
+        };
+        Ok(self.assignment.lock().unwrap().slots.iter().any(listed))
     }
 }
 

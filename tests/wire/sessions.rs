@@ -1,5 +1,6 @@
 //! What goes over a session, and how it comes back after whatever ended it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use control_plane::agents::Notice;
@@ -71,6 +72,27 @@ async fn an_assignment_that_nobody_announced_is_sent_all_the_same() {
     assert_eq!(generation(agent.next_order().await), 1);
     plane.wishes.assign(2);
     assert_eq!(generation(agent.next_order().await), 2);
+}
+
+#[tokio::test]
+async fn an_assignment_that_cannot_be_made_is_tried_again_once_a_second_however_often_it_was_asked_for() {
+    let plane = ControlPlane::start().await;
+    let mut agent = plane.agent("web-1").await;
+    plane.up(agent.node).await;
+    let asked = || plane.wishes.asked.load(Ordering::Relaxed);
+    plane.wishes.failing.store(true, Ordering::Relaxed);
+    for _ in 0..20 {
+        let before = asked();
+        plane.agents.wake(agent.node);
+        until("it was tried", || asked() > before).await;
+    }
+    let before = asked();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    // Two or three retries, and the look that comes anyhow.
+    assert!((1..=5).contains(&(asked() - before)), "{} tries in 2.5 s", asked() - before);
+    plane.wishes.assign(1);
+    plane.wishes.failing.store(false, Ordering::Relaxed);
+    assert_eq!(generation(agent.next_order().await), 1);
 }
 
 #[tokio::test]

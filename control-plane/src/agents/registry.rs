@@ -70,6 +70,9 @@ pub trait Registry: Send + Sync {
 #[async_trait::async_trait]
 pub trait AssignmentSource: Send + Sync {
     async fn assignment(&self, node: NodeId) -> Result<pb::Assignment, Source>;
+
+    /// Whether a slot of the node is to run that release, also where its application is held.
+    async fn is_to_run(&self, node: NodeId, app: &AppName, key: &ReleaseKey) -> Result<bool, Source>;
 }
 
 /// Why a release's bytes cannot be had.

@@ -11,7 +11,7 @@ use proto::pb;
 use proto::pb::agent_message::Kind as Said;
 use proto::pb::control_message::Kind as Told;
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
 use super::roster::{Ending, Seat};
@@ -41,6 +41,8 @@ pub(super) struct Session {
     seat: Seat,
     /// Looks for a new assignment also when nobody said that there was one. It goes on while the agent talks.
     look: Interval,
+    /// Set while the last try to make an assignment has failed.
+    retry_at: Option<Instant>,
     /// Of the assignment that the agent holds, as far as we know.
     generation: u64,
 }
@@ -83,7 +85,7 @@ impl Session {
         let mut look = interval(hub.look_again);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
-        let session = Self { hub, node, incoming, outgoing, seat, look, generation };
+        let session = Self { hub, node, incoming, outgoing, seat, look, retry_at: None, generation };
         let welcome = Told::Welcome(pb::Welcome {
             protocol,
             heartbeat_interval_ms: u64::try_from(lease::HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
@@ -125,6 +127,7 @@ impl Session {
             Some(order) = self.seat.orders.recv() => self.tell(order).await,
             () = self.seat.wake.notified() => self.assign().await,
             _ = self.look.tick() => self.assign().await,
+            Some(()) = reached(self.retry_at) => self.assign().await,
         }
     }
 
@@ -157,6 +160,7 @@ impl Session {
     }
 
     async fn assign(&mut self) -> Result<(), Over> {
+        self.retry_at = None;
         match self.hub.assignments.assignment(self.node).await {
             Ok(assignment) if assignment.generation > self.generation => {
                 self.generation = assignment.generation;
@@ -165,11 +169,7 @@ impl Session {
             Ok(_) => Ok(()),
             Err(error) => {
                 tracing::error!(node = %self.node, error = &*error, "cannot make a node's assignment");
-                let wake = Arc::clone(&self.seat.wake);
-                self.hub.tasks.spawn(async move {
-                    tokio::time::sleep(TRY_AGAIN).await;
-                    wake.notify_one();
-                });
+                self.retry_at = Some(Instant::now() + TRY_AGAIN);
                 Ok(())
             }
         }
@@ -183,6 +183,12 @@ impl Session {
             Err(_) => Err(Over::Told(Status::aborted("nothing was taken for too long"))),
         }
     }
+}
+
+/// `None` at once where there is nothing to wait for.
+async fn reached(at: Option<Instant>) -> Option<()> {
+    sleep_until(at?).await;
+    Some(())
 }
 
 fn settle(hello: &pb::Hello) -> Result<u32, Status> {

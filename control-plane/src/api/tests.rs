@@ -273,6 +273,7 @@ pub(super) fn empty_fleet(app: &str) -> AppFleet {
         app: app.parse().unwrap(),
         generation: 0,
         spec: None,
+        untold: None,
         wanted: None,
         in_force: None,
         ghosted: std::collections::BTreeSet::new(),

@@ -27,9 +27,9 @@ pub trait Secrets: Send + Sync {
     /// Random and sealed, for an application that has none yet.
     fn new_cookie(&self, app: &AppName) -> Result<Vec<u8>, Source>;
 
-    /// Of everything secret that agents are given for an application: tells whether it changed and nothing else. `None`:
-    /// some of it cannot be had.
-    fn fingerprint(&self, spec: &AppSpec, cookie: &[u8]) -> Option<String>;
+    /// Of everything secret that agents are given for an application: tells whether it changed and nothing else. An error
+    /// is a sentence: which of it cannot be had, and why.
+    fn fingerprint(&self, spec: &AppSpec, cookie: &[u8]) -> Result<String, String>;
 }
 
 /// A failure behind the trait; what exactly, is for the log.
@@ -41,8 +41,10 @@ pub struct Plan {
     pub put: Vec<AppSpec>,
     /// No longer named: their replicas are withdrawn, their history stays.
     pub dropped: Vec<AppName>,
-    /// Their secrets are others now.
+    /// Their secrets are others now, or can be had again.
     pub retold: Vec<AppName>,
+    /// Agents cannot be told of them since this start, and why.
+    pub untold: BTreeMap<AppName, String>,
     pub changes: BTreeMap<AppName, What>,
 }
 
@@ -57,6 +59,8 @@ pub enum What {
     Removed,
     /// Nothing that the file says, but a secret that it names, or the cookie.
     Secrets,
+    /// All of its secrets can be had again; whether they are others, nobody remembers.
+    SecretsFound,
 }
 
 /// Why a configuration was read and not put in force.
@@ -101,9 +105,10 @@ pub fn plan(stored: &[Application], config: &Config) -> Plan {
 }
 
 impl Plan {
-    /// One event for each application, naming each changed key.
+    /// One event for each application, naming each changed key, and one for each that lacks a secret.
     pub fn events(&self, now: Time) -> Vec<NewEvent> {
-        self.changes.iter().map(|(app, what)| event(app, what, now)).collect()
+        let changes = self.changes.iter().map(|(app, what)| event(app, what, now));
+        changes.chain(self.untold.iter().map(|(app, why)| secret_missing(app, why, now))).collect()
     }
 }
 
@@ -119,6 +124,7 @@ fn event(app: &AppName, what: &What, now: Time) -> NewEvent {
             let text = format!("secrets of {app} changed ({})", when(Class::NextDeploy));
             (text, vec![("secrets".to_owned(), Class::NextDeploy)])
         }
+        What::SecretsFound => (format!("all secrets of {app} can be had again"), Vec::new()),
         What::Changed(changes) => {
             let words: Vec<String> = changes.iter().map(|it| format!("{it} ({})", when(it.class))).collect();
             let fields = changes.iter().map(|it| (it.key.clone(), it.class)).collect();
@@ -130,6 +136,13 @@ fn event(app: &AppName, what: &What, now: Time) -> NewEvent {
     event.data.insert("changes_count".to_owned(), fields.len().max(1).into());
     let fields = fields.into_iter().map(|(key, class)| (key, class.word().into()));
     event.data.insert("fields".to_owned(), serde_json::Value::Object(fields.collect()));
+    event
+}
+
+fn secret_missing(app: &AppName, why: &str, now: Time) -> NewEvent {
+    let text = format!("{app} cannot be deployed: {why}; what runs stays as it is");
+    let mut event = NewEvent::new(now, "secret_missing", Severity::Error, text);
+    event.app = Some(app.clone());
     event
 }
 
@@ -149,7 +162,7 @@ pub async fn apply(config: &Config, db: &Db, secrets: &dyn Secrets, now: Time) -
     let put = put(&plan.put, &stored, secrets)?;
     let before = db.setting(SECRETS).await?;
     let before: Fingerprints = before.and_then(|it| serde_json::from_str(&it).ok()).unwrap_or_default();
-    let fingerprints = fingerprints(&stored, &plan.dropped, &put, &before, secrets);
+    let fingerprints = fingerprints(&stored, &plan.dropped, &put, secrets);
     plan.tell_anew(&before, &fingerprints);
 
     let mut events = plan.events(now);
@@ -172,7 +185,11 @@ pub async fn apply(config: &Config, db: &Db, secrets: &dyn Secrets, now: Time) -
     Ok(plan)
 }
 
+/// Of each application, what its secrets were, or since when agents cannot be told of it: [`UNTOLD`] and why.
 type Fingerprints = BTreeMap<AppName, String>;
+
+/// No fingerprint begins so.
+const UNTOLD: &str = "untold: ";
 
 fn put(
     specs: &[AppSpec],
@@ -191,12 +208,11 @@ fn put(
     specs.iter().map(new).collect()
 }
 
-/// Of every application that is configured from now on. What cannot be had counts as unchanged.
+/// Of every application that is configured from now on.
 fn fingerprints(
     stored: &[Application],
     dropped: &[AppName],
     put: &[NewApplication],
-    before: &Fingerprints,
     secrets: &dyn Secrets,
 ) -> Fingerprints {
     let stays = |it: &&Application| it.configured && !dropped.contains(&it.spec.name);
@@ -206,18 +222,28 @@ fn fingerprints(
         .map(|(spec, cookie)| (&spec.name, (spec, cookie)))
         .collect();
     let fingerprint = |(app, (spec, cookie)): (&AppName, (&AppSpec, &Vec<u8>))| {
-        let now = secrets.fingerprint(spec, cookie).or_else(|| before.get(app).cloned())?;
-        Some((app.clone(), now))
+        let now = secrets.fingerprint(spec, cookie).unwrap_or_else(|why| {
+            tracing::error!(%app, why, "an application cannot be deployed: a secret is missing");
+            format!("{UNTOLD}{why}")
+        });
+        (app.clone(), now)
     };
-    specs.into_iter().filter_map(fingerprint).collect()
+    specs.into_iter().map(fingerprint).collect()
 }
 
 impl Plan {
-    /// Those whose secrets changed. What was not remembered, is remembered from now on.
+    /// Those whose secrets changed, or can be had again: agents may have been told to keep what they had meanwhile. What was
+    /// not remembered, is remembered from now on.
     fn tell_anew(&mut self, before: &Fingerprints, after: &Fingerprints) {
-        for (app, _) in after.iter().filter(|(app, now)| before.get(*app).is_some_and(|then| then != *now)) {
+        for (app, now) in after.iter().filter(|(app, now)| before.get(*app) != Some(*now)) {
+            if let Some(why) = now.strip_prefix(UNTOLD) {
+                self.untold.insert(app.clone(), why.to_owned());
+                continue;
+            }
+            let Some(then) = before.get(app) else { continue };
             self.retold.push(app.clone());
-            self.changes.entry(app.clone()).or_insert(What::Secrets);
+            let what = if then.starts_with(UNTOLD) { What::SecretsFound } else { What::Secrets };
+            self.changes.entry(app.clone()).or_insert(what);
         }
     }
 }
@@ -250,8 +276,9 @@ mod tests {
             Ok(app.as_str().as_bytes().to_vec())
         }
 
-        fn fingerprint(&self, _: &AppSpec, cookie: &[u8]) -> Option<String> {
-            (!self.0.is_empty()).then(|| format!("{} {}", self.0, String::from_utf8_lossy(cookie)))
+        fn fingerprint(&self, _: &AppSpec, cookie: &[u8]) -> Result<String, String> {
+            let known = !self.0.is_empty();
+            known.then(|| format!("{} {}", self.0, String::from_utf8_lossy(cookie))).ok_or("gone".to_owned())
         }
     }
 
@@ -377,8 +404,23 @@ mod tests {
                 "secrets of two changed (with the next deployment)",
             ]
         );
-        let lost = apply(&config(TWO), &db, &Word(""), Time(3)).await.unwrap();
-        assert_eq!(lost, Plan::default(), "what cannot be had is no change");
-        assert_eq!(apply(&config(TWO), &db, &Word("s3cret"), Time(4)).await.unwrap(), Plan::default());
+    }
+
+    #[tokio::test]
+    async fn a_missing_secret_is_said_once_and_its_return_is_told_to_those_who_waited() {
+        let (db, _folder) = database().await;
+        let one = "applications: [{ name: one }]\n";
+        applied(&db, &config(one), 1).await;
+        let at = async |secrets, at| apply(&config(one), &db, &Word(secrets), Time(at)).await.unwrap();
+        let lost = at("", 2).await;
+        assert_eq!((lost.untold.len(), lost.retold.len()), (1, 0));
+        assert_eq!(at("", 3).await, Plan::default(), "it was said");
+        // The same as before, but a node may have been told meanwhile to keep what it had.
+        assert_eq!(at("same", 4).await.retold, ["one".parse().unwrap()]);
+        assert_eq!(at("same", 5).await, Plan::default());
+        assert_eq!(
+            said(&db).await[1..],
+            ["one cannot be deployed: gone; what runs stays as it is", "all secrets of one can be had again",]
+        );
     }
 }

@@ -26,7 +26,8 @@ use crate::rollout::{Happening, InForce, Plan};
 
 impl Db {
     /// Every application that is configured, or of which something is still to be withdrawn, as of one instant. What agents
-    /// say (liveness, what they stored and observe) is the caller's to fill in: until then every node counts as lost.
+    /// say (liveness, what they stored and observe), and whether secrets are missing, is the caller's to fill in: until then
+    /// every node counts as lost.
     pub async fn load_app_fleets(&self) -> Result<Vec<AppFleet>, DbError> {
         doing("load what plans are made from", async {
             let tx = self.read().await?;

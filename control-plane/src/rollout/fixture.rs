@@ -47,6 +47,7 @@ pub(crate) fn fleet(strategy: Strategy, replicas: u16, nodes: u8) -> AppFleet {
         app: "shop".parse().unwrap(),
         generation: 0,
         spec: Some(spec(strategy, replicas)),
+        untold: None,
         wanted: None,
         in_force: None,
         ghosted: BTreeSet::new(),

@@ -17,6 +17,11 @@ const TURNS: usize = 8;
 /// is reported, wished, changed, or `wake_at` has come.
 pub fn plan(fleet: &AppFleet, now: Time) -> Plan {
     let mut draft = Draft::new(fleet, now);
+    // Whatever were decided, no node would hear of it: a trial would run out and a good release be ghosted.
+    if let Some(because) = fleet.untold.clone() {
+        draft.wait(Waiting::Untold { because });
+        return draft.finish();
+    }
     for _ in 0..TURNS {
         if !draft.turn() {
             break;
@@ -113,5 +118,32 @@ impl Draft<'_> {
         self.wake_at(end);
         self.rollout = Some(rollout);
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::state::Strategy;
+
+    use super::*;
+    use crate::rollout::fixture::{fleet, store, wish};
+
+    #[test]
+    fn while_nodes_cannot_be_told_nothing_is_decided_and_no_time_runs_out() {
+        let mut fleet = fleet(Strategy::StopFirst, 1, 1);
+        fleet.wanted = Some(wish(1, 0));
+        let begun = plan(&fleet, Time(0));
+        assert!(!begun.steps.is_empty());
+        store(&mut fleet, &begun, &mut std::collections::BTreeMap::new(), Time(0));
+
+        fleet.untold = Some("its variable A cannot be had".to_owned());
+        let held = plan(&fleet, Time(86_400_000));
+        assert!(held.is_empty());
+        assert_eq!(
+            held.waiting.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "its variable A cannot be had; until it can, what runs stays as it is and nothing new is deployed"
+            ]
+        );
     }
 }

@@ -67,6 +67,10 @@ pub enum Waiting {
         app: AppName,
         release: ReleaseKey,
     },
+    /// Its nodes cannot be told of it.
+    Untold {
+        because: String,
+    },
     /// The wish was tried, failed and was taken back without being ghosted.
     TakenBack {
         app: AppName,
@@ -120,6 +124,9 @@ impl fmt::Display for Waiting {
                 "{0} failed before and is not deployed again; `deployex ghosted clear {app} {0}` allows it",
                 release.version
             ),
+            Self::Untold { because } => {
+                write!(f, "{because}; until it can, what runs stays as it is and nothing new is deployed")
+            }
             Self::TakenBack { app, release } => write!(
                 f,
                 "{0} was tried and taken back; `deployex deploy {app} {0}` tries it again",

@@ -22,13 +22,14 @@ use crate::assign::{self, Assignments, Unopened};
 use crate::clock::Time;
 use crate::config::apply;
 use crate::db::{Db, DbError};
+use crate::error::chain;
 use crate::fleet::{AppFleet, Observed, Place};
 use crate::picture::{Backend, LogChunks, LogError, NodeSight};
 use crate::reconcile::{self, PlanStore, Stored, WaitingByApp};
 use crate::releases::{self, SeekError};
 use crate::rollout::Plan;
 use crate::secrets::Secrets;
-use crate::spec::{AppSpec, EnvValue};
+use crate::spec::AppSpec;
 use crate::vault::{Purpose, Vault};
 
 /// What an application's cookie is sealed with, beside the purpose.
@@ -62,22 +63,18 @@ impl apply::Secrets for Opener {
         Ok(self.vault.seal(Purpose::Settings, &cookie_context(app), &random_cookie())?)
     }
 
-    fn fingerprint(&self, spec: &AppSpec, cookie: &[u8]) -> Option<String> {
-        let key = self.vault.key(Purpose::Fingerprints).ok()?;
+    fn fingerprint(&self, spec: &AppSpec, cookie: &[u8]) -> Result<String, String> {
+        let key = self.vault.key(Purpose::Fingerprints).map_err(|error| chain(&error))?;
         let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()));
         // Each with its length before it, so that no two lists read the same.
         let mut add = |text: &str| {
             context.update(&text.len().to_be_bytes());
             context.update(text.as_bytes());
         };
-        add(&assign::Secrets::cookie(self, &spec.name, cookie).ok()?);
-        for entry in &spec.env {
-            if let EnvValue::FromSecret(name) = &entry.value {
-                add(&assign::Secrets::value(self, name).ok()?);
-            }
-        }
-        let tag: [u8; 32] = context.sign().as_ref().try_into().ok()?;
-        Some(Digest(tag).to_string())
+        let told = assign::secret_values(spec, cookie, self).map_err(|untold| chain(&untold))?;
+        told.iter().for_each(|value| add(value));
+        let tag: [u8; 32] = context.sign().as_ref().try_into().map_err(|_| "a tag has another length")?;
+        Ok(Digest(tag).to_string())
     }
 }
 
@@ -92,6 +89,10 @@ fn random_cookie() -> Zeroizing<Vec<u8>> {
 impl AssignmentSource for Assignments {
     async fn assignment(&self, node: NodeId) -> Result<pb::Assignment, Source> {
         Ok(self.of(node).await?)
+    }
+
+    async fn is_to_run(&self, node: NodeId, app: &AppName, key: &ReleaseKey) -> Result<bool, Source> {
+        Ok(Self::is_to_run(self, node, app, key).await?)
     }
 }
 
@@ -117,14 +118,31 @@ impl ReleaseRelay for Relay {
     }
 }
 
+/// Every application's fleet, with whether its nodes can be told of it.
+#[derive(Clone)]
+pub(super) struct Fleets {
+    pub(super) db: Db,
+    pub(super) secrets: Arc<dyn assign::Secrets>,
+}
+
+impl Fleets {
+    async fn load(&self) -> Result<Vec<AppFleet>, DbError> {
+        let mut fleets = self.db.load_app_fleets().await?;
+        for fleet in &mut fleets {
+            fleet.untold = fleet.spec.as_ref().and_then(|spec| assign::untold(spec, &*self.secrets));
+        }
+        Ok(fleets)
+    }
+}
+
 #[async_trait]
-impl PlanStore for Db {
+impl PlanStore for Fleets {
     async fn load(&self) -> Result<Vec<AppFleet>, reconcile::Source> {
-        Ok(self.load_app_fleets().await?)
+        Ok(Self::load(self).await?)
     }
 
     async fn store(&self, fleet: &AppFleet, plan: &Plan, now: Time) -> Result<Stored, reconcile::Source> {
-        match self.store_plan(&fleet.app, fleet.generation, plan, now).await {
+        match self.db.store_plan(&fleet.app, fleet.generation, plan, now).await {
             Ok(nodes) => Ok(Stored::Yes(nodes)),
             Err(error) if error.is_conflict() => Ok(Stored::Conflict),
             Err(error) => Err(error.into()),
@@ -157,6 +175,7 @@ impl reconcile::Agents for Agents {
 /// What the API sees behind the database.
 pub(super) struct Behind {
     pub(super) db: Db,
+    pub(super) fleets: Fleets,
     pub(super) agents: Agents,
     pub(super) source: Arc<dyn releases::Source>,
     pub(super) waker: Arc<Notify>,
@@ -166,7 +185,7 @@ pub(super) struct Behind {
 #[async_trait]
 impl Backend for Behind {
     async fn fleets(&self) -> Result<Vec<AppFleet>, DbError> {
-        let mut fleets = self.db.load_app_fleets().await?;
+        let mut fleets = self.fleets.load().await?;
         for fleet in &mut fleets {
             for (id, node) in &mut fleet.nodes {
                 node.liveness = self.agents.liveness(*id);
@@ -263,7 +282,8 @@ fn load<K>((place, load): (K, ReplicaLoad)) -> (K, Usage) {
 mod tests {
     use super::*;
     use crate::config::{SecretsAdapter, SecretsFrom};
-    use crate::spec::EnvEntry;
+    use crate::db::{ApplicationsDiff, NewApplication, Source as Owner};
+    use crate::spec::{EnvEntry, EnvValue};
 
     fn opener(variables: &[(&str, &str)]) -> Opener {
         let variables =
@@ -285,11 +305,33 @@ mod tests {
         let sealed = apply::Secrets::new_cookie(&opener(&[]), &spec.name).unwrap();
         let of = |variables: &[(&str, &str)]| apply::Secrets::fingerprint(&opener(variables), &spec, &sealed);
         let first = of(&[("TOKEN", "ab"), ("URL", "c")]).unwrap();
-        assert_eq!(of(&[("TOKEN", "ab"), ("URL", "c")]), Some(first.clone()));
-        assert_ne!(of(&[("TOKEN", "ab"), ("URL", "d")]), Some(first.clone()));
-        assert_ne!(of(&[("TOKEN", "a"), ("URL", "bc")]), Some(first.clone()));
+        assert_eq!(of(&[("TOKEN", "ab"), ("URL", "c")]).unwrap(), first);
+        assert_ne!(of(&[("TOKEN", "ab"), ("URL", "d")]).unwrap(), first);
+        assert_ne!(of(&[("TOKEN", "a"), ("URL", "bc")]).unwrap(), first);
         let cookie = [("TOKEN", "ab"), ("URL", "c"), ("DEPLOYEX_ERLANG_COOKIE", "shared")];
-        assert_ne!(of(&cookie), Some(first));
-        assert_eq!(of(&[("TOKEN", "ab")]), None, "one of them cannot be had");
+        assert_ne!(of(&cookie).unwrap(), first);
+        assert_eq!(
+            of(&[("TOKEN", "ab")]).unwrap_err(),
+            "its variable URL cannot be had: the variable URL, for from_secret prod/URL, is not set where deployex runs"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_fleet_says_of_which_variable_its_nodes_cannot_be_told() {
+        let database = crate::db::tests::fixture::TestDb::sqlite().await;
+        let mut spec = AppSpec::new("shop".parse().unwrap(), Language::Elixir);
+        let value = EnvValue::FromSecret("prod/TOKEN".to_owned());
+        spec.env.push(EnvEntry { key: "TOKEN".to_owned(), value });
+        let put = vec![NewApplication { spec, source: Owner::Yaml, cookie: Vec::new() }];
+        let diff = ApplicationsDiff { put, ..ApplicationsDiff::default() };
+        database.db.put_applications(diff, Time(1)).await.unwrap();
+        let untold = async |variables: &[(&str, &str)]| {
+            let secrets = Arc::new(opener(variables)) as Arc<dyn assign::Secrets>;
+            let fleets = Fleets { db: database.db.clone(), secrets }.load().await.unwrap();
+            fleets[0].untold.clone()
+        };
+        let missing = "its variable TOKEN cannot be had: the variable TOKEN, for from_secret prod/TOKEN, is not set where deployex runs";
+        assert_eq!(untold(&[]).await.as_deref(), Some(missing));
+        assert_eq!(untold(&[("TOKEN", "x")]).await, None);
     }
 }

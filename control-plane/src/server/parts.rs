@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
-use super::edges::{Behind, Opener, Relay};
+use super::edges::{Behind, Fleets, Opener};
 use crate::agents::pki::Authority;
 use crate::agents::{self, Agents, CERTIFICATE_LIFE, Edges, LOOK_AGAIN, Notice, Settings as AgentSettings};
 use crate::api::{Api, Live, Parts as ApiParts, Settings as ApiSettings};
@@ -65,15 +65,17 @@ impl Parts {
         let (noticed, notices) = mpsc::channel(NOTICES);
         let edges = Edges {
             registry: Arc::new(db.clone()),
-            assignments: Arc::new(Assignments::new(db.clone(), opener)),
+            assignments: Arc::new(Assignments::new(db.clone(), opener.clone())),
             releases: Arc::new(Relay { db: db.clone(), source: source.clone() }),
             notices: noticed,
         };
         let agents = Agents::new(agent_settings(config, &told, authority), edges, clock);
-        let reconciler = Reconciler::new(Arc::new(db.clone()), Arc::new(agents.clone()), clock);
+        let fleets = Fleets { db: db.clone(), secrets: opener };
+        let reconciler = Reconciler::new(Arc::new(fleets.clone()), Arc::new(agents.clone()), clock);
         let wake = reconciler.waker();
         let behind = Behind {
             db: db.clone(),
+            fleets,
             agents: agents.clone(),
             source: source.clone(),
             waker: wake.clone(),

@@ -174,6 +174,7 @@ fn part(assignment: &pb::Assignment, slot: &pb::SlotAssignment) -> Result<pb::As
         generation: assignment.generation,
         applications: vec![app.clone()],
         slots: vec![slot.clone()],
+        held: Vec::new(),
     };
     let bytes = part.encoded_len();
     if bytes > PART_MAX {
@@ -205,6 +206,7 @@ mod tests {
                 }),
                 pre_commands: Some(pb::PreCommands { run_id: "r".to_owned() }),
             }],
+            held: Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use proto::pb;
 
-use super::world::{APP, World};
+use super::world::{APP, World, eventually};
 
 #[tokio::test]
 async fn a_refused_assignment_is_told_and_what_ran_goes_on() {
@@ -41,5 +41,29 @@ async fn a_slot_that_is_new_shows_why_it_is_not_there() {
     assert_eq!(refused.state(), pb::SlotState::Preparing);
     agent.assign(world.assignment(2, "0.1.0")).await;
     agent.runs("0.1.0").await;
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn what_is_held_runs_on_as_it_was_told_and_is_withdrawn_when_it_is_no_longer_named() {
+    let world = World::new();
+    let agent = world.agent().await;
+    agent.assign(world.assignment(1, "0.1.0")).await;
+    let before = agent.runs("0.1.0").await;
+    let held = pb::Assignment { generation: 2, held: vec![APP.to_owned()], ..Default::default() };
+    agent.assign(held.clone()).await;
+    eventually("the assignment is stored", || (agent.generation() == 2).then_some(())).await;
+    agent.end().await;
+
+    let agent = world.agent().await;
+    agent.assign(pb::Assignment { generation: 3, ..held }).await;
+    eventually("the next is stored", || (agent.generation() == 3).then_some(())).await;
+    let after = agent.runs("0.1.0").await;
+    assert_eq!((after.pid, after.generation), (before.pid, 1));
+    assert!(world.current("").exists());
+
+    agent.assign(pb::Assignment { generation: 4, ..Default::default() }).await;
+    agent.reports("an empty slot", |it| it.state() == pb::SlotState::Empty).await;
+    assert_eq!(world.living(), 0);
     agent.end().await;
 }

@@ -163,6 +163,7 @@ impl World {
                 release: Some(pb::Release { key: Some(key), size, pre_commands: Vec::new() }),
                 pre_commands: None,
             }],
+            held: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@ use proto::replicas::ReplicaTile;
 use proto::state::{FaultKind, RolloutPhase, SlotState, Tone};
 
 use crate::picture::AppPicture;
+use crate::rollout::Waiting;
 
 /// The first thing that a person would want to know.
 pub(super) struct Standing<'a> {
@@ -20,6 +21,9 @@ impl Standing<'_> {
         let rollout = self.rollout();
         let failing = self.tiles.iter().find(|tile| tile.state.tone() == Tone::Bad);
         let fault = |kind| bucket.as_ref()?.fault.as_ref().filter(|fault| fault.kind == kind);
+        if let Some(because) = &fleet.untold {
+            return (Tone::Bad, Waiting::Untold { because: because.clone() }.to_string(), true);
+        }
         if let Some(fault) = fault(FaultKind::Broken) {
             return (Tone::Bad, fault.text.clone(), true);
         }
@@ -157,6 +161,15 @@ mod tests {
 
     fn tone(app: &AppPicture, ready: u32) -> Tone {
         Standing { app, tiles: &[], wanted: 2, ready }.said().0
+    }
+
+    #[test]
+    fn a_secret_that_is_missing_comes_before_all_else() {
+        let mut app = moving(RolloutPhase::Running);
+        app.fleet.untold = Some("its variable A cannot be had".to_owned());
+        let (tone, sentence, attention) = Standing { app: &app, tiles: &[], wanted: 2, ready: 2 }.said();
+        assert!(sentence.starts_with("its variable A cannot be had; until it can, "), "{sentence}");
+        assert_eq!((tone, attention), (Tone::Bad, true));
     }
 
     #[test]

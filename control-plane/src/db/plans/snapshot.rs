@@ -79,6 +79,7 @@ impl Loaded {
         AppFleet {
             generation,
             spec,
+            untold: None,
             wanted,
             in_force,
             ghosted: self.ghosted.remove(&app).unwrap_or_default(),
