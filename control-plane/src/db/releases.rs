@@ -119,6 +119,37 @@ impl Db {
         .await
     }
 
+    /// What is run before the release starts is no longer what was recorded; a plan that was made before is not stored.
+    /// The events are stored where it differs.
+    pub async fn set_pre_commands(
+        &self,
+        app: &AppName,
+        key: &ReleaseKey,
+        pre_commands: &[String],
+        events: &[NewEvent],
+    ) -> Result<(), DbError> {
+        doing("store a release's pre-commands", async {
+            let tx = self.write().await?;
+            applications::hold(&tx, app).await?;
+            let known = find(&tx, app, key).await?;
+            let known = known.ok_or_else(|| missing(format!("recorded release {key} of {app}")))?;
+            if known.pre_commands != pre_commands {
+                release::Entity::update_many()
+                    .col_expr(release::Column::PreCommands, Expr::value(json(pre_commands)?))
+                    .filter(release::Column::App.eq(app.as_str()))
+                    .filter(release::Column::Version.eq(key.version.as_str()))
+                    .filter(release::Column::Sha256.eq(digest_bytes(&key.sha256)))
+                    .exec(&tx)
+                    .await?;
+                applications::raise_generation(&tx, app).await?;
+                events::insert(&tx, events).await?;
+            }
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
     /// All tarballs that were recorded under a version, the newest first.
     pub async fn releases_of_version(
         &self,

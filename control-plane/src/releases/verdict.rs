@@ -82,7 +82,7 @@ pub(super) enum Verdict {
 /// What should be stored; nothing, where it is stored already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stand {
-    pub(super) record: Option<Record>,
+    pub(super) records: Vec<Record>,
     pub(super) outcome: Outcome,
 }
 
@@ -104,10 +104,15 @@ pub(super) enum Record {
         key: ReleaseKey,
         etag: Etag,
     },
+    /// `current.json` says otherwise than when it was recorded what is run before it starts.
+    PreCommands {
+        key: ReleaseKey,
+        pre_commands: Vec<String>,
+    },
 }
 
 pub(super) fn judge(look: &Look<'_>) -> Verdict {
-    let trouble = |trouble| Verdict::Stand(Stand { record: None, outcome: Outcome::Trouble(trouble) });
+    let trouble = |trouble| Verdict::Stand(Stand { records: Vec::new(), outcome: Outcome::Trouble(trouble) });
     let current = match look.document {
         Document::Absent => {
             return trouble(match look.wish {
@@ -141,9 +146,14 @@ pub(super) fn judge(look: &Look<'_>) -> Verdict {
     let is_republished = look.recorded.iter().any(|release| release.key.sha256 != found.sha256)
         && look.wish != Some(&found)
         && look.asked_for != Some(&found);
+    let known = look.recorded.iter().find(|release| release.key == found);
+    let other = known.filter(|release| release.pre_commands != current.pre_commands);
+    let described =
+        other.map(|_| Record::PreCommands { key: found.clone(), pre_commands: current.pre_commands.clone() });
+    let records = record.into_iter().chain(described).collect();
     let outcome =
         if is_republished { Outcome::Trouble(Trouble::Republished { found }) } else { Outcome::Wish(found) };
-    Verdict::Stand(Stand { record, outcome })
+    Verdict::Stand(Stand { records, outcome })
 }
 
 enum Identity<'a> {
@@ -249,12 +259,12 @@ mod tests {
         let record = Record::New { key: key("1", 1), size: 9, etag: etag("a") };
         assert_eq!(
             judge(&Look { read: Some(&read), ..look }),
-            Verdict::Stand(Stand { record: Some(record), outcome: Outcome::Wish(key("1", 1)) })
+            Verdict::Stand(Stand { records: vec![record], outcome: Outcome::Wish(key("1", 1)) })
         );
         let known = [recorded("1", 1, "a")];
         assert_eq!(
             judge(&Look { recorded: &known, ..look }),
-            Verdict::Stand(Stand { record: None, outcome: Outcome::Wish(key("1", 1)) }),
+            Verdict::Stand(Stand { records: Vec::new(), outcome: Outcome::Wish(key("1", 1)) }),
             "what is recorded is not read again after a restart"
         );
     }
@@ -293,7 +303,7 @@ mod tests {
         else {
             panic!("it was read");
         };
-        assert_eq!(stand.record, None, "what has a wrong hash is not recorded");
+        assert_eq!(stand.records, [], "what has a wrong hash is not recorded");
     }
 
     #[test]
@@ -321,7 +331,7 @@ mod tests {
             ..empty(&document)
         };
         let Verdict::Stand(stand) = judge(&look) else { panic!("it was read") };
-        assert!(matches!(stand.record, Some(Record::New { .. })));
+        assert!(matches!(stand.records[..], [Record::New { .. }]));
         assert_eq!(stand.outcome, Outcome::Trouble(Trouble::Republished { found: new.clone() }));
         let both = [recorded("1", 2, "b"), recorded("1", 1, "a")];
         let look = Look { recorded: &both, read: None, ..look };
@@ -338,7 +348,24 @@ mod tests {
         let record = Record::Moved { key: key("1", 1), etag: etag("b") };
         assert_eq!(
             judge(&look),
-            Verdict::Stand(Stand { record: Some(record), outcome: Outcome::Wish(key("1", 1)) })
+            Verdict::Stand(Stand { records: vec![record], outcome: Outcome::Wish(key("1", 1)) })
         );
+    }
+
+    #[test]
+    fn other_pre_commands_of_a_recorded_release_are_recorded_until_they_are() {
+        let document = good(r#"{"version":"1","pre_commands":["eval A.b()"]}"#);
+        let (there, mut known) = (tarball("a"), [recorded("1", 1, "a")]);
+        let records =
+            |recorded: &[Release]| match judge(&Look { tarball: Some(&there), recorded, ..empty(&document) })
+            {
+                Verdict::Stand(stand) => stand.records,
+                Verdict::Read { .. } => panic!("it is known"),
+            };
+        let pre_commands = vec!["eval A.b()".to_owned()];
+        let record = Record::PreCommands { key: key("1", 1), pre_commands: pre_commands.clone() };
+        assert_eq!(records(&known), [record]);
+        known[0].pre_commands = pre_commands;
+        assert_eq!(records(&known), []);
     }
 }

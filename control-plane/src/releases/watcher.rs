@@ -101,7 +101,7 @@ impl Watch {
     /// Looks once and stores what changed. Says whether something is waited for.
     async fn look(&mut self) -> Result<bool, DbError> {
         if let Err(trouble) = self.observe().await {
-            return self.tell(Stand { record: None, outcome: Outcome::Trouble(trouble) }).await;
+            return self.tell(Stand { records: Vec::new(), outcome: Outcome::Trouble(trouble) }).await;
         }
         match &self.told {
             Some((_, stand)) if !self.is_news && stand.is_settled() => Ok(stand.is_wait()),
@@ -180,7 +180,7 @@ impl Watch {
                 }
                 Err(ReadFault::Source(error)) => {
                     let outcome = Outcome::Trouble(unreadable(error));
-                    return self.tell(Stand { record: None, outcome }).await;
+                    return self.tell(Stand { records: Vec::new(), outcome }).await;
                 }
             }
         }
@@ -196,7 +196,7 @@ impl Watch {
             return Ok(is_wait);
         }
         let (etag, stand) = &now_told;
-        if let Some(record) = &stand.record {
+        for record in &stand.records {
             self.record(record).await?;
         }
         let etag = etag.as_ref().map(|etag| etag.0.as_str());
@@ -230,6 +230,16 @@ impl Watch {
     async fn record(&self, record: &Record) -> Result<(), DbError> {
         match record {
             Record::Moved { key, etag } => self.bucket.db.set_release_etag(&self.app, key, &etag.0).await,
+            Record::PreCommands { key, pre_commands } => {
+                let now = match pre_commands.as_slice() {
+                    [] => "none".to_owned(),
+                    some => some.join("; "),
+                };
+                let text =
+                    format!("{} {key} has other pre-commands from its next deployment on: {now}", self.app);
+                let event = self.event("pre_commands_changed", Severity::Info, text, Some(key));
+                self.bucket.db.set_pre_commands(&self.app, key, pre_commands, &[event]).await
+            }
             Record::New { key, size, etag } => {
                 let current = match &self.document {
                     Some(Document::Good { current, .. }) => Some(current),

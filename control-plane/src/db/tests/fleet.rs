@@ -17,6 +17,7 @@ use crate::spec::AppSpec;
 on_both_engines!(
     an_application_keeps_its_cookie_and_history_through_changes,
     a_release_is_recorded_once,
+    other_pre_commands_replace_those_that_were_recorded,
     a_new_wish_of_the_bucket_ends_a_persons_wish_unless_pinned,
     a_wish_for_what_was_never_recorded_is_refused,
     a_buckets_fault_is_told_once_and_cleared,
@@ -99,6 +100,25 @@ async fn a_release_is_recorded_once(it: TestDb) {
     let found = it.db.releases_of_version(&app("shop"), &first.key.version).await.unwrap();
     assert_eq!(found, [republished, first]);
     assert_eq!(events_told(&it.db).await, ["new"]);
+}
+
+async fn other_pre_commands_replace_those_that_were_recorded(it: TestDb) {
+    configure(&it.db, &["shop"]).await;
+    let (shop, first, other) = (app("shop"), key("1.0.0", 1), key("1.0.0", 2));
+    for key in [&first, &other] {
+        it.db.record_release(&release("shop", key.clone(), 10), &[]).await.unwrap();
+    }
+    let generation = async || it.db.application(&shop).await.unwrap().unwrap().generation;
+    let before = generation().await;
+    let commands = ["eval A.b()".to_owned(), "eval C.d()".to_owned()];
+    for _ in 0..2 {
+        it.db.set_pre_commands(&shop, &first, &commands, &told("changed")).await.unwrap();
+    }
+    let of = async |key| it.db.release(&shop, key).await.unwrap().unwrap().pre_commands;
+    assert_eq!(of(&first).await, commands);
+    assert_eq!(of(&other).await, ["eval Shop.migrate()"]);
+    assert_eq!((generation().await, events_told(&it.db).await), (before + 1, vec!["changed".to_owned()]));
+    assert!(it.db.set_pre_commands(&shop, &key("2.0.0", 3), &[], &[]).await.is_err());
 }
 
 async fn a_new_wish_of_the_bucket_ends_a_persons_wish_unless_pinned(it: TestDb) {

@@ -108,6 +108,20 @@ async fn a_release_is_recorded_and_wished_for_once() {
 }
 
 #[tokio::test]
+async fn pre_commands_that_are_added_to_a_recorded_version_count_and_are_told_once() {
+    let place = Place::new().await;
+    let (key, app) = (place.publish("1.0.0", &tarball("a")), "demo".parse().unwrap());
+    let mut watch = place.watch();
+    for commands in [r#"[]"#, r#"["eval A.b()"]"#] {
+        place.name(&format!(r#"{{"version":"1.0.0","pre_commands":{commands}}}"#));
+        watch.look().await.unwrap();
+    }
+    place.watch().look().await.unwrap();
+    assert_eq!(place.db.release(&app, &key).await.unwrap().unwrap().pre_commands, ["eval A.b()"]);
+    assert_eq!(place.events().await, ["release_recorded", "release_named", "pre_commands_changed"]);
+}
+
+#[tokio::test]
 async fn a_tarball_that_is_late_is_waited_for_more_and_more_rarely() {
     let place = Place::new().await;
     let mut watch = place.watch();
