@@ -16,7 +16,7 @@ mod watcher;
 
 pub use current::{BadCurrent, Current};
 pub use folder::FolderSource;
-pub use relay::{RelayError, relay};
+pub use relay::{Relay, RelayError};
 pub use source::{Chunks, Etag, Inspected, Looked, OpenError, ReadFault, Source, SourceError, Tarball};
 pub use unavailable::UnavailableSource;
 pub use unnamed::{SeekError, record_unnamed};

@@ -188,10 +188,11 @@ impl Source for FolderSource {
     }
 }
 
-/// A file that is written in place keeps its inode, one that is replaced may keep its size and time.
+/// A file that is written in place keeps its inode, one that is replaced may keep its size and time. Without the device: its
+/// number is another one after a restart of the host or of a container.
 fn etag(metadata: &Metadata) -> Etag {
     let (seconds, nanos) = (metadata.mtime(), metadata.mtime_nsec());
-    Etag(format!("{seconds}.{nanos:09}-{}-{}-{}", metadata.size(), metadata.ino(), metadata.dev()))
+    Etag(format!("{seconds}.{nanos:09}-{}-{}", metadata.size(), metadata.ino()))
 }
 
 /// Ends a long read when nobody waits for it any more.

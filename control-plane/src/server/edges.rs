@@ -96,16 +96,10 @@ impl AssignmentSource for Assignments {
     }
 }
 
-/// Reads releases for hosts that cannot.
-pub(super) struct Relay {
-    pub(super) db: Db,
-    pub(super) source: Arc<dyn releases::Source>,
-}
-
 #[async_trait]
-impl ReleaseRelay for Relay {
+impl ReleaseRelay for releases::Relay {
     async fn open(&self, app: &AppName, key: &ReleaseKey, offset: u64) -> Result<ReleaseBytes, RelayError> {
-        match releases::relay(&self.db, self.source.as_ref(), app, key, offset).await {
+        match Self::open(self, app, key, offset).await {
             Ok(chunks) => Ok(chunks.map_err(|error| RelayError::Failed(error.into())).boxed()),
             Err(releases::RelayError::Unknown { .. } | releases::RelayError::Gone { .. }) => {
                 Err(RelayError::Gone)

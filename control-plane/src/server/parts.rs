@@ -66,7 +66,7 @@ impl Parts {
         let edges = Edges {
             registry: Arc::new(db.clone()),
             assignments: Arc::new(Assignments::new(db.clone(), opener.clone())),
-            releases: Arc::new(Relay { db: db.clone(), source: source.clone() }),
+            releases: Arc::new(releases::Relay::new(db.clone(), source.clone())),
             notices: noticed,
         };
         let agents = Agents::new(agent_settings(config, &told, authority), edges, clock);

@@ -13,7 +13,7 @@ use super::*;
 use crate::clock::Time;
 use crate::db::{ApplicationsDiff, EventFilter, ManualWish, NewApplication, PageRequest, Source as Owner};
 use crate::releases::verdict::UPLOAD_GRACE;
-use crate::releases::{FolderSource, RelayError, SeekError, UnavailableSource, record_unnamed, relay};
+use crate::releases::{FolderSource, Relay, RelayError, SeekError, UnavailableSource, record_unnamed};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -46,6 +46,10 @@ impl Place {
         Watch::new(self.bucket.clone(), &AppSpec::new("demo".parse().unwrap(), Language::Elixir))
     }
 
+    fn relay(&self) -> Relay {
+        Relay::new(self.db.clone(), self.bucket.source.clone())
+    }
+
     fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -76,6 +80,12 @@ impl Place {
         let page = self.db.events(&EventFilter::default(), PageRequest::newest(500)).await.unwrap();
         page.items.into_iter().rev().map(|event| event.event.kind).collect()
     }
+}
+
+async fn relayed(relay: &Relay, key: &ReleaseKey, offset: u64) -> Result<Vec<u8>, RelayError> {
+    let chunks = relay.open(&"demo".parse().unwrap(), key, offset).await?;
+    let chunks: Vec<_> = chunks.try_collect().await.map_err(RelayError::Source)?;
+    Ok(chunks.concat())
 }
 
 fn tarball(text: &str) -> Vec<u8> {
@@ -280,12 +290,8 @@ async fn a_republished_tarball_is_shown_and_deployed_only_on_request() {
     let (wish, fault) = place.state().await;
     assert_eq!(wish.as_ref(), Some(&old));
     assert!(fault.contains("republished") && fault.contains(&new.sha256.short()), "{fault}");
-    let source = place.bucket.source.as_ref();
-    let read = async |key: &ReleaseKey, offset: u64| {
-        let chunks = relay(&place.db, source, &app, key, offset).await?;
-        let chunks: Vec<_> = chunks.try_collect().await.map_err(RelayError::Source)?;
-        Ok::<_, RelayError>(chunks.concat())
-    };
+    let relay = place.relay();
+    let read = async |key: &ReleaseKey, offset: u64| relayed(&relay, key, offset).await;
     assert!(matches!(read(&old, 0).await, Err(RelayError::Changed { .. })));
     assert_eq!(read(&new, 0).await.unwrap(), tarball("b"));
     assert_eq!(read(&new, 10).await.unwrap(), tarball("b")[10..]);
@@ -304,6 +310,34 @@ async fn a_republished_tarball_is_shown_and_deployed_only_on_request() {
     assert_eq!(place.state().await.0, Some(new));
     let unknown = ReleaseKey { version: "9".parse().unwrap(), sha256: Digest([9; 32]) };
     assert!(matches!(read(&unknown, 0).await, Err(RelayError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn a_recorded_tarball_is_relayed_from_a_bucket_that_was_copied() {
+    let place = Place::new().await;
+    let (app, bytes) = ("demo".parse().unwrap(), tarball("a"));
+    let key = place.publish("1.0.0", &bytes);
+    place.name(r#"{"version":"1.0.0"}"#);
+    place.watch().look().await.unwrap();
+    // The bucket names another one by now: nobody looks at the old one but who still runs it.
+    place.publish("2.0.0", &tarball("b"));
+    place.name(r#"{"version":"2.0.0"}"#);
+    place.watch().look().await.unwrap();
+    let etag = async || place.db.release(&app, &key).await.unwrap().unwrap().etag;
+    let recorded = etag().await;
+    place.publish("1.0.0", &bytes);
+    let relay = place.relay();
+    let (first, second) = tokio::join!(relayed(&relay, &key, 0), relayed(&relay, &key, 10));
+    assert_eq!((first.unwrap(), second.unwrap()), (bytes.clone(), bytes[10..].to_vec()));
+    let found = etag().await;
+    assert_ne!(found, recorded);
+    place.publish("1.0.0", &tarball("other"));
+    for _ in 0..2 {
+        assert!(matches!(relayed(&relay, &key, 0).await, Err(RelayError::Changed { .. })));
+    }
+    assert_eq!(etag().await, found);
+    place.publish("1.0.0", &bytes);
+    assert_eq!(relayed(&relay, &key, 0).await.unwrap(), bytes);
 }
 
 #[tokio::test]
