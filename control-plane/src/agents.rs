@@ -247,9 +247,14 @@ impl Agents {
         self.hub.board().stored(node)
     }
 
-    /// When anything was last heard from the node.
+    /// When anything was last heard from the node, for people.
     pub fn heard_at(&self, node: NodeId) -> Option<Time> {
-        self.hub.board().heard_at(node)
+        self.hub.board().heard_at(node).map(|at| self.shown(at))
+    }
+
+    /// For people, a moment that something here was heard, or is to happen.
+    pub fn shown(&self, at: Time) -> Time {
+        self.hub.clock.shown(at)
     }
 
     /// Every node that was heard after `since`, and when.
@@ -321,7 +326,7 @@ impl Hub {
     }
 
     fn server_certificate(&self) -> Result<rustls::sign::CertifiedKey, PkiError> {
-        self.authority.server(&self.names, self.clock.now(), SERVER_CERTIFICATE_LIFE)
+        self.authority.server(&self.names, self.clock.wall(), SERVER_CERTIFICATE_LIFE)
     }
 
     /// A node may fetch what it is to run, and no other application's code.

@@ -93,13 +93,13 @@ impl Api {
     /// All that views are made of, now.
     async fn picture(&self) -> ApiResult<Picture> {
         let (backend, environment) = (self.backend.as_ref(), &self.settings.environment);
-        Ok(Picture::load(&self.db, backend, environment, self.clock.now()).await?)
+        Ok(Picture::load(&self.db, backend, environment, self.clock.wall()).await?)
     }
 
     /// Who asks for which change: stored together with it.
     fn audit(&self, who: &str, what: &str, object: &str, detail: &str) -> AuditEntry {
         let [who, what, object, detail] = [who, what, object, detail].map(str::to_owned);
-        AuditEntry { at: self.clock.now(), who, what, object, detail }
+        AuditEntry { at: self.clock.wall(), who, what, object, detail }
     }
 }
 

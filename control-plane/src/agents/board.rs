@@ -97,14 +97,19 @@ impl Board {
         self.nodes.get(&node).map(|entry| entry.clock_ahead_ms)
     }
 
-    /// A session begins: what its hello lists is all that the node holds.
-    pub(super) fn hello(&mut self, node: NodeId, hello: &pb::Hello, now: Time) -> Vec<BadName> {
+    /// A session begins: what its hello lists is all that the node holds. `wall`: to compare the node's clock with.
+    pub(super) fn hello(
+        &mut self,
+        node: NodeId,
+        hello: &pb::Hello,
+        (now, wall): (Time, Time),
+    ) -> Vec<BadName> {
         self.drop_slots(node);
         let entry = self.nodes.entry(node).or_default();
         entry.heard = Some(now);
         entry.slots = 0;
         entry.stored = hello.generation;
-        let ahead = i128::from(hello.clock_unix_ms) - i128::from(now.0);
+        let ahead = i128::from(hello.clock_unix_ms) - i128::from(wall.0);
         entry.clock_ahead_ms = i64::try_from(ahead).unwrap_or(i64::MAX);
         hello.slots.iter().filter_map(|report| self.report(node, report, now).err()).collect()
     }
@@ -248,12 +253,12 @@ mod tests {
     fn what_a_node_has_stored_begins_with_its_hello_and_rises_with_its_reports() {
         let (mut board, node) = (Board::new(START), node());
         assert_eq!(board.stored(node), 0);
-        board.hello(node, &pb::Hello { generation: 7, ..Default::default() }, START);
+        board.hello(node, &pb::Hello { generation: 7, ..Default::default() }, (START, START));
         let at = |generation| pb::SlotReport { generation, ..report(1, pb::SlotState::Stable) };
         board.report(node, &at(9), START).unwrap();
         board.report(node, &at(8), START).unwrap();
         assert_eq!(board.stored(node), 9);
-        board.hello(node, &pb::Hello { generation: 3, ..Default::default() }, START);
+        board.hello(node, &pb::Hello { generation: 3, ..Default::default() }, (START, START));
         assert_eq!(board.stored(node), 3);
     }
 
@@ -265,7 +270,7 @@ mod tests {
             board.report(node, &report(2, pb::SlotState::Stable), START).unwrap();
         }
         let hello = pb::Hello { slots: vec![report(2, pb::SlotState::Failed)], ..Default::default() };
-        assert!(board.hello(one, &hello, START).is_empty());
+        assert!(board.hello(one, &hello, (START, START)).is_empty());
         let seen = board.observed(&app());
         assert_eq!(seen.len(), 3);
         assert_eq!(seen.iter().filter(|(place, _)| place.node == one).count(), 1);

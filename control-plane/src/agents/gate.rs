@@ -38,7 +38,7 @@ pub(super) struct Gate {
 impl Gate {
     async fn admit(&self, path: &str, peer: Option<&Peer>) -> Result<Option<Caller>, Status> {
         let identity = peer.and_then(|peer| peer.identity.as_ref());
-        let Some(identity) = may_call(path, identity, self.clock.now())? else { return Ok(None) };
+        let Some(identity) = may_call(path, identity, self.clock.wall())? else { return Ok(None) };
         let standing = self.registry.standing(identity.node, &identity.serial).await;
         match standing {
             Ok(Standing::Good) => Ok(Some(Caller(identity.node))),
@@ -155,5 +155,17 @@ mod tests {
         assert!(may_call(RENEW, Some(&expired), NOW).unwrap().is_some());
         assert!(may_call(SESSION, Some(&expired), NOW).unwrap_err().message().contains("expired"));
         assert!(may_call(SESSION, Some(&identity(NOW)), NOW).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_certificate_ends_by_the_clock_that_others_have_too() {
+        let database = crate::db::tests::fixture::TestDb::sqlite().await;
+        // The host's clock was set after the start, as without a battery.
+        let clock = Clock::start().started_in_1970();
+        let gate = Gate { registry: Arc::new(database.db.clone()), clock };
+        let identity = Some(identity(Time(clock.wall().0 - 1)));
+        let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity };
+        let refused = gate.admit(SESSION, Some(&peer)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
     }
 }

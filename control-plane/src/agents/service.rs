@@ -39,7 +39,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl Agent for Calls {
     async fn enrol(&self, request: Request<pb::EnrolRequest>) -> Result<Response<pb::EnrolResponse>, Status> {
         let request = request.into_inner();
-        let (hub, now) = (&self.hub, self.hub.clock.now());
+        let (hub, now) = (&self.hub, self.hub.clock.wall());
         let name: NodeName =
             request.node_name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
         let node = NodeId(uuid::Uuid::now_v7());
@@ -69,7 +69,7 @@ impl Agent for Calls {
 
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {
         let node = caller(&request)?;
-        let (hub, now) = (&self.hub, self.hub.clock.now());
+        let (hub, now) = (&self.hub, self.hub.clock.wall());
         let csr = request.into_inner().csr_pem;
         let certificate = hub.authority.sign_node(&csr, node, now, hub.certificate_life).map_err(unsigned)?;
         hub.registry.renewed(node, &certificate, now).await.map_err(|error| {

@@ -68,14 +68,14 @@ impl Session {
             Err(_) => return Err(Status::deadline_exceeded("no hello came")),
         };
         let protocol = settle(&hello)?;
-        let now = hub.clock.now();
-        hub.registry.hello(node, &hello, now).await.map_err(|error| {
+        let (now, wall) = (hub.clock.now(), hub.clock.wall());
+        hub.registry.hello(node, &hello, wall).await.map_err(|error| {
             tracing::error!(%node, error = &*error, "cannot record a node's hello");
             Status::unavailable("the control plane cannot write to its database")
         })?;
         let seat =
             hub.roster.begin(node).ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
-        for error in hub.board().hello(node, &hello, now) {
+        for error in hub.board().hello(node, &hello, (now, wall)) {
             tracing::warn!(%node, %error, "a node reports a slot that cannot be read");
         }
         hub.changed();
@@ -89,7 +89,7 @@ impl Session {
         let welcome = Told::Welcome(pb::Welcome {
             protocol,
             heartbeat_interval_ms: u64::try_from(lease::HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
-            clock_unix_ms: now.0,
+            clock_unix_ms: wall.0,
             host: Some(session.hub.host_settings.clone()),
         });
         // An empty channel of our own has room.

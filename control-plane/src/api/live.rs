@@ -279,7 +279,7 @@ impl Connection {
     async fn still_welcome(&mut self) -> Result<(), End> {
         let Owner { peer, client, headers } = &self.owner;
         let asked = (&Method::GET, headers);
-        let now = self.api.clock.now();
+        let now = self.api.clock.wall();
         match identify(&self.api.db, &self.api.local, asked, (*peer, client), now).await {
             Ok(Some(_)) => Ok(()),
             // The database's trouble is not the session's end.
@@ -295,7 +295,7 @@ impl Connection {
     }
 
     async fn send(&mut self, news: News) -> Result<(), End> {
-        let message = Message { at: self.api.clock.now().into(), news };
+        let message = Message { at: self.api.clock.wall().into(), news };
         let text = serde_json::to_string(&message).map_err(|_| End::Close(close_code::ERROR, "a fault"))?;
         self.send_frame(Frame::Text(text.into())).await
     }

@@ -62,7 +62,7 @@ pub(super) async fn change_password(
         tracing::warn!(user = principal.name, %address, "a change of a password was refused");
         return Err(ApiError::invalid("current", "is not the password in force"));
     }
-    let now = api.clock.now();
+    let now = api.clock.wall();
     sessions::throttle(&api).succeeded(&principal.name, address, now);
     if new == current {
         return Err(ApiError::invalid("new", "is the password in force"));

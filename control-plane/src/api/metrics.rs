@@ -29,7 +29,8 @@ pub(super) async fn show(
     // Names of applications and hosts are nobody's business but the fleet's.
     let from_here = !client.forwarded && client.address.is_none_or(|address| address.is_loopback());
     let asked = (&Method::GET, &headers);
-    if !from_here && identify(&api.db, &api.local, asked, (peer, &client), api.clock.now()).await?.is_none() {
+    if !from_here && identify(&api.db, &api.local, asked, (peer, &client), api.clock.wall()).await?.is_none()
+    {
         return Err(ApiError::new(Code::NotSignedIn, "from another machine this needs a token"));
     }
     let fleet = of_fleet(&api.picture().await?);

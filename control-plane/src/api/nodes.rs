@@ -63,7 +63,7 @@ pub(super) async fn remove(
     let picture = api.picture().await?;
     let node = picture.node_by_name(&name).ok_or_else(|| ApiError::not_found("node", &name))?;
     let left = replicas_on(&picture, &name).filter(|replica| replica.pid.is_some()).count();
-    let (id, now) = (node.node.id, api.clock.now());
+    let (id, now) = (node.node.id, api.clock.wall());
     let mut event = NewEvent::new(
         now,
         "node_removed",
@@ -92,7 +92,7 @@ pub(super) async fn join_token(
     let lifetime = Some(lifetime_ms.unwrap_or(HOUR)).filter(|it| (1..=LONGEST_LIFETIME).contains(it));
     let lifetime =
         lifetime.ok_or_else(|| ApiError::invalid("lifetime_ms", "is at least 1 and at most 30 days"))?;
-    let (secret, now) = (Secret::random("")?, api.clock.now());
+    let (secret, now) = (Secret::random("")?, api.clock.wall());
     let new = StoredJoinToken {
         hash: secret.digest(),
         uses,

@@ -100,7 +100,7 @@ async fn clear_some(
     version: Option<&Version>,
 ) -> ApiResult<GhostsCleared> {
     known(api, app).await?;
-    let now = api.clock.now();
+    let now = api.clock.wall();
     let what = version.map_or("every release", Version::as_str);
     let text = format!("{} lets {what} of {app} be deployed again", principal.name);
     let mut event = NewEvent::new(now, "ghosted_cleared", Severity::Info, text);

@@ -50,8 +50,8 @@ pub(super) async fn sign_in(
         tracing::warn!(username, %address, "a sign-in was refused");
         return Err(wrong_credentials());
     };
-    let now = api.clock.now();
-    throttle(&api).succeeded(&username, address, now);
+    let now = api.clock.wall();
+    throttle(&api).succeeded(&username, address, api.clock.now());
     count(&api, "accepted");
     let secret = Secret::random("")?;
     let agent = headers.get(USER_AGENT).and_then(|it| it.to_str().ok()).unwrap_or_default();
@@ -117,7 +117,7 @@ pub(super) async fn current(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let asked = (&Method::GET, &headers);
-    let principal = identify(&api.db, &api.local, asked, (peer, &client), api.clock.now()).await?;
+    let principal = identify(&api.db, &api.local, asked, (peer, &client), api.clock.wall()).await?;
     Ok(match principal {
         Some(principal) => Json(me::view(&api, principal)).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),

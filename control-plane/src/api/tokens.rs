@@ -41,7 +41,7 @@ pub(super) async fn create(
     if lifetime_ms.is_some_and(|it| !(1..=LONGEST_LIFETIME).contains(&it)) {
         return Err(ApiError::invalid("lifetime_ms", "is at least 1 and at most ten years"));
     }
-    let (secret, now) = (Secret::random(TOKEN_PREFIX)?, api.clock.now());
+    let (secret, now) = (Secret::random(TOKEN_PREFIX)?, api.clock.wall());
     let new = NewApiToken {
         name,
         hash: secret.digest(),

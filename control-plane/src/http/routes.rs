@@ -113,7 +113,7 @@ async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> 
         }
         Needs::Role(role) => {
             let asked = (request.method(), request.headers());
-            let now = api.clock.now();
+            let now = api.clock.wall();
             let principal = identify(&api.db, &api.local, asked, (peer, &client), now).await?;
             let principal = principal.ok_or_else(|| {
                 ApiError::new(

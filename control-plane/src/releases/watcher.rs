@@ -142,7 +142,7 @@ impl Watch {
         let application = self.bucket.db.application(&self.app).await?;
         let etag = document.etag().map(|etag| etag.0.as_str());
         let known = bucket.as_ref().filter(|bucket| bucket.etag.as_deref() == etag);
-        let named_for = known.map(|it| Duration::from_millis(self.bucket.clock.now().since(it.named_at)));
+        let named_for = known.map(|it| Duration::from_millis(self.bucket.clock.wall().since(it.named_at)));
         let recorded = match &document {
             Document::Good { current, .. } => {
                 self.bucket.db.releases_of_version(&self.app, &current.version).await?
@@ -215,14 +215,14 @@ impl Watch {
     async fn tell_wish(&self, etag: Option<&str>, key: &ReleaseKey) -> Result<bool, DbError> {
         let text = format!("the bucket names {key} as the release of {}", self.app);
         let event = self.event("release_named", Severity::Info, text, Some(key));
-        self.bucket.db.set_bucket_wish(&self.app, etag, key, self.bucket.clock.now(), &[event]).await
+        self.bucket.db.set_bucket_wish(&self.app, etag, key, self.bucket.clock.wall(), &[event]).await
     }
 
     async fn tell_trouble(&self, etag: Option<&str>, trouble: &Trouble) -> Result<bool, DbError> {
         let document = self.bucket.source.document_name(&self.app);
         let text = trouble.sentence(self.app.as_str(), &document).to_string();
         let event = self.event(trouble.kind(), trouble.severity(), text.clone(), None);
-        let now = self.bucket.clock.now();
+        let now = self.bucket.clock.wall();
         let fault = BucketFault { kind: trouble.fault_kind(), text };
         self.bucket.db.set_bucket_fault(&self.app, etag, Some(&fault), now, &[event]).await
     }
@@ -252,7 +252,7 @@ impl Watch {
                     declared_hash: current.and_then(|current| current.hash.clone()),
                     pre_commands: current.map(|current| current.pre_commands.clone()).unwrap_or_default(),
                     etag: Some(etag.0.clone()),
-                    recorded_at: self.bucket.clock.now(),
+                    recorded_at: self.bucket.clock.wall(),
                 };
                 let text = format!("{} {key} was found and read: {size} bytes", self.app);
                 let event = self.event("release_recorded", Severity::Info, text, Some(key));
@@ -267,7 +267,7 @@ impl Watch {
             data.insert("version".to_owned(), Value::String(version.to_string()));
             data.insert("sha256".to_owned(), Value::String(sha256.to_string()));
         }
-        let event = NewEvent::new(self.bucket.clock.now(), kind, severity, text);
+        let event = NewEvent::new(self.bucket.clock.wall(), kind, severity, text);
         NewEvent { app: Some(self.app.clone()), data, ..event }
     }
 }

@@ -186,6 +186,12 @@ impl Backend for Behind {
                 node.stored = self.agents.stored(*id);
             }
             fleet.observed = self.agents.observed(&fleet.app);
+            for seen in fleet.observed.values_mut() {
+                let by_our_clock = [&mut seen.ready_since, &mut seen.next_start_at];
+                for at in by_our_clock.into_iter().flatten().chain([&mut seen.reported_at]) {
+                    *at = self.agents.shown(*at);
+                }
+            }
         }
         Ok(fleets)
     }

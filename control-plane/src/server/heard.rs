@@ -37,7 +37,8 @@ async fn write(db: &Db, agents: &Agents, since: Time) -> Result<Time, DbError> {
     let heard = agents.heard_after(since);
     let newest = heard.iter().map(|(_, at)| *at).max().unwrap_or(since);
     if !heard.is_empty() {
-        db.touch_nodes(&heard).await?;
+        let shown: Vec<_> = heard.iter().map(|(node, at)| (*node, agents.shown(*at))).collect();
+        db.touch_nodes(&shown).await?;
     }
     Ok(newest)
 }

@@ -25,7 +25,7 @@ const LONGEST_TEXT: usize = 2_000;
 pub(super) async fn record(db: Db, mut notices: mpsc::Receiver<Notice>, clock: Clock) {
     let mut batch = Vec::with_capacity(BATCH);
     while notices.recv_many(&mut batch, BATCH).await > 0 {
-        let now = clock.now();
+        let now = clock.wall();
         let events: Vec<NewEvent> = batch.drain(..).filter_map(|notice| event(notice, now)).collect();
         if let Err(error) = db.record_events(&events).await {
             tracing::error!(count = events.len(), error = chain(&error), "events of agents were lost");
@@ -73,7 +73,7 @@ fn told(node: NodeId, told: pb::AgentEvent, now: Time) -> NewEvent {
 pub(super) async fn forget_old(db: Db, clock: Clock, cancel: CancellationToken) {
     let forget = async {
         loop {
-            let now = clock.now();
+            let now = clock.wall();
             let done = async {
                 db.forget_expired_sessions(now).await?;
                 db.forget_dead_join_tokens(now).await?;

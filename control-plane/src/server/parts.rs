@@ -55,13 +55,13 @@ impl Parts {
         let opener = Arc::new(Opener { vault: vault.clone(), secrets: secrets.clone() });
         let url = config.database_url.expose();
         let db = if config.demo { Db::open_for_demo(url).await? } else { Db::open_for_real(url).await? };
-        apply(config, &db, opener.as_ref(), clock.now()).await?;
+        apply(config, &db, opener.as_ref(), clock.wall()).await?;
         let first_sign_in =
-            first::prepare(&db, &passwords, config.demo, secrets.admin.as_ref(), clock.now()).await?;
+            first::prepare(&db, &passwords, config.demo, secrets.admin.as_ref(), clock.wall()).await?;
 
         let source = source(config);
         let told = config.agents_address(&machine_name());
-        let authority = agents::authority(&db, &vault, clock.now()).await?;
+        let authority = agents::authority(&db, &vault, clock.wall()).await?;
         let (noticed, notices) = mpsc::channel(NOTICES);
         let edges = Edges {
             registry: Arc::new(db.clone()),

@@ -46,7 +46,7 @@ pub(in crate::api) async fn deploy(
         );
         return Err(ApiError::new(Code::Ghosted, detail));
     }
-    let now = api.clock.now();
+    let now = api.clock.wall();
     let by = principal.name.clone();
     let text = format!("{by} asked for {app} {release}");
     let mut event = NewEvent::new(now, "deployment_requested", Severity::Info, text);
@@ -79,7 +79,7 @@ async fn find_release(api: &Api, app: &AppName, language: Language, wish: &Deplo
 
 /// Reading a large tarball may take longer than a request is answered in: it goes on, and the next one finds it recorded.
 async fn seek(api: &Api, app: &AppName, language: Language, version: &Version) -> ApiResult<ReleaseKey> {
-    let (backend, cancel, now) = (Arc::clone(&api.backend), api.cancel.clone(), api.clock.now());
+    let (backend, cancel, now) = (Arc::clone(&api.backend), api.cancel.clone(), api.clock.wall());
     let (app, version) = (app.clone(), version.clone());
     let seeking = api
         .tasks
