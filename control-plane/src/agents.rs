@@ -21,8 +21,10 @@ mod service;
 mod session;
 mod streams;
 mod tls;
+mod told;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +32,7 @@ use proto::agent::MAX_MESSAGE;
 use proto::ids::{AppName, NodeId, ReleaseKey, Slot};
 use proto::pb;
 use proto::pb::agent_server::AgentServer;
-use proto::pb::control_message::Kind as Told;
+use proto::pb::control_message::Kind as Order;
 use proto::state::Liveness;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -84,7 +86,18 @@ const WINDOW: u32 = 256 << 10;
 pub enum Notice {
     Connected { node: NodeId, agent_version: String },
     Turned(Turned),
-    Event { node: NodeId, event: pb::AgentEvent },
+    Event(Told),
+}
+
+/// An event that an agent told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub node: NodeId,
+    pub event: pb::AgentEvent,
+    /// When it happened, by our wall clock.
+    pub at: Time,
+    /// What its session acknowledges; to be raised to the event's sequence once it is recorded.
+    pub recorded: Arc<AtomicU64>,
 }
 
 /// How the agents' side is to behave.
@@ -284,7 +297,7 @@ impl Agents {
     pub fn restart_slot(&self, node: NodeId, app: &AppName, slot: Slot, request_id: String) -> bool {
         let order = pb::RestartSlot { app: app.to_string(), slot: u32::from(slot.number()), request_id };
         let session = self.hub.roster.session(node);
-        session.is_some_and(|session| session.orders.try_send(Told::RestartSlot(order)).is_ok())
+        session.is_some_and(|session| session.orders.try_send(Order::RestartSlot(order)).is_ok())
     }
 
     /// Asks a node for a stream and waits until it has opened it.
@@ -296,7 +309,7 @@ impl Agents {
         let session = self.hub.roster.session(node).ok_or(OpenStreamError::NotConnected)?;
         let asked = self.hub.streams.ask(node)?;
         let order = pb::OpenStream { stream_id: asked.id.clone(), kind: Some(kind) };
-        session.orders.try_send(Told::OpenStream(order)).map_err(|error| match error {
+        session.orders.try_send(Order::OpenStream(order)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => OpenStreamError::TooMany,
             mpsc::error::TrySendError::Closed(_) => OpenStreamError::NotConnected,
         })?;
@@ -313,10 +326,13 @@ impl Hub {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    fn notify(&self, notice: Notice) {
-        if self.notices.try_send(notice).is_err() {
+    /// `false`: it was dropped.
+    fn notify(&self, notice: Notice) -> bool {
+        let taken = self.notices.try_send(notice).is_ok();
+        if !taken {
             tracing::warn!("an agent's event was dropped: they come faster than they can be recorded");
         }
+        taken
     }
 
     fn wake(&self, node: NodeId) {

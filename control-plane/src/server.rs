@@ -105,7 +105,7 @@ impl Server {
         tasks.spawn(local.serve(router, cancel.clone()));
         tasks.spawn(api::show_live(api.clone(), cancel.clone()));
         tasks.spawn(reconciler.run(cancel.clone()));
-        tasks.spawn(notices::record(db.clone(), notices, clock));
+        tasks.spawn(notices::record(db.clone(), notices, clock, cancel.clone()));
         tasks.spawn(heard::remember(db.clone(), agents.clone(), cancel.clone()));
         let stop = cancel.clone();
         tasks.spawn(async move {

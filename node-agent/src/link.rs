@@ -15,6 +15,7 @@ mod enrol;
 mod identity;
 mod renew;
 mod session;
+mod unrecorded;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub use self::dial::{Address, BadAddress, LinkError};
 pub use self::enrol::{EnrolError, Enrolment, enrol};
 pub use self::identity::{HostPaths, Identity, IdentityError};
 use self::session::Session;
+use self::unrecorded::Unrecorded;
 use crate::host;
 use crate::logs::LogFolder;
 use crate::releases::Fetch;
@@ -80,6 +82,7 @@ struct Wiring {
     orders: mpsc::Sender<Order>,
     observed: watch::Receiver<Observed>,
     events: mpsc::Receiver<pb::AgentEvent>,
+    unrecorded: Unrecorded,
     samples: watch::Receiver<Option<host::Sample>>,
     logs: LogFolder,
     inventory: pb::Inventory,
@@ -123,6 +126,7 @@ impl Link {
             orders,
             observed,
             events,
+            unrecorded: Unrecorded::default(),
             samples,
             logs,
             inventory: host::inventory(),

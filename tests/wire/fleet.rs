@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use control_plane::agents::pki::Authority;
 use control_plane::agents::registry::{AssignmentSource, RelayError, ReleaseBytes, ReleaseRelay, Source};
-use control_plane::agents::{Agents, Edges, Notice, Settings, authority};
+use control_plane::agents::{Agents, Edges, Notice, Settings, Told, authority};
 use control_plane::clock::{Clock, Time};
 use control_plane::db::{Db, NewJoinToken};
 use control_plane::vault::Vault;
@@ -215,6 +215,18 @@ impl ControlPlane {
     pub(crate) async fn remove(&self, node: NodeId) {
         self.db.remove_node(node, Clock::start().now(), &[], None).await.unwrap();
         self.agents.cut(node);
+    }
+
+    /// What an agent tells next.
+    pub(crate) async fn next_event(&mut self) -> Told {
+        let told = async {
+            loop {
+                if let Notice::Event(told) = self.notices.recv().await.unwrap() {
+                    return told;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.unwrap()
     }
 
     pub(crate) async fn up(&self, node: NodeId) {

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use control_plane::agents::Notice;
+use control_plane::clock::Clock;
 use node_agent::link::{Order, Standing};
 use proto::pb;
 use proto::state::{Liveness, SlotState};
@@ -55,13 +56,41 @@ async fn assignments_go_down_and_reports_come_up() {
     agent.events.send(event).await.unwrap();
     let told = async {
         loop {
-            if let Some(Notice::Event { event, .. }) = plane.notices.recv().await {
-                return event.kind;
+            if let Some(Notice::Event(told)) = plane.notices.recv().await {
+                return told.event.kind;
             }
         }
     };
     assert_eq!(tokio::time::timeout(PATIENCE, told).await.unwrap(), "crash_restart");
     until("the host is sampled", || plane.agents.host_sample(agent.node).is_some()).await;
+}
+
+#[tokio::test]
+async fn an_event_is_told_again_until_it_is_recorded_and_keeps_its_time() {
+    let mut plane = ControlPlane::start().await;
+    let agent = plane.agent("web-1").await;
+    plane.up(agent.node).await;
+    let at = Clock::start().wall().0 - 3_600_000;
+    for kind in ["first", "second"] {
+        let event = pb::AgentEvent { kind: kind.to_owned(), at_unix_ms: at, ..Default::default() };
+        agent.events.send(event).await.unwrap();
+    }
+    let first = plane.next_event().await;
+    assert_eq!((first.event.kind.as_str(), first.event.sequence), ("first", 1));
+    assert!(first.at.0.abs_diff(at) < 60_000, "{:?} instead of {at}", first.at);
+    assert_eq!(plane.next_event().await.event.kind, "second");
+    first.recorded.store(first.event.sequence, Ordering::Release);
+    // Until the agent has heard of it.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    plane.kill().await;
+    plane.start_again().await;
+    let again = plane.next_event().await;
+    assert_eq!((again.event.kind.as_str(), again.event.sequence), ("second", 2));
+    again.recorded.store(2, Ordering::Release);
+    let event = pb::AgentEvent { kind: "third".to_owned(), ..Default::default() };
+    agent.events.send(event).await.unwrap();
+    assert_eq!(plane.next_event().await.event.kind, "third");
 }
 
 #[tokio::test]

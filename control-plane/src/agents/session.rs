@@ -15,6 +15,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use tonic::{Status, Streaming};
 
 use super::roster::{Ending, Seat};
+use super::told::Events;
 use super::{Hub, Notice, lease};
 
 /// A hello is the first thing that an agent sends.
@@ -43,6 +44,7 @@ pub(super) struct Session {
     look: Interval,
     /// Set while the last try to make an assignment has failed.
     retry_at: Option<Instant>,
+    events: Events,
     /// Of the assignment that the agent holds, as far as we know.
     generation: u64,
 }
@@ -85,12 +87,14 @@ impl Session {
         let mut look = interval(hub.look_again);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
-        let session = Self { hub, node, incoming, outgoing, seat, look, retry_at: None, generation };
+        let events = Events::new(node, hello.clock_unix_ms, wall);
+        let session = Self { hub, node, incoming, outgoing, seat, look, retry_at: None, events, generation };
         let welcome = Told::Welcome(pb::Welcome {
             protocol,
             heartbeat_interval_ms: u64::try_from(lease::HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
             clock_unix_ms: wall.0,
             host: Some(session.hub.host_settings.clone()),
+            acknowledges_events: true,
         });
         // An empty channel of our own has room.
         drop(session.outgoing.try_send(Ok(pb::ControlMessage { kind: Some(welcome) })));
@@ -137,7 +141,8 @@ impl Session {
             Some(Said::Heartbeat(heartbeat)) => {
                 self.hub.board().heartbeat(node, &heartbeat, now);
                 let sequence = heartbeat.sequence;
-                self.tell(Told::Ack(pb::HeartbeatAck { sequence })).await?;
+                let events = self.events.recorded();
+                self.tell(Told::Ack(pb::HeartbeatAck { sequence, events })).await?;
             }
             Some(Said::Slot(report)) => {
                 let read = self.hub.board().report(node, &report, now);
@@ -146,7 +151,10 @@ impl Session {
                     Err(error) => tracing::warn!(%node, %error, "a node reports a slot that cannot be read"),
                 }
             }
-            Some(Said::Event(event)) => self.hub.notify(Notice::Event { node, event }),
+            Some(Said::Event(event)) => {
+                let (hub, wall) = (&self.hub, self.hub.clock.wall());
+                self.events.hear(event, wall, |told| hub.notify(Notice::Event(told)));
+            }
             Some(Said::StreamRefused(refused)) => {
                 self.hub.streams.refuse(node, &refused.stream_id, &refused.error);
             }

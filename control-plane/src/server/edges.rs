@@ -72,7 +72,9 @@ impl apply::Secrets for Opener {
             context.update(text.as_bytes());
         };
         let told = assign::secret_values(spec, cookie, self).map_err(|untold| chain(&untold))?;
-        told.iter().for_each(|value| add(value));
+        for value in &told {
+            add(value);
+        }
         let tag: [u8; 32] = context.sign().as_ref().try_into().map_err(|_| "a tag has another length")?;
         Ok(Digest(tag).to_string())
     }

@@ -53,6 +53,8 @@ pub(super) struct Session<'a> {
     sequence: u64,
     heard: Instant,
     reported: BTreeMap<(AppName, Slot), pb::SlotReport>,
+    /// The control plane says which events it has recorded.
+    acknowledges: bool,
     waiting: VecDeque<Order>,
 }
 
@@ -105,6 +107,7 @@ impl<'a> Session<'a> {
             sequence: 0,
             heard: Instant::now(),
             reported: observed.slots,
+            acknowledges: welcome.acknowledges_events,
             waiting: VecDeque::new(),
         })
     }
@@ -115,6 +118,9 @@ impl<'a> Session<'a> {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A handle of its own: waiting for room borrows it while the rest of the session goes on.
         let orders = self.wiring.orders.clone();
+        if let Err(error) = self.tell(self.wiring.unrecorded.all()).await {
+            return error;
+        }
         loop {
             let step = tokio::select! {
                 biased; // the heartbeat keeps us alive, and then orders come before reports
@@ -131,7 +137,10 @@ impl<'a> Session<'a> {
                     Ok(())
                 }
                 Ok(()) = self.wiring.observed.changed() => self.report().await,
-                Some(event) = self.wiring.events.recv() => self.say(Say::Event(event)).await,
+                Some(event) = self.wiring.events.recv(), if self.wiring.unrecorded.has_room() => {
+                    let event = self.wiring.unrecorded.keep(event);
+                    self.tell(vec![event]).await
+                }
             };
             if let Err(error) = step {
                 return error;
@@ -169,8 +178,23 @@ impl<'a> Session<'a> {
             }
             Some(Told::OpenStream(open)) => return self.open_stream(open).await,
             Some(Told::Welcome(_)) => return Err(LinkError::Protocol("it welcomed twice")),
-            // An acknowledgement says no more than that it came; and a newer control plane may say what we do not know.
-            Some(Told::Ack(_)) | None => {}
+            Some(Told::Ack(ack)) => {
+                let again = self.wiring.unrecorded.recorded(ack.events);
+                return self.tell(again).await;
+            }
+            // A newer control plane may say what we do not know.
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Events that are kept until they are recorded, where that is ever said.
+    async fn tell(&mut self, events: Vec<pb::AgentEvent>) -> Result<(), LinkError> {
+        for event in events {
+            self.say(Say::Event(event)).await?;
+        }
+        if !self.acknowledges {
+            self.wiring.unrecorded.forget();
         }
         Ok(())
     }

@@ -36,6 +36,8 @@ fn about(id: &SlotId, kind: &str, text: String, at_unix_ms: u64) -> pb::AgentEve
         slot: u32::from(id.slot.number()),
         text,
         data: HashMap::new(),
+        // The link numbers it.
+        sequence: 0,
     }
 }
 

@@ -122,7 +122,7 @@ async fn pre_commands_that_are_added_to_a_recorded_version_count_and_are_told_on
     let place = Place::new().await;
     let (key, app) = (place.publish("1.0.0", &tarball("a")), "demo".parse().unwrap());
     let mut watch = place.watch();
-    for commands in [r#"[]"#, r#"["eval A.b()"]"#] {
+    for commands in ["[]", r#"["eval A.b()"]"#] {
         place.name(&format!(r#"{{"version":"1.0.0","pre_commands":{commands}}}"#));
         watch.look().await.unwrap();
     }
