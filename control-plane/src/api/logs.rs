@@ -1,10 +1,12 @@
 //! The output of one replica, from its host through the control plane, as it comes: one JSON object per line.
 //!
 //! What the agent sends are bytes cut anywhere; lines are put together here, each stream by itself, and a line that is too
-//! long is cut, so that nothing a program prints can fill our memory.
+//! long is cut, so that nothing a program prints can fill our memory. Between them, while nothing comes, an empty line says
+//! that it goes on: a proxy gives up an answer of which nothing comes for a while.
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::time::Duration;
 
 use async_stream::stream;
 use axum::body::Body;
@@ -12,22 +14,26 @@ use axum::extract::State;
 use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use proto::ids::{AppName, NodeName, Slot};
 use proto::pb;
 use proto::problem::{Code, Problem};
 use proto::replicas::{LogLine, LogStream};
 use serde::Deserialize;
+use tokio::time::sleep;
 
 use super::Api;
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::{Path, Query};
-use crate::picture::LogError;
+use crate::picture::{LogChunks, LogError};
 
 /// Longer lines are cut.
 const LONGEST_LINE: usize = 64 << 10;
 const DEFAULT_LINES: u32 = 100;
 const MOST_LINES: u32 = 10_000;
+
+/// NGINX gives up after 60 s where nobody says otherwise; other proxies after 30 s.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,7 +48,7 @@ pub(super) struct FollowQuery {
         ("stream" = Option<LogStream>, Query), ("lines" = Option<u32>, Query, description = "From before now."),
         ("follow" = Option<bool>, Query, description = "Go on as they come.")),
     responses(
-        (status = 200, description = "One JSON object per line.", body = LogLine,
+        (status = 200, description = "One JSON object per line, and while nothing comes empty lines.", body = LogLine,
             content_type = "application/x-ndjson"),
         (status = 503, description = "`node-not-connected`.", body = Problem)))]
 pub(super) async fn follow(
@@ -67,21 +73,36 @@ pub(super) async fn follow(
         last_lines: lines,
         follow: query.follow.unwrap_or(false),
     };
-    let mut chunks = api.backend.follow_log(id, what).await.map_err(|error| refused(&node, error))?;
+    let chunks = api.backend.follow_log(id, what).await.map_err(|error| refused(&node, error))?;
     // Held while the stream lives: a stop waits until whoever reads has been told.
     let (cancel, token) = (api.cancel.clone(), api.tasks.token());
-    let lines = stream! {
-        let _token = token;
+    let lines = told(chunks, async move {
+        cancel.cancelled().await;
+        token
+    });
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines.map(Ok::<_, Infallible>))))
+}
+
+/// What is said of a log, until it ends or everything stops; what that gives is held until it was said.
+fn told<T: Send>(
+    mut chunks: LogChunks,
+    stopped: impl Future<Output = T> + Send,
+) -> impl Stream<Item = Bytes> + Send {
+    stream! {
         let mut lines = Lines::default();
-        let mut stopped = pin!(cancel.cancelled());
+        let mut stopped = pin!(stopped);
         loop {
             let chunk = tokio::select! {
                 biased; // why: a log that never pauses must still end
-                () = &mut stopped => {
+                _held = &mut stopped => {
                     yield ended("the control plane is stopping");
                     return;
                 }
                 chunk = chunks.next() => chunk,
+                () = sleep(SIGN_OF_LIFE) => {
+                    yield Bytes::from_static(b"\n");
+                    continue;
+                }
             };
             match chunk {
                 Some(Ok(chunk)) if chunk.error.is_empty() => {
@@ -104,8 +125,7 @@ pub(super) async fn follow(
         for line in lines.rest() {
             yield encoded(&line);
         }
-    };
-    Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines.map(Ok::<_, Infallible>))))
+    }
 }
 
 fn refused(node: &NodeName, error: LogError) -> ApiError {
@@ -179,6 +199,23 @@ mod tests {
                 LogLine::Ended { reason } => reason,
             })
             .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_is_quiet_gives_a_sign_of_life_and_is_heard_when_it_speaks() {
+        let (speak, spoken) = tokio::sync::mpsc::channel(1);
+        let chunks = tokio_stream::wrappers::ReceiverStream::new(spoken).boxed();
+        let mut told = pin!(told(chunks, std::future::pending::<()>()));
+        for _ in 0..3 {
+            let begun = tokio::time::Instant::now();
+            assert_eq!(told.next().await.unwrap(), "\n");
+            assert_eq!(begun.elapsed(), SIGN_OF_LIFE);
+        }
+        speak.send(Ok(pb::StreamChunk { data: "at last\n".into(), ..Default::default() })).await.unwrap();
+        let line: LogLine = serde_json::from_slice(&told.next().await.unwrap()).unwrap();
+        assert_eq!(texts(vec![line]), ["at last"]);
+        drop(speak);
+        assert_eq!(told.next().await, None);
     }
 
     #[test]

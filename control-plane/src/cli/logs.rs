@@ -67,6 +67,10 @@ impl Logs {
         let mut lines = FramedRead::new(StreamReader::new(Box::pin(body)), codec);
         while let Some(line) = lines.next().await {
             let line = line.map_err(|error| client.unreadable(error))?;
+            // Nothing came for a while, and it goes on.
+            if line.is_empty() {
+                continue;
+            }
             let line: LogLine = serde_json::from_str(&line).map_err(|error| client.unreadable(error))?;
             match &line {
                 LogLine::Line { stream: LogStream::Stderr, text } if !out.json() => pass_on_error(text)?,
