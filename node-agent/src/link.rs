@@ -12,6 +12,7 @@ mod backoff;
 mod bulk;
 mod dial;
 mod enrol;
+mod hello;
 mod identity;
 mod renew;
 mod session;

@@ -10,8 +10,11 @@ use crate::state::{ExitCause, Language, SlotState, StagingPhase};
 /// The protocol versions that this build speaks.
 pub const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=1;
 
-/// No message on the wire is larger. A hello with every slot of a large host fits; a release never has to.
+/// No message on the wire is larger. A hello with [`MAX_SLOTS`] slots fits; a release never has to.
 pub const MAX_MESSAGE: usize = 4 << 20;
+
+/// One node holds no more slots: more than a host can run, and each has a task, a folder and files.
+pub const MAX_SLOTS: usize = 1_024;
 
 /// The largest piece of a stream ([`pb::StreamChunk`]).
 pub const MAX_STREAM_CHUNK: usize = 64 << 10;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use control_plane::agents::Notice;
 use control_plane::clock::Clock;
-use node_agent::link::{Order, Standing};
+use control_plane::fleet::PreCommandsOutcome;
+use node_agent::link::{Observed, Order, Standing};
+use proto::ids::Slot;
 use proto::pb;
 use proto::state::{Liveness, SlotState};
 
@@ -152,6 +154,41 @@ async fn after_the_control_plane_was_killed_the_agent_is_back_and_goes_on_from_i
     plane.agents.wake(agent.node);
     // Not five again: the agent said that it holds it.
     assert_eq!(generation(agent.next_order().await), 6);
+}
+
+#[tokio::test]
+async fn the_largest_host_is_back_and_all_that_it_says_comes_with_it() {
+    let mut plane = ControlPlane::start().await;
+    let agent = plane.agent("web-1").await;
+    plane.kill().await;
+    let tail = "x".repeat(4 << 10);
+    let report = |slot: Slot| pb::SlotReport {
+        app: app().to_string(),
+        slot: u32::from(slot.number()),
+        generation: 1,
+        state: pb::SlotState::BackingOff.into(),
+        last_exit: Some(pb::LastExit { log_tail: tail.clone(), ..Default::default() }),
+        pre_commands: Some(pb::PreCommandsReport {
+            finished: true,
+            output_tail: tail.clone(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let slots = (1..=u32::from(Slot::MAX)).map(|number| Slot::new(number).unwrap());
+    let slots = slots.map(|slot| ((app(), slot), report(slot))).collect();
+    agent.observed.send_replace(Observed { generation: 1, slots });
+    plane.start_again().await;
+    until("all of it is seen", || {
+        let seen = plane.agents.observed(&app());
+        let whole = seen.values().filter(|slot| {
+            slot.last_exit.as_ref().is_some_and(|exit| exit.log_tail == tail)
+                && matches!(&slot.pre_commands.as_ref().unwrap().outcome,
+                    PreCommandsOutcome::Failed { output, .. } if *output == tail)
+        });
+        whole.count() == usize::from(Slot::MAX)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use proto::agent::MAX_SLOTS;
 use proto::ids::{AppName, BadName, NodeId, ReleaseKey, Slot};
 use proto::pb;
 use proto::state::{ExitCause, Liveness, SlotState};
@@ -11,9 +12,6 @@ use proto::state::{ExitCause, Liveness, SlotState};
 use super::lease;
 use crate::clock::Time;
 use crate::fleet::{Observed, ObservedExit, ObservedPreCommands, ObservedStaging, Place, PreCommandsOutcome};
-
-/// One node reports no more slots than this: more is no host of ours but a mistake, and memory is not endless.
-const MAX_SLOTS: usize = 4_096;
 
 /// The last lines of a log, or of a command's output.
 const MAX_TAIL: usize = 16 << 10;

@@ -19,6 +19,7 @@ use tonic::Streaming;
 
 use super::bulk::{Bulk, STREAM_CHUNKS};
 use super::dial::{LinkError, dial};
+use super::hello::{hello, in_short};
 use super::identity::Identity;
 use super::{Order, Wiring};
 use crate::clock;
@@ -66,16 +67,8 @@ impl<'a> Session<'a> {
     ) -> Result<Self, LinkError> {
         let wire = dial(&identity.control_plane, Arc::clone(&identity.tls)).await?;
         let observed = wiring.observed.borrow_and_update().clone();
-        let hello = pb::Hello {
-            protocol_min: *PROTOCOL.start(),
-            protocol_max: *PROTOCOL.end(),
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            boot_id: wiring.boot_id.clone(),
-            inventory: Some(wiring.inventory.clone()),
-            clock_unix_ms: clock::unix_ms(),
-            generation: observed.generation,
-            slots: observed.slots.values().cloned().collect(),
-        };
+        let told = in_short(&observed);
+        let hello = hello(wiring, observed.generation, told.values().cloned().collect());
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         // An empty channel of our own has room.
         drop(outgoing.try_send(pb::AgentMessage { kind: Some(Say::Hello(hello)) }));
@@ -106,7 +99,7 @@ impl<'a> Session<'a> {
             heartbeat: Duration::from_millis(interval),
             sequence: 0,
             heard: Instant::now(),
-            reported: observed.slots,
+            reported: told,
             acknowledges: welcome.acknowledges_events,
             waiting: VecDeque::new(),
         })
@@ -118,7 +111,7 @@ impl<'a> Session<'a> {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A handle of its own: waiting for room borrows it while the rest of the session goes on.
         let orders = self.wiring.orders.clone();
-        if let Err(error) = self.tell(self.wiring.unrecorded.all()).await {
+        if let Err(error) = self.begin().await {
             return error;
         }
         loop {
@@ -146,6 +139,12 @@ impl<'a> Session<'a> {
                 return error;
             }
         }
+    }
+
+    /// What the hello left out, and what may have been lost with the session before.
+    async fn begin(&mut self) -> Result<(), LinkError> {
+        self.report().await?;
+        self.tell(self.wiring.unrecorded.all()).await
     }
 
     async fn beat(&mut self) -> Result<(), LinkError> {

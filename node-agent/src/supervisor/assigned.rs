@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use prost::Message;
+use proto::agent::MAX_SLOTS;
 use proto::ids::{AppName, Digest, ReleaseKey};
 use proto::pb;
 use proto::state::Language;
@@ -11,9 +12,6 @@ use super::probe::Check;
 use super::{SlotId, launch};
 use crate::releases;
 use crate::replica::{Assignment, Policy, PreCommands, Wanted};
-
-/// More than a host can run, and each has a task, a folder and files.
-const SLOTS_MAX: usize = 1_024;
 
 /// One application's settings and one slot; the ledger reads no more than four times this.
 const PART_MAX: usize = 1 << 20;
@@ -31,7 +29,7 @@ pub(super) enum AssignmentError {
     Path { app: String, what: &'static str, path: String },
     #[error("the settings of {app} have {bytes} bytes; at most {PART_MAX} can be kept for a slot")]
     TooLarge { app: String, bytes: usize },
-    #[error("the assignment names {slots} slots; an agent holds at most {SLOTS_MAX}")]
+    #[error("the assignment names {slots} slots; an agent holds at most {MAX_SLOTS}")]
     TooMany { slots: usize },
 }
 
@@ -138,7 +136,7 @@ pub(super) struct Refusal {
 
 /// One part per slot of the assignment, or why it cannot be taken.
 pub(super) fn split(assignment: &pb::Assignment) -> Result<Vec<(SlotId, pb::Assignment)>, Refusal> {
-    if assignment.slots.len() > SLOTS_MAX {
+    if assignment.slots.len() > MAX_SLOTS {
         let why = AssignmentError::TooMany { slots: assignment.slots.len() };
         return Err(Refusal { slot: None, why });
     }
@@ -252,7 +250,7 @@ mod tests {
             refused(&|it| it.applications[0].language = 9),
             refused(&|it| it.applications[0].env_file = "../env".to_owned()),
             refused(&|it| it.applications[0].cookie = "x".repeat(2 * PART_MAX)),
-            refused(&|it| it.slots = vec![it.slots[0].clone(); SLOTS_MAX + 1]),
+            refused(&|it| it.slots = vec![it.slots[0].clone(); MAX_SLOTS + 1]),
         ];
         let expected = [
             "shop/2: the assignment of shop names a language that this agent does not know; update the agent",
