@@ -1,0 +1,132 @@
+//! What a new configuration changes of the applications: all of it or nothing.
+
+use std::collections::BTreeSet;
+
+use proto::ids::{AppName, NodeId};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
+};
+
+use super::Source;
+use crate::clock::Time;
+use crate::db::connection::Db;
+use crate::db::entity::applications::application;
+use crate::db::entity::row::{json, millis};
+use crate::db::error::{DbError, Fault, doing, taken};
+use crate::db::events::{self, NewEvent};
+use crate::db::{assignments, nodes, settings};
+use crate::spec::AppSpec;
+
+/// An application as it is to be from now on.
+#[derive(Clone)]
+pub struct NewApplication {
+    pub spec: AppSpec,
+    pub source: Source,
+    /// Kept where the application exists already.
+    pub cookie: Vec<u8>,
+}
+
+/// What a new configuration changes.
+#[derive(Clone, Default)]
+pub struct ApplicationsDiff {
+    /// New ones, and known ones whose settings changed.
+    pub put: Vec<NewApplication>,
+    /// No longer configured: their replicas are withdrawn, their history stays.
+    pub dropped: Vec<AppName>,
+    /// As they were, save for the secrets that are opened for agents.
+    pub retold: Vec<AppName>,
+    /// Settings of which there is one, stored with the rest.
+    pub remembered: Vec<(&'static str, String)>,
+    /// What is told of it.
+    pub events: Vec<NewEvent>,
+}
+
+impl Db {
+    /// Applies a configuration: all of it or nothing. Returns the nodes that hold what changed; their generations are raised.
+    pub async fn put_applications(
+        &self,
+        diff: ApplicationsDiff,
+        now: Time,
+    ) -> Result<BTreeSet<NodeId>, DbError> {
+        doing("store the applications", async {
+            let tx = self.write().await?;
+            let ApplicationsDiff { put, dropped, retold, remembered, events } = diff;
+            let mut told_anew = retold;
+            for new in put {
+                let app = new.spec.name.clone();
+                if put_one(&tx, new, now).await? {
+                    told_anew.push(app);
+                }
+            }
+            for app in dropped {
+                drop_one(&tx, &app, now).await?;
+            }
+            for (key, value) in remembered {
+                settings::put(&tx, key, &value).await?;
+            }
+            let mut holders = BTreeSet::new();
+            for app in told_anew {
+                holders.extend(assignments::holders(&tx, &app).await?);
+            }
+            let raised = nodes::raise(&tx, holders).await?;
+            events::insert(&tx, &events).await?;
+            tx.commit().await?;
+            Ok(raised.into_keys().collect())
+        })
+        .await
+    }
+}
+
+/// Whether an application that existed has other settings now. Also where agents are not told of what differs: the same
+/// assignment sent again changes nothing.
+async fn put_one(tx: &impl ConnectionTrait, new: NewApplication, now: Time) -> Result<bool, Fault> {
+    let NewApplication { spec, source, cookie } = new;
+    let settings = json(&spec)?;
+    let known =
+        application::Entity::find_by_id(spec.name.as_str()).lock(LockType::NoKeyUpdate).one(tx).await?;
+    if let Some(known) = known {
+        let differs = known.spec != settings;
+        application::Entity::update_many()
+            .col_expr(application::Column::Spec, Expr::value(settings))
+            .col_expr(application::Column::Configured, Expr::value(true))
+            .col_expr(application::Column::Source, Expr::value(source.word()))
+            .col_expr(application::Column::UpdatedAt, Expr::value(millis(now)))
+            .col_expr(application::Column::Generation, Expr::col(application::Column::Generation).add(1))
+            .filter(application::Column::Name.eq(known.name))
+            .exec(tx)
+            .await?;
+        return Ok(differs);
+    }
+    let row = application::Model {
+        name: spec.name.to_string(),
+        spec: settings,
+        configured: true,
+        source: source.word().to_owned(),
+        wish_version: None,
+        wish_sha256: None,
+        wish_by: None,
+        wish_pinned: false,
+        wish_at: None,
+        in_force_version: None,
+        in_force_sha256: None,
+        cookie,
+        generation: 0,
+        created_at: millis(now),
+        updated_at: millis(now),
+    };
+    let what = format!("an application named {}", row.name);
+    row.into_active_model().insert(tx).await.map_err(taken(what))?;
+    Ok(false)
+}
+
+async fn drop_one(tx: &impl ConnectionTrait, app: &AppName, now: Time) -> Result<(), Fault> {
+    application::Entity::update_many()
+        .col_expr(application::Column::Configured, Expr::value(false))
+        .col_expr(application::Column::UpdatedAt, Expr::value(millis(now)))
+        .col_expr(application::Column::Generation, Expr::col(application::Column::Generation).add(1))
+        .filter(application::Column::Name.eq(app.as_str()))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
