@@ -46,12 +46,7 @@ async fn assignments_go_down_and_reports_come_up() {
     agent.report(2, pb::SlotState::Stable);
     until("the newer report is seen", || seen(&plane) == Some((2, SlotState::Stable))).await;
 
-    assert!(plane.agents.restart_slot(
-        agent.node,
-        &app(),
-        proto::ids::Slot::new(1).unwrap(),
-        "once".to_owned()
-    ));
+    assert!(plane.agents.restart_slot(agent.node, &app(), Slot::new(1).unwrap(), "once".to_owned()));
     assert!(matches!(agent.next_order().await, Order::RestartSlot(order) if order.request_id == "once"));
 
     let event = pb::AgentEvent { kind: "crash_restart".to_owned(), ..Default::default() };
