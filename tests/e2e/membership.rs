@@ -41,6 +41,24 @@ async fn refused(address: SocketAddr, token: &str, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_cannot_keep_an_identity_spends_no_token_on_one() {
+    let bucket = Bucket::new();
+    let control_plane = ControlPlane::start(&bucket, "  []\n").await;
+    let address = control_plane.agents_address();
+    let token: JoinToken = control_plane.ask(&["node", "token"]).unwrap();
+    let joining = Joining { address, token: &token.token, name: "web-1", labels: &[] };
+    let mut agent = Agent::new();
+    // For root nothing is forbidden: what is in the way of the folder is a file.
+    fs::create_dir_all(agent.var_path()).unwrap();
+    fs::write(agent.var_path().join("agent"), "").unwrap();
+    let error = agent.enrol(joining).await.expect_err("it cannot be kept");
+    assert!(error.said.contains("agent/identity"), "{}", error.said);
+    fs::remove_file(agent.var_path().join("agent")).unwrap();
+    let joining = Joining { address, token: &token.token, name: "web-1", labels: &[] };
+    agent.enrol(joining).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_used_expired_or_somebody_elses_lets_nobody_in_and_says_where_to_get_another() {
     let bucket = Bucket::new();
     let control_plane = ControlPlane::start(&bucket, "  []\n").await;

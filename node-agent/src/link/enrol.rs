@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::dial::{Address, LinkError, dial};
-use super::identity::{Identity, IdentityError, Parts, client_config, refuse_existing};
+use super::identity::{Identity, IdentityError, Parts, client_config, refuse_existing, try_folder};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -64,6 +64,7 @@ pub async fn enrol(wish: Enrolment) -> Result<Identity, EnrolError> {
     if !wish.force {
         refuse_existing(&wish.folder)?;
     }
+    try_folder(&wish.folder)?;
     let (key_pem, csr_pem) = key_and_request().map_err(EnrolError::Key)?;
     let tls = pinned(wish.token.ca).map_err(|error| {
         EnrolError::Link(LinkError::Tls {

@@ -25,6 +25,8 @@ const CERTIFICATE: &str = "node.pem";
 const KEY: &str = "node.key";
 /// Written last: where it is, the others are.
 const FACTS: &str = "node.json";
+/// Made and removed again.
+const PROBE: &str = "probe";
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -188,7 +190,7 @@ impl Identity {
     /// Durable when it returns; whatever was there before is replaced file by file.
     pub(super) fn store(&self) -> Result<(), IdentityError> {
         let failed = |source| IdentityError::File { path: self.folder.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
+        make(&self.folder)?;
         let facts = Facts {
             node_id: self.node,
             node_name: self.name.clone(),
@@ -202,6 +204,25 @@ impl Identity {
         write(&self.folder, CERTIFICATE, &self.certificate_pem)?;
         write(&self.folder, FACTS, &facts)
     }
+}
+
+fn make(folder: &Path) -> Result<(), IdentityError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| IdentityError::File { path: folder.to_owned(), source })
+}
+
+/// That an identity can be kept there is found out before a token is spent on one. A folder made for that goes again:
+/// whoever is refused finds nothing left behind.
+pub(super) fn try_folder(folder: &Path) -> Result<(), IdentityError> {
+    let is_new = !folder.exists();
+    make(folder)?;
+    write(folder, PROBE, "")?;
+    let path = folder.join(PROBE);
+    fs::remove_file(&path).map_err(|source| IdentityError::File { path, source })?;
+    if !is_new {
+        return Ok(());
+    }
+    fs::remove_dir(folder).map_err(|source| IdentityError::File { path: folder.to_owned(), source })
 }
 
 /// `Err` where a new identity would replace one.
