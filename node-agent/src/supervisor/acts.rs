@@ -3,6 +3,7 @@
 //! Everything here bears repeating under the same ticket, because a new agent asks again for what its predecessor had asked.
 
 mod flush;
+mod log_folder;
 mod places;
 mod pre_commands;
 mod prepare;

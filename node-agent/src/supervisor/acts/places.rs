@@ -15,7 +15,7 @@ use super::super::launch::{self, Command, Host, Places};
 use super::super::process::{LOG_MODE, LaunchSpec};
 use super::super::slot::name;
 use super::super::{Shared, epmd};
-use super::{SlotContext, chain};
+use super::{SlotContext, chain, log_folder};
 use crate::replica::Ticket;
 
 pub(super) async fn launch_spec(
@@ -67,8 +67,7 @@ pub(super) fn surroundings(
     for folder in [&places.home, &places.tmp, &places.work] {
         own_folder(folder, account.as_ref()).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let logs = shared.paths.log_folder(&context.id);
-    fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    log_folder::own(&shared.paths.log_folder(&context.id), context.id.app.as_str())?;
     let env_file = match app.env_file.as_str() {
         "" => Vec::new(),
         path => launch::env_file(
