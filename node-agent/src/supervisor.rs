@@ -7,7 +7,7 @@ mod accounts;
 mod acts;
 mod assigned;
 mod crash_point;
-pub mod epmd;
+mod epmd;
 pub mod launch;
 mod ledger;
 mod notes;
@@ -123,6 +123,7 @@ impl Supervisor {
             fault: None,
             _only_one: only_one,
         };
+        supervisor.shared.tracker.spawn(epmd::keep_up(supervisor.shared.clone()));
         let known = supervisor.shared.paths.known_slots().context("cannot look for slots")?;
         let mut whole = true;
         for id in known {

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use proto::archive::hostile::Builder;
 use proto::replicas::Replica;
+use rustix::process::{Pid, Signal, kill_process};
 use tests::http::{get, serves_version};
 use tests::ports;
 use tests::programs::{Agent, ControlPlane};
@@ -66,6 +67,9 @@ async fn each_host_runs_the_applications_that_its_labels_call_for_with_its_own_n
         assert!(agent.var_path().join("service").join(app).join("1/current").exists());
         assert!(agent.log(app, 1, "stdout").exists() && agent.log(EVERYWHERE, 2, "stdout").exists());
         assert_eq!(erlang_names(agent).await, names);
+        kill_epmd(agent);
+        // Started again for those that run; they come back to it by themselves.
+        assert_eq!(erlang_names_when(agent, |it| *it == names).await, names);
     }
     assert!(!web.var_path().join("service/gleam_demo").exists());
     assert!(!work.var_path().join("service/erlang_demo").exists());
@@ -83,8 +87,20 @@ async fn each_host_runs_the_applications_that_its_labels_call_for_with_its_own_n
     assert!(fs::read_dir(other.var_path().join("service")).unwrap().count() == 1);
 }
 
-/// What the host's own name server knows, once it knows as many as it should.
+fn kill_epmd(agent: &Agent) {
+    let program = agent.var_path().join("epmd/epmd");
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let is_it = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|it| it == program);
+    let pid = processes.filter_map(|it| it.file_name().to_str()?.parse().ok()).find(is_it).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+/// What the host's own name server knows, once it knows anything.
 async fn erlang_names(agent: &Agent) -> Vec<String> {
+    erlang_names_when(agent, |names| !names.is_empty()).await
+}
+
+async fn erlang_names_when(agent: &Agent, is_so: impl Fn(&Vec<String>) -> bool) -> Vec<String> {
     eventually("Erlang's names", || async {
         let port = agent.epmd_port().to_string();
         let output = Command::new("epmd").args(["-port", &port, "-names"]).output().unwrap();
@@ -94,7 +110,7 @@ async fn erlang_names(agent: &Agent) -> Vec<String> {
             .filter_map(|line| Some(line.strip_prefix("name ")?.split(' ').next()?.to_owned()))
             .collect();
         names.sort();
-        if names.is_empty() { Seen::NotYet(said) } else { Seen::Done(names) }
+        if is_so(&names) { Seen::Done(names) } else { Seen::NotYet(said) }
     })
     .await
 }

@@ -10,21 +10,28 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use proto::pb;
 use rustix::fs::{Mode, OFlags, open};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
 
+use super::accounts::account;
 use super::process::UserIds;
+use super::{Shared, SlotId};
 
 /// It daemonises within milliseconds.
 const START_PATIENCE: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Nodes that run go on without it, but nobody finds them; back, it is told of them by themselves within a second.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
-pub enum EpmdError {
+pub(super) enum EpmdError {
     #[error("no epmd in the release nor on the host: {} has none", release.display())]
     None { release: PathBuf },
     #[error("epmd cannot be copied to {}", to.display())]
@@ -76,6 +83,54 @@ pub(super) async fn ensure(
         }
     };
     timeout(START_PATIENCE, up).await.map_err(|_| EpmdError::Silent { program, port })
+}
+
+/// Whether its nodes are looked for by name.
+pub(super) fn is_used_by(app: &pb::Application) -> bool {
+    app.distribution.as_ref().is_none_or(|it| it.mode() != pb::DistributionMode::Off)
+}
+
+/// Starts it again where it is gone while somebody runs who needs it. Until the agent stops.
+pub(super) async fn keep_up(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.cancel.cancelled() => return,
+            () = sleep(LOOK_AFTER) => {}
+        }
+        if answers(shared.epmd_port).await {
+            continue;
+        }
+        let running: Vec<_> = {
+            let observed = shared.observed.borrow();
+            observed.slots.iter().filter(|(_, report)| report.pid > 0).map(|(id, _)| id.clone()).collect()
+        };
+        for (app, slot) in running {
+            if start_for(&shared, &SlotId { app, slot }).await {
+                break;
+            }
+        }
+    }
+}
+
+/// Whether there is nothing left to do.
+async fn start_for(shared: &Shared, id: &SlotId) -> bool {
+    let Ok(Some(app)) = shared.paths.ledger(id).deployed() else { return false };
+    let (true, Ok(account)) = (is_used_by(&app), account(&app.run_as_user, &app.run_as_group)) else {
+        return false;
+    };
+    let (release, keep) = (shared.release_folder(id).current(), shared.paths.epmd());
+    let user = account.as_ref().map(|it| &it.ids);
+    match ensure(shared.epmd_port, &release, &keep, user).await {
+        Ok(()) => {
+            info!(port = shared.epmd_port, "epmd was gone and was started again");
+            true
+        }
+        Err(error) => {
+            warn!(error = &error as &(dyn std::error::Error + 'static), "epmd is gone");
+            false
+        }
+    }
 }
 
 async fn answers(port: u16) -> bool {

@@ -28,8 +28,7 @@ pub(super) async fn launch_spec(
     let app =
         app.with_context(|| format!("it is not known with which settings {} was deployed", name(release)))?;
     let surroundings = surroundings(shared, context, &app, context.folder.current())?;
-    let distributed = app.distribution.as_ref().is_none_or(|it| it.mode() != pb::DistributionMode::Off);
-    if distributed {
+    if epmd::is_used_by(&app) {
         let (keep, user) = (shared.paths.epmd(), surroundings.account.as_ref().map(|it| &it.ids));
         // Without it the node starts one of its own out of its release: worse, but it runs.
         if let Err(error) = epmd::ensure(shared.epmd_port, &context.folder.current(), &keep, user).await {
