@@ -24,10 +24,48 @@ use tests::replicas::{Lookout, OnHost, recorded, versions};
 use tests::wait::{Seen, eventually};
 use xtask::fixtures::Sample;
 
+use crate::pre_commands::{sleeps, write_line};
+
 const APP: &str = "erlang_demo";
 
-/// Where a story is over: the borrowed slot is empty again.
-const LAST: &str = "erlang_demo/3 for nothing after 0 crashes, Cleared: written";
+/// What happens in a story.
+#[derive(Clone, Copy, Debug)]
+enum Plot {
+    /// First deployment, a replica killed, the next version by way of a borrowed slot, which is withdrawn.
+    StartFirst,
+    /// First deployment, a replica killed, a version whose pre-command hangs and is killed, and one whose pre-command
+    /// passes and that takes the place of what ran.
+    StopFirst,
+}
+
+impl Plot {
+    /// Where it is over, if the control plane has what it wanted before the agent has tidied up.
+    fn last(self) -> Option<&'static str> {
+        match self {
+            Self::StartFirst => Some("erlang_demo/3 for nothing after 0 crashes, Cleared: written"),
+            Self::StopFirst => None,
+        }
+    }
+
+    fn strategy(self) -> &'static str {
+        match self {
+            Self::StartFirst => "start_first",
+            Self::StopFirst => "stop_first, pre_commands_timeout_ms: 6000",
+        }
+    }
+
+    /// The starts that were asked for, and nothing else.
+    fn wanted(self) -> BTreeMap<String, Vec<String>> {
+        let starts = match self {
+            Self::StartFirst => {
+                vec![(1, vec!["0.1.0", "0.1.0", "0.2.0"]), (2, vec!["0.1.0", "0.2.0"]), (3, vec!["0.2.0"])]
+            }
+            Self::StopFirst => vec![(1, vec!["0.1.0", "0.1.0", "0.3.0"]), (2, vec!["0.1.0", "0.3.0"])],
+        };
+        let owned = |versions: Vec<&str>| versions.into_iter().map(ToOwned::to_owned).collect();
+        starts.into_iter().map(|(slot, versions)| (format!("{APP}-{slot}"), owned(versions))).collect()
+    }
+}
 
 /// How often an agent dies in one story, at most.
 const DEATHS: usize = 12;
@@ -37,6 +75,7 @@ const AT_ONCE: usize = 3;
 
 /// A story, and where its agent is to die.
 struct Story {
+    plot: Plot,
     agent: Agent,
     control_plane: ControlPlane,
     bucket: Bucket,
@@ -49,7 +88,7 @@ struct Story {
 }
 
 impl Story {
-    async fn begin(deaths: &[String]) -> Self {
+    async fn begin(plot: Plot, deaths: &[String]) -> Self {
         let bucket = Bucket::new();
         let notes = tempfile::tempdir().expect("a temporary folder can be made");
         fs::set_permissions(notes.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
@@ -61,14 +100,15 @@ impl Story {
              replica_ports: [{{ key: PORT, base: {port} }}]\n    deploy_schedule_interval_ms: 100\n    \
              env:\n      - {{ key: SAMPLE_BEHAVIOUR, value: record }}\n      \
              - {{ key: SAMPLE_RECORD, value: {} }}\n    \
-             deploy: {{ strategy: start_first, stable_after_ms: 300, stop_grace_ms: 300 }}\n",
-            record.display()
+             deploy: {{ strategy: {}, stable_after_ms: 300, stop_grace_ms: 300 }}\n",
+            record.display(),
+            plot.strategy()
         );
         let control_plane = ControlPlane::start(&bucket, &applications).await;
         let agent = Agent::enrolled(&control_plane, control_plane.agents_address(), "first", &[]).await;
         let lookout = Lookout::over(agent.folder());
         let left = deaths.iter().cloned().collect();
-        let mut story = Self { agent, control_plane, bucket, lookout, notes, left, passed: Vec::new() };
+        let mut story = Self { plot, agent, control_plane, bucket, lookout, notes, left, passed: Vec::new() };
         story.start_agent();
         story
     }
@@ -89,13 +129,16 @@ impl Story {
         self.agent.resume();
     }
 
-    /// As systemd does: an agent that died is started again. What it passed last is where it died.
+    /// As systemd does: an agent that died is started again.
     fn look_after_agent(&mut self) {
         let Some(status) = self.agent.ended() else { return };
         assert_eq!(status.signal(), Some(9), "the agent ended by itself:\n{}", self.agent.output());
         let places = fs::read_to_string(self.note("places")).unwrap_or_default();
-        let place = places.lines().last().expect("it died at a place").to_owned();
-        assert!(self.left.remove(&place), "it died at {place:?}, where it was not to");
+        // Others may have passed a place while it died. Whoever passes one of those that are left dies there.
+        let place = places.lines().rev().find(|it| self.left.contains(*it)).map(ToOwned::to_owned);
+        let last = places.lines().last();
+        let place = place.unwrap_or_else(|| panic!("it died at {last:?}, where it was not to"));
+        self.left.remove(&place);
         self.start_agent();
     }
 
@@ -129,21 +172,20 @@ impl Story {
         .await
     }
 
-    /// The control plane has what it wanted before the agent has tidied up.
     async fn until_all_is_done(&mut self) {
+        let Some(last) = self.plot.last() else { return };
         let begun = tokio::time::Instant::now();
         loop {
             self.look_after_agent();
             let places = fs::read_to_string(self.note("places")).unwrap_or_default();
-            if places.lines().any(|it| it == LAST) && !self.left.contains(LAST) {
+            if places.lines().any(|it| it == last) && !self.left.contains(last) {
                 return;
             }
-            assert!(begun.elapsed() < Duration::from_mins(1), "waited for {LAST:?}\n{}", self.agent.output());
+            assert!(begun.elapsed() < Duration::from_mins(1), "waited for {last:?}\n{}", self.agent.output());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// First deployment, a replica killed, the next version by way of a borrowed slot, which is withdrawn.
     async fn tell(mut self) -> Told {
         let first = self.until_stable("0.1.0").await;
         let pid = first.slots[0].pid.unwrap();
@@ -153,8 +195,7 @@ impl Story {
             slot.crash_restarts == 1 && slot.state == SlotState::Stable && slot.pid != Some(pid)
         })
         .await;
-        self.bucket.publish(Sample::Erlang, "0.2.0").await;
-        let last = self.until_stable("0.2.0").await;
+        let last = self.next_version().await;
         let counts: Vec<_> = last.slots.iter().map(|it| (it.crash_restarts, it.forced_restarts)).collect();
         assert_eq!(counts, [(1, 0), (0, 0)], "{last:#?}");
         self.until_all_is_done().await;
@@ -181,21 +222,37 @@ impl Story {
     }
 }
 
+impl Story {
+    async fn next_version(&mut self) -> Application {
+        let sample = Sample::Erlang;
+        match self.plot {
+            Plot::StartFirst => {
+                self.bucket.publish(sample, "0.2.0").await;
+                self.until_stable("0.2.0").await
+            }
+            Plot::StopFirst => {
+                let runs = self.note("runs");
+                let hangs = [write_line(sample, &runs, "0.2.0"), sleeps(sample, 600_000)];
+                self.bucket.publish_with(sample, "0.2.0", &hangs).await;
+                self.until("a ghost", |it| !it.ghosts.is_empty()).await;
+                self.bucket.publish_with(sample, "0.3.0", &[write_line(sample, &runs, "0.3.0")]).await;
+                let last = self.until_stable("0.3.0").await;
+                let runs = fs::read_to_string(runs).unwrap_or_default();
+                assert_eq!(runs, "0.2.0\n0.3.0\n", "each pre-command ran once");
+                last
+            }
+        }
+    }
+}
+
 struct Told {
     starts: BTreeMap<String, Vec<String>>,
     passed: Vec<String>,
     missed: Vec<String>,
 }
 
-/// What was asked for, and nothing else.
-fn wanted() -> BTreeMap<String, Vec<String>> {
-    let starts = [(1, vec!["0.1.0", "0.1.0", "0.2.0"]), (2, vec!["0.1.0", "0.2.0"]), (3, vec!["0.2.0"])];
-    let owned = |versions: Vec<&str>| versions.into_iter().map(ToOwned::to_owned).collect();
-    starts.into_iter().map(|(slot, versions)| (format!("{APP}-{slot}"), owned(versions))).collect()
-}
-
 /// Tells a story for each list of deaths, some at once, and returns the places that were not come by.
-async fn tell_all(stories: Vec<Vec<String>>) -> Vec<String> {
+async fn tell_all(plot: Plot, stories: Vec<Vec<String>>) -> Vec<String> {
     let mut missed = Vec::new();
     let mut stories = stories.into_iter();
     loop {
@@ -204,30 +261,38 @@ async fn tell_all(stories: Vec<Vec<String>>) -> Vec<String> {
             return missed;
         }
         let told = futures_util::future::join_all(now.into_iter().map(|deaths| async move {
-            let told = Story::begin(&deaths).await.tell().await;
-            assert_eq!(told.starts, wanted(), "with an agent that died at {deaths:#?}");
+            let told = Story::begin(plot, &deaths).await.tell().await;
+            assert_eq!(told.starts, plot.wanted(), "with an agent that died at {deaths:#?}");
             told.missed
         }));
         missed.extend(told.await.into_iter().flatten());
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_that_is_killed_at_any_ledger_write_or_action_stops_nothing_and_starts_nothing_twice() {
-    // Both are built once, before the stories wait for them.
-    tests::release::tarball(Sample::Erlang, "0.1.0").await;
-    tests::release::tarball(Sample::Erlang, "0.2.0").await;
-    let undisturbed = Story::begin(&[]).await.tell().await;
-    assert_eq!(undisturbed.starts, wanted());
+async fn dies_everywhere(plot: Plot) {
+    // Built once, before the stories wait for them.
+    for version in ["0.1.0", "0.2.0", "0.3.0"] {
+        tests::release::tarball(Sample::Erlang, version).await;
+    }
+    let undisturbed = Story::begin(plot, &[]).await.tell().await;
+    assert_eq!(undisturbed.starts, plot.wanted());
     let places = undisturbed.passed;
     assert!(places.len() > 50, "an agent without crash points? build the workspace: {places:#?}");
-    println!("{} places:\n{}", places.len(), places.join("\n"));
 
     let count = places.len().div_ceil(DEATHS);
     let stories: Vec<Vec<String>> =
         (0..count).map(|first| places.iter().skip(first).step_by(count).cloned().collect()).collect();
-    let missed = tell_all(stories).await;
-    println!("{count} stories; once more alone: {missed:#?}");
-    let never = tell_all(missed.into_iter().map(|place| vec![place]).collect()).await;
+    let missed = tell_all(plot, stories).await;
+    let never = tell_all(plot, missed.into_iter().map(|place| vec![place]).collect()).await;
     assert!(never.is_empty(), "never reached: {never:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_is_killed_at_any_ledger_write_or_action_stops_nothing_and_starts_nothing_twice() {
+    dies_everywhere(Plot::StartFirst).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_it_where_pre_commands_run_hang_and_are_killed_and_slots_are_stopped_first() {
+    dies_everywhere(Plot::StopFirst).await;
 }

@@ -57,11 +57,7 @@ impl Story {
 
     /// Publishes 0.2.0 with these.
     async fn publish(&self, pre_commands: &[String]) {
-        let tarball = tests::release::tarball(self.sample, "0.2.0").await;
-        fs::copy(&tarball.path, self.bucket.tarball_path(self.sample.name(), "0.2.0")).unwrap();
-        let commands = pre_commands.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(",");
-        let json = format!("{{\"version\":\"0.2.0\",\"hash\":\"-\",\"pre_commands\":[{commands}]}}");
-        self.bucket.write_current(self.sample.name(), &json);
+        self.bucket.publish_with(self.sample, "0.2.0", pre_commands).await;
     }
 
     async fn ghosted(&self) -> Application {
@@ -81,7 +77,7 @@ impl Story {
     }
 }
 
-fn write_line(sample: Sample, file: &Path, word: &str) -> String {
+pub(crate) fn write_line(sample: Sample, file: &Path, word: &str) -> String {
     let file = file.display();
     match sample {
         Sample::Elixir => format!("eval File.write!('{file}', '{word}\\n', [:append])"),
@@ -104,7 +100,7 @@ fn needs(sample: Sample, file: &Path) -> String {
     }
 }
 
-fn sleeps(sample: Sample, millis: u32) -> String {
+pub(crate) fn sleeps(sample: Sample, millis: u32) -> String {
     match sample {
         Sample::Elixir => format!("eval Process.sleep({millis})"),
         Sample::Erlang | Sample::Gleam => format!("eval timer:sleep({millis})"),

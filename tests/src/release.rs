@@ -30,6 +30,15 @@ impl Bucket {
         bucket::publish(self.path(), ENVIRONMENT, &tarball).expect("the bucket is ours");
     }
 
+    /// The same with commands that run before it takes its place.
+    pub async fn publish_with(&self, sample: Sample, version: &str, pre_commands: &[String]) {
+        let tarball = tarball(sample, version).await;
+        std::fs::copy(&tarball.path, self.tarball_path(sample.name(), version)).expect("the bucket is ours");
+        let commands = pre_commands.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(",");
+        let json = format!("{{\"version\":\"{version}\",\"hash\":\"-\",\"pre_commands\":[{commands}]}}");
+        self.write_current(sample.name(), &json);
+    }
+
     /// Writes `current.json` as given, sensible or not.
     pub fn write_current(&self, app: &str, json: &str) {
         bucket::write_current(self.path(), ENVIRONMENT, app, json).expect("the bucket is ours");

@@ -20,6 +20,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 pub struct Place {
     pub app: String,
     pub slot: Slot,
+    /// A pre-command of the slot, beside what the slot runs.
+    pub is_pre_command: bool,
 }
 
 /// The processes of an agent's host, without the agent.
@@ -51,6 +53,7 @@ impl OnHost {
         let place = |(app, slot): (&str, u16)| Place {
             app: app.to_owned(),
             slot: Slot::new(u32::from(slot)).expect("a slot's number"),
+            is_pre_command: false,
         };
         let wanted: BTreeSet<_> = slots.into_iter().map(place).collect();
         let is_so = |it: &BTreeMap<Place, Vec<u32>>| {
@@ -101,7 +104,13 @@ fn is_helper(proc: &Path) -> bool {
 fn place_of_machine(folder: &Path, proc: &Path) -> Option<Place> {
     let environment = fs::read(proc.join("environ")).ok()?;
     let tmp = environment.split(|byte| *byte == 0).find_map(|it| it.strip_prefix(b"TMPDIR="))?;
-    place(Path::new(std::str::from_utf8(tmp).ok()?).strip_prefix(folder.join("var/service")).ok()?)
+    let below = Path::new(std::str::from_utf8(tmp).ok()?).strip_prefix(folder.join("var/service")).ok()?;
+    let mut place = place(below)?;
+    // What a slot runs was started out of `current`, whatever that is called by now; a release that is still `new` has only
+    // pre-commands.
+    let program = fs::read_link(proc.join("exe")).ok()?;
+    place.is_pre_command = program.iter().any(|it| it == "new");
+    Some(place)
 }
 
 /// By its working folder.
@@ -112,7 +121,8 @@ fn place_of_keeper(folder: &Path, proc: &Path) -> Option<Place> {
 
 fn place(below: &Path) -> Option<Place> {
     let mut parts = below.iter().map(|part| part.to_string_lossy());
-    Some(Place { app: parts.next()?.into_owned(), slot: parts.next()?.parse().ok()? })
+    let (app, slot) = (parts.next()?.into_owned(), parts.next()?.parse().ok()?);
+    Some(Place { app, slot, is_pre_command: parts.next().is_some_and(|it| it == "pre") })
 }
 
 /// One start, as the sample with the behaviour `record` wrote it down.
