@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -32,15 +32,15 @@ pub async fn demo(keep: Option<PathBuf>) -> Result<()> {
     for (port, what) in layout::ports() {
         free(port, &what)?;
     }
+    let folder = Folder::open(keep)?;
     need_space(&workspace::target(), 6000, "building everything for the demo")?;
     setup::ensure(Purpose::Demo)?;
     web::bundle()?;
-    println!("building the programs");
+    println!("building the programs (the first time takes about ten minutes on two cores)");
     run(command("cargo").args(["build", "--workspace"]).current_dir(workspace::root()))?;
     println!("building the sample applications");
     let first = Sample::ALL.map(|sample| fixtures::tarball(sample, "0.1.0"));
 
-    let folder = Folder::open(keep)?;
     let layout = Layout::new(folder.path());
     layout.create()?;
     for tarball in first {
@@ -70,8 +70,10 @@ async fn show(layout: &Layout) -> Result<()> {
         println!(
             "\nDeployEx runs at http://127.0.0.1:{}\n  sign in as admin with the password deployex\n\n\
              Publish a second version and watch it roll out:\n  cargo xtask demo publish\n\n\
-             Ctrl-C stops it.",
-            layout::CONSOLE_PORT
+             Ask it from a shell:\n  {}\n\nIts logs are in {}. Ctrl-C stops it.",
+            layout::CONSOLE_PORT,
+            layout.example(),
+            layout.logs().display()
         );
         progress::while_they_live(&mut [&mut control_plane, &mut agent]).await
     };
@@ -97,16 +99,18 @@ pub fn publish() -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C, or being told to go.
+/// Ctrl-C, being told to go, or a terminal that is closed.
 fn interrupted() -> Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     Ok(async move {
         tokio::select! {
             biased; // Either ends the demo.
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
         }
     })
 }
@@ -164,8 +168,17 @@ impl Folder {
     fn open(keep: Option<PathBuf>) -> Result<Self> {
         match keep {
             Some(path) => {
-                fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+                if path.exists() && !path.is_dir() {
+                    bail!(
+                        "{} is no folder: --keep takes one, which is made where it is missing",
+                        path.display()
+                    );
+                }
+                fs::create_dir_all(&path).with_context(|| {
+                    format!("cannot make the folder {}; name one that you may write to", path.display())
+                })?;
                 let path = path.canonicalize()?;
+                can_be_entered(&path)?;
                 Ok(Self::Kept(path))
             }
             None => {
@@ -185,6 +198,25 @@ impl Folder {
     }
 }
 
+/// The applications run as a user of their own where we are root.
+fn can_be_entered(folder: &Path) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    for above in folder.ancestors() {
+        let mode = fs::metadata(above).with_context(|| format!("cannot look at {}", above.display()))?.mode();
+        if mode & 0o001 == 0 {
+            bail!(
+                "the sample applications run as the user deployex, who may not enter {}: keep the demo elsewhere (--keep \
+                 /srv/demo), or allow it with `chmod o+x {}`",
+                above.display(),
+                above.display()
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Tells `demo publish` where the running demo's bucket is.
 struct Pointer;
 
@@ -194,20 +226,46 @@ impl Pointer {
     }
 
     fn set(folder: &Path) -> Result<Self> {
-        fs::write(Self::path(), folder.display().to_string()).context("cannot note where the demo runs")?;
+        let text = format!("{}\n{}", std::process::id(), folder.display());
+        fs::write(Self::path(), text).context("cannot note where the demo runs")?;
         Ok(Self)
     }
 
     fn read() -> Result<PathBuf> {
-        let text = fs::read_to_string(Self::path())
-            .ok()
-            .context("no demo runs from this folder: start one with `cargo xtask demo`")?;
-        Ok(PathBuf::from(text))
+        let text = fs::read_to_string(Self::path()).unwrap_or_default();
+        // A demo that was killed has left its note behind.
+        let runs =
+            |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.trim() == "xtask");
+        text.split_once('\n')
+            .filter(|(pid, _)| runs(pid))
+            .map(|(_, folder)| PathBuf::from(folder))
+            .context("no demo runs from this folder: start one with `cargo xtask demo`")
     }
 }
 
 impl Drop for Pointer {
     fn drop(&mut self) {
         let _ = fs::remove_file(Self::path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_the_applications_cannot_enter_is_refused_before_anything_is_built() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        let opened = Folder::open(Some(folder.path().join("keep"))).map(drop);
+        if rustix::process::geteuid().is_root() {
+            let error = opened.unwrap_err().to_string();
+            assert!(error.contains("may not enter") && error.contains("chmod o+x"), "{error}");
+        } else {
+            opened.unwrap();
+        }
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(Folder::open(Some(file)).map(drop).unwrap_err().to_string().contains("is no folder"));
     }
 }

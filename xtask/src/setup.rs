@@ -63,7 +63,7 @@ fn carry_out(plan: &Plan, machine: &Machine) -> Result<()> {
     if let Some(line) = plan.administrators_command() {
         match machine.rights {
             Rights::None => bail!(
-                "these are missing: {}. Run this once, then try again:\n\n    {line}\n",
+                "these are missing: {}. Run this once as root, then try again:\n\n    {line}\n",
                 plan.wanted_for.join(", ")
             ),
             Rights::Root | Rights::Sudo => {

@@ -63,7 +63,7 @@ impl Layout {
     }
 
     pub(super) fn create(&self) -> Result<()> {
-        for folder in [&self.bucket, &self.data(), &self.root.join("log")] {
+        for folder in [&self.bucket, &self.data(), &self.logs()] {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         fs::write(self.configuration(), self.yaml()).context("cannot write the demo's deployex.yaml")
@@ -103,7 +103,7 @@ impl Layout {
     }
 
     pub(super) fn log(&self, program: &str) -> PathBuf {
-        self.root.join("log").join(format!("{program}.log"))
+        self.logs().join(format!("{program}.log"))
     }
 
     pub(super) fn is_enrolled(&self) -> bool {
@@ -115,6 +115,16 @@ impl Layout {
         serve.args(["serve", "--demo", "--config"]).arg(self.configuration());
         serve.arg("--data-dir").arg(self.data());
         serve
+    }
+
+    /// A command of the CLI, to be typed.
+    pub(super) fn example(&self) -> String {
+        format!("{} --data-dir {} status", workspace::program("deployex").display(), self.data().display())
+    }
+
+    /// Of the programs and of what they run.
+    pub(super) fn logs(&self) -> PathBuf {
+        self.root.join("log")
     }
 
     /// A command of the CLI, answered as JSON.
@@ -138,7 +148,7 @@ impl Layout {
 
     fn agents_command(&self, word: &str) -> Command {
         let mut agent = command(workspace::program("deployex-agent"));
-        agent.arg(word).arg("--var-path").arg(self.var()).arg("--log-path").arg(self.root.join("log"));
+        agent.arg(word).arg("--var-path").arg(self.var()).arg("--log-path").arg(self.logs());
         agent.env("ERL_EPMD_PORT", EPMD_PORT.to_string());
         agent
     }
