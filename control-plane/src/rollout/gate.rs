@@ -167,7 +167,7 @@ impl Draft<'_> {
             let base = rollout.progress.watched_from.entry(place).or_insert(first);
             *base = count.min(*base);
             let crashes = count - *base;
-            if crashes >= limit {
+            if crashes >= limit && !self.is_all_there_is(rollout, place) {
                 let detail = seen
                     .last_exit
                     .as_ref()
@@ -178,6 +178,13 @@ impl Draft<'_> {
             }
         }
         None
+    }
+
+    /// The release ran everywhere, runs elsewhere still, and there is none to go back to: to take it down would help nobody,
+    /// least of all for the sake of a host that joined since.
+    fn is_all_there_is(&self, rollout: &Rollout, crashing: Place) -> bool {
+        let elsewhere = |place: &Place| *place != crashing && self.is_stable(*place);
+        rollout.from.is_none() && self.told(&rollout.release).iter().any(elsewhere) && !planted!(TakeAllDown)
     }
 
     /// What a slot that is not stable waits for. `trial`: of the rollout that put it on trial.

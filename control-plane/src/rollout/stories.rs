@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use proto::ids::NodeId;
 use proto::state::{Liveness, SlotState, Strategy};
 
-use super::fixture::{fleet, node_id, place, release, seen, store, wish};
+use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
 use super::{InForce, Plan, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{
@@ -254,6 +254,26 @@ fn a_late_failure_reverts_without_a_second_outage() {
     observed.crashes_since_deploy = 3;
     story.report(place(1, 1), observed);
     story.until_calm();
+    told!(story);
+}
+
+#[test]
+fn a_host_that_joins_and_cannot_run_the_first_release_takes_it_from_no_other() {
+    let mut story = Story::new(Strategy::StartFirst, 1, 2);
+    story.wish(1);
+    story.until_calm();
+    story.text.clear();
+    let (id, joined) = (node_id(3), node(3));
+    story.fleet.nodes.insert(id, joined);
+    story.plan();
+    let mut observed =
+        seen(SlotState::BackingOff, Some(release(1)), story.fleet.assigned[&place(3, 1)].generation);
+    observed.crashes_since_deploy = 7;
+    story.report(place(3, 1), observed);
+    story.plan();
+    story.pass(31);
+    story.plan();
+    assert!(story.fleet.ghosted.is_empty() && story.fleet.in_force == Some(release(1)));
     told!(story);
 }
 

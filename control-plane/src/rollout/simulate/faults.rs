@@ -35,4 +35,5 @@ caught! {
     waiting_for_lost_nodes_is_caught: WaitForLostNodes => ENDS,
     giving_new_nodes_the_newest_is_caught: NewNodesGetTheNewest => TWO_RELEASES,
     taking_one_crash_for_a_loop_is_caught: OneCrashIsALoop => JUST_GHOSTS,
+    taking_down_all_there_is_is_caught: TakeAllDown => ALL_THERE_IS,
 }

@@ -26,6 +26,9 @@ pub(super) const UNTOUCHED: Law = "a revert touches no slot that runs what it go
 pub(super) const ENDS: Law = "once all is quiet, every rollout ends and every slot is as it should be";
 pub(super) const STABLE_IN_FORCE: Law = "a release is in force once every slot is stable on it";
 
+pub(super) const ALL_THERE_IS: Law =
+    "a release that runs is not taken down for one slot's crashes where there is none to go back to";
+
 /// What the plan breaks, given the fleet that it was made from.
 pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
     let before = Draft::new(fleet, now);
@@ -71,7 +74,7 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
     if moved > 1 {
         return Some(ONE_BY_ONE);
     }
-    ghosts(fleet, plan)
+    ghosts(fleet, &before, plan)
         .or_else(|| in_force(fleet, &before, plan, after))
         .or_else(|| silent(fleet, &before, plan))
 }
@@ -161,7 +164,7 @@ fn run_again(fleet: &AppFleet, before: &Draft<'_>, rollout: &Rollout, run: &str)
     (run != run_id && (finished || !(lost || withdrawn))).then_some(PRE_COMMANDS_ONCE)
 }
 
-fn ghosts(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
+fn ghosts(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
     let ghost = plan.ghost.as_ref()?;
     if fleet.proven.contains(&ghost.release) {
         return Some(JUST_GHOSTS);
@@ -171,6 +174,15 @@ fn ghosts(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
     if let Some(rollout) = watched {
         let crashes = fleet.observed.get(&place).map_or(0, |seen| seen.crashes_since_deploy);
         let base = rollout.progress.watched_from.get(&place).copied().unwrap_or(0);
+        let highest = before.highest();
+        let stays = |other: &Place| other.slot.number() <= highest && before.host(other.node).is_some();
+        let runs_elsewhere = before
+            .told(&ghost.release)
+            .into_iter()
+            .any(|other| other != place && stays(&other) && before.is_stable(other));
+        if rollout.from.is_none() && runs_elsewhere {
+            return Some(ALL_THERE_IS);
+        }
         return (crashes.saturating_sub(base) < 3).then_some(JUST_GHOSTS);
     }
     None
