@@ -14,6 +14,7 @@ mod dial;
 mod enrol;
 mod hello;
 mod identity;
+mod orders;
 mod renew;
 mod session;
 mod unrecorded;

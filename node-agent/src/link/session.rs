@@ -2,7 +2,7 @@
 //!
 //! The supervisor persists before it reports; so what goes out here is always already true after a crash.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::bulk::{Bulk, STREAM_CHUNKS};
 use super::dial::{LinkError, dial};
 use super::hello::{hello, in_short};
 use super::identity::Identity;
+use super::orders::Orders;
 use super::{Order, Wiring};
 use crate::clock;
 use crate::logs;
@@ -39,9 +40,6 @@ const HEARTBEATS: std::ops::RangeInclusive<u64> = 100..=60_000;
 /// Messages on their way out: one report for each slot of an ordinary host.
 const OUTGOING: usize = 64;
 
-/// Restarts that wait for the supervisor; more are refused by forgetting the oldest.
-const WAITING_ORDERS: usize = 64;
-
 /// Streams at once: each is a person looking at something.
 const STREAMS: usize = 32;
 
@@ -56,7 +54,7 @@ pub(super) struct Session<'a> {
     reported: BTreeMap<(AppName, Slot), pb::SlotReport>,
     /// The control plane says which events it has recorded.
     acknowledges: bool,
-    waiting: VecDeque<Order>,
+    waiting: Orders,
 }
 
 impl<'a> Session<'a> {
@@ -101,7 +99,7 @@ impl<'a> Session<'a> {
             heard: Instant::now(),
             reported: told,
             acknowledges: welcome.acknowledges_events,
-            waiting: VecDeque::new(),
+            waiting: Orders::default(),
         })
     }
 
@@ -124,7 +122,7 @@ impl<'a> Session<'a> {
                     Err(status) => Err(LinkError::of_status(status)),
                 },
                 Ok(place) = orders.reserve(), if !self.waiting.is_empty() => {
-                    if let Some(order) = self.waiting.pop_front() {
+                    if let Some(order) = self.waiting.pop() {
                         place.send(order);
                     }
                     Ok(())
@@ -164,17 +162,8 @@ impl<'a> Session<'a> {
     async fn hear(&mut self, message: pb::ControlMessage) -> Result<(), LinkError> {
         self.heard = Instant::now();
         match message.kind {
-            Some(Told::Assignment(assignment)) => {
-                // A snapshot: one that still waits is out of date.
-                self.waiting.retain(|order| !matches!(order, Order::Assignment(_)));
-                self.waiting.push_back(Order::Assignment(assignment));
-            }
-            Some(Told::RestartSlot(restart)) => {
-                if self.waiting.len() >= WAITING_ORDERS {
-                    self.waiting.pop_front();
-                }
-                self.waiting.push_back(Order::RestartSlot(restart));
-            }
+            Some(Told::Assignment(assignment)) => self.waiting.push(Order::Assignment(assignment)),
+            Some(Told::RestartSlot(restart)) => self.waiting.push(Order::RestartSlot(restart)),
             Some(Told::OpenStream(open)) => return self.open_stream(open).await,
             Some(Told::Welcome(_)) => return Err(LinkError::Protocol("it welcomed twice")),
             Some(Told::Ack(ack)) => {
