@@ -86,6 +86,11 @@ pub enum LinkError {
     Name { address: Address },
     #[error("the control plane's certificate is not valid now: compare the clocks of both hosts")]
     Clock,
+    #[error(
+        "{address} does not speak TLS: agents have a port of their own on the control plane, 5002 unless `agents.port` says \
+         otherwise, and the console's is another"
+    )]
+    NoTls { address: Address },
     #[error("no secure connection to {address}")]
     Tls {
         address: Address,
@@ -141,6 +146,7 @@ impl LinkError {
             Some(rustls::Error::AlertReceived(alert)) => {
                 words(*alert).map_or(Self::Tls { address, source: error }, |it| Self::Rejected(it.to_owned()))
             }
+            Some(rustls::Error::InvalidMessage(_)) => Self::NoTls { address },
             _ => Self::Tls { address, source: error },
         }
     }
@@ -274,6 +280,8 @@ fn words(alert: AlertDescription) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[test]
@@ -290,6 +298,24 @@ mod tests {
         {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_consoles_port_is_told_from_the_agents() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let console = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            stream
+        };
+        let config = super::super::identity::client_config()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let (dialled, _open) = tokio::join!(dial(&address, Arc::new(config)), console);
+        let error = dialled.map(drop).unwrap_err();
+        assert!(error.to_string().contains("does not speak TLS"), "{error:?}");
     }
 
     #[test]
