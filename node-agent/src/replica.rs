@@ -286,6 +286,23 @@ pub enum Note {
     CannotStart { error: String },
 }
 
+impl Note {
+    /// Something went wrong that nobody asked for.
+    pub fn is_bad(&self) -> bool {
+        match self {
+            Self::Crashed { .. }
+            | Self::CannotPrepare { .. }
+            | Self::PreCommandFailed { .. }
+            | Self::CannotStart { .. } => true,
+            Self::DeploymentStarted { .. }
+            | Self::Deployed { .. }
+            | Self::Ready { .. }
+            | Self::Restarting { .. }
+            | Self::Stopped => false,
+        }
+    }
+}
+
 /// What is remembered of the pre-commands that were run last: to be reported, and never run twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreCommandsRun {

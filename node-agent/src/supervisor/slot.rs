@@ -284,8 +284,13 @@ impl SlotTask {
                 _ => warn!(?ticket, "there is no hold on the process that is to stop"),
             },
             Action::Note(note) => {
-                info!(?note);
-                self.shared.note(event(&self.id, note, clock::unix_ms()));
+                let is_bad = note.is_bad();
+                let event = event(&self.id, note, clock::unix_ms());
+                match is_bad {
+                    true => warn!("{}", event.text),
+                    false => info!("{}", event.text),
+                }
+                self.shared.note(event);
             }
         }
     }
