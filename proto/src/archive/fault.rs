@@ -188,6 +188,8 @@ pub enum Hint {
     /// The release lies in one folder at the top.
     Wrapped(String),
     LooksLike(&'static str),
+    /// A release of the right kind whose start script has this name.
+    Named(Quoted),
 }
 
 impl fmt::Display for Hint {
@@ -196,7 +198,10 @@ impl fmt::Display for Hint {
             Self::None => Ok(()),
             Self::Wrapped(folder) => write!(f, "; pack what is in {folder}/ without that folder"),
             Self::LooksLike(what) => {
-                write!(f, "; it looks like {what}, is the application's language right?")
+                write!(f, "; it looks like {what}: the application may be configured with the wrong language")
+            }
+            Self::Named(name) => {
+                write!(f, "; it is a release named {name}: name the release or the application as the other")
             }
         }
     }

@@ -61,21 +61,61 @@ fn missing(expected: &Expected<'_>, missing: String, seen: &HashMap<Box<str>, Se
     if all.len() > SHOWN {
         found.push_str(", …");
     }
-    ShapeFault::Missing { language: expected.language, missing, found, hint: hint(&all, seen) }
+    ShapeFault::Missing { language: expected.language, missing, found, hint: hint(expected, &all, seen) }
 }
 
-fn hint(tops: &BTreeSet<&str>, seen: &HashMap<Box<str>, Seen>) -> Hint {
+fn hint(expected: &Expected<'_>, tops: &BTreeSet<&str>, seen: &HashMap<Box<str>, Seen>) -> Hint {
     let folder = |path: &str| seen.get(path) == Some(&Seen::Folder);
+    let is_shipment = expected.language == Language::Gleam;
     if folder(SHIPMENT) {
-        return Hint::LooksLike("a Gleam shipment");
+        return if is_shipment { Hint::None } else { Hint::LooksLike("a Gleam shipment") };
     }
     if folder("bin") && folder("lib") && folder("releases") {
-        return Hint::LooksLike("an Elixir or Erlang release");
+        if is_shipment {
+            return Hint::LooksLike("an Elixir or Erlang release");
+        }
+        // Beside the start script lie others, all with an extension or a hyphen in their name.
+        let script = |path: &str| {
+            let name = path.strip_prefix("bin/")?;
+            name.chars().all(|it| it.is_ascii_alphanumeric() || it == '_').then(|| name.to_owned())
+        };
+        let scripts: BTreeSet<String> = seen.keys().filter_map(|path| script(path)).collect();
+        return scripts.first().map_or(Hint::None, |name| Hint::Named(Quoted::new(name)));
     }
     match tops.first() {
         Some(top) if tops.len() == 1 && folder(&format!("{top}/releases")) => {
             Hint::Wrapped((*top).to_owned())
         }
         _ => Hint::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(app: &str, language: Language, folders: &[&str], scripts: &[&str]) -> String {
+        let folders = folders.iter().map(|it| ((*it).into(), Seen::Folder));
+        let scripts = scripts.iter().map(|it| (format!("bin/{it}").into(), Seen::File { mode: 0o755 }));
+        let seen = folders.chain(scripts).collect();
+        let app = app.parse().unwrap();
+        check(&Expected { app: &app, language }, &seen).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_an_archive_is_instead_is_said() {
+        let release = ["bin", "lib", "releases"];
+        let other_name = said("shop", Language::Elixir, &release, &["store", "store.bat"]);
+        assert!(
+            other_name.contains("a release named \"store\"") && !other_name.contains("language"),
+            "{other_name}"
+        );
+        let other_language = said("shop", Language::Gleam, &release, &["shop"]);
+        assert!(
+            other_language.contains("an Elixir or Erlang release: the application may be"),
+            "{other_language}"
+        );
+        let shipment = said("shop", Language::Erlang, &[SHIPMENT], &[]);
+        assert!(shipment.contains("a Gleam shipment"), "{shipment}");
     }
 }
