@@ -51,7 +51,13 @@ impl FolderSource {
         let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(self.root.join(name)) {
             Ok(file) => file,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(None);
+                // Nothing in the bucket, or no bucket: a path mistyped, a disk not mounted.
+                let root = self.root.metadata().and_then(|it| match it.is_dir() {
+                    true => Ok(()),
+                    false => Err(io::ErrorKind::NotADirectory.into()),
+                });
+                let bucket = self.root.display().to_string();
+                return root.map(|()| None).map_err(|source| SourceError::Bucket { name: bucket, source });
             }
             Err(error) => return Err(failed(error)),
         };

@@ -92,6 +92,12 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
+    #[error("the bucket {name} cannot be read: `release_bucket` names the folder")]
+    Bucket {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("{name} is not a file")]
     NotAFile { name: String },
     #[error("{name} has {size} bytes; no current.json needs more than {max}")]

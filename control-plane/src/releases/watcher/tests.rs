@@ -93,6 +93,17 @@ fn tarball(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn a_bucket_that_is_not_there_is_told_from_one_that_is_empty() {
+    let place = Place::new().await;
+    place.watch().look().await.unwrap();
+    assert!(place.state().await.1.contains("current.json"), "{:?}", place.state().await);
+    fs::remove_dir_all(place.folder.path()).unwrap();
+    place.watch().look().await.unwrap();
+    let (_, fault) = place.state().await;
+    assert!(fault.contains("release_bucket") && fault.contains("No such file"), "{fault}");
+}
+
+#[tokio::test]
 async fn a_release_is_recorded_and_wished_for_once() {
     let place = Place::new().await;
     let key = place.publish("1.0.0", &tarball("a"));
