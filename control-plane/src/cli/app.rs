@@ -53,7 +53,12 @@ pub(super) fn table(applications: &[ApplicationSummary], paint: Paint) -> String
             paint.state(app.tone, &app.sentence),
         ]);
     }
-    table.render()
+    let mut text = table.render();
+    // What asks for somebody is said to its end; the table may have cut it.
+    for app in applications.iter().filter(|app| app.needs_attention) {
+        text.push_str(&wrap(&format!("{}: {}", app.name, app.sentence)));
+    }
+    text
 }
 
 fn render(application: &Application, paint: Paint, now: Timestamp) -> String {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use proto::ids::{AppName, NodeName};
 use proto::page::Page;
 use proto::problem::{Code, Problem};
 use reqwest::{Method, RequestBuilder, Response};
@@ -83,6 +84,21 @@ impl Client {
                 None => return Ok(items),
             }
         }
+    }
+
+    /// That a list of what is said of them is empty because nothing is, and not because a name is mistyped.
+    pub(super) async fn must_know(
+        &self,
+        app: Option<&AppName>,
+        node: Option<&NodeName>,
+    ) -> Result<(), CliError> {
+        if let Some(app) = app {
+            let _: serde::de::IgnoredAny = self.get(&format!("/applications/{app}")).await?;
+        }
+        if let Some(node) = node {
+            let _: serde::de::IgnoredAny = self.get(&format!("/nodes/{node}")).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn post<T: DeserializeOwned>(

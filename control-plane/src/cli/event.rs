@@ -42,10 +42,13 @@ pub(super) enum Event {
 impl Event {
     pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
         let Self::List { app, node, limit, follow } = self;
-        let app = app.map(|app| format!("&app={app}")).unwrap_or_default();
-        let node = node.map(|node| format!("&node={node}")).unwrap_or_default();
-        let path = format!("/events?limit={limit}{app}{node}");
+        let of_app = app.as_ref().map(|app| format!("&app={app}")).unwrap_or_default();
+        let of_node = node.as_ref().map(|node| format!("&node={node}")).unwrap_or_default();
+        let path = format!("/events?limit={limit}{of_app}{of_node}");
         let page: Page<EventView> = client.get(&path).await?;
+        if page.items.is_empty() {
+            client.must_know(app.as_ref(), node.as_ref()).await?;
+        }
         let mut events = page.items;
         events.reverse();
         let paint = out.paint;
@@ -62,7 +65,8 @@ impl Event {
             }
             tokio::time::sleep(LOOK_EVERY).await;
             let since = seen.look_from();
-            let found: Vec<EventView> = client.get_all(&format!("/events?since={since}{app}{node}")).await?;
+            let found: Vec<EventView> =
+                client.get_all(&format!("/events?since={since}{of_app}{of_node}")).await?;
             events = found.into_iter().rev().collect();
         }
     }

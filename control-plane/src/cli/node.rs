@@ -31,7 +31,7 @@ pub(super) enum Node {
     #[command(after_help = "Example:\n  deployex node token --uses 5 --lifetime-hours 24")]
     Token {
         /// How many hosts may join with it.
-        #[arg(long, default_value_t = 1, value_name = "N")]
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
         uses: u32,
         /// How long it is good for.
         #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=720))]

@@ -35,8 +35,11 @@ impl Rollout {
         let (paint, now) = (out.paint, out.now());
         match self {
             Self::List { app, limit } => {
-                let app = app.map(|app| format!("&app={app}")).unwrap_or_default();
-                let page: Page<RolloutSummary> = client.get(&format!("/rollouts?limit={limit}{app}")).await?;
+                let of = app.as_ref().map(|app| format!("&app={app}")).unwrap_or_default();
+                let page: Page<RolloutSummary> = client.get(&format!("/rollouts?limit={limit}{of}")).await?;
+                if page.items.is_empty() {
+                    client.must_know(app.as_ref(), None).await?;
+                }
                 out.show(&page.items, |rollouts| match rollouts.is_empty() {
                     true => "There was no rollout yet.\n".to_owned(),
                     false => table(rollouts, paint, now),
@@ -58,7 +61,11 @@ pub(super) fn table(rollouts: &[RolloutSummary], paint: Paint, now: Timestamp) -
             (&rollout.application).into(),
             (&rollout.release.version).into(),
             paint.state(rollout.phase.tone(), rollout.phase),
-            format!("{}/{}", rollout.progress.stable, rollout.progress.total).into(),
+            match rollout.phase.is_over() {
+                // Its slots may have gone through others since.
+                true => "-".into(),
+                false => format!("{}/{}", rollout.progress.stable, rollout.progress.total).into(),
+            },
             age(Some(rollout.started_at), now).into(),
             (&rollout.by).into(),
         ]);
@@ -68,7 +75,10 @@ pub(super) fn table(rollouts: &[RolloutSummary], paint: Paint, now: Timestamp) -
 
 fn render(rollout: &RolloutView, paint: Paint, now: Timestamp) -> String {
     let RolloutView { summary, pre_commands, nodes } = rollout;
-    let progress = format!("{} of {} slots are stable", summary.progress.stable, summary.progress.total);
+    let progress = match summary.phase.is_over() {
+        true => "it is over".to_owned(),
+        false => format!("{} of {} slots are stable", summary.progress.stable, summary.progress.total),
+    };
     let mut text = facts(&[
         ("rollout", summary.id.to_string()),
         ("application", summary.application.to_string()),
