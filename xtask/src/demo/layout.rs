@@ -17,6 +17,8 @@ pub(super) const AGENTS_PORT: u16 = 5002;
 const EPMD_PORT: u16 = 5003;
 const FIRST_SAMPLE_PORT: u16 = 5010;
 const REPLICAS: u16 = 2;
+/// Erlang's distribution listens on every interface by itself; nobody else's machine has to do with a demo.
+const ON_LOOPBACK: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
 pub(super) const ENVIRONMENT: &str = "local";
 
 pub(super) struct Layout {
@@ -80,7 +82,8 @@ impl Layout {
             let _ = write!(
                 text,
                 "  - name: {sample}\n    language: {}\n    replicas: {REPLICAS}\n    \
-                 replica_ports: [{{ key: PORT, base: {} }}]\n    deploy_schedule_interval_ms: 1000\n    \
+                 replica_ports: [{{ key: PORT, base: {} }}]\n    \
+                 env: [{{ key: ERL_AFLAGS, value: \"{ON_LOOPBACK}\" }}]\n    deploy_schedule_interval_ms: 1000\n    \
                  deploy_rollback_timeout_ms: 60000\n    \
                  deploy: {{ strategy: start_first, stable_after_ms: 3000, watch_ms: 60000 }}\n",
                 sample.language(),
