@@ -3,10 +3,8 @@
 use std::fs;
 use std::io;
 
-use rustix::fs::{AtFlags, Mode, OFlags, open, readlinkat, statat};
-
 use super::layout::Share;
-use super::manifest::{self, Item, Stamp};
+use super::manifest::{self, Item};
 use super::store::{Owner, Wanted};
 use super::unpack::{Home, remove_folder};
 use super::{SlotFolder, StageError, otp};
@@ -14,33 +12,14 @@ use layer::Layer;
 
 mod layer;
 
-/// Whether a whole copy is there; [`StageError::Damaged`] where it is no longer what was unpacked.
-pub(super) fn check(home: &Home) -> Result<bool, StageError> {
-    if !home.whole().try_exists().map_err(StageError::io("look at", &home.whole()))? {
-        return Ok(false);
-    }
-    let items = load(home)?;
-    let files = home.files();
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let damaged = |path: &str| StageError::Damaged { path: files.join(path) };
-    let folder = open(&files, flags, Mode::empty()).map_err(|_| damaged(""))?;
-    for item in &items {
-        let is_same = match item {
-            Item::Folder { .. } => true,
-            Item::File { path, stamp, .. } => statat(&folder, path.as_str(), AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|stat| is_file(&stat) && Stamp::from(&stat) == *stamp),
-            Item::Symlink { path, target } => readlinkat(&folder, path.as_str(), Vec::new())
-                .is_ok_and(|there| there.as_bytes() == target.as_bytes()),
-        };
-        if !is_same {
-            return Err(damaged(item.path()));
-        }
-    }
-    Ok(true)
+/// Whether a copy that was whole is there. Each of its files is looked at when it is taken.
+pub(super) fn is_there(home: &Home) -> Result<bool, StageError> {
+    let manifest = home.manifest();
+    manifest.try_exists().map_err(StageError::io("look at", &manifest))
 }
 
 /// Lays it beside the slot's `new` and puts it there when it is whole. It is not waited for the disk: [`SlotFolder::flush`].
-/// On an error nothing of it stays.
+/// On an error nothing of it stays; [`StageError::Damaged`] where the host's copy is no longer what was unpacked.
 pub(super) fn stage(
     home: &Home,
     wanted: &Wanted,

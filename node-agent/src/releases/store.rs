@@ -82,7 +82,6 @@ impl Store {
     }
 
     /// Makes sure that the release lies whole on this host: fetched, verified, unpacked. `progress` is told the bytes fetched.
-    /// A copy that was damaged is fetched again.
     pub async fn ensure(
         &self,
         wanted: &Wanted,
@@ -110,7 +109,8 @@ impl Store {
     }
 
     /// Lays the release into the slot's `new`, in the place of whatever was there. `owner` is who the slot runs as; without
-    /// one everything stays the agent's own.
+    /// one everything stays the agent's own. Where the host's copy turns out to be damaged it is removed, so that
+    /// [`Store::ensure`] fetches it again.
     pub async fn stage(
         &self,
         unpacked: &Unpacked,
@@ -180,18 +180,14 @@ impl Store {
     }
 }
 
-/// A copy is there and no file of it was changed. A damaged one is removed.
+/// A copy is there. What is left of a removal that was cut off is removed.
 fn is_whole(home: &Home) -> Result<bool, StageError> {
     create_private(home.app_folder())?;
-    match stage::check(home) {
-        Ok(whole) => Ok(whole),
-        Err(StageError::Damaged { path }) => {
-            tracing::warn!(path = %path.display(), "an unpacked release was damaged; it is fetched again");
-            remove_folder(&home.whole())?;
-            Ok(false)
-        }
-        Err(error) => Err(error),
+    let is_there = stage::is_there(home)?;
+    if !is_there {
+        remove_folder(&home.whole())?;
     }
+    Ok(is_there)
 }
 
 fn create_private(path: &Path) -> Result<(), StageError> {

@@ -22,9 +22,9 @@ use crate::workspace;
 
 pub(super) const ABOUT: &str = "CPU time of unpacking a release, beside `sha256sum FILE && tar xzf FILE`\n\n\
     A release of at least 50 MB, made of the Erlang sample and copies of the host's OTP. Ours is the agent's own code, built \
-    for release: the tarball is brought from a file, verified, checked, unpacked and laid into a slot, and flushed to the \
-    disk, which the peer does not do; then into a second slot. The turns alternate; CPU time is user and system together, of \
-    all processes of a turn.";
+    for release: the tarball is brought from a file, verified, checked, unpacked, flushed to the disk, which the peer does not \
+    do, and laid into a slot; then into a second slot. What lies in a slot is flushed once it runs, which nobody waits for and \
+    is not in these figures. The turns alternate; CPU time is user and system together, of all processes of a turn.";
 
 /// CPU time of the peer's turn over ours.
 const RATIO_BAR: f64 = 1.5;

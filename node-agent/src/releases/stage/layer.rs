@@ -1,10 +1,10 @@
 //! Lays entries into a slot's folder, each relative to its opened parent and through no link: the folder may belong to the
 //! application's user already while the agent, as root, still writes into it. It also spares the kernel thousands of walks
-//! down the same path.
+//! down the same path: one replica more costs system calls and little else, so each is counted.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -28,8 +28,8 @@ pub(super) struct Layer {
     owner: Option<Owner>,
     /// Until the file system says that it cannot share blocks between files.
     can_clone: bool,
-    /// The folder of the last entry, on both sides: the next one mostly lies in it too.
-    here: Here,
+    /// Down to the folder of the last entry: the next one mostly lies in it too, or beside it. An archive's depth has a limit.
+    opened: Vec<Folder>,
     buffer: Vec<u8>,
 }
 
@@ -38,8 +38,9 @@ struct Root {
     folder: OwnedFd,
 }
 
-struct Here {
-    path: String,
+/// One folder on both sides.
+struct Folder {
+    name: String,
     from: OwnedFd,
     to: OwnedFd,
 }
@@ -48,9 +49,9 @@ impl Layer {
     /// Makes the folder `to`. Others have no business in it: configuration may hold secrets.
     pub(super) fn create(from: &Path, to: &Path, owner: Option<Owner>) -> Result<Self, StageError> {
         mkdirat(CWD, to, Mode::from_raw_mode(0o700)).map_err(StageError::os("create", to))?;
-        let (from, to) = (Root::open(from)?, Root::open(to)?);
-        let here = Here { path: String::new(), from: from.open_folder("")?, to: to.open_folder("")? };
-        let layer = Self { from, to, owner, can_clone: true, here, buffer: vec![0; BUFFER] };
+        let from = Root { folder: open_source(CWD, from, || from.to_owned())?, path: from.to_owned() };
+        let to = Root::open(to)?;
+        let layer = Self { from, to, owner, can_clone: true, opened: Vec::new(), buffer: vec![0; BUFFER] };
         layer.finish(&layer.to.folder, "", 0o750)?;
         Ok(layer)
     }
@@ -58,21 +59,21 @@ impl Layer {
     /// Its parent is there.
     pub(super) fn folder(&mut self, path: &str, mode: u32) -> Result<(), StageError> {
         let name = self.enter_parent(path)?;
-        mkdirat(&self.here.to, name, Mode::from_raw_mode(0o700)).map_err(self.to.failed("create", path))?;
+        mkdirat(self.to(), name, Mode::from_raw_mode(0o700)).map_err(self.to.failed("create", path))?;
         self.enter(path)?;
         // Set apart from making it, as the umask takes bits away.
-        self.finish(&self.here.to, path, mode)
+        self.finish(self.to(), path, mode)
     }
 
     pub(super) fn link(&mut self, path: &str, mode: u32, stamp: &Stamp) -> Result<(), StageError> {
         let name = self.enter_parent(path)?;
         let damaged = || StageError::Damaged { path: self.from.path.join(path) };
-        let stat = statat(&self.here.from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| damaged())?;
+        let stat = statat(self.from(), name, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| damaged())?;
         let is_same = is_file(&stat) && Stamp::from(&stat) == *stamp;
         if !is_same || stat.st_mode & 0o7777 != Share::Linked.master_mode(mode) {
             return Err(damaged());
         }
-        match linkat(&self.here.from, name, &self.here.to, name, AtFlags::empty()) {
+        match linkat(self.from(), name, self.to(), name, AtFlags::empty()) {
             // Slots on another file system, or more links than the file system counts.
             Err(Errno::XDEV | Errno::MLINK) => {
                 self.copy_as(path, Share::Linked.master_mode(mode), stamp, false).map(drop)
@@ -91,7 +92,7 @@ impl Layer {
         let name = self.enter_parent(path)?;
         let damaged = || StageError::Damaged { path: self.from.path.join(path) };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut source = match openat(&self.here.from, name, flags, Mode::empty()) {
+        let mut source = match openat(self.from(), name, flags, Mode::empty()) {
             Ok(source) => File::from(source),
             Err(Errno::NOENT | Errno::LOOP) => return Err(damaged()),
             Err(errno) => return Err(self.from.failed("open", path)(errno)),
@@ -112,10 +113,10 @@ impl Layer {
 
     pub(super) fn symlink(&mut self, path: &str, target: &str) -> Result<(), StageError> {
         let name = self.enter_parent(path)?;
-        symlinkat(target, &self.here.to, name).map_err(self.to.failed("link", path))?;
+        symlinkat(target, self.to(), name).map_err(self.to.failed("link", path))?;
         let Some((uid, gid)) = self.ids() else { return Ok(()) };
         // The link itself, never what it names.
-        chownat(&self.here.to, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        chownat(self.to(), name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(self.to.failed("give away", path))
     }
 
@@ -128,7 +129,7 @@ impl Layer {
 
     fn create_file(&self, name: &str, path: &str) -> Result<File, StageError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.here.to, name, flags, Mode::from_raw_mode(0o600));
+        let file = openat(self.to(), name, flags, Mode::from_raw_mode(0o600));
         file.map(File::from).map_err(self.to.failed("create", path))
     }
 
@@ -140,18 +141,30 @@ impl Layer {
     }
 
     fn enter(&mut self, folder: &str) -> Result<(), StageError> {
-        if self.here.path != folder {
-            let from = self.from.open_folder(folder).map_err(|error| match error {
-                StageError::Io { path, .. } => StageError::Damaged { path },
-                other => other,
-            })?;
-            let to = self.to.open_folder(folder)?;
-            self.here = Here { path: folder.to_owned(), from, to };
+        let parts = || folder.split('/').filter(|part| !part.is_empty());
+        let common =
+            self.opened.iter().zip(parts()).take_while(|(opened, part)| opened.name == *part).count();
+        self.opened.truncate(common);
+        for part in parts().skip(common) {
+            let from = open_source(self.from(), Path::new(part), || self.from.path.join(folder))?;
+            let to =
+                openat(self.to(), part, FOLDER, Mode::empty()).map_err(self.to.failed("open", folder))?;
+            self.opened.push(Folder { name: part.to_owned(), from, to });
         }
         Ok(())
     }
 
-    fn finish(&self, file: impl std::os::fd::AsFd, path: &str, mode: u32) -> Result<(), StageError> {
+    /// The last entry's folder in the host's copy.
+    fn from(&self) -> &OwnedFd {
+        self.opened.last().map_or(&self.from.folder, |it| &it.from)
+    }
+
+    /// The last entry's folder in the slot.
+    fn to(&self) -> &OwnedFd {
+        self.opened.last().map_or(&self.to.folder, |it| &it.to)
+    }
+
+    fn finish(&self, file: impl AsFd, path: &str, mode: u32) -> Result<(), StageError> {
         if let Some((uid, gid)) = self.ids() {
             fchown(&file, uid, gid).map_err(self.to.failed("give away", path))?;
         }
@@ -169,27 +182,25 @@ impl Root {
         Ok(Self { path: path.to_owned(), folder })
     }
 
-    /// One part after another.
-    fn open_folder(&self, path: &str) -> Result<OwnedFd, StageError> {
-        let mut folder = openat(&self.folder, ".", FOLDER, Mode::empty()).map_err(self.failed("open", ""))?;
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            folder = openat(&folder, part, FOLDER, Mode::empty()).map_err(self.failed("open", path))?;
-        }
-        Ok(folder)
-    }
-
     fn failed(&self, what: &'static str, path: &str) -> impl FnOnce(Errno) -> StageError {
-        let path = self.path.join(path);
-        move |errno| StageError::os(what, &path)(errno)
+        move |errno| StageError::os(what, &self.path.join(path))(errno)
     }
 
     fn failed_io(&self, what: &'static str, path: &str) -> impl FnOnce(io::Error) -> StageError {
-        let path = self.path.join(path);
-        move |error| StageError::io(what, &path)(error)
+        move |error| StageError::io(what, &self.path.join(path))(error)
     }
 }
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A folder of the host's copy; what lies in it can be taken, and nothing else be done to it.
+fn open_source(at: impl AsFd, name: &Path, path: impl FnOnce() -> PathBuf) -> Result<OwnedFd, StageError> {
+    match openat(at, name, FOLDER | OFlags::PATH, Mode::empty()) {
+        Ok(folder) => Ok(folder),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Err(StageError::Damaged { path: path() }),
+        Err(errno) => Err(StageError::os("open", &path())(errno)),
+    }
+}
 
 /// So many bytes. Two calls for most files, where asking the kernel to copy takes more.
 fn pass_on(source: &mut File, target: &mut File, size: u64, buffer: &mut [u8]) -> io::Result<()> {
