@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Subcommand;
 
+mod assignments;
 mod fleet;
 mod footprint;
 mod machine;
@@ -21,6 +22,16 @@ mod unpack;
 /// What can be measured.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Bench {
+    /// Assignments committed durably per second, on SQLite and on PostgreSQL
+    #[command(long_about = assignments::ABOUT)]
+    Assignments {
+        /// Turns of each
+        #[arg(long, default_value_t = 5)]
+        turns: usize,
+        /// How long each number of slots in a plan is stored in each turn
+        #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+        each: u64,
+    },
     /// Memory and CPU of an idle agent with three replicas, and of their keepers
     #[command(long_about = footprint::ABOUT)]
     Footprint {
@@ -47,6 +58,7 @@ pub enum Bench {
 /// Builds what is measured, measures it and prints what was found.
 pub fn run(bench: Bench) -> Result<()> {
     match bench {
+        Bench::Assignments { turns, each } => assignments::run(turns, Duration::from_secs(each)),
         Bench::Footprint { idle } => footprint::run(Duration::from_secs(idle)),
         Bench::Restart { pairs } => restart::run(pairs),
         Bench::Unpack { turns } => unpack::run(turns),

@@ -1,5 +1,5 @@
-//! A PostgreSQL server of our own, for tests and for trying things: in a temporary folder, on a free port of 127.0.0.1, with
-//! durability off, gone with its handle.
+//! A PostgreSQL server of our own, for tests, benchmarks and for trying things: in a temporary folder, on a free port of
+//! 127.0.0.1, gone with its handle. Durability is off except where that is what is measured.
 //!
 //! PostgreSQL refuses to run as root, so as root it runs as the user that its package made, or as nobody.
 
@@ -37,12 +37,23 @@ pub struct Server {
 }
 
 impl Server {
+    /// One that is fast and forgets.
     pub fn start() -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        Self::start_in(folder, &["fsync=off", "synchronous_commit=off", "full_page_writes=off"])
+    }
+
+    /// One that has every commit on the disk before it is acknowledged, in a folder of its own below this one.
+    pub fn durable(disk: &Path) -> Result<Self> {
+        let folder = TempDir::new_in(disk).context("cannot make a temporary folder")?;
+        Self::start_in(folder, &["fsync=on", "synchronous_commit=on", "full_page_writes=on"])
+    }
+
+    fn start_in(folder: TempDir, durability: &[&str]) -> Result<Self> {
         let Some(programs) = detect::postgres() else {
             bail!("a PostgreSQL server is not installed: cargo xtask setup");
         };
         let owner = owner()?;
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         if let Some((uid, gid)) = owner {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid))?;
         }
@@ -63,13 +74,7 @@ impl Server {
         let log = File::create(folder.path().join("log"))?;
         let mut postgres = as_owner(&programs.join("postgres"), owner, folder.path());
         postgres.arg("-D").arg(&data).arg("-p").arg(port.to_string()).arg("-k").arg(folder.path());
-        for setting in [
-            "listen_addresses=127.0.0.1",
-            "fsync=off",
-            "synchronous_commit=off",
-            "full_page_writes=off",
-            "max_connections=200",
-        ] {
+        for setting in ["listen_addresses=127.0.0.1", "max_connections=200"].iter().chain(durability) {
             postgres.arg("-c").arg(setting);
         }
         let child = postgres

@@ -26,3 +26,8 @@ pub fn program(name: &str) -> PathBuf {
 pub fn release_program(name: &str) -> PathBuf {
     target().join("release").join(name)
 }
+
+/// As `cargo build --profile measured` leaves it.
+pub fn measured_program(name: &str) -> PathBuf {
+    target().join("measured").join(name)
+}

@@ -50,6 +50,14 @@ impl Database {
     }
 }
 
+impl Server {
+    /// Makes an empty database that goes with the server; returns its address.
+    pub fn create_database(&self, name: &str) -> Result<String> {
+        psql(&self.url("postgres"), &format!("create database {name}"))?;
+        Ok(self.url(name))
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         // A server of its own goes with all that is in it; a failed test's database is worth a look until the shared one goes.

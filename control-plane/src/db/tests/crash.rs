@@ -1,14 +1,10 @@
-//! Killed at any moment, the program loses nothing that it acknowledged; and how fast acknowledging is.
+//! Killed at any moment, the program loses nothing that it acknowledged.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use super::fleet::{app, configure, enrolment, join_token, key, release};
-use crate::clock::{Clock, Time};
 use crate::db::Db;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
-use crate::fleet::Place;
-use crate::rollout::{Plan, Step};
 
 on_both_engines!(every_acknowledged_write_outlives_sigkill);
 
@@ -69,40 +65,5 @@ async fn writer() {
         let mut out = std::io::stdout().lock();
         writeln!(out, "stored {number}").unwrap();
         out.flush().unwrap();
-    }
-}
-
-/// `cargo nextest run --workspace --run-ignored only --no-capture assignments_stored_per_second`
-#[tokio::test]
-#[ignore = "prints a figure; wants the machine for itself"]
-async fn assignments_stored_per_second() {
-    let it = TestDb::sqlite().await;
-    configure(&it.db, &["shop"]).await;
-    it.db.record_release(&release("shop", key("1", 1), 1), &[]).await.unwrap();
-    join_token(&it.db, 1, 1000).await;
-    let mut nodes = Vec::new();
-    for n in 0..100 {
-        nodes.push(it.db.enrol(&enrolment(&format!("web-{n}"), 1), Time(1), &[]).await.unwrap().id);
-    }
-    let clock = Clock::start();
-    for batch in [1, 10, 100] {
-        let (begun, mut plans) = (clock.now(), 0);
-        while clock.now().since(begun) < 2_000 {
-            let generation = it.db.application(&app("shop")).await.unwrap().unwrap().generation;
-            let steps = nodes.iter().take(batch).map(|node| Step::Assign {
-                place: Place { node: *node, slot: proto::ids::Slot::new(1).unwrap() },
-                release: key("1", 1),
-                pre_commands_run: Some(plans.to_string()),
-            });
-            let plan = Plan { steps: steps.collect(), ..Plan::default() };
-            it.db.store_plan(&app("shop"), generation, &plan, Time(2)).await.unwrap();
-            plans += 1;
-        }
-        let millis = clock.now().since(begun);
-        println!(
-            "{batch} in a plan: {} plans/s, {} assignments/s",
-            plans * 1000 / millis,
-            plans * 1000 / millis * batch as u64
-        );
     }
 }
