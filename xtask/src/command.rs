@@ -11,7 +11,17 @@ use anyhow::{Context, Result, bail};
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null());
+    // Cargo tells us which package we are. Told to another cargo, that is a changed environment to some build scripts
+    // (ring's), and half of the workspace is compiled anew whenever one goes from `cargo xtask` to `cargo` and back.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_about_us(name)) {
+        command.env_remove(name);
+    }
     command
+}
+
+fn is_about_us(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy();
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
 /// Runs it with its output shown. Any status but zero is an error.
