@@ -48,7 +48,7 @@ async fn main() -> anyhow::Result<()> {
     for batch in batches {
         let (begun, before) = (clock.now(), stored);
         while clock.now().since(begun) < millis {
-            let release = &releases[usize::from(stored % 2 == 0)].key;
+            let release = &releases[usize::from(stored.is_multiple_of(2))].key;
             let application = db.application(&app).await?.context("the application is gone")?;
             let plan = Plan { steps: steps(&nodes[..usize::from(batch)], release)?, ..Plan::default() };
             db.store_plan(&app, application.generation, &plan, NOW).await?;
@@ -89,7 +89,7 @@ async fn fill(db: &Db, app: &AppName, releases: &[Release], nodes: u16) -> anyho
         created_at: NOW,
         expires_at: NEVER,
     };
-    db.add_join_token(&token).await?;
+    db.add_join_token(&token, None).await?;
     let mut ids = Vec::new();
     for number in 0..nodes {
         let node = Enrolment {
