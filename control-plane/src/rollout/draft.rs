@@ -229,9 +229,11 @@ impl<'a> Draft<'a> {
     /// Withdrawn, and its agent has seen it through.
     pub(super) fn is_gone(&self, place: Place, assigned: &Assigned, node: &Node) -> bool {
         match self.fleet.observed.get(&place) {
-            Some(seen) => seen.generation >= assigned.generation && seen.state == SlotState::Empty,
-            // An agent lists every slot that it holds, so one that it does not list is not there.
-            None => node.liveness == Liveness::Up && node.stored >= assigned.generation,
+            Some(seen) if seen.state != SlotState::Empty => false,
+            Some(seen) if seen.generation >= assigned.generation => true,
+            // An agent lists every slot that it holds, so one that it does not list is not there; nor one that was empty
+            // before, and was given something and withdrawn again before the agent heard of either.
+            Some(_) | None => node.liveness == Liveness::Up && node.stored >= assigned.generation,
         }
     }
 

@@ -55,6 +55,11 @@ impl Draft<'_> {
         known && self.standing(place) == Standing::Stable
     }
 
+    /// What its node said last may long be otherwise.
+    fn is_lost(&self, place: Place) -> bool {
+        self.host(place.node).is_none_or(|host| host.is(Liveness::Lost))
+    }
+
     /// The first failure that calls for going back, of a rollout that is still moving.
     pub(super) fn failure(&self, rollout: &Rollout) -> Option<Failure> {
         if let Some(failure) = self.pre_commands_failure(rollout) {
@@ -81,6 +86,9 @@ impl Draft<'_> {
     }
 
     fn staging_failure(&self, rollout: &Rollout, place: Place) -> Option<Failure> {
+        if self.is_lost(place) {
+            return None;
+        }
         let seen = self.report(place)?;
         let staging = seen.staging.as_ref()?;
         if staging.phase != StagingPhase::Failed || staging.release != rollout.release {
@@ -154,6 +162,9 @@ impl Draft<'_> {
     pub(super) fn crash_loop(&self, rollout: &mut Rollout) -> Option<Failure> {
         let limit = if planted!(OneCrashIsALoop) { 1 } else { CRASH_LOOP };
         for place in self.told(&rollout.release) {
+            if self.is_lost(place) {
+                continue;
+            }
             let Some(seen) =
                 self.report(place).filter(|seen| seen.running.as_ref() == Some(&rollout.release))
             else {
@@ -183,7 +194,8 @@ impl Draft<'_> {
     /// The release ran everywhere, runs elsewhere still, and there is none to go back to: to take it down would help nobody,
     /// least of all for the sake of a host that joined since.
     fn is_all_there_is(&self, rollout: &Rollout, crashing: Place) -> bool {
-        let elsewhere = |place: &Place| *place != crashing && self.is_stable(*place);
+        // Of a lost node what it said last counts here: an outage is no reason to give up what it runs.
+        let elsewhere = |place: &Place| *place != crashing && self.standing(*place) == Standing::Stable;
         rollout.from.is_none() && self.told(&rollout.release).iter().any(elsewhere) && !planted!(TakeAllDown)
     }
 

@@ -10,7 +10,8 @@ use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
 use super::{InForce, Plan, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{
-    AppFleet, Observed, ObservedExit, ObservedPreCommands, Place, PreCommandsOutcome, Wish, WishedBy,
+    AppFleet, Assigned, Observed, ObservedExit, ObservedPreCommands, Place, PreCommandsOutcome, Wish,
+    WishedBy,
 };
 
 /// A fleet whose agents do what the story says, and what was planned for it so far.
@@ -275,6 +276,39 @@ fn a_host_that_joins_and_cannot_run_the_first_release_takes_it_from_no_other() {
     story.plan();
     assert!(story.fleet.ghosted.is_empty() && story.fleet.in_force == Some(release(1)));
     told!(story);
+}
+
+#[test]
+fn what_a_lost_node_said_last_is_no_reason_to_take_a_first_release_down() {
+    let mut story = Story::new(Strategy::StartFirst, 1, 2);
+    story.wish(1);
+    story.until_calm();
+    let mut observed =
+        seen(SlotState::BackingOff, Some(release(1)), story.fleet.assigned[&place(1, 1)].generation);
+    observed.crashes_since_deploy = 3;
+    story.report(place(1, 1), observed);
+    for (node, liveness) in [(1, Liveness::Lost), (2, Liveness::Lost)] {
+        story.node_is(node, liveness);
+        story.plan();
+    }
+    story.node_is(1, Liveness::Up);
+    story.plan();
+    assert!(story.fleet.ghosted.is_empty() && story.fleet.in_force == Some(release(1)));
+}
+
+#[test]
+fn a_slot_that_was_given_and_withdrawn_before_its_agent_heard_of_either_is_forgotten() {
+    let mut story = Story::running(Strategy::StopFirst, 1, 1);
+    let spare = place(1, 2);
+    story.fleet.observed.insert(spare, seen(SlotState::Empty, None, 1));
+    let withdrawn = Assigned { release: None, pre_commands_run: None, generation: 9, since: Time(story.now) };
+    story.fleet.assigned.insert(spare, withdrawn);
+    story.fleet.nodes.get_mut(&node_id(1)).unwrap().stored = 8;
+    story.plan();
+    assert!(story.fleet.assigned.contains_key(&spare), "the agent has yet to hear of it");
+    story.fleet.nodes.get_mut(&node_id(1)).unwrap().stored = 9;
+    story.plan();
+    assert!(!story.fleet.assigned.contains_key(&spare));
 }
 
 #[test]

@@ -170,7 +170,10 @@ fn ghosts(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
         return Some(JUST_GHOSTS);
     }
     let place = ghost.evidence.place?;
-    let watched = fleet.rollout.as_ref().filter(|rollout| rollout.phase == RolloutPhase::Watching);
+    let watched = fleet
+        .rollout
+        .as_ref()
+        .filter(|rollout| rollout.phase == RolloutPhase::Watching && rollout.release == ghost.release);
     if let Some(rollout) = watched {
         let crashes = fleet.observed.get(&place).map_or(0, |seen| seen.crashes_since_deploy);
         let base = rollout.progress.watched_from.get(&place).copied().unwrap_or(0);
