@@ -18,7 +18,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_of_another_user_runs_where_both_programs_share_their_folder() {
+async fn as_root_a_replica_of_another_user_runs_where_both_programs_share_their_folder() {
     assert!(
         rustix::process::geteuid().is_root(),
         "this test runs a replica as the user nobody: run it as root"
