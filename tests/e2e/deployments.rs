@@ -68,6 +68,30 @@ async fn a_version_that_crashes_is_ghosted_while_the_old_one_serves(engine: Engi
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_with_erlang_and_gleam() {
+    for (sample, language) in [(Sample::Erlang, "erlang"), (Sample::Gleam, "gleam")] {
+        let (bucket, port, app) = (Bucket::new(), ports::free(2), sample.name());
+        bucket.publish(sample, "0.1.0").await;
+        let applications = format!(
+            "  - name: {app}\n    language: {language}\n    replicas: 1\n    \
+             replica_ports: [{{ key: PORT, base: {port} }}]\n    \
+             deploy_rollback_timeout_ms: 10000\n    deploy_schedule_interval_ms: 200\n    \
+             deploy: {{ strategy: start_first, stable_after_ms: 500, stop_grace_ms: 5000 }}\n"
+        );
+        let control_plane = ControlPlane::start(&bucket, &applications).await;
+        let _agent = Agent::join(&control_plane, "first").await;
+        let before = control_plane.settles_on(app, "0.1.0").await.slots[0].pid;
+
+        bucket.publish(sample, "0.3.0-crash").await;
+        let ghosted = control_plane.application_when("a ghost", app, |it| !it.ghosts.is_empty()).await;
+        assert_eq!(ghosted.ghosts[0].key.version.as_str(), "0.3.0-crash");
+        let after = control_plane.settles_on(app, "0.1.0").await.slots[0].pid;
+        serves_version(port, "0.1.0").await;
+        assert_eq!(before, after, "the one that serves was not touched");
+    }
+}
+
 /// A release that is a script, whose child hears no SIGTERM and outlives it.
 fn leaving_a_child_behind(version: &str) -> Vec<u8> {
     let script = format!("#!/bin/sh\n# {version}\n(trap '' TERM; sleep 600; sleep 600) &\nexec sleep 600\n");
