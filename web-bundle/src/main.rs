@@ -50,12 +50,12 @@ fn bundle(module: &Path, web: &Path, dist: &Path) -> Result<()> {
     lay_out(&bindings, web, &new)?;
     fs::remove_dir_all(&bindings)?;
 
-    let sizes = compress::folder(&new)?;
+    // Before it takes its place: what is there and new is not bundled again, so a limit that is broken would be told once.
+    report(&compress::folder(&new)?)?;
     if dist.exists() {
         fs::remove_dir_all(dist).with_context(|| format!("cannot replace {}", dist.display()))?;
     }
-    fs::rename(&new, dist).with_context(|| format!("cannot create {}", dist.display()))?;
-    report(&sizes)
+    fs::rename(&new, dist).with_context(|| format!("cannot create {}", dist.display()))
 }
 
 /// Generates the JavaScript that the module is called through.
