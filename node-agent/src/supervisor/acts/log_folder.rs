@@ -11,8 +11,8 @@ const MARK: &str = ".deployex";
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LogFolderError {
     #[error(
-        "the log folder {} is another program's: it holds {found}; name the application otherwise, or set \
-         monitored_app_log_path",
+        "the log folder {} may be another program's: it holds {found}; name the application otherwise, set \
+         monitored_app_log_path, or, where the folder is the application's own, put an empty file {MARK} into it",
         folder.display()
     )]
     Foreign { folder: PathBuf, found: String },
@@ -42,14 +42,16 @@ pub(super) fn own(folder: &Path, app: &str) -> Result<(), LogFolderError> {
     fs::write(&mark, "the logs of an application that DeployEx runs\n").map_err(failed)
 }
 
-/// `{app}-{instance}-{stdout,stderr}.log` and what rotation makes of it.
+/// `{app}-{instance}-{stdout,stderr}.log` and what rotation makes of it. An instance is a slot's number here, and was a number
+/// or, from DeployEx 0.4 on, six random letters and digits.
 fn is_log_of(name: &str, app: &str) -> bool {
     let streams = ["stdout.log", "stderr.log", "pre-commands-stdout.log", "pre-commands-stderr.log"];
     name.strip_prefix(app)
         .and_then(|rest| rest.strip_prefix('-'))
         .and_then(|rest| rest.split_once('-'))
         .is_some_and(|(instance, stream)| {
-            instance.chars().all(|it| it.is_ascii_digit()) && streams.iter().any(|it| stream.starts_with(it))
+            instance.chars().all(|it| it.is_ascii_alphanumeric())
+                && streams.iter().any(|it| stream.starts_with(it))
         })
 }
 
@@ -63,6 +65,7 @@ mod tests {
         fs::write(folder.path().join("access.log"), "").unwrap();
         let error = own(folder.path(), "nginx").unwrap_err().to_string();
         assert!(error.contains("holds access.log") && error.contains("monitored_app_log_path"), "{error}");
+        assert!(error.contains("an empty file .deployex"), "{error}");
         fs::rename(folder.path().join("access.log"), folder.path().join("nginx-15-main.log")).unwrap();
         assert!(own(folder.path(), "nginx").is_err());
         assert!(!folder.path().join(MARK).exists());
@@ -71,7 +74,14 @@ mod tests {
     #[test]
     fn what_an_earlier_installation_left_is_taken_and_stays_ours() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["demo-1-stdout.log", "demo-12-stderr.log.3.gz", "demo-1-pre-commands-stdout.log"] {
+        let names = [
+            "demo-1-stdout.log",
+            "demo-12-stderr.log.3.gz",
+            "demo-1-pre-commands-stdout.log",
+            "demo-k3x9qa-stdout.log",
+            "demo-abcdef-stderr.log-20260101",
+        ];
+        for name in names {
             fs::write(folder.path().join(name), "").unwrap();
         }
         own(folder.path(), "demo").unwrap();
