@@ -162,9 +162,6 @@ impl Draft<'_> {
     pub(super) fn crash_loop(&self, rollout: &mut Rollout) -> Option<Failure> {
         let limit = if planted!(OneCrashIsALoop) { 1 } else { CRASH_LOOP };
         for place in self.told(&rollout.release) {
-            if self.is_lost(place) {
-                continue;
-            }
             let Some(seen) =
                 self.report(place).filter(|seen| seen.running.as_ref() == Some(&rollout.release))
             else {
@@ -178,7 +175,7 @@ impl Draft<'_> {
             let base = rollout.progress.watched_from.entry(place).or_insert(first);
             *base = count.min(*base);
             let crashes = count - *base;
-            if crashes >= limit && !self.is_all_there_is(rollout, place) {
+            if crashes >= limit && !self.is_lost(place) && !self.is_all_there_is(rollout, place) {
                 let detail = seen
                     .last_exit
                     .as_ref()
