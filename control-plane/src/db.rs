@@ -32,9 +32,9 @@ pub use nodes::{Certificate, EnrolledNode, Enrolment, HelloFacts, Inventory, New
 pub use releases::{BucketFault, BucketState, Release};
 pub use rollouts::{Ghosted, HistoryEntry, RolloutFilter};
 
-/// A filter for logs: the libraries here say a dozen things at `info` that mean nothing to whoever runs this, and the first
-/// password stood among them.
-pub const QUIET: &str = "sea_orm_migration=warn,sqlx=warn";
+/// What is logged where nobody says otherwise. The library here says a dozen things at `info` that mean nothing to whoever
+/// runs this, and the first password stood among them.
+pub const LOG_FILTER: &str = "info,sea_orm_migration=warn";
 
 /// Rows in one statement: well below what either engine takes.
 const ROWS_PER_STATEMENT: usize = 500;

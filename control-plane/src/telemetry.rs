@@ -21,8 +21,7 @@ pub enum LogFormat {
 
 /// Sends logs to standard error from here on. `filter` as `info,control_plane::agents=debug`.
 pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
-    // A filter that names one of the quiet ones wins.
-    let filter = EnvFilter::try_new(format!("{},{filter}", crate::db::QUIET))
+    let filter = EnvFilter::try_new(filter)
         .map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::output::note;
 use crate::auth::first::{ADMIN, DEMO_PASSWORD, FirstSignIn};
 use crate::config::{Config, ConfigError, DatabaseUrl, Flags};
+use crate::db::LOG_FILTER;
 use crate::secrets::{SecretError, Secrets};
 use crate::server::{Running, Server, StartError};
 use crate::telemetry::{LogFormat, LoggingError, start_logging};
@@ -31,9 +32,9 @@ pub(super) struct Serve {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "DEPLOYEX_LOG_FORMAT")]
     log_format: LogFormat,
-    /// What is logged, such as `info` or `info,control_plane::agents=debug`.
-    #[arg(long, default_value = "info", env = "DEPLOYEX_LOG", value_name = "FILTER")]
-    log: String,
+    /// What is logged, such as `warn` or `info,control_plane::agents=debug` [default: info].
+    #[arg(long, env = "DEPLOYEX_LOG", value_name = "FILTER")]
+    log: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +55,7 @@ impl Serve {
     pub(super) async fn run(self, data_dir: Option<PathBuf>) -> Result<(), ServeError> {
         // Whatever it writes from here on is nobody else's: there are hashes of passwords and secrets of applications in it.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-        start_logging(self.log_format, &self.log)?;
+        start_logging(self.log_format, self.log.as_deref().unwrap_or(LOG_FILTER))?;
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
