@@ -69,7 +69,7 @@ async fn a_version_that_crashes_is_ghosted_while_the_old_one_serves(engine: Engi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_it_is_with_erlang_and_gleam() {
+async fn a_version_of_erlang_or_gleam_that_crashes_is_ghosted_while_the_old_one_serves() {
     for (sample, language) in [(Sample::Erlang, "erlang"), (Sample::Gleam, "gleam")] {
         let (bucket, port, app) = (Bucket::new(), ports::free(2), sample.name());
         bucket.publish(sample, "0.1.0").await;
