@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::workspace;
+
 /// A command that reads nothing: CI has no standard input, and nobody is asked.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -87,9 +89,12 @@ pub fn free_mib(path: &Path) -> Result<u64> {
 pub fn need_space(path: &Path, mib: u64, what_for: &str) -> Result<()> {
     let free = free_mib(path)?;
     if free < mib {
+        let or = match path.starts_with(workspace::target()) {
+            true => ", or set CARGO_TARGET_DIR to a larger disk",
+            false => "",
+        };
         bail!(
-            "{what_for} needs about {mib} MiB at {}, and {free} MiB are free: make room there, or set \
-             CARGO_TARGET_DIR to a larger disk",
+            "{what_for} needs about {mib} MiB at {}, and {free} MiB are free: make room there{or}",
             path.display()
         );
     }
@@ -116,6 +121,8 @@ mod tests {
     #[test]
     fn too_little_space_is_said_in_mebibytes() {
         let error = need_space(Path::new("/"), u64::MAX, "the build").unwrap_err().to_string();
-        assert!(error.starts_with("the build needs about"), "{error}");
+        assert!(error.starts_with("the build needs about") && error.ends_with("make room there"), "{error}");
+        let error = need_space(&workspace::target(), u64::MAX, "the build").unwrap_err().to_string();
+        assert!(error.ends_with("set CARGO_TARGET_DIR to a larger disk"), "{error}");
     }
 }

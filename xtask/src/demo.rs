@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -24,6 +24,8 @@ mod progress;
 
 use layout::{Layout, next_version};
 
+/// The bucket, the releases unpacked once and linked into their slots, two versions of each, the database and the logs.
+const DATA_MIB: u64 = 500;
 /// How long a program of ours may take to stop before it is killed.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -32,8 +34,11 @@ pub async fn demo(keep: Option<PathBuf>) -> Result<()> {
     for (port, what) in layout::ports() {
         free(port, &what)?;
     }
-    let folder = Folder::open(keep)?;
+    let kept = keep.map(Folder::kept).transpose()?;
     need_space(&workspace::target(), 6000, "building everything for the demo")?;
+    let data = kept.as_ref().map_or_else(std::env::temp_dir, |it| it.path().to_owned());
+    need_space(&data, DATA_MIB, "what the demo unpacks")
+        .map_err(|it| anyhow!("{it}, or have it elsewhere: cargo xtask demo --keep DIR"))?;
     setup::ensure(Purpose::Demo)?;
     web::bundle()?;
     println!("building the programs (the first time takes about ten minutes on two cores)");
@@ -41,6 +46,8 @@ pub async fn demo(keep: Option<PathBuf>) -> Result<()> {
     println!("building the sample applications");
     let first = Sample::ALL.map(|sample| fixtures::tarball(sample, "0.1.0"));
 
+    // Not before: whoever breaks off the building leaves nothing behind.
+    let folder = kept.map_or_else(Folder::temporary, Ok)?;
     let layout = Layout::new(folder.path());
     layout.create()?;
     for tarball in first {
@@ -165,29 +172,24 @@ enum Folder {
 }
 
 impl Folder {
-    fn open(keep: Option<PathBuf>) -> Result<Self> {
-        match keep {
-            Some(path) => {
-                if path.exists() && !path.is_dir() {
-                    bail!(
-                        "{} is no folder: --keep takes one, which is made where it is missing",
-                        path.display()
-                    );
-                }
-                fs::create_dir_all(&path).with_context(|| {
-                    format!("cannot make the folder {}; name one that you may write to", path.display())
-                })?;
-                let path = path.canonicalize()?;
-                can_be_entered(&path)?;
-                Ok(Self::Kept(path))
-            }
-            None => {
-                let folder = tempfile::Builder::new().prefix("deployex-demo-").tempdir()?;
-                // The applications' own user has to get in.
-                fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
-                Ok(Self::Temporary(folder))
-            }
+    /// Made where it is missing.
+    fn kept(path: PathBuf) -> Result<Self> {
+        if path.exists() && !path.is_dir() {
+            bail!("{} is no folder: --keep takes one, which is made where it is missing", path.display());
         }
+        fs::create_dir_all(&path).with_context(|| {
+            format!("cannot make the folder {}; name one that you may write to", path.display())
+        })?;
+        let path = path.canonicalize()?;
+        can_be_entered(&path)?;
+        Ok(Self::Kept(path))
+    }
+
+    fn temporary() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("deployex-demo-").tempdir()?;
+        // The applications' own user has to get in.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+        Ok(Self::Temporary(folder))
     }
 
     fn path(&self) -> &Path {
@@ -257,7 +259,7 @@ mod tests {
     fn a_folder_that_the_applications_cannot_enter_is_refused_before_anything_is_built() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
-        let opened = Folder::open(Some(folder.path().join("keep"))).map(drop);
+        let opened = Folder::kept(folder.path().join("keep")).map(drop);
         if rustix::process::geteuid().is_root() {
             let error = opened.unwrap_err().to_string();
             assert!(error.contains("may not enter") && error.contains("chmod o+x"), "{error}");
@@ -266,6 +268,6 @@ mod tests {
         }
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(Folder::open(Some(file)).map(drop).unwrap_err().to_string().contains("is no folder"));
+        assert!(Folder::kept(file).map(drop).unwrap_err().to_string().contains("is no folder"));
     }
 }
