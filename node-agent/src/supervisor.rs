@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::epmd::Epmd;
 use self::ledger::LedgerError;
 pub use self::paths::Paths;
 use self::shared::Shared;
@@ -100,10 +101,10 @@ impl Supervisor {
         let only_one = only_one(&paths)?;
         let store = Store::open(agent.join("releases")).await?;
         let shared = Arc::new(Shared {
+            epmd: Epmd::new(epmd_port, paths.epmd()),
             paths,
             standby: process::Standby::new(&keeper),
             keeper,
-            epmd_port,
             timezone,
             boot_id,
             store,

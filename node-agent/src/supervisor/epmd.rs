@@ -17,10 +17,12 @@ use proto::pb;
 use rustix::fs::{Mode, OFlags, open};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::accounts::account;
+use super::acts::chain;
 use super::process::UserIds;
 use super::{Shared, SlotId};
 
@@ -44,18 +46,38 @@ pub(super) enum EpmdError {
     Silent { program: PathBuf, port: u16 },
 }
 
-/// Makes sure that one answers on `port`, as `user` where one is started. `release` is where a copy can be had; `keep` the
-/// agent's folder for it, outside of any slot and open to every user.
-pub(super) async fn ensure(
+/// The one on this host.
+pub(super) struct Epmd {
     port: u16,
-    release: &Path,
-    keep: &Path,
-    user: Option<&UserIds>,
-) -> Result<(), EpmdError> {
-    if answers(port).await {
-        return Ok(());
+    /// The agent's folder for the program, outside of any slot and open to every user.
+    keep: PathBuf,
+    /// Slots start side by side: unless one goes first they all copy the program over each other and start one each.
+    starting: Mutex<()>,
+}
+
+impl Epmd {
+    pub(super) fn new(port: u16, keep: PathBuf) -> Self {
+        Self { port, keep, starting: Mutex::default() }
     }
-    let program = program(release, keep)?;
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Makes sure that it answers. Where it has to be started it runs as `user`, and its program can be had out of `release`.
+    pub(super) async fn ensure(&self, release: &Path, user: Option<&UserIds>) -> Result<(), EpmdError> {
+        if answers(self.port).await {
+            return Ok(());
+        }
+        let _first = self.starting.lock().await;
+        if answers(self.port).await {
+            return Ok(());
+        }
+        start(self.port, program(release, &self.keep)?, user).await
+    }
+}
+
+async fn start(port: u16, program: PathBuf, user: Option<&UserIds>) -> Result<(), EpmdError> {
     let mut command = Command::new(&program);
     if let Some(user) = user {
         // With these the supplementary groups are given up, too.
@@ -92,13 +114,16 @@ pub(super) fn is_used_by(app: &pb::Application) -> bool {
 
 /// Starts it again where it is gone while somebody runs who needs it. Until the agent stops.
 pub(super) async fn keep_up(shared: Arc<Shared>) {
+    // Why it could not be started: said once, not every five seconds for each replica.
+    let mut said: Option<String> = None;
     loop {
         tokio::select! {
             biased;
             () = shared.cancel.cancelled() => return,
             () = sleep(LOOK_AFTER) => {}
         }
-        if answers(shared.epmd_port).await {
+        if answers(shared.epmd.port).await {
+            said = None;
             continue;
         }
         let running: Vec<_> = {
@@ -106,31 +131,31 @@ pub(super) async fn keep_up(shared: Arc<Shared>) {
             observed.slots.iter().filter(|(_, report)| report.pid > 0).map(|(id, _)| id.clone()).collect()
         };
         for (app, slot) in running {
-            if start_for(&shared, &SlotId { app, slot }).await {
-                break;
+            match start_for(&shared, &SlotId { app, slot }).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => {
+                    let error = chain(&error);
+                    if said.is_none() {
+                        warn!(error, "epmd is gone and cannot be started again; it is tried again");
+                    }
+                    said = Some(error);
+                }
             }
         }
     }
 }
 
-/// Whether there is nothing left to do.
-async fn start_for(shared: &Shared, id: &SlotId) -> bool {
-    let Ok(Some(app)) = shared.paths.ledger(id).deployed() else { return false };
+/// Whether it runs now: `false` where this slot has no use for it.
+async fn start_for(shared: &Shared, id: &SlotId) -> Result<bool, EpmdError> {
+    let Ok(Some(app)) = shared.paths.ledger(id).deployed() else { return Ok(false) };
     let (true, Ok(account)) = (is_used_by(&app), account(&app.run_as_user, &app.run_as_group)) else {
-        return false;
+        return Ok(false);
     };
-    let (release, keep) = (shared.release_folder(id).current(), shared.paths.epmd());
     let user = account.as_ref().map(|it| &it.ids);
-    match ensure(shared.epmd_port, &release, &keep, user).await {
-        Ok(()) => {
-            info!(port = shared.epmd_port, "epmd was gone and was started again");
-            true
-        }
-        Err(error) => {
-            warn!(error = &error as &(dyn std::error::Error + 'static), "epmd is gone");
-            false
-        }
-    }
+    shared.epmd.ensure(&shared.release_folder(id).current(), user).await?;
+    info!(port = shared.epmd.port, "epmd was gone and was started again");
+    Ok(true)
 }
 
 async fn answers(port: u16) -> bool {
@@ -217,8 +242,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         script(&folder.path().join("epmd"), "#!/bin/sh\nexec sleep 1000\n");
         // Nothing listens on the lowest port.
-        let error = ensure(1, folder.path(), folder.path(), None).await.unwrap_err();
+        let epmd = Epmd::new(1, folder.path().to_owned());
+        let error = epmd.ensure(folder.path(), None).await.unwrap_err();
         assert!(matches!(error, EpmdError::Hangs { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn slots_that_start_side_by_side_start_it_once() {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let seen = folder.path().join("seen");
+        let text = format!("#!/bin/sh\necho once >>{}\nexec epmd \"$@\"\n", seen.display());
+        // The environment is empty: what a shell takes for PATH then has Debian's epmd.
+        script(&folder.path().join("epmd"), &text);
+        let epmd = Epmd::new(port, folder.path().to_owned());
+        let (one, other) = tokio::join!(epmd.ensure(folder.path(), None), epmd.ensure(folder.path(), None));
+        let stopped = Command::new("epmd").args(["-port", &port.to_string(), "-kill"]).output().await;
+        assert!(one.is_ok() && other.is_ok() && stopped.unwrap().status.success(), "{one:?} {other:?}");
+        assert_eq!(fs::read_to_string(seen).unwrap(), "once\n");
+    }
+
+    fn free_port() -> u16 {
+        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
     }
 
     #[tokio::test]
@@ -230,7 +274,8 @@ mod tests {
         let text = format!("#!/bin/sh\necho $(id -u) $(id -G) >{}\n", seen.display());
         script(&folder.path().join("epmd"), &text);
         let user = UserIds { uid: 65534, gid: 65534, groups: vec![4] };
-        let error = ensure(1, folder.path(), folder.path(), Some(&user)).await.unwrap_err();
+        let epmd = Epmd::new(1, folder.path().to_owned());
+        let error = epmd.ensure(folder.path(), Some(&user)).await.unwrap_err();
         assert!(matches!(error, EpmdError::Silent { .. }), "{error}");
         assert_eq!(fs::read_to_string(seen).unwrap(), "65534 65534\n");
     }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::epmd::Epmd;
 use super::process::Standby;
 use super::{Paths, SlotId};
 use crate::link::Observed;
@@ -18,7 +19,7 @@ pub(super) struct Shared {
     pub(super) paths: Paths,
     pub(super) keeper: PathBuf,
     pub(super) standby: Standby,
-    pub(super) epmd_port: u16,
+    pub(super) epmd: Epmd,
     pub(super) timezone: Option<String>,
     pub(super) boot_id: String,
     pub(super) store: Store,

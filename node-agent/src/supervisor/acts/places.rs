@@ -29,9 +29,9 @@ pub(super) async fn launch_spec(
         app.with_context(|| format!("it is not known with which settings {} was deployed", name(release)))?;
     let surroundings = surroundings(shared, context, &app, context.folder.current())?;
     if epmd::is_used_by(&app) {
-        let (keep, user) = (shared.paths.epmd(), surroundings.account.as_ref().map(|it| &it.ids));
+        let user = surroundings.account.as_ref().map(|it| &it.ids);
         // Without it the node starts one of its own out of its release: worse, but it runs.
-        if let Err(error) = epmd::ensure(shared.epmd_port, &context.folder.current(), &keep, user).await {
+        if let Err(error) = shared.epmd.ensure(&context.folder.current(), user).await {
             tracing::warn!(error = %chain(&error), "no epmd");
         }
     }
@@ -74,7 +74,7 @@ pub(super) fn surroundings(
         ),
     };
     let user = account.as_ref().map_or_else(own_name, |it| it.name.clone());
-    let host = Host { user, epmd_port: shared.epmd_port, timezone: shared.timezone.clone(), env_file };
+    let host = Host { user, epmd_port: shared.epmd.port(), timezone: shared.timezone.clone(), env_file };
     Ok(Surroundings { places, host, account })
 }
 
