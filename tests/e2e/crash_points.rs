@@ -1,4 +1,4 @@
-//! SIGKILL of the agent at every ledger write and every action, one by one.
+//! SIGKILL of the agent at every ledger write and every action, one by one; of the replicas' keepers with it every other time.
 //!
 //! An undisturbed run of the story gathers the places (the agent of a test build names them). Then the story is told again
 //! with an agent that dies at some of them, as far apart as can be, and is started again as systemd would. A place that such
@@ -6,7 +6,8 @@
 //! one that is not reached then fails the test.
 //!
 //! Whatever dies where, the story's end is the same: the same starts of the same versions in the same slots, so nothing was
-//! stopped by it and nothing started twice, and nobody is left whom no slot owns.
+//! stopped by it and nothing started twice, every line that a replica printed is in its log, and nobody is left whom no slot
+//! owns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use proto::apps::Application;
 use proto::state::SlotState;
 use rustix::process::{Pid, Signal, kill_process};
+use tests::numbers::counted;
 use tests::ports;
 use tests::programs::{Agent, ControlPlane};
 use tests::release::Bucket;
@@ -83,6 +85,8 @@ struct Story {
     /// Outlives the agent's folder.
     notes: tempfile::TempDir,
     left: BTreeSet<String>,
+    /// Of the agent until now.
+    deaths: usize,
     /// In the order in which they were passed.
     passed: Vec<String>,
 }
@@ -98,8 +102,9 @@ impl Story {
         let applications = format!(
             "  - name: {APP}\n    language: erlang\n    replicas: 2\n    \
              replica_ports: [{{ key: PORT, base: {port} }}]\n    deploy_schedule_interval_ms: 100\n    \
-             env:\n      - {{ key: SAMPLE_BEHAVIOUR, value: record }}\n      \
-             - {{ key: SAMPLE_RECORD, value: {} }}\n    \
+             env:\n      - {{ key: SAMPLE_BEHAVIOUR, value: \"record,numbers\" }}\n      \
+             - {{ key: SAMPLE_RECORD, value: {} }}\n      - {{ key: SAMPLE_LINES, value: \"100000000\" }}\n      \
+             - {{ key: SAMPLE_PAUSE_MS, value: \"20\" }}\n    \
              deploy: {{ strategy: {}, stable_after_ms: 300, stop_grace_ms: 300 }}\n",
             record.display(),
             plot.strategy()
@@ -108,7 +113,8 @@ impl Story {
         let agent = Agent::enrolled(&control_plane, control_plane.agents_address(), "first", &[]).await;
         let lookout = Lookout::over(agent.folder());
         let left = deaths.iter().cloned().collect();
-        let mut story = Self { plot, agent, control_plane, bucket, lookout, notes, left, passed: Vec::new() };
+        let mut story =
+            Self { plot, agent, control_plane, bucket, lookout, notes, left, deaths: 0, passed: Vec::new() };
         story.start_agent();
         story
     }
@@ -139,7 +145,19 @@ impl Story {
         let last = places.lines().last();
         let place = place.unwrap_or_else(|| panic!("it died at {last:?}, where it was not to"));
         self.left.remove(&place);
+        self.deaths += 1;
+        if self.deaths % 2 == 0 {
+            self.kill_keepers();
+        }
         self.start_agent();
+    }
+
+    fn kill_keepers(&self) {
+        let keepers = OnHost::of(self.agent.folder(), None).keepers;
+        for keeper in keepers.into_values().flatten() {
+            // One whose replica has ended goes by itself.
+            let _ = kill_process(i32::try_from(keeper).ok().and_then(Pid::from_raw).unwrap(), Signal::KILL);
+        }
     }
 
     /// Tells it on until the application is so, and looks after the agent meanwhile.
@@ -217,12 +235,22 @@ impl Story {
             }
         }
         let starts = versions(&recorded(&self.note("starts")));
+        self.every_line_is_there(&starts);
         assert_eq!(self.lookout.seen(), None);
         Told { starts, passed: self.passed, missed: self.left.into_iter().collect() }
     }
 }
 
 impl Story {
+    fn every_line_is_there(&self, starts: &BTreeMap<String, Vec<String>>) {
+        for (replica, versions) in starts {
+            let slot = replica.rsplit_once('-').and_then(|(_, slot)| slot.parse().ok()).unwrap();
+            let counts =
+                counted(&self.agent.log(APP, slot, "stdout")).unwrap_or_else(|fault| panic!("{fault}"));
+            assert_eq!(counts.len(), versions.len(), "{replica}: {counts:?}");
+        }
+    }
+
     async fn next_version(&mut self) -> Application {
         let sample = Sample::Erlang;
         match self.plot {
