@@ -24,6 +24,7 @@ use axum::extract::{Request, State};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
+use proto::state::Severity;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,7 +34,7 @@ use crate::auth::principal::LocalAdmins;
 use crate::auth::throttle::Throttle;
 use crate::clock::Clock;
 use crate::config::AgentsAddress;
-use crate::db::{AuditEntry, Db};
+use crate::db::{AuditEntry, Db, NewEvent};
 use crate::error::{ApiError, ApiResult};
 use crate::http::layers;
 use crate::http::routes::{ADMIN, ANYONE, OPERATOR, Routes, VIEWER};
@@ -94,6 +95,13 @@ impl Api {
     async fn picture(&self) -> ApiResult<Picture> {
         let (backend, environment) = (self.backend.as_ref(), &self.settings.environment);
         Ok(Picture::load(&self.db, backend, environment, self.clock.wall()).await?)
+    }
+
+    /// What everybody may read of a change that somebody asked for: stored together with it.
+    fn asked(&self, by: &str, kind: &str, severity: Severity, text: String) -> NewEvent {
+        let mut event = NewEvent::new(self.clock.wall(), kind, severity, text);
+        event.data.insert("by".to_owned(), by.into());
+        event
     }
 
     /// Who asks for which change: stored together with it.

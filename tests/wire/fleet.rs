@@ -197,7 +197,7 @@ impl ControlPlane {
             created_at: Clock::start().now(),
             expires_at,
         };
-        self.db.add_join_token(&new, None).await.unwrap();
+        self.db.add_join_token(&new, &[], None).await.unwrap();
         JoinToken::new(secret, self.agents.fingerprint()).unwrap()
     }
 

@@ -11,7 +11,6 @@ use crate::auth::client::Client;
 use crate::auth::first::ADMIN;
 use crate::auth::password::check_new;
 use crate::auth::principal::{Principal, SESSION_ABSOLUTE};
-use crate::db::NewEvent;
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::Input;
 
@@ -69,8 +68,7 @@ pub(super) async fn change_password(
     }
     let hash = api.passwords.hash(new.into()).await?;
     let text = format!("{} changed their password", principal.name);
-    let mut event = NewEvent::new(now, "password_changed", Severity::Info, text);
-    event.data.insert("by".to_owned(), principal.name.clone().into());
+    let event = api.asked(&principal.name, "password_changed", Severity::Info, text);
     let audit = api.audit(&principal.name, "password.change", &principal.name, &address.to_string());
     let ended =
         api.db.set_password(&principal.name, hash.as_str(), Some(session.id), &[event], Some(&audit)).await?;

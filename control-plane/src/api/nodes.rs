@@ -14,7 +14,7 @@ use super::{Api, replicas};
 use crate::auth::principal::Principal;
 use crate::auth::secret::Secret;
 use crate::config::AgentsAddress;
-use crate::db::{EnrolledNode, NewEvent, NewJoinToken as StoredJoinToken};
+use crate::db::{EnrolledNode, NewJoinToken as StoredJoinToken};
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::{Input, Path, Query, limit, page_of};
 use crate::picture::{NodePicture, NodeSight, Picture};
@@ -64,14 +64,9 @@ pub(super) async fn remove(
     let node = picture.node_by_name(&name).ok_or_else(|| ApiError::not_found("node", &name))?;
     let left = replicas_on(&picture, &name).filter(|replica| replica.pid.is_some()).count();
     let (id, now) = (node.node.id, api.clock.wall());
-    let mut event = NewEvent::new(
-        now,
-        "node_removed",
-        Severity::Warning,
-        format!("{} removed the node {name}", principal.name),
-    );
+    let text = format!("{} removed the node {name}", principal.name);
+    let mut event = api.asked(&principal.name, "node_removed", Severity::Warning, text);
     event.node = Some(id);
-    event.data.insert("by".to_owned(), principal.name.clone().into());
     let audit = api.audit(&principal.name, "node.remove", name.as_str(), &id.to_string());
     api.db.remove_node(id, now, &[event], Some(&audit)).await?;
     api.backend.cut(id);
@@ -102,7 +97,10 @@ pub(super) async fn join_token(
         expires_at: now.plus(lifetime),
     };
     let audit = api.audit(&principal.name, "join_token.create", "", &format!("{uses} uses"));
-    let stored = api.db.add_join_token(&new, Some(audit)).await?;
+    let hosts = if uses == 1 { "one host".to_owned() } else { format!("{uses} hosts") };
+    let text = format!("{} made a token with which {hosts} can join", principal.name);
+    let event = api.asked(&principal.name, "join_token_created", Severity::Info, text);
+    let stored = api.db.add_join_token(&new, &[event], Some(audit)).await?;
     let token = format!("dpxj_{}.{}", secret.expose(), api.backend.ca_fingerprint());
     let AgentsAddress { address, is_guess } = &api.settings.agents_address;
     let command = format!("deployex-agent enrol --control-plane https://{address} --token {token}");

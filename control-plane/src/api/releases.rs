@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::Api;
 use crate::auth::principal::Principal;
-use crate::db::{Ghosted, NewEvent};
+use crate::db::Ghosted;
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::{Path, Query, limit, page_of};
 
@@ -100,12 +100,10 @@ async fn clear_some(
     version: Option<&Version>,
 ) -> ApiResult<GhostsCleared> {
     known(api, app).await?;
-    let now = api.clock.wall();
     let what = version.map_or("every release", Version::as_str);
     let text = format!("{} lets {what} of {app} be deployed again", principal.name);
-    let mut event = NewEvent::new(now, "ghosted_cleared", Severity::Info, text);
+    let mut event = api.asked(&principal.name, "ghosted_cleared", Severity::Info, text);
     event.app = Some(app.clone());
-    event.data.insert("by".to_owned(), principal.name.clone().into());
     let audit = api.audit(&principal.name, "ghosted.clear", app.as_str(), what);
     let cleared = api.db.clear_ghosted(app, version, &[event], Some(&audit)).await?;
     if !cleared.is_empty() {

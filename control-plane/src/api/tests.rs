@@ -33,7 +33,7 @@ use crate::auth::throttle::Throttle;
 use crate::clock::{Clock, Time};
 use crate::config::{AgentsAddress, PublicAddress};
 use crate::db::tests::fixture::TestDb;
-use crate::db::{Db, DbError, NewApiToken, User};
+use crate::db::{Db, DbError, EventFilter, NewApiToken, PageRequest, User};
 use crate::fleet::AppFleet;
 use crate::picture::{Backend, LogChunks, LogError, NodeSight};
 use crate::releases::{FolderSource, SeekError, record_unnamed};
@@ -149,6 +149,11 @@ impl Bench {
     }
 
     /// A token of this role.
+    pub(super) async fn newest_event(&self) -> String {
+        let newest = self.api.db.events(&EventFilter::default(), PageRequest::newest(1)).await.unwrap();
+        newest.items[0].event.text.clone()
+    }
+
     pub(super) async fn token(&self, role: Role) -> String {
         let secret = Secret::random(TOKEN_PREFIX).unwrap();
         let new = NewApiToken {
@@ -158,7 +163,7 @@ impl Bench {
             created_at: self.api.clock.now(),
             expires_at: None,
         };
-        self.api.db.add_api_token(&new, None).await.unwrap();
+        self.api.db.add_api_token(&new, &[], None).await.unwrap();
         secret.expose().to_owned()
     }
 

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use proto::ids::TokenId;
 use proto::page::Page;
 use proto::problem::Code;
+use proto::state::Severity;
 use proto::users::{CreatedToken, NewToken, Token};
 
 use super::Api;
@@ -50,12 +51,16 @@ pub(super) async fn create(
         expires_at: lifetime_ms.map(|lifetime| now.plus(lifetime)),
     };
     let audit = api.audit(&principal.name, "token.create", &new.name, role.word());
-    let stored = api.db.add_api_token(&new, Some(&audit)).await.map_err(|error| match error.is_taken() {
-        true => {
-            ApiError::new(Code::Conflict, format!("there is a token {} already: revoke it first", new.name))
-        }
-        false => error.into(),
-    })?;
+    let text = format!("{} made the token {} ({})", principal.name, new.name, role.word());
+    let event = api.asked(&principal.name, "token_created", Severity::Info, text);
+    let stored =
+        api.db.add_api_token(&new, &[event], Some(&audit)).await.map_err(|error| match error.is_taken() {
+            true => ApiError::new(
+                Code::Conflict,
+                format!("there is a token {} already: revoke it first", new.name),
+            ),
+            false => error.into(),
+        })?;
     let created = CreatedToken { secret: secret.expose().to_owned(), token: view(stored) };
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -70,7 +75,9 @@ pub(super) async fn revoke(
     let known = api.db.api_tokens().await?.into_iter().find(|token| token.id == id);
     let token = known.ok_or_else(|| ApiError::not_found("token", id))?;
     let audit = api.audit(&principal.name, "token.revoke", &token.name, &id.to_string());
-    api.db.revoke_api_token(id, Some(&audit)).await?;
+    let text = format!("{} revoked the token {}", principal.name, token.name);
+    let event = api.asked(&principal.name, "token_revoked", Severity::Info, text);
+    api.db.revoke_api_token(id, &[event], Some(&audit)).await?;
     api.live.somebody_went();
     Ok(StatusCode::NO_CONTENT)
 }

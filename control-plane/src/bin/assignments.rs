@@ -89,7 +89,7 @@ async fn fill(db: &Db, app: &AppName, releases: &[Release], nodes: u16) -> anyho
         created_at: NOW,
         expires_at: NEVER,
     };
-    db.add_join_token(&token, None).await?;
+    db.add_join_token(&token, &[], None).await?;
     let mut ids = Vec::new();
     for number in 0..nodes {
         let node = Enrolment {

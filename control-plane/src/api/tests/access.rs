@@ -273,6 +273,7 @@ async fn a_token_is_shown_once_and_ends_when_it_is_revoked() {
     let answer = bench.send(Call::post("/api/v1/tokens", &body).bearer(&admin)).await;
     let created: proto::users::CreatedToken = answer.json();
     assert!(created.secret.starts_with("dpx_"));
+    assert!(bench.newest_event().await.ends_with(" made the token ci (operator)"));
     let again = bench.send(Call::post("/api/v1/tokens", &body).bearer(&admin)).await;
     assert_eq!(again.code(), "conflict");
     let list = bench.send(Call::get("/api/v1/tokens").bearer(&admin)).await;
@@ -282,6 +283,7 @@ async fn a_token_is_shown_once_and_ends_when_it_is_revoked() {
     let path = format!("/api/v1/tokens/{}", created.token.id);
     let revoked = bench.send(Call::new(Method::DELETE, &path).bearer(&admin)).await;
     assert_eq!(revoked.status, StatusCode::NO_CONTENT);
+    assert!(bench.newest_event().await.ends_with(" revoked the token ci"));
     assert_eq!(bench.send(Call::get("/api/v1/me").bearer(&created.secret)).await.code(), "not-signed-in");
 }
 
@@ -299,6 +301,7 @@ async fn the_local_socket_is_for_root_and_audited_by_name() {
         (audit.items[0].who.as_str(), audit.items[0].what.as_str()),
         ("local:root", "join_token.create")
     );
+    assert_eq!(bench.newest_event().await, "local:root made a token with which 2 hosts can join");
 }
 
 #[tokio::test]

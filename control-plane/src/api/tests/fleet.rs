@@ -40,7 +40,7 @@ pub(super) async fn enrolled(bench: &Bench, name: &str) -> proto::ids::NodeId {
         created_at: now,
         expires_at: now.plus(1_000_000),
     };
-    bench.api.db.add_join_token(&token, None).await.unwrap();
+    bench.api.db.add_join_token(&token, &[], None).await.unwrap();
     let enrolment = Enrolment {
         id: proto::ids::NodeId(uuid::Uuid::now_v7()),
         name: name.parse().unwrap(),

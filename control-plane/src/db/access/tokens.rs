@@ -17,7 +17,7 @@ use crate::db::entity::access::api_token;
 use crate::db::entity::nodes::join_token;
 use crate::db::entity::row::{Row, json, millis};
 use crate::db::error::{DbError, Fault, doing, missing, taken};
-use crate::db::events::{self, AuditEntry};
+use crate::db::events::{self, AuditEntry, NewEvent};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewApiToken {
@@ -64,6 +64,7 @@ impl Db {
     pub async fn add_api_token(
         &self,
         new: &NewApiToken,
+        events: &[NewEvent],
         audit: Option<&AuditEntry>,
     ) -> Result<ApiToken, DbError> {
         doing("create a token", async {
@@ -80,6 +81,7 @@ impl Db {
             };
             let tx = self.write().await?;
             let stored = row.into_active_model().insert(&tx).await.map_err(taken(what))?;
+            events::insert(&tx, events).await?;
             events::insert_audit(&tx, audit).await?;
             tx.commit().await?;
             parse_api(stored)
@@ -125,13 +127,19 @@ impl Db {
         .await
     }
 
-    pub async fn revoke_api_token(&self, id: TokenId, audit: Option<&AuditEntry>) -> Result<(), DbError> {
+    pub async fn revoke_api_token(
+        &self,
+        id: TokenId,
+        events: &[NewEvent],
+        audit: Option<&AuditEntry>,
+    ) -> Result<(), DbError> {
         doing("revoke a token", async {
             let tx = self.write().await?;
             let deleted = api_token::Entity::delete_by_id(id.0).exec(&tx).await?;
             if deleted.rows_affected == 0 {
                 return Err(missing(format!("token {id}")));
             }
+            events::insert(&tx, events).await?;
             events::insert_audit(&tx, audit).await?;
             Ok(tx.commit().await?)
         })
@@ -142,6 +150,7 @@ impl Db {
     pub async fn add_join_token(
         &self,
         new: &NewJoinToken,
+        events: &[NewEvent],
         audit: Option<AuditEntry>,
     ) -> Result<JoinToken, DbError> {
         doing("create a join token", async {
@@ -158,6 +167,7 @@ impl Db {
             let audit = audit.map(|entry| AuditEntry { object: row.id.to_string(), ..entry });
             let tx = self.write().await?;
             let stored = row.into_active_model().insert(&tx).await?;
+            events::insert(&tx, events).await?;
             events::insert_audit(&tx, audit.as_ref()).await?;
             tx.commit().await?;
             parse_join(stored)

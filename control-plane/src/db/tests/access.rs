@@ -87,10 +87,10 @@ async fn an_api_token_is_found_by_its_hash_until_it_expires_or_is_revoked(it: Te
         created_at: Time(1),
         expires_at: Some(Time(10)),
     };
-    let token = it.db.add_api_token(&new, None).await.unwrap();
+    let token = it.db.add_api_token(&new, &[], None).await.unwrap();
     assert!(
         it.db
-            .add_api_token(&NewApiToken { hash: [2; 32], ..new.clone() }, None)
+            .add_api_token(&NewApiToken { hash: [2; 32], ..new.clone() }, &[], None)
             .await
             .unwrap_err()
             .is_taken()
@@ -98,10 +98,10 @@ async fn an_api_token_is_found_by_its_hash_until_it_expires_or_is_revoked(it: Te
     assert_eq!(it.db.api_token(&[1; 32], Time(9)).await.unwrap(), Some(token.clone()));
     assert_eq!(it.db.api_token(&[1; 32], Time(10)).await.unwrap(), None);
     let lasting = NewApiToken { name: "for ever".to_owned(), hash: [3; 32], expires_at: None, ..new };
-    let lasting = it.db.add_api_token(&lasting, None).await.unwrap();
+    let lasting = it.db.add_api_token(&lasting, &[], None).await.unwrap();
     it.db.touch_api_token(lasting.id, Time(5)).await.unwrap();
     let found = it.db.api_token(&[3; 32], Time(1_000_000)).await.unwrap().unwrap();
     assert_eq!(found.last_used_at, Some(Time(5)));
-    it.db.revoke_api_token(token.id, None).await.unwrap();
+    it.db.revoke_api_token(token.id, &[], None).await.unwrap();
     assert_eq!(it.db.api_tokens().await.unwrap(), [found]);
 }

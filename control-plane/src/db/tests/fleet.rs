@@ -200,7 +200,7 @@ pub(super) async fn join_token(db: &Db, token: u8, uses: u16) {
         created_at: Time(1),
         expires_at: Time(100),
     };
-    db.add_join_token(&new, None).await.unwrap();
+    db.add_join_token(&new, &[], None).await.unwrap();
 }
 
 async fn the_last_use_of_a_join_token_goes_to_one_node(it: TestDb) {

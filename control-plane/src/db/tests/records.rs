@@ -75,7 +75,7 @@ async fn the_audit_keeps_who_asked_for_what(it: TestDb) {
         detail: format!("{n}"),
     };
     for n in 0..3 {
-        it.db.add_api_token(&api_token(n), Some(&entry(n))).await.unwrap();
+        it.db.add_api_token(&api_token(n), &[], Some(&entry(n))).await.unwrap();
     }
     let first = it.db.audit(PageRequest::newest(2)).await.unwrap();
     assert_eq!(first.items, [entry(2), entry(1)]);
@@ -91,7 +91,7 @@ async fn what_cannot_be_audited_is_not_done(it: TestDb) {
         object: String::new(),
         detail: String::new(),
     };
-    let token = it.db.add_api_token(&api_token(1), None).await.unwrap();
+    let token = it.db.add_api_token(&api_token(1), &[], None).await.unwrap();
     let join = NewJoinToken {
         hash: [1; 32],
         uses: 1,
@@ -103,10 +103,10 @@ async fn what_cannot_be_audited_is_not_done(it: TestDb) {
     let connection = sea_orm::Database::connect(&it.url).await.unwrap();
     connection.execute_unprepared("DROP TABLE audit").await.unwrap();
     connection.close().await.unwrap();
-    assert!(it.db.add_api_token(&api_token(2), Some(&entry)).await.is_err());
-    assert!(it.db.revoke_api_token(token.id, Some(&entry)).await.is_err());
+    assert!(it.db.add_api_token(&api_token(2), &[], Some(&entry)).await.is_err());
+    assert!(it.db.revoke_api_token(token.id, &[], Some(&entry)).await.is_err());
     assert_eq!(it.db.api_tokens().await.unwrap(), [token]);
-    assert!(it.db.add_join_token(&join, Some(entry)).await.is_err());
+    assert!(it.db.add_join_token(&join, &[], Some(entry)).await.is_err());
     assert_eq!(it.db.join_tokens(Time(2)).await.unwrap(), []);
 }
 
