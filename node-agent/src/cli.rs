@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
 use crate::host;
 use crate::link::{Address, Edges, Enrolment, Identity, Link, enrol};
 use crate::logs::LogFolder;
 use crate::supervisor::{Paths, Settings, Supervisor};
+use crate::telemetry::{LogFormat, start_logging};
 
 const VAR_PATH: &str = "/var/lib/deployex";
 const LOG_PATH: &str = "/var/log";
@@ -35,6 +35,12 @@ const EVENTS: usize = 256;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// How the lines of its own log look, which go to standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "DEPLOYEX_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// What is logged, such as `warn` or `info,node_agent::link=debug`.
+    #[arg(long, global = true, default_value = "info", env = "DEPLOYEX_LOG", value_name = "FILTER")]
+    log: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,17 +95,16 @@ fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `RUST_LOG` where it is set, else what an operator wants to read.
-pub fn filter() -> EnvFilter {
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"))
-}
-
 pub async fn run(cli: Cli) -> ExitCode {
-    let result = match cli.command {
-        Command::Enrol(args) => join(args).await,
-        Command::Run(paths) => supervise(paths).await,
-        Command::Version => say(&format!("deployex-agent {}", env!("CARGO_PKG_VERSION"))),
+    let result = async {
+        start_logging(cli.log_format, &cli.log)?;
+        match cli.command {
+            Command::Enrol(args) => join(args).await,
+            Command::Run(paths) => supervise(paths).await,
+            Command::Version => say(&format!("deployex-agent {}", env!("CARGO_PKG_VERSION"))),
+        }
     };
+    let result = result.await;
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -255,6 +260,14 @@ mod tests {
         assert_eq!(run("--var-path /srv/x"), "deployex-agent run --var-path /srv/x");
         let both = "--var-path /srv/x --log-path /srv/log";
         assert_eq!(run(both), format!("deployex-agent run {both}"));
+    }
+
+    #[test]
+    fn what_is_logged_and_how_can_be_said_behind_any_command() {
+        let cli = Cli::parse_from(["deployex-agent", "run", "--log-format", "json", "--log", "warn"]);
+        assert_eq!((cli.log_format, cli.log.as_str()), (LogFormat::Json, "warn"));
+        let error = start_logging(LogFormat::Text, "a=b=c").unwrap_err().to_string();
+        assert!(error.starts_with("\"a=b=c\" is no filter for logs"), "{error}");
     }
 
     #[test]

@@ -11,3 +11,4 @@ pub mod logs;
 pub mod releases;
 pub mod replica;
 pub mod supervisor;
+pub mod telemetry;
