@@ -146,7 +146,7 @@ impl Story {
         let place = place.unwrap_or_else(|| panic!("it died at {last:?}, where it was not to"));
         self.left.remove(&place);
         self.deaths += 1;
-        if self.deaths % 2 == 0 {
+        if self.deaths.is_multiple_of(2) {
             self.kill_keepers();
         }
         self.start_agent();
