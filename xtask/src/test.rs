@@ -126,8 +126,9 @@ fn formatting() -> Result<()> {
 }
 
 fn lints() -> Result<()> {
-    // With what only a benchmark is built with: nothing else would notice that it no longer compiles.
-    let with = ["--workspace", "--all-targets", "--features", "control-plane/bench"];
+    // With what only a benchmark and the gallery of components are built with: nothing else would notice that they no longer
+    // compile.
+    let with = ["--workspace", "--all-targets", "--features", "control-plane/bench,web/gallery"];
     run(command("cargo").arg("clippy").args(with).args(["--", "-D", "warnings"]))
 }
 
