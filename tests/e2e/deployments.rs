@@ -1,8 +1,10 @@
 //! One application on one host, from an empty bucket on: first deployment, second version, a version that crashes.
 
+use std::process::Command;
+
 use proto::archive::hostile::Builder;
 use tests::database::Engine;
-use tests::http::serves_version;
+use tests::http::{get, serves_version};
 use tests::programs::{Agent, ControlPlane, Setup};
 use tests::release::Bucket;
 use tests::{on_both_engines, ports};
@@ -90,6 +92,40 @@ async fn a_version_of_erlang_or_gleam_that_crashes_is_ghosted_while_the_old_one_
         serves_version(port, "0.1.0").await;
         assert_eq!(before, after, "the one that serves was not touched");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replica_writes_into_its_priv_no_other_replica_of_the_host_sees() {
+    let bucket = Bucket::new();
+    let mut applications = String::new();
+    let samples = Sample::ALL.map(|sample| (sample, ports::free(2)));
+    for (sample, port) in samples {
+        bucket.publish(sample, "0.1.0").await;
+        let language = sample.language();
+        applications += &format!(
+            "  - name: {sample}\n    language: {language}\n    replicas: 2\n    \
+             replica_ports: [{{ key: PORT, base: {port} }}]\n    deploy_schedule_interval_ms: 200\n    \
+             env: [{{ key: SAMPLE_BEHAVIOUR, value: priv }}]\n    \
+             deploy: {{ stable_after_ms: 300, stop_grace_ms: 5000 }}\n"
+        );
+    }
+    let control_plane = ControlPlane::start(&bucket, &applications).await;
+    let agent = Agent::join(&control_plane, "first").await;
+    for (sample, port) in samples {
+        control_plane.settles_on(sample.name(), "0.1.0").await;
+        for slot in 1..=2 {
+            let written = get(&format!("http://127.0.0.1:{}/priv", port + slot - 1)).await.unwrap();
+            assert!(written.starts_with(&format!("{sample}-{slot}@")), "{written}");
+            assert_eq!(written.split_whitespace().count(), 1, "{written}");
+        }
+    }
+    // What the next slot is made of is as it was packed.
+    let found = |below: &str, name: &str| {
+        let output = Command::new("find").arg(agent.var_path().join(below)).args(["-name", name]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().lines().count()
+    };
+    assert_eq!((found("agent/releases", "written"), found("service", "written")), (0, 6));
+    assert_eq!(found("agent/releases", "erlang_demo.app"), 1);
 }
 
 /// A release that is a script, whose child hears no SIGTERM and outlives it.
