@@ -192,6 +192,35 @@ mod tests {
         assert!(line.contains("useradd --system"), "{line}");
     }
 
+    /// Runs `.cargo/linker` as somebody without rights on a machine without a compiler would, below that command.
+    fn linker_says(command: &str) -> String {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let programs = tempfile::tempdir().unwrap();
+        for program in ["sh", "tr", "sed", "grep", "flock", "apt-get"] {
+            symlink(crate::command::find(program).unwrap(), programs.path().join(program)).unwrap();
+        }
+        let id = programs.path().join("id");
+        std::fs::write(&id, "#!/bin/sh\necho 1000\n").unwrap();
+        std::fs::set_permissions(&id, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut shell = crate::command::command("sh");
+        // The words behind the script are what the linker sees as the command line of its parent.
+        shell.args(["-c", ".cargo/linker; exit 1", "cargo"]).args(command.split(' '));
+        let output =
+            shell.current_dir(crate::workspace::root()).env("PATH", programs.path()).output().unwrap();
+        String::from_utf8(output.stderr).unwrap().lines().last().unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn whoever_has_no_compiler_and_no_rights_is_told_all_that_the_command_needs_at_once() {
+        let here = std::fs::read_to_string("/etc/os-release").unwrap();
+        let here = Distribution::from_os_release(&here).expect("one whose package names are known");
+        let machine = Machine { rights: Rights::None, ..fresh(here) };
+        for (command, purpose) in [("xtask demo", Purpose::Demo), ("xtask test", Purpose::Test)] {
+            let line = plan(purpose, &machine).administrators_command().unwrap();
+            assert_eq!(linker_says(command), line);
+        }
+    }
+
     #[test]
     fn an_ordinary_user_gets_no_user_for_applications() {
         let machine = Machine { rights: Rights::None, ..fresh(Distribution::Debian12) };
