@@ -97,18 +97,20 @@ async fn a_version_of_erlang_or_gleam_that_crashes_is_ghosted_while_the_old_one_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_replica_writes_into_its_priv_no_other_replica_of_the_host_sees() {
     let bucket = Bucket::new();
-    let mut applications = String::new();
     let samples = Sample::ALL.map(|sample| (sample, ports::free(2)));
-    for (sample, port) in samples {
-        bucket.publish(sample, "0.1.0").await;
+    let application = |(sample, port): (Sample, u16)| {
         let language = sample.language();
-        applications += &format!(
+        format!(
             "  - name: {sample}\n    language: {language}\n    replicas: 2\n    \
              replica_ports: [{{ key: PORT, base: {port} }}]\n    deploy_schedule_interval_ms: 200\n    \
              env: [{{ key: SAMPLE_BEHAVIOUR, value: priv }}]\n    \
              deploy: {{ stable_after_ms: 300, stop_grace_ms: 5000 }}\n"
-        );
+        )
+    };
+    for (sample, _) in samples {
+        bucket.publish(sample, "0.1.0").await;
     }
+    let applications: String = samples.map(application).concat();
     let control_plane = ControlPlane::start(&bucket, &applications).await;
     let agent = Agent::join(&control_plane, "first").await;
     for (sample, port) in samples {
