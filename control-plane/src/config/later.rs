@@ -41,7 +41,7 @@ const OF_AN_APPLICATION: [Known; 20] = [
     ("deploy.order_by", &[], "nodes are taken by name"),
     ("deploy.pause_between_ms", &["0"], "a rollout does not pause between nodes"),
     ("deploy.tolerate_failed_nodes", &["0"], "no failed node is tolerated"),
-    ("deploy.hot_upgrade", &["\"never\"", "\"auto\""], "every deployment is a full one"),
+    ("deploy.hot_upgrade", &["\"never\""], "every deployment is a full one"),
     ("deploy.pre_commands_run", &["\"once\""], "pre-commands run once per rollout"),
     ("distribution.tls", &["\"off\""], "replicas are connected without TLS"),
 ];

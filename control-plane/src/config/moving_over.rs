@@ -358,6 +358,17 @@ fn the_example_file_parses_and_has_no_key_that_is_not_in_force() {
 }
 
 #[test]
+fn whoever_asks_for_hot_upgrades_reads_that_there_are_none_yet() {
+    let listed = |wish: &str| {
+        let example = include_str!("../../deployex.example.yaml");
+        let text =
+            format!("{example}\n  - {{ name: hot, language: erlang, deploy: {{ hot_upgrade: {wish} }} }}\n");
+        read(&text, &[]).unwrap().not_yet_in_force().iter().any(|it| it.contains("hot_upgrade"))
+    };
+    assert_eq!(["auto", "require", "never"].map(listed), [true, true, false]);
+}
+
+#[test]
 fn what_the_example_file_comments_out_parses_too() {
     let text = include_str!("../../deployex.example.yaml");
     // A commented key is `# key:`, `#   key:` below it or `# - `; prose never looks like one.
