@@ -17,6 +17,8 @@ async fn a_certificate_is_renewed_in_time_again_and_again_and_the_session_stays(
     let plane = ControlPlane::with_certificates_for(Duration::from_secs(6)).await;
     let mut agent = plane.agent("web-1").await;
     plane.up(agent.node).await;
+    // The control plane knows of the session before the agent says so.
+    until("it is connected", || *agent.standing.borrow() == Standing::Connected).await;
     let mut held = certificate(&agent);
     agent.standing.mark_unchanged();
     for _ in 0..2 {
