@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::agent::MAX_MESSAGE;
-use proto::ids::{AppName, NodeId, ReleaseKey, Slot};
+use proto::ids::{AppName, NodeId, ReleaseKey};
 use proto::pb;
 use proto::pb::agent_server::AgentServer;
 use proto::pb::control_message::Kind as Order;
@@ -290,14 +290,6 @@ impl Agents {
         self.hub.roster.cut(node);
         self.hub.board().forget(node);
         self.hub.changed();
-    }
-
-    /// Asks a node to restart one slot. `false`: it is not connected, or takes no more orders now.
-    #[must_use]
-    pub fn restart_slot(&self, node: NodeId, app: &AppName, slot: Slot, request_id: String) -> bool {
-        let order = pb::RestartSlot { app: app.to_string(), slot: u32::from(slot.number()), request_id };
-        let session = self.hub.roster.session(node);
-        session.is_some_and(|session| session.orders.try_send(Order::RestartSlot(order)).is_ok())
     }
 
     /// Asks a node for a stream and waits until it has opened it.

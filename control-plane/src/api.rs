@@ -12,6 +12,7 @@ mod nodes;
 mod openapi;
 mod releases;
 mod replicas;
+mod restarts;
 mod rollouts;
 mod sessions;
 mod tokens;
@@ -126,6 +127,7 @@ fn v1(api: &Api) -> Routes {
         .get("/applications", VIEWER, apps::list)
         .get("/applications/{app}", VIEWER, apps::show)
         .post("/applications/{app}/deploy", OPERATOR, apps::deploy::deploy)
+        .post("/applications/{app}/restart", OPERATOR, restarts::application)
         .get("/applications/{app}/history", VIEWER, apps::history)
         .get("/applications/{app}/releases", VIEWER, releases::list)
         .get("/applications/{app}/ghosted", VIEWER, releases::ghosted)
@@ -133,10 +135,13 @@ fn v1(api: &Api) -> Routes {
         .delete("/applications/{app}/ghosted/{version}", OPERATOR, releases::clear)
         .get("/replicas", VIEWER, replicas::list)
         .get("/replicas/{node}/{app}/{slot}", VIEWER, replicas::show)
+        .post("/replicas/{node}/{app}/{slot}/restart", OPERATOR, restarts::replica)
         .get("/replicas/{node}/{app}/{slot}/logs", VIEWER, logs::follow)
         .get("/nodes", VIEWER, nodes::list)
         .get("/nodes/{node}", VIEWER, nodes::show)
         .delete("/nodes/{node}", ADMIN, nodes::remove)
+        .post("/nodes/{node}/restart", OPERATOR, restarts::node)
+        .get("/restarts/{id}", VIEWER, restarts::show)
         .post("/join-tokens", ADMIN, nodes::join_token)
         .get("/rollouts", VIEWER, rollouts::list)
         .get("/rollouts/{id}", VIEWER, rollouts::show)

@@ -167,7 +167,7 @@ fn variables(spec: &AppSpec, secrets: &dyn Secrets) -> Result<Vec<pb::EnvEntry>,
 }
 
 fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment {
-    let WantedSlot { release, pre_commands_run } = wanted;
+    let WantedSlot { release, pre_commands_run, restart } = wanted;
     pb::SlotAssignment {
         app: app.to_string(),
         slot: u32::from(number.number()),
@@ -177,6 +177,7 @@ fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment 
             pre_commands: release.pre_commands.clone(),
         }),
         pre_commands: pre_commands_run.clone().map(|run_id| pb::PreCommands { run_id }),
+        restart_id: restart.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -222,6 +223,7 @@ mod tests {
         let slot = |run: Option<&str>| WantedSlot {
             release: release.clone(),
             pre_commands_run: run.map(str::to_owned),
+            restart: None,
         };
         NodeAssignment {
             generation: 9,

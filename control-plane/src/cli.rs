@@ -11,6 +11,7 @@ mod ghosted;
 mod logs;
 mod node;
 mod output;
+mod restart;
 mod rollout;
 mod serve;
 mod status;
@@ -83,6 +84,7 @@ enum Command {
     Ghosted(ghosted::Ghosted),
     Deploy(deploy::Deploy),
     Logs(logs::Logs),
+    Restart(restart::Restart),
     /// Moves of an application to a release.
     #[command(subcommand)]
     Rollout(rollout::Rollout),
@@ -160,6 +162,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<(), CliError> {
         Command::Ghosted(ghosted) => ghosted.run(&client()?, out).await,
         Command::Deploy(deploy) => deploy.run(&client()?, out).await,
         Command::Logs(logs) => logs.run(&client()?, out).await,
+        Command::Restart(restart) => restart.run(&client()?, out).await,
         Command::Rollout(rollout) => rollout.run(&client()?, out).await,
         Command::Version => {
             let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION") });

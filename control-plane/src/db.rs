@@ -16,6 +16,7 @@ mod migration;
 mod nodes;
 mod plans;
 mod releases;
+mod restarts;
 mod rollouts;
 mod settings;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use error::DbError;
 pub use events::{AuditEntry, Event, EventFilter, NewEvent};
 pub use nodes::{Certificate, EnrolledNode, Enrolment, HelloFacts, Inventory, NewCertificate};
 pub use releases::{BucketFault, BucketState, Release};
+pub use restarts::Restart;
 pub use rollouts::{Ghosted, HistoryEntry, RolloutFilter};
 
 /// What is logged where nobody says otherwise. The library here says a dozen things at `info` that mean nothing to whoever

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, Slot};
+use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, RestartId, Slot};
 use proto::state::{ExitCause, Liveness, SlotState, StagingPhase};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -71,6 +71,8 @@ pub struct AppFleet {
     pub rollout: Option<Rollout>,
     /// The newest one that is over.
     pub last: Option<Rollout>,
+    /// Restarts that were asked for and are not over, the oldest first.
+    pub restarts: Vec<RestartWish>,
     /// Nodes that may hold a replica of it (enrolled, not removed, labels match), and nodes that still hold one.
     pub nodes: BTreeMap<NodeId, Node>,
     /// What was last assigned, by place. A place that is not here was never assigned, or its withdrawal was seen through.
@@ -120,6 +122,41 @@ pub struct Assigned {
     pub generation: u64,
     /// When it was said: deadlines count from here.
     pub since: Time,
+    /// [`AppFleet::generation`] when what runs here was last begun or told to begin anew: restarts that were asked for at an
+    /// earlier one are done with here.
+    pub begun_at: u64,
+    /// The last time that what runs was told to start anew; `None`: it was given a release since.
+    pub restart: Option<ToldRestart>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldRestart {
+    pub id: RestartId,
+    pub at: Time,
+}
+
+/// A person's wish that what runs of an application is started anew: on all nodes or one, all slots or one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartWish {
+    pub id: RestartId,
+    /// [`AppFleet::generation`] once it was stored. Each wish raises it, so it tells which came later; ids and times do not,
+    /// because a clock may be put back.
+    pub generation: u64,
+    pub node: Option<NodeId>,
+    pub slot: Option<Slot>,
+    pub by: String,
+    pub at: Time,
+}
+
+impl RestartWish {
+    /// The one replica that it names.
+    pub fn place(&self) -> Option<Place> {
+        Some(Place { node: self.node?, slot: self.slot? })
+    }
+
+    pub fn covers(&self, place: Place) -> bool {
+        self.node.is_none_or(|node| node == place.node) && self.slot.is_none_or(|slot| slot == place.slot)
+    }
 }
 
 /// What an agent last said of a place.

@@ -12,6 +12,7 @@ mod place;
 mod plan;
 mod pre_commands;
 mod progress;
+mod restart;
 mod roll;
 #[cfg(test)]
 mod simulate;
@@ -19,7 +20,7 @@ mod simulate;
 mod stories;
 mod waiting;
 
-use proto::ids::{AppName, ReleaseKey, RolloutId};
+use proto::ids::{AppName, ReleaseKey, RestartId, RolloutId};
 use proto::state::{RolloutPhase, Severity};
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
     pub in_force: Option<InForce>,
     pub ghost: Option<Ghost>,
+    pub restarts: Vec<RestartOver>,
     pub events: Vec<Happening>,
     /// Why nothing more happens now. Not stored.
     pub waiting: Vec<Waiting>,
@@ -91,6 +93,7 @@ impl Plan {
             && self.steps.is_empty()
             && self.in_force.is_none()
             && self.ghost.is_none()
+            && self.restarts.is_empty()
             && self.events.is_empty()
     }
 }
@@ -108,12 +111,17 @@ pub enum Step {
     Withdraw { place: Place },
     /// It was withdrawn and nothing is there any more: forget it.
     Forget { place: Place },
+    /// What runs there is to be started anew.
+    Restart { place: Place, restart: RestartId },
 }
 
 impl Step {
     pub fn place(&self) -> Place {
         match self {
-            Self::Assign { place, .. } | Self::Withdraw { place } | Self::Forget { place } => *place,
+            Self::Assign { place, .. }
+            | Self::Withdraw { place }
+            | Self::Forget { place }
+            | Self::Restart { place, .. } => *place,
         }
     }
 }
@@ -124,6 +132,14 @@ pub enum InForce {
     Release(ReleaseKey),
     /// The first deployment failed in its watch: there is none.
     Nothing,
+}
+
+/// A restart that was asked for and is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartOver {
+    pub id: RestartId,
+    /// Why not all of it was done, a sentence.
+    pub failure: Option<String>,
 }
 
 /// A release that is not deployed again until a person clears it.
@@ -174,6 +190,8 @@ pub enum HappeningKind {
     PreCommandsStarted,
     PreCommandsPassed,
     PreCommandsFailed,
+    RestartComplete,
+    RestartFailed,
 }
 
 impl HappeningKind {
@@ -191,6 +209,8 @@ impl HappeningKind {
             Self::PreCommandsStarted => "pre_commands_started",
             Self::PreCommandsPassed => "pre_commands_passed",
             Self::PreCommandsFailed => "pre_commands_failed",
+            Self::RestartComplete => "restart_complete",
+            Self::RestartFailed => "restart_failed",
         }
     }
 
@@ -201,10 +221,12 @@ impl HappeningKind {
             | Self::DeploymentDone
             | Self::DeploymentSuperseded
             | Self::PreCommandsStarted
-            | Self::PreCommandsPassed => Severity::Info,
-            Self::DeploymentReverting | Self::DeploymentRolledBack | Self::VersionGhosted => {
-                Severity::Warning
-            }
+            | Self::PreCommandsPassed
+            | Self::RestartComplete => Severity::Info,
+            Self::DeploymentReverting
+            | Self::DeploymentRolledBack
+            | Self::VersionGhosted
+            | Self::RestartFailed => Severity::Warning,
             Self::DeploymentFailed | Self::PreCommandsFailed => Severity::Error,
         }
     }

@@ -14,7 +14,6 @@ mod dial;
 mod enrol;
 mod hello;
 mod identity;
-mod orders;
 mod renew;
 mod session;
 mod unrecorded;
@@ -44,13 +43,6 @@ use crate::releases::Fetch;
 /// A session that held this long counts as a success: the next failure is the first again.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// What the control plane asks of the supervisor.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Order {
-    Assignment(pb::Assignment),
-    RestartSlot(pb::RestartSlot),
-}
-
 /// What is true on this host, as the supervisor says it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
@@ -62,8 +54,8 @@ pub struct Observed {
 
 /// The supervisor's ends, and what else the link needs to know of this host.
 pub struct Edges {
-    /// Bounded, because orders that wait here are of no more use than those that wait at the control plane.
-    pub orders: mpsc::Sender<Order>,
+    /// All that this host is to run, whenever it changes. Bounded, because what waits here is out of date.
+    pub orders: mpsc::Sender<pb::Assignment>,
     pub observed: watch::Receiver<Observed>,
     pub events: mpsc::Receiver<pb::AgentEvent>,
     pub logs: LogFolder,
@@ -81,7 +73,7 @@ pub enum Standing {
 }
 
 struct Wiring {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<pb::Assignment>,
     observed: watch::Receiver<Observed>,
     events: mpsc::Receiver<pb::AgentEvent>,
     unrecorded: Unrecorded,

@@ -44,6 +44,9 @@ pub struct Assignment {
     pub generation: u64,
     pub wanted: Option<Wanted>,
     pub policy: Policy,
+    /// What runs is to be started anew: once per id, however often it is said. Missing in ledgers of earlier versions.
+    #[serde(default)]
+    pub restart: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,10 +213,6 @@ pub enum Event {
     Cleared {
         ticket: Ticket,
         result: Result<(), Blocked>,
-    },
-    /// A person asked for a restart; acted on once per id.
-    RestartAsked {
-        request: String,
     },
     /// Time has passed; nothing else happened.
     Tick,

@@ -41,7 +41,7 @@ pub use self::paths::Paths;
 use self::shared::Shared;
 use self::slot::{Memory, ORDERS, SlotOrder, SlotTask};
 use crate::clock;
-use crate::link::{Observed, Order};
+use crate::link::Observed;
 use crate::releases::{Fetch, Store};
 
 /// An assignment that could not be stored (a full disk) is tried again after this.
@@ -151,7 +151,7 @@ impl Supervisor {
     }
 
     /// Until cancelled. Then the slots' tasks have ended, and every replica runs on.
-    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+    pub async fn run(mut self, mut orders: mpsc::Receiver<pb::Assignment>) {
         let cancel = self.shared.cancel.clone();
         loop {
             tokio::select! {
@@ -164,8 +164,7 @@ impl Supervisor {
                     }
                 }
                 order = orders.recv() => match order {
-                    Some(Order::Assignment(assignment)) => self.assign(assignment).await,
-                    Some(Order::RestartSlot(order)) => self.restart(order).await,
+                    Some(assignment) => self.assign(assignment).await,
                     None => break,
                 },
             }
@@ -288,15 +287,6 @@ impl Supervisor {
     /// What a slot was last told.
     fn last_part(&self, id: &SlotId) -> pb::Assignment {
         self.shared.paths.ledger(id).assignment().ok().flatten().unwrap_or_default()
-    }
-
-    async fn restart(&mut self, order: pb::RestartSlot) {
-        let id =
-            order.app.parse().ok().zip(Slot::new(order.slot).ok()).map(|(app, slot)| SlotId { app, slot });
-        match id.and_then(|id| self.slots.get(&id)) {
-            Some(slot) => drop(slot.send(SlotOrder::Restart { request: order.request_id }).await),
-            None => warn!(app = order.app, slot = order.slot, "a slot that is not here was to be restarted"),
-        }
     }
 
     fn take_up(&mut self, id: SlotId, memory: Result<Memory, LedgerError>) {

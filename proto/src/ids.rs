@@ -146,6 +146,10 @@ id!(
     NodeId
 );
 id!(
+    /// A restart that was asked for. UUIDv7.
+    RestartId
+);
+id!(
     /// One rollout. UUIDv7.
     RolloutId
 );

@@ -20,6 +20,7 @@ pub mod page;
 pub mod problem;
 pub mod releases;
 pub mod replicas;
+pub mod restarts;
 pub mod rollouts;
 pub mod state;
 pub mod timestamp;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use control_plane::db::{Db, User};
 use fantoccini::Locator;
-use proto::state::Role;
+use proto::apps::Application;
+use proto::state::{Role, SlotState};
 use tests::browser::Browser;
 use tests::ports;
 use tests::programs::{Agent, ControlPlane};
@@ -108,6 +109,11 @@ async fn one_watches_a_release_roll_out_and_no_page_has_an_error() {
     }
     click(&browser, &format!("tr[data-row='first/{APP}/1']")).await;
     there(&browser, &format!("[data-detail='first/{APP}/1']")).await;
+    restart(&browser, &format!("[data-detail='first/{APP}/1'] .restart-replica"), "serves nobody until")
+        .await;
+    restarted(&control_plane, [1, 0]).await;
+    restart(&browser, "#restart", "2 replicas are started anew, one by one").await;
+    restarted(&control_plane, [2, 1]).await;
     for page in ["nodes", "rollouts", "events", "overview"] {
         click(&browser, &format!("a[data-page={page}]")).await;
         there(&browser, &format!("[data-view={page}]")).await;
@@ -121,6 +127,31 @@ async fn one_watches_a_release_roll_out_and_no_page_has_an_error() {
     let errors = browser.console_errors().await;
     browser.close().await;
     assert_eq!(errors, Vec::<String>::new());
+}
+
+/// Asks for a restart, and reads what will happen before it is confirmed.
+async fn restart(browser: &Browser, button: &str, consequence: &str) {
+    click(browser, button).await;
+    there(browser, "#restart-dialog[open]").await;
+    let said = text(browser, "#restart-dialog .consequence").await;
+    assert!(said.contains(consequence), "{said}");
+    click(browser, "#restart-confirm").await;
+    within(PATIENCE, "the dialog closed", || async {
+        match is_absent(browser, "#restart-dialog").await {
+            true => Seen::Done(()),
+            false => Seen::NotYet(text(browser, "#restart-dialog").await),
+        }
+    })
+    .await;
+}
+
+/// So often each slot, and all of them well again.
+async fn restarted(control_plane: &ControlPlane, times: [u32; 2]) {
+    let is_so = |it: &Application| {
+        let counts: Vec<u32> = it.slots.iter().map(|slot| slot.forced_restarts).collect();
+        counts == times && it.slots.iter().all(|slot| slot.state == SlotState::Stable)
+    };
+    control_plane.application_when("the replicas started anew", APP, is_so).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,6 +185,7 @@ async fn who_may_only_look_is_offered_nothing_else() {
     sign_in(&browser, ("onlooker", ADMIN.1)).await;
     there(&browser, "[data-view=application]").await;
     assert!(is_absent(&browser, "#deploy").await, "a viewer may not deploy");
+    assert!(is_absent(&browser, "#restart").await, "a viewer may not restart");
     click(&browser, "a[data-page=nodes]").await;
     there(&browser, "[data-view=nodes]").await;
     assert!(is_absent(&browser, "#add-node").await, "a viewer may add no node");

@@ -18,5 +18,6 @@ mod partition;
 mod pre_commands;
 mod proxy;
 mod random_deaths;
+mod restarts;
 mod samples;
 mod survival;

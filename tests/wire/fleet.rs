@@ -16,7 +16,7 @@ use control_plane::clock::{Clock, Time};
 use control_plane::db::{Db, NewJoinToken};
 use control_plane::vault::Vault;
 use futures_util::{StreamExt as _, stream};
-use node_agent::link::{self, Address, EnrolError, Enrolment, Identity, Link, Observed, Order, Standing};
+use node_agent::link::{self, Address, EnrolError, Enrolment, Identity, Link, Observed, Standing};
 use node_agent::logs::LogFolder;
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey};
 use proto::join_token::JoinToken;
@@ -273,7 +273,7 @@ pub(crate) async fn enrol(
 pub(crate) struct Agent {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) node: NodeId,
-    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) orders: mpsc::Receiver<pb::Assignment>,
     pub(crate) observed: watch::Sender<Observed>,
     pub(crate) events: mpsc::Sender<pb::AgentEvent>,
     pub(crate) standing: watch::Receiver<Standing>,
@@ -316,8 +316,9 @@ impl Agent {
         self.folder
     }
 
-    pub(crate) async fn next_order(&mut self) -> Order {
-        tokio::time::timeout(PATIENCE, self.orders.recv()).await.expect("an order in time").expect("an order")
+    pub(crate) async fn next_assignment(&mut self) -> pb::Assignment {
+        let assignment = tokio::time::timeout(PATIENCE, self.orders.recv()).await;
+        assignment.expect("an assignment in time").expect("an assignment")
     }
 
     pub(crate) fn report(&self, generation: u64, state: pb::SlotState) {

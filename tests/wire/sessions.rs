@@ -6,7 +6,7 @@ use std::time::Duration;
 use control_plane::agents::Notice;
 use control_plane::clock::Clock;
 use control_plane::fleet::PreCommandsOutcome;
-use node_agent::link::{Observed, Order, Standing};
+use node_agent::link::{Observed, Standing};
 use proto::ids::Slot;
 use proto::pb;
 use proto::state::{Liveness, SlotState};
@@ -14,13 +14,6 @@ use proto::state::{Liveness, SlotState};
 use crate::fleet::{Agent, ControlPlane, PATIENCE, app, enrol, until};
 use crate::proxy::Proxy;
 use tokio::time::Instant;
-
-fn generation(order: Order) -> u64 {
-    match order {
-        Order::Assignment(assignment) => assignment.generation,
-        Order::RestartSlot(_) => panic!("an assignment was expected"),
-    }
-}
 
 fn seen(plane: &ControlPlane) -> Option<(u64, SlotState)> {
     plane.agents.observed(&app()).values().next().map(|slot| (slot.generation, slot.state))
@@ -37,17 +30,14 @@ async fn assignments_go_down_and_reports_come_up() {
     let mut plane = ControlPlane::start().await;
     plane.wishes.assign(1);
     let mut agent = plane.agent("web-1").await;
-    assert_eq!(generation(agent.next_order().await), 1);
+    assert_eq!(agent.next_assignment().await.generation, 1);
     agent.report(1, pb::SlotState::Starting);
     until("the report is seen", || seen(&plane) == Some((1, SlotState::Starting))).await;
     plane.wishes.assign(2);
     plane.agents.wake(agent.node);
-    assert_eq!(generation(agent.next_order().await), 2);
+    assert_eq!(agent.next_assignment().await.generation, 2);
     agent.report(2, pb::SlotState::Stable);
     until("the newer report is seen", || seen(&plane) == Some((2, SlotState::Stable))).await;
-
-    assert!(plane.agents.restart_slot(agent.node, &app(), Slot::new(1).unwrap(), "once".to_owned()));
-    assert!(matches!(agent.next_order().await, Order::RestartSlot(order) if order.request_id == "once"));
 
     let event = pb::AgentEvent { kind: "crash_restart".to_owned(), ..Default::default() };
     agent.events.send(event).await.unwrap();
@@ -95,9 +85,9 @@ async fn an_assignment_that_nobody_announced_is_sent_all_the_same() {
     let plane = ControlPlane::start().await;
     plane.wishes.assign(1);
     let mut agent = plane.agent("web-1").await;
-    assert_eq!(generation(agent.next_order().await), 1);
+    assert_eq!(agent.next_assignment().await.generation, 1);
     plane.wishes.assign(2);
-    assert_eq!(generation(agent.next_order().await), 2);
+    assert_eq!(agent.next_assignment().await.generation, 2);
 }
 
 #[tokio::test]
@@ -118,7 +108,7 @@ async fn an_assignment_that_cannot_be_made_is_tried_again_once_a_second_however_
     assert!((1..=5).contains(&(asked() - before)), "{} tries in 2.5 s", asked() - before);
     plane.wishes.assign(1);
     plane.wishes.failing.store(false, Ordering::Relaxed);
-    assert_eq!(generation(agent.next_order().await), 1);
+    assert_eq!(agent.next_assignment().await.generation, 1);
 }
 
 #[tokio::test]
@@ -136,7 +126,7 @@ async fn after_the_control_plane_was_killed_the_agent_is_back_and_goes_on_from_i
     let mut plane = ControlPlane::start().await;
     plane.wishes.assign(5);
     let mut agent = plane.agent("web-1").await;
-    assert_eq!(generation(agent.next_order().await), 5);
+    assert_eq!(agent.next_assignment().await.generation, 5);
     agent.report(5, pb::SlotState::Stable);
     plane.up(agent.node).await;
     plane.kill().await;
@@ -148,7 +138,7 @@ async fn after_the_control_plane_was_killed_the_agent_is_back_and_goes_on_from_i
     plane.wishes.assign(6);
     plane.agents.wake(agent.node);
     // Not five again: the agent said that it holds it.
-    assert_eq!(generation(agent.next_order().await), 6);
+    assert_eq!(agent.next_assignment().await.generation, 6);
 }
 
 #[tokio::test]
@@ -208,7 +198,7 @@ async fn a_cut_wire_is_dialled_again() {
         until("it is connected", || *agent.standing.borrow() == Standing::Connected).await;
         proxy.cut();
         plane.wishes.assign(turn);
-        assert_eq!(generation(agent.next_order().await), turn);
+        assert_eq!(agent.next_assignment().await.generation, turn);
         agent.report(turn, pb::SlotState::Stable);
     }
 }

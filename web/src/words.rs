@@ -206,6 +206,28 @@ pub fn deploy_sentence(summary: &ApplicationSummary, release: &Release, strategy
     }
 }
 
+/// What a restart does to so many replicas of an application, for the dialog that asks.
+pub fn restart_sentence(replicas: u32, strategy: Strategy) -> String {
+    let how = match strategy {
+        Strategy::StartFirst => "an extra slot serves meanwhile, so never fewer are ready than now",
+        Strategy::StopFirst => "each serves nobody while it starts",
+    };
+    match replicas {
+        1 => format!("1 replica is started anew; {how}."),
+        many => format!("{many} replicas are started anew, one by one, each once the last is stable; {how}."),
+    }
+}
+
+/// The same of everything on a node.
+pub fn restart_node_sentence(node: &NodeSummary) -> String {
+    let replicas = count(node.replicas.into(), "replica", "replicas");
+    format!(
+        "{replicas} on {} are started anew: those of each application one by one, never with fewer ready than its strategy \
+         allows. The agent goes on.",
+        node.name
+    )
+}
+
 /// What removing a node does, for the dialog that asks.
 pub fn remove_sentence(node: &NodeSummary) -> String {
     let left = match node.replicas {

@@ -285,6 +285,7 @@ pub(super) fn empty_fleet(app: &str) -> AppFleet {
         proven: std::collections::BTreeSet::new(),
         rollout: None,
         last: None,
+        restarts: Vec::new(),
         nodes: BTreeMap::new(),
         assigned: BTreeMap::new(),
         observed: BTreeMap::new(),

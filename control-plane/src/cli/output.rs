@@ -73,6 +73,12 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// A question, and the cursor behind it.
+pub(super) fn ask(text: &str) -> Result<(), CliError> {
+    let mut stderr = std::io::stderr().lock();
+    stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).map_err(CliError::Output)
+}
+
 /// Why a command failed.
 pub(super) fn complain(text: &str) {
     note(&format!("deployex: {text}"));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::ids::{AppName, NodeId, Slot};
+use proto::ids::{AppName, NodeId, RestartId, Slot};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::applications;
@@ -12,7 +12,8 @@ use super::entity::nodes::{assignment, node};
 use super::entity::row::Row;
 use super::error::{DbError, Fault, doing, missing};
 use super::releases::{self, Release};
-use crate::fleet::{Assigned, Place};
+use super::restarts;
+use crate::fleet::{Assigned, Place, ToldRestart};
 use crate::spec::AppSpec;
 
 /// All that a node is to run, as of one instant.
@@ -43,6 +44,8 @@ pub struct WantedSlot {
     pub release: Release,
     /// Set where this slot is to run the pre-commands: the run's id.
     pub pre_commands_run: Option<String>,
+    /// What runs is to be started anew, once.
+    pub restart: Option<RestartId>,
 }
 
 impl Db {
@@ -76,6 +79,7 @@ impl Db {
                 wanted.applications.insert(application.spec.name.clone(), application);
             }
             let recorded = recorded_of_node(&tx, node).await?;
+            let under_way = restarts::ids_under_way(&tx).await?;
             for row in places {
                 let Parsed { app, place, assigned, .. } = parse(row)?;
                 let Some(key) = assigned.release else { continue };
@@ -84,7 +88,9 @@ impl Db {
                     .find(|it| it.app == app && it.key == key)
                     .cloned()
                     .ok_or_else(|| missing(format!("recorded release {key} of {app}")))?;
-                let slot = WantedSlot { release, pre_commands_run: assigned.pre_commands_run };
+                // One that is over is not said again: an agent that lost its memory would do it once more.
+                let restart = assigned.restart.map(|it| it.id).filter(|id| under_way.contains(id));
+                let slot = WantedSlot { release, pre_commands_run: assigned.pre_commands_run, restart };
                 wanted.slots.insert((app, place.slot), slot);
             }
             Ok(wanted)
@@ -150,6 +156,9 @@ pub(super) fn parse(model: assignment::Model) -> Result<Parsed, Fault> {
         generation,
         since,
         rollout: _,
+        begun_at,
+        restart,
+        restart_at,
     } = model;
     let row = Row::new("assignments", format!("{node} {app} {slot}"));
     Ok(Parsed {
@@ -160,6 +169,11 @@ pub(super) fn parse(model: assignment::Model) -> Result<Parsed, Fault> {
             pre_commands_run,
             generation: row.number("generation", generation)?,
             since: row.time("since", since)?,
+            begun_at: row.number("begun_at", begun_at)?,
+            restart: match (restart, row.time_or_none("restart_at", restart_at)?) {
+                (Some(id), Some(at)) => Some(ToldRestart { id: RestartId(id), at }),
+                _ => None,
+            },
         },
     })
 }

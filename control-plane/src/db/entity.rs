@@ -6,5 +6,6 @@ pub(super) mod access;
 pub(super) mod applications;
 pub(super) mod nodes;
 pub(super) mod records;
+pub(super) mod restarts;
 pub(super) mod rollouts;
 pub(super) mod row;

@@ -14,6 +14,7 @@ mod m20261123_000003_rollouts;
 mod m20261123_000004_access;
 mod m20261123_000005_records;
 mod m20261123_000006_bucket_faults;
+mod m20261123_000007_restarts;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, TransactionTrait};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000004_access::Migration),
             Box::new(m20261123_000005_records::Migration),
             Box::new(m20261123_000006_bucket_faults::Migration),
+            Box::new(m20261123_000007_restarts::Migration),
         ]
     }
 }

@@ -19,7 +19,7 @@ use super::entity::applications::application;
 use super::entity::row::{integer, sha256_of, version_of};
 use super::error::{DbError, Fault, doing};
 use super::events::{self, NewEvent};
-use super::rollouts;
+use super::{restarts, rollouts};
 use crate::clock::Time;
 use crate::fleet::AppFleet;
 use crate::rollout::{Happening, InForce, Plan};
@@ -67,9 +67,12 @@ impl Db {
                 Some(rollout) => Some(rollout.id),
                 None => rollouts::under_way_of(&tx, app).await?.map(|rollout| rollout.id),
             };
-            let nodes = steps::write(&tx, app, &plan.steps, rollout, now).await?;
+            let nodes = steps::write(&tx, app, &plan.steps, rollout, generation + 1, now).await?;
             if let Some(ghost) = &plan.ghost {
                 rollouts::insert_ghost(&tx, app, ghost, rollout, now).await?;
+            }
+            for over in &plan.restarts {
+                restarts::end(&tx, over, now).await?;
             }
             let told: Vec<_> = plan.events.iter().map(|it| event(app, it, now)).collect();
             events::insert(&tx, &told).await?;

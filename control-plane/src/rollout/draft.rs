@@ -24,6 +24,8 @@ pub(super) struct Draft<'a> {
     pub(super) last: Option<Rollout>,
     pub(super) in_force: Option<ReleaseKey>,
     pub(super) plan: Plan,
+    /// A restart needs this node's spare slot: it is not to be withdrawn.
+    pub(super) lent_to: Option<NodeId>,
     /// What this plan tells slots, over what they were told before; `None`: nothing is to run.
     told: BTreeMap<Place, Option<ReleaseKey>>,
 }
@@ -54,6 +56,7 @@ impl<'a> Draft<'a> {
             last: fleet.last.clone(),
             in_force: fleet.in_force.clone(),
             plan: Plan::default(),
+            lent_to: None,
             told: BTreeMap::new(),
         }
     }
@@ -93,6 +96,11 @@ impl<'a> Draft<'a> {
 
     pub(super) fn forget(&mut self, place: Place) {
         self.tell(None, Step::Forget { place });
+    }
+
+    /// What it was told before, once more.
+    pub(super) fn tell_anew(&mut self, step: Step, release: ReleaseKey) {
+        self.tell(Some(release), step);
     }
 
     /// The last word on a place is the only one.

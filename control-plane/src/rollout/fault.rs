@@ -58,6 +58,8 @@ mod switches {
         NewNodesGetTheNewest,
         /// One crash in the watch is a crash loop.
         OneCrashIsALoop,
+        /// A rolling restart does not wait for what it has restarted.
+        RestartAllAtOnce,
         /// One slot's crash loop takes down all there is, with nothing to go back to.
         TakeAllDown,
     }

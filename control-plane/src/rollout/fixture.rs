@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{InForce, Plan, Step};
 use crate::clock::Time;
-use crate::fleet::{AppFleet, Assigned, Node, Observed, Place, Wish, WishedBy};
+use crate::fleet::{AppFleet, Assigned, Node, Observed, Place, ToldRestart, Wish, WishedBy};
 use crate::spec::{AppSpec, Millis};
 
 pub(crate) fn node_id(number: u8) -> NodeId {
@@ -54,6 +54,7 @@ pub(crate) fn fleet(strategy: Strategy, replicas: u16, nodes: u8) -> AppFleet {
         proven: BTreeSet::new(),
         rollout: None,
         last: None,
+        restarts: Vec::new(),
         nodes: (1..=nodes).map(|number| (node_id(number), node(number))).collect(),
         assigned: BTreeMap::new(),
         observed: BTreeMap::new(),
@@ -94,10 +95,17 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
     for node in told.map(|step| step.place().node).collect::<BTreeSet<_>>() {
         *generations.entry(node).or_default() += 1;
     }
+    let begun_at = fleet.generation;
     for step in &plan.steps {
         let generation = generations.get(&step.place().node).copied().unwrap_or_default();
-        let assigned =
-            |release, pre_commands_run| Assigned { release, pre_commands_run, generation, since: now };
+        let assigned = |release, pre_commands_run| Assigned {
+            release,
+            pre_commands_run,
+            generation,
+            since: now,
+            begun_at,
+            restart: None,
+        };
         match step {
             Step::Assign { place, release, pre_commands_run } => {
                 fleet.assigned.insert(*place, assigned(Some(release.clone()), pre_commands_run.clone()));
@@ -107,6 +115,13 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
             }
             Step::Forget { place } => {
                 fleet.assigned.remove(place);
+            }
+            Step::Restart { place, restart } => {
+                if let Some(assigned) = fleet.assigned.get_mut(place) {
+                    assigned.restart = Some(ToldRestart { id: *restart, at: now });
+                    assigned.begun_at = begun_at;
+                    assigned.generation = generation;
+                }
             }
         }
     }
@@ -126,5 +141,6 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
         Some(InForce::Nothing) => fleet.in_force = None,
         None => {}
     }
+    fleet.restarts.retain(|wish| plan.restarts.iter().all(|over| over.id != wish.id));
     fleet.ghosted.extend(plan.ghost.iter().map(|ghost| ghost.release.clone()));
 }

@@ -139,7 +139,7 @@ impl Draft<'_> {
             let away =
                 self.host(place.node).is_none_or(|host| host.is(Liveness::Lost)) && !planted!(CountLostTime);
             // While it is stable its trial rests, and is not forgotten: a slot that is stable now and then gets nowhere.
-            let counts = !away && !self.is_stable(place);
+            let counts = !away && !self.is_stable(place) && !self.is_being_restarted(place);
             let trial = match before.get(&place) {
                 Some(trial) => trial.kept(counts, now, portion),
                 None if counts => Trial::started(now),
@@ -192,7 +192,9 @@ impl Draft<'_> {
     /// least of all for the sake of a host that joined since.
     fn is_all_there_is(&self, rollout: &Rollout, crashing: Place) -> bool {
         // Of a lost node what it said last counts here: an outage is no reason to give up what it runs.
-        let elsewhere = |place: &Place| *place != crashing && self.standing(*place) == Standing::Stable;
+        let runs =
+            |place: &Place| self.standing(*place) == Standing::Stable || self.is_being_restarted(*place);
+        let elsewhere = |place: &Place| *place != crashing && runs(place);
         rollout.from.is_none() && self.told(&rollout.release).iter().any(elsewhere) && !planted!(TakeAllDown)
     }
 

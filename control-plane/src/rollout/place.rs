@@ -152,7 +152,7 @@ impl NodeSlots {
     }
 
     /// Nobody is served by it, or enough others are ready.
-    fn may_replace(&self, view: SlotView) -> bool {
+    pub(super) fn may_replace(&self, view: SlotView) -> bool {
         let others = self.slots.iter().filter(|it| it.slot != view.slot && it.standing.is_ready()).count();
         let needed = usize::from(self.replicas) - usize::from(self.spare.is_none());
         !view.standing.is_ready() || others >= needed || planted!(ReplaceWithoutOthers)

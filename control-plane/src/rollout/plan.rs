@@ -30,6 +30,7 @@ pub fn plan(fleet: &AppFleet, now: Time) -> Plan {
         draft.plan.waiting.clear();
         draft.plan.wake_at = None;
     }
+    draft.end_named();
     draft.finish()
 }
 
@@ -37,11 +38,13 @@ impl Draft<'_> {
     /// True where the rollout began, turned or ended, so that there is more to decide.
     fn turn(&mut self) -> bool {
         self.tidy();
+        self.restart_named();
         let Some(rollout) = self.rollout.take() else {
             if self.begin() {
                 return true;
             }
             let in_force = self.in_force.clone().filter(|_| self.fleet.spec.is_some());
+            self.restart_rolling(in_force.as_ref());
             self.settle(in_force.as_ref());
             return false;
         };
@@ -99,6 +102,7 @@ impl Draft<'_> {
         let release = rollout.release.clone();
         self.rollout = Some(rollout);
         self.wait(Waiting::Watch { version, left_ms });
+        self.restart_rolling(Some(&release));
         self.settle(Some(&release));
         false
     }

@@ -220,6 +220,7 @@ impl<'a> Draft<'a> {
             match self.slots_of(host, target).next(Pace::Settle) {
                 Next::Settled => break,
                 Next::Assign(slots) => self.fill(host, &slots, target),
+                Next::Withdraw(_) if self.lent_to == Some(host.id) => break,
                 Next::Withdraw(spare) => self.withdraw(host.place(spare)),
                 Next::TakingUp(slot) => {
                     self.wait(Waiting::ToBeTakenUp { node: host.node.name.clone(), slot });

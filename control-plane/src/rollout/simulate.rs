@@ -13,7 +13,7 @@ mod laws;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
-use proto::ids::{NodeId, Slot};
+use proto::ids::{NodeId, RestartId, Slot};
 use proto::state::{Liveness, Strategy};
 
 use self::dice::Dice;
@@ -21,9 +21,9 @@ use self::host::Host;
 use self::laws::Law;
 use super::fault::unplanted;
 use super::fixture::{fleet, node, node_id, spec, store, wish};
-use super::{Plan, plan};
+use super::{Plan, Step, plan};
 use crate::clock::Time;
-use crate::fleet::{AppFleet, Assigned, Observed, Place};
+use crate::fleet::{AppFleet, Assigned, Observed, Place, RestartWish};
 
 const HOSTILE_STEPS: u32 = 200;
 const QUIET_STEPS: u32 = 3_000;
@@ -224,8 +224,28 @@ impl World {
                 self.note(|_| format!("{id} changes its labels"));
                 self.dirty = true;
             }
+            20..=22 => self.ask_for_a_restart(id),
             _ => {}
         }
+    }
+
+    /// Of everything, of a node, of a slot wherever it is, or of one replica.
+    fn ask_for_a_restart(&mut self, id: NodeId) {
+        self.wishes += 1;
+        let node = self.dice.one_in(2).then_some(id);
+        let slot = self.dice.one_in(3).then(|| Slot::new(1 + u32::from(self.dice.pick(4))).unwrap());
+        self.fleet.generation += 1;
+        let wish = RestartWish {
+            generation: self.fleet.generation,
+            id: RestartId(uuid::Uuid::from_u128(u128::from(self.wishes))),
+            node,
+            slot,
+            by: "somebody".to_owned(),
+            at: self.clock(),
+        };
+        self.note(|_| format!("restart of {node:?} {slot:?}"));
+        self.fleet.restarts.push(wish);
+        self.dirty = true;
     }
 
     fn cut(&mut self, id: NodeId) {
@@ -371,7 +391,10 @@ impl World {
         for step in &plan.steps {
             let place = step.place();
             let connected_for = self.connected_for(place.node);
-            self.told_at.insert(place, connected_for);
+            // A restart gives no more time to become stable.
+            if !matches!(step, Step::Restart { .. }) {
+                self.told_at.insert(place, connected_for);
+            }
             let delay = self.dice.up_to(400);
             if let Some(host) = self.hosts.get_mut(&place.node).filter(|host| host.connected) {
                 host.inbox = Some(self.now + delay);
@@ -400,7 +423,8 @@ fn render(plan: &Plan) -> String {
         .map(|it| format!("{} {} {:?}", it.release.version, it.phase, it.reason))
         .collect();
     let waiting: Vec<String> = plan.waiting.iter().map(ToString::to_string).collect();
-    format!("plan: {rollouts:?} steps {:?} waiting {waiting:?}", plan.steps)
+    let over = &plan.restarts;
+    format!("plan: {rollouts:?} steps {:?} restarts {over:?} waiting {waiting:?}", plan.steps)
 }
 
 /// One history; the steps that it took.

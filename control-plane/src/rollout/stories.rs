@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use proto::ids::NodeId;
+use proto::ids::{NodeId, RestartId};
 use proto::state::{Liveness, SlotState, Strategy};
 
 use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
 use super::{InForce, Plan, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{
-    AppFleet, Assigned, Observed, ObservedExit, ObservedPreCommands, Place, PreCommandsOutcome, Wish,
-    WishedBy,
+    AppFleet, Assigned, Observed, ObservedExit, ObservedPreCommands, Place, PreCommandsOutcome, RestartWish,
+    Wish, WishedBy,
 };
 
 /// A fleet whose agents do what the story says, and what was planned for it so far.
@@ -47,6 +47,17 @@ impl Story {
     fn wish(&mut self, number: u8) {
         self.fleet.wanted = Some(wish(number, self.now));
         self.say(&format!("# 1.{number}.0 is wished"));
+    }
+
+    fn restart(&mut self, node: Option<u8>, slot: Option<u16>) {
+        self.now += 1_000;
+        let slot = slot.map(|slot| place(1, slot).slot);
+        let id = RestartId(uuid::Uuid::from_u128(u128::from(self.now)));
+        let (node, by, at) = (node.map(node_id), "ann".to_owned(), Time(self.now));
+        self.fleet.generation += 1;
+        let generation = self.fleet.generation;
+        self.fleet.restarts.push(RestartWish { id, generation, node, slot, by, at });
+        self.say("# a restart is asked for");
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -125,6 +136,7 @@ impl Story {
                 }
                 Step::Withdraw { .. } => format!("{name} is withdrawn"),
                 Step::Forget { .. } => format!("{name} is forgotten"),
+                Step::Restart { .. } => format!("{name} is started anew"),
             });
         }
         match &planned.in_force {
@@ -259,6 +271,43 @@ fn a_late_failure_reverts_without_a_second_outage() {
 }
 
 #[test]
+fn a_rolling_restart_borrows_the_spare_and_goes_slot_by_slot() {
+    let mut story = Story::running(Strategy::StartFirst, 2, 2);
+    story.restart(Some(1), None);
+    story.until_calm();
+    assert!(story.fleet.restarts.is_empty());
+    told!(story);
+}
+
+#[test]
+fn a_rolling_restart_stops_at_a_slot_that_does_not_come_back() {
+    let mut story = Story::running(Strategy::StopFirst, 1, 2);
+    story.restart(None, None);
+    story.plan();
+    let generation = story.fleet.assigned[&place(1, 1)].generation;
+    let observed = seen(SlotState::BackingOff, Some(release(1)), generation);
+    story.report(place(1, 1), observed);
+    story.plan();
+    story.pass(41);
+    story.plan();
+    assert!(story.fleet.restarts.is_empty() && story.fleet.ghosted.is_empty());
+    told!(story);
+}
+
+#[test]
+fn a_named_replica_is_restarted_while_a_rollout_moves_and_a_rolling_restart_waits_for_it() {
+    let mut story = Story::running(Strategy::StopFirst, 2, 1);
+    story.wish(2);
+    story.plan();
+    story.restart(None, None);
+    story.restart(Some(1), Some(2));
+    story.plan();
+    story.all_do_as_told();
+    story.until_calm();
+    told!(story);
+}
+
+#[test]
 fn a_host_that_joins_and_cannot_run_the_first_release_takes_it_from_no_other() {
     let mut story = Story::new(Strategy::StartFirst, 1, 2);
     story.wish(1);
@@ -301,7 +350,14 @@ fn a_slot_that_was_given_and_withdrawn_before_its_agent_heard_of_either_is_forgo
     let mut story = Story::running(Strategy::StopFirst, 1, 1);
     let spare = place(1, 2);
     story.fleet.observed.insert(spare, seen(SlotState::Empty, None, 1));
-    let withdrawn = Assigned { release: None, pre_commands_run: None, generation: 9, since: Time(story.now) };
+    let withdrawn = Assigned {
+        release: None,
+        pre_commands_run: None,
+        generation: 9,
+        since: Time(story.now),
+        begun_at: 0,
+        restart: None,
+    };
     story.fleet.assigned.insert(spare, withdrawn);
     story.fleet.nodes.get_mut(&node_id(1)).unwrap().stored = 8;
     story.plan();

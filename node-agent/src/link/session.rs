@@ -17,12 +17,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use super::Wiring;
 use super::bulk::{Bulk, STREAM_CHUNKS};
 use super::dial::{LinkError, dial};
 use super::hello::{hello, in_short};
 use super::identity::Identity;
-use super::orders::Orders;
-use super::{Order, Wiring};
 use crate::clock;
 use crate::logs;
 
@@ -54,7 +53,8 @@ pub(super) struct Session<'a> {
     reported: BTreeMap<(AppName, Slot), pb::SlotReport>,
     /// The control plane says which events it has recorded.
     acknowledges: bool,
-    waiting: Orders,
+    /// Not yet taken by the supervisor.
+    waiting: Option<pb::Assignment>,
 }
 
 impl<'a> Session<'a> {
@@ -99,7 +99,7 @@ impl<'a> Session<'a> {
             heard: Instant::now(),
             reported: told,
             acknowledges: welcome.acknowledges_events,
-            waiting: Orders::default(),
+            waiting: None,
         })
     }
 
@@ -121,9 +121,9 @@ impl<'a> Session<'a> {
                     Ok(None) => Err(LinkError::Ended("without a reason".to_owned())),
                     Err(status) => Err(LinkError::of_status(status)),
                 },
-                Ok(place) = orders.reserve(), if !self.waiting.is_empty() => {
-                    if let Some(order) = self.waiting.pop() {
-                        place.send(order);
+                Ok(place) = orders.reserve(), if self.waiting.is_some() => {
+                    if let Some(assignment) = self.waiting.take() {
+                        place.send(assignment);
                     }
                     Ok(())
                 }
@@ -162,8 +162,8 @@ impl<'a> Session<'a> {
     async fn hear(&mut self, message: pb::ControlMessage) -> Result<(), LinkError> {
         self.heard = Instant::now();
         match message.kind {
-            Some(Told::Assignment(assignment)) => self.waiting.push(Order::Assignment(assignment)),
-            Some(Told::RestartSlot(restart)) => self.waiting.push(Order::RestartSlot(restart)),
+            // A snapshot: one that still waits is out of date.
+            Some(Told::Assignment(assignment)) => self.waiting = Some(assignment),
             Some(Told::OpenStream(open)) => return self.open_stream(open).await,
             Some(Told::Welcome(_)) => return Err(LinkError::Protocol("it welcomed twice")),
             Some(Told::Ack(ack)) => {

@@ -29,11 +29,6 @@ impl Replica {
             Event::Probed { ticket, passed } => self.probed(ticket, passed, now, actions),
             Event::Exited { ticket, cause } => self.exited(ticket, cause, now, actions),
             Event::Cleared { ticket, result } => self.cleared(ticket, result, now),
-            Event::RestartAsked { request } => {
-                if self.restart != (Restart::Done { request: request.clone() }) {
-                    self.restart = Restart::Due { request };
-                }
-            }
             Event::Tick => {}
         }
     }
@@ -45,6 +40,18 @@ impl Replica {
         }
         if self.wanted().map(|it| &it.release) != new.wanted.as_ref().map(|it| &it.release) {
             self.failures = 0;
+        }
+        let known = match &self.restart {
+            Restart::Never => None,
+            Restart::Due { request } | Restart::Done { request } => Some(request),
+        };
+        // Whoever knows of no earlier assignment has lost its memory, or has nothing to start anew: it may well have been done.
+        if let (Some(request), None) = (&new.restart, &self.assignment) {
+            self.restart = Restart::Done { request: request.clone() };
+        } else if let Some(request) = &new.restart
+            && (known != Some(request) || planted(Fault::RestartEveryTime))
+        {
+            self.restart = Restart::Due { request: request.clone() };
         }
         self.assignment = Some(new);
     }
@@ -268,5 +275,36 @@ impl Replica {
         };
         self.failures = self.failures.saturating_add(1);
         self.process = Process::BackingOff { until: now.plus(pause) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Policy, decide};
+    use super::*;
+
+    const POLICY: Policy = Policy {
+        stable_after: 0,
+        stop_grace: 0,
+        backoff_min: 0,
+        backoff_max: 0,
+        reset_after: 0,
+        pre_command_timeout: 0,
+    };
+
+    fn told(replica: &Replica, generation: u64, restart: &str) -> Restart {
+        let restart = Some(restart.to_owned());
+        let assignment = Assignment { generation, wanted: None, policy: POLICY, restart };
+        decide(replica, Event::Assigned(assignment), Time(0)).0.restart
+    }
+
+    #[test]
+    fn an_agent_that_lost_its_memory_takes_a_restart_for_done() {
+        let done = |request: &str| Restart::Done { request: request.to_owned() };
+        assert_eq!(told(&Replica::default(), 1, "one"), done("one"));
+        let earlier = Assignment { generation: 1, wanted: None, policy: POLICY, restart: None };
+        let knows = Replica { assignment: Some(earlier), restart: done("one"), ..Replica::default() };
+        assert_eq!(told(&knows, 2, "one"), done("one"));
+        assert_eq!(told(&knows, 2, "two"), Restart::Due { request: "two".to_owned() });
     }
 }

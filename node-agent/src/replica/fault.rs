@@ -33,6 +33,8 @@ pub(super) enum Fault {
     IgnoreWhatRuns,
     /// Folders are removed under a running process.
     ClearUnderARunningProcess,
+    /// A restart that was asked for is done anew with every assignment.
+    RestartEveryTime,
     /// What lies in `current` counts as whole after a power cut.
     TrustAnyFolder,
 }

@@ -39,6 +39,7 @@ enum Invariant {
     NothingTakesOverBeforeItsPreCommandsPassed,
     NothingIsStoppedWithoutCause,
     CountsOnlyGrow,
+    RestartsAreDoneOnce,
     ATickAddsNothing,
     WhatIsWantedRunsInTheEnd,
     AWithdrawnSlotIsEmptyInTheEnd,
@@ -135,6 +136,8 @@ struct World {
     // The wishes.
     generation: u64,
     wishes: u64,
+    /// The last that was asked for.
+    restart: Option<String>,
     assigned: Option<Assignment>,
     // What is checked over time.
     starts: Vec<Time>,
@@ -183,6 +186,7 @@ impl World {
             pre_spared: BTreeSet::new(),
             generation: 0,
             wishes: 0,
+            restart: None,
             assigned: None,
             starts: Vec::new(),
             replica: Replica::default(),
@@ -233,8 +237,22 @@ impl World {
             release,
             pre_commands: pre_commands.then_some(PreCommands { run_id, count }),
         });
+        self.assign(wanted);
+    }
+
+    /// What is wanted is to be started anew.
+    fn ask_for_a_restart(&mut self) {
+        let Some(last) = &self.assigned else { return };
+        let wanted = last.wanted.clone();
+        self.generation += 1;
+        self.restart = Some(format!("restart-{}", self.generation));
+        self.assign(wanted);
+    }
+
+    fn assign(&mut self, wanted: Option<Wanted>) {
         self.starts.clear();
-        let assignment = Assignment { generation: self.generation, wanted, policy: POLICY };
+        let restart = self.restart.clone();
+        let assignment = Assignment { generation: self.generation, wanted, policy: POLICY, restart };
         // An older one may come late, or once more.
         if let Some(old) = self.assigned.replace(assignment.clone())
             && self.fault(3)
@@ -629,6 +647,12 @@ impl World {
         if next.crash_restarts < before.crash_restarts || next.forced_restarts < before.forced_restarts {
             return violated(Invariant::CountsOnlyGrow, format!("{before:?} → {next:?}"));
         }
+        if let (Restart::Done { request: done }, Restart::Due { request: due }) =
+            (&before.restart, &next.restart)
+            && done == due
+        {
+            return violated(Invariant::RestartsAreDoneOnce, due.clone());
+        }
         if let Process::BackingOff { until } = next.process
             && until.since(self.now) > POLICY.backoff_max
         {
@@ -726,9 +750,7 @@ impl World {
                 self.soon(Due::AgentDies);
             }
             if self.roll(40) == 0 {
-                let request = format!("restart-{}", self.sequence);
-                self.starts.clear();
-                self.answer(self.agent, Event::RestartAsked { request });
+                self.ask_for_a_restart();
             }
             self.step()?;
         }
@@ -832,6 +854,7 @@ mod planted_faults {
         forgetting_counts: ForgetCounts => CountsOnlyGrow;
         ignoring_what_runs: IgnoreWhatRuns => NothingIsStartedBesideARunningProcess;
         clearing_under_a_running_process: ClearUnderARunningProcess => FoldersRestWhileAProcessRuns;
+        restarting_every_time: RestartEveryTime => RestartsAreDoneOnce;
         trusting_any_folder: TrustAnyFolder => OnlyWhatWasStagedRuns;
     }
 }

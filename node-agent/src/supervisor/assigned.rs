@@ -62,7 +62,8 @@ impl Assigned {
                 pre_commands: pre_commands.map(|it| PreCommands { run_id: it.run_id.clone(), count }),
             })
         });
-        Some(Assignment { generation: self.generation, wanted, policy: self.policy() })
+        let restart = self.slot.as_ref().map(|slot| slot.restart_id.clone()).filter(|id| !id.is_empty());
+        Some(Assignment { generation: self.generation, wanted, policy: self.policy(), restart })
     }
 
     fn policy(&self) -> Policy {
@@ -203,6 +204,7 @@ mod tests {
                     pre_commands: vec!["eval A.b()".to_owned()],
                 }),
                 pre_commands: Some(pb::PreCommands { run_id: "r".to_owned() }),
+                restart_id: String::new(),
             }],
             held: Vec::new(),
         }

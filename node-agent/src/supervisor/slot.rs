@@ -42,9 +42,6 @@ pub(super) enum SlotOrder {
     Assigned(Box<pb::Assignment>),
     /// One could not be taken or stored: why.
     Refused(String),
-    Restart {
-        request: String,
-    },
 }
 
 /// What comes back from an action.
@@ -190,7 +187,6 @@ impl SlotTask {
                 self.refused = Some(fault);
                 self.publish();
             }
-            SlotOrder::Restart { request } => self.happen(Event::RestartAsked { request }),
         }
     }
 

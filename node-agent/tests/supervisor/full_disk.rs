@@ -1,7 +1,8 @@
 //! A disk that is full to the last byte: what runs goes on, nothing new is begun, the reason is said, and it ends when there
 //! is room again.
 
-use node_agent::link::Order;
+use std::fs;
+
 use proto::pb;
 
 use super::world::{APP, World, eventually, kill, lives};
@@ -33,22 +34,25 @@ async fn as_root_an_assignment_that_cannot_be_stored_is_said_so_and_taken_when_t
 }
 
 #[tokio::test]
-async fn as_root_nothing_is_stopped_before_the_ledger_holds_that_it_is_to_stop() {
-    let world = World::on_a_small_disk();
+async fn nothing_is_stopped_before_the_ledger_holds_that_it_is_to_stop() {
+    let world = World::new();
     let agent = world.agent().await;
     agent.assign(world.assignment(1, "0.1.0")).await;
     let before = agent.runs("0.1.0").await;
 
-    world.disk().fill();
-    let order = pb::RestartSlot { app: APP.to_owned(), slot: 1, request_id: "one".to_owned() };
-    agent.orders.send(Order::RestartSlot(order)).await.unwrap();
-    let full = agent.reports("the fault", |it| it.fault.contains(NO_ROOM)).await;
-    assert!(full.fault.contains("the ledger cannot be written"), "{}", full.fault);
-    assert!(full.fault.contains("nothing new is begun"), "{}", full.fault);
+    // What is wanted can be stored, and what is decided of it cannot: a folder lies in the file's place.
+    let runtime = world.ledger("runtime");
+    fs::remove_file(&runtime).unwrap();
+    fs::create_dir(&runtime).unwrap();
+    let mut restart = world.assignment(2, "0.1.0");
+    restart.slots[0].restart_id = "one".to_owned();
+    agent.assign(restart).await;
+    let stuck = agent.reports("the fault", |it| it.fault.contains("the ledger cannot be written")).await;
+    assert!(stuck.fault.contains("nothing new is begun"), "{}", stuck.fault);
     assert!(lives(before.pid), "it runs on");
     assert_eq!(world.starts().len(), 1);
 
-    world.disk().make_room();
+    fs::remove_dir(&runtime).unwrap();
     let after = agent.reports("the restart", |it| it.forced_restarts == 1 && it.pid != 0).await;
     assert_ne!(after.pid, before.pid);
     assert_eq!((after.crash_restarts, after.fault.as_str()), (0, ""));

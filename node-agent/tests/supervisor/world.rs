@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use node_agent::link::{Observed, Order};
+use node_agent::link::Observed;
 use node_agent::releases::{Chunks, Fetch, FetchError};
 use node_agent::supervisor::{Paths, Settings, Supervisor};
 use proto::archive::hostile::Builder;
@@ -52,7 +52,7 @@ pub(crate) struct World {
 
 /// What of an agent the link would hold.
 pub(crate) struct Agent {
-    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) orders: mpsc::Sender<pb::Assignment>,
     pub(crate) events: mpsc::Receiver<pb::AgentEvent>,
     observed: watch::Receiver<Observed>,
     cancel: CancellationToken,
@@ -162,6 +162,7 @@ impl World {
                 slot: 1,
                 release: Some(pb::Release { key: Some(key), size, pre_commands: Vec::new() }),
                 pre_commands: None,
+                restart_id: String::new(),
             }],
             held: Vec::new(),
         }
@@ -232,7 +233,7 @@ impl Drop for World {
 
 impl Agent {
     pub(crate) async fn assign(&self, assignment: pb::Assignment) {
-        self.orders.send(Order::Assignment(assignment)).await.unwrap();
+        self.orders.send(assignment).await.unwrap();
     }
 
     pub(crate) fn generation(&self) -> u64 {

@@ -15,6 +15,7 @@ use yew_router::prelude::use_location;
 
 use super::View;
 use super::replica_table::{Of, ReplicaTable};
+use super::restart::RestartDialog;
 use crate::components::notice::{Banner, Empty, shown};
 use crate::components::state::shape;
 use crate::components::stepper::Stepper;
@@ -45,6 +46,7 @@ pub fn ApplicationPage(props: &Props) -> Html {
     let account = use_account();
     let store = use_store();
     let deploying = use_state_eq(|| false);
+    let restarting = use_state_eq(|| false);
     let query = use_location().map(|it| it.query_str().to_owned()).unwrap_or_default();
     {
         let deploying = deploying.setter();
@@ -54,9 +56,24 @@ pub fn ApplicationPage(props: &Props) -> Html {
     let (open, close) = (deploying.clone(), deploying.clone());
     let open = Callback::from(move |_| open.set(true));
     let close = Callback::from(move |()| close.set(false));
+    let restart = {
+        let restarting = restarting.clone();
+        Callback::from(move |_| restarting.set(true))
+    };
+    let restarted = {
+        let restarting = restarting.clone();
+        Callback::from(move |()| restarting.set(false))
+    };
     shown(&store.application(name), &format!("application {name}"), |it| {
         let actions = match account.may_operate() {
-            true => html! { <button id="deploy" class="primary" onclick={open}>{ "Deploy…" }</button> },
+            true => html! {
+                <>
+                    if it.slots.iter().any(|slot| slot.assigned.is_some()) {
+                        <button id="restart" onclick={restart}>{ "Restart…" }</button>
+                    }
+                    <button id="deploy" class="primary" onclick={open}>{ "Deploy…" }</button>
+                </>
+            },
             false => html! {},
         };
         let crumbs = html! { <><a href={Route::Applications.path()}>{ "Applications" }</a><span class="slash">{ "/" }</span></> };
@@ -67,6 +84,10 @@ pub fn ApplicationPage(props: &Props) -> Html {
                 { tabs(name, *tab) }
                 { content(*tab, it, &query) }
                 if *deploying { <DeployDialog application={it.clone()} onclose={close} /> }
+                if *restarting {
+                    <RestartDialog what={name.to_string()} path={format!("/applications/{name}/restart")} onclose={restarted}
+                        consequence={words::restart_sentence(it.application.summary.replicas_wanted, it.application.settings.strategy)} />
+                }
             </View>
         }
     })

@@ -10,6 +10,7 @@ use yew::{Callback, Html, Properties, component, html, use_state_eq};
 
 use super::View;
 use super::replica_table::{Of, ReplicaTable};
+use super::restart::RestartDialog;
 use crate::components::meter::Meter;
 use crate::components::notice::{Banner, Empty, shown};
 use crate::components::state::liveness;
@@ -19,6 +20,7 @@ use crate::live::store::NodeNow;
 use crate::live::{use_store, use_topic};
 use crate::route::Route;
 use crate::session::use_account;
+use crate::words;
 use remove::RemoveDialog;
 
 #[derive(Properties, PartialEq)]
@@ -36,10 +38,25 @@ pub fn NodePage(props: &Props) -> Html {
     let (open, close) = (removing.clone(), removing.clone());
     let open = Callback::from(move |_| open.set(true));
     let close = Callback::from(move |()| close.set(false));
+    let restarting = use_state_eq(|| false);
+    let restart = {
+        let restarting = restarting.clone();
+        Callback::from(move |_| restarting.set(true))
+    };
+    let restarted = {
+        let restarting = restarting.clone();
+        Callback::from(move |()| restarting.set(false))
+    };
     shown(&store.node(name), &format!("node {name}"), |it| {
-        let actions = match account.may_administer() {
-            true => html! { <button id="remove-node" class="danger" onclick={open}>{ "Remove…" }</button> },
-            false => html! {},
+        let actions = html! {
+            <>
+                if account.may_operate() && it.slots.iter().any(|slot| slot.assigned.is_some()) {
+                    <button id="restart" onclick={restart}>{ "Restart replicas…" }</button>
+                }
+                if account.may_administer() {
+                    <button id="remove-node" class="danger" onclick={open}>{ "Remove…" }</button>
+                }
+            </>
         };
         let crumbs =
             html! { <><a href={Route::Nodes.path()}>{ "Nodes" }</a><span class="slash">{ "/" }</span></> };
@@ -56,6 +73,10 @@ pub fn NodePage(props: &Props) -> Html {
                         <ReplicaTable of={Of::Node} slots={it.slots.clone()} />
                     }
                 </section>
+                if *restarting {
+                    <RestartDialog what={format!("everything on {name}")} path={format!("/nodes/{name}/restart")} onclose={restarted}
+                        consequence={words::restart_node_sentence(&it.node.summary)} />
+                }
                 if *removing { <RemoveDialog node={it.node.summary.clone()} onclose={close} /> }
             </View>
         }

@@ -3,13 +3,15 @@
 use std::cmp::Ordering;
 
 use proto::replicas::{PreCommands, Replica};
-use yew::{Callback, Html, Properties, component, html, use_callback};
+use yew::{Callback, Html, Properties, component, html, use_callback, use_state_eq};
 
+use super::restart::RestartDialog;
 use crate::components::state::slot;
 use crate::components::table::{Column, Kind, Table};
 use crate::components::time::{Ago, Elapsed};
 use crate::format;
 use crate::route::{Route, Tab};
+use crate::session::use_account;
 use crate::shared::Shared;
 use crate::words;
 
@@ -173,6 +175,16 @@ struct DetailProps {
 #[component]
 fn Detail(props: &DetailProps) -> Html {
     let it = &props.replica;
+    let account = use_account();
+    let restarting = use_state_eq(|| false);
+    let restart = {
+        let restarting = restarting.clone();
+        Callback::from(move |_| restarting.set(true))
+    };
+    let restarted = {
+        let restarting = restarting.clone();
+        Callback::from(move |()| restarting.set(false))
+    };
     let fact = |name: &'static str, value: Html| html! { <div><dt>{ name }</dt><dd>{ value }</dd></div> };
     let log = format!("{}?replica={}/{}", Route::tab(&it.application, Tab::Logs).path(), it.node, it.slot);
     html! {
@@ -194,7 +206,17 @@ fn Detail(props: &DetailProps) -> Html {
                     if !exit.log_tail.is_empty() { <pre tabindex="0">{ &exit.log_tail }</pre> }
                 </section>
             }
-            <p><a class="button" href={log}>{ "Follow its log" }</a></p>
+            <p class="row-actions">
+                <a class="button" href={log}>{ "Follow its log" }</a>
+                if account.may_operate() && it.assigned.is_some() {
+                    <button class="restart-replica" onclick={restart}>{ "Restart…" }</button>
+                }
+            </p>
+            if *restarting {
+                <RestartDialog what={format!("slot {} on {}", it.slot, it.node)} onclose={restarted}
+                    path={format!("/replicas/{}/{}/{}/restart", it.node, it.application, it.slot)}
+                    consequence="It is stopped and started anew at once, and serves nobody until it is ready." />
+            }
         </div>
     }
 }

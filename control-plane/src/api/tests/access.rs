@@ -28,6 +28,7 @@ GET /api/v1/openapi.json anyone
 GET /api/v1/replicas viewer
 GET /api/v1/replicas/{node}/{app}/{slot} viewer
 GET /api/v1/replicas/{node}/{app}/{slot}/logs viewer
+GET /api/v1/restarts/{id} viewer
 GET /api/v1/rollouts viewer
 GET /api/v1/rollouts/{id} viewer
 GET /api/v1/session anyone
@@ -35,8 +36,11 @@ GET /api/v1/tokens admin
 GET /health anyone
 GET /metrics anyone
 POST /api/v1/applications/{app}/deploy operator
+POST /api/v1/applications/{app}/restart operator
 POST /api/v1/join-tokens admin
 POST /api/v1/me/password viewer
+POST /api/v1/nodes/{node}/restart operator
+POST /api/v1/replicas/{node}/{app}/{slot}/restart operator
 POST /api/v1/session anyone
 POST /api/v1/tokens admin
 DELETE /api/v1/applications/{app}/ghosted operator

@@ -106,6 +106,23 @@ async fn what_was_never_in_the_bucket_is_not_deployed() {
 }
 
 #[tokio::test]
+async fn what_does_not_run_is_not_restarted() {
+    let bench = Bench::new().await;
+    configured(&bench).await;
+    let operator = bench.token(Role::Operator).await;
+    let restart = |app: &str, body: &serde_json::Value| {
+        Call::post(&format!("/api/v1/applications/{app}/restart"), body).bearer(&operator)
+    };
+    let all = serde_json::json!({});
+    assert_eq!(bench.send(restart("myapp", &all)).await.code(), "conflict");
+    assert_eq!(bench.send(restart("other", &all)).await.code(), "not-found");
+    let elsewhere = serde_json::json!({ "node": "nobody" });
+    assert_eq!(bench.send(restart("myapp", &elsewhere)).await.code(), "not-found");
+    let misspelt = serde_json::json!({ "nodes": "web-1" });
+    assert_ne!(bench.send(restart("myapp", &misspelt)).await.code(), "conflict");
+}
+
+#[tokio::test]
 async fn a_version_that_lies_in_the_bucket_is_deployed_although_nothing_named_it() {
     let bench = Bench::new().await;
     configured(&bench).await;

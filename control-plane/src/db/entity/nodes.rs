@@ -63,6 +63,9 @@ pub mod assignment {
         pub generation: i64,
         pub since: i64,
         pub rollout: Option<Uuid>,
+        pub begun_at: i64,
+        pub restart: Option<Uuid>,
+        pub restart_at: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

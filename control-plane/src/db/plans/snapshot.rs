@@ -13,8 +13,9 @@ use crate::db::entity::nodes::assignment;
 use crate::db::error::Fault;
 use crate::db::nodes::{self, EnrolledNode};
 use crate::db::releases::{self, BucketState};
+use crate::db::restarts::under_way as restarts_under_way;
 use crate::db::rollouts;
-use crate::fleet::{AppFleet, Assigned, Node, Place, Wish, WishedBy};
+use crate::fleet::{AppFleet, Assigned, Node, Place, RestartWish, Wish, WishedBy};
 use crate::rollout::Rollout;
 
 /// Everything, not yet sorted by application.
@@ -27,6 +28,7 @@ pub(super) struct Loaded {
     ghosted: BTreeMap<AppName, BTreeSet<ReleaseKey>>,
     proven: BTreeMap<AppName, BTreeSet<ReleaseKey>>,
     under_way: BTreeMap<AppName, Rollout>,
+    restarts: BTreeMap<AppName, Vec<RestartWish>>,
 }
 
 impl Loaded {
@@ -50,6 +52,10 @@ impl Loaded {
             with_pre_commands.insert((it.app, it.key));
         }
         let under_way = rollouts::under_way(tx).await?.into_iter();
+        let mut restarts: BTreeMap<AppName, Vec<RestartWish>> = BTreeMap::new();
+        for it in restarts_under_way(tx).await? {
+            restarts.entry(it.app).or_default().push(it.wish);
+        }
         Ok(Self {
             applications: applications::all(tx).await?,
             buckets: releases::all_buckets(tx).await?,
@@ -59,6 +65,7 @@ impl Loaded {
             ghosted,
             proven,
             under_way: under_way.map(|rollout| (rollout.app.clone(), rollout)).collect(),
+            restarts,
         })
     }
 
@@ -86,6 +93,7 @@ impl Loaded {
             proven: self.proven.remove(&app).unwrap_or_default(),
             rollout: self.under_way.remove(&app),
             last: None,
+            restarts: self.restarts.remove(&app).unwrap_or_default(),
             nodes,
             assigned,
             observed: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ids::{AppName, NodeId, ReleaseKey, RolloutId};
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
 
 use crate::clock::Time;
 use crate::db::assignments;
@@ -15,16 +15,17 @@ use crate::db::{ROWS_PER_STATEMENT, nodes, rollouts};
 use crate::fleet::Place;
 use crate::rollout::Step;
 
-/// Returns the nodes whose assignment is another one now. Forgetting a place that was withdrawn changes none.
+/// Returns the nodes whose assignment is another one now. `begun_at`: the application's generation from now on. Forgetting a place that was withdrawn changes none.
 pub(super) async fn write(
     tx: &impl ConnectionTrait,
     app: &AppName,
     steps: &[Step],
     rollout: Option<RolloutId>,
+    begun_at: u64,
     now: Time,
 ) -> Result<BTreeSet<NodeId>, Fault> {
     let mut changed: BTreeMap<Place, (Option<&ReleaseKey>, Option<&String>)> = BTreeMap::new();
-    let mut forgotten = Vec::new();
+    let (mut forgotten, mut restarted) = (Vec::new(), Vec::new());
     for step in steps {
         match step {
             Step::Assign { place, release, pre_commands_run } => {
@@ -34,10 +35,12 @@ pub(super) async fn write(
                 changed.insert(*place, (None, None));
             }
             Step::Forget { place } => forgotten.push(*place),
+            Step::Restart { place, restart } => restarted.push((*place, *restart)),
         }
     }
     let before = releases_before(tx, app, &changed).await?;
-    let nodes: BTreeSet<NodeId> = changed.keys().map(|place| place.node).collect();
+    let told = changed.keys().chain(restarted.iter().map(|(place, _)| place));
+    let nodes: BTreeSet<NodeId> = told.map(|place| place.node).collect();
     let generations = nodes::raise(tx, nodes.clone()).await?;
     if let Some(removed) = nodes.iter().find(|node| !generations.contains_key(node)) {
         return Err(Fault::Conflict(format!("node {removed}")));
@@ -54,9 +57,26 @@ pub(super) async fn write(
             generation: generations.get(&place.node).copied().map(integer).unwrap_or_default(),
             since: millis(now),
             rollout: rollout.map(|rollout| rollout.0),
+            begun_at: integer(begun_at),
+            restart: None,
+            restart_at: None,
         })
         .collect();
     upsert(tx, rows).await?;
+    for (place, restart) in restarted {
+        let row = assignment::ActiveModel {
+            node: Set(place.node.0),
+            app: Set(app.to_string()),
+            slot: Set(slot_number(place.slot)),
+            generation: Set(generations.get(&place.node).copied().map(integer).unwrap_or_default()),
+            begun_at: Set(integer(begun_at)),
+            restart: Set(Some(restart.0)),
+            restart_at: Set(Some(millis(now))),
+            ..Default::default()
+        };
+        // The release stays as it is.
+        assignment::Entity::update(row).exec(tx).await?;
+    }
     for place in forgotten {
         let id = (place.node.0, app.to_string(), slot_number(place.slot));
         assignment::Entity::delete_by_id(id).exec(tx).await?;
@@ -102,6 +122,9 @@ async fn upsert(tx: &impl ConnectionTrait, rows: Vec<assignment::Model>) -> Resu
                     assignment::Column::Generation,
                     assignment::Column::Since,
                     assignment::Column::Rollout,
+                    assignment::Column::BegunAt,
+                    assignment::Column::Restart,
+                    assignment::Column::RestartAt,
                 ])
                 .to_owned(),
             )

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::ids::{NodeId, ReleaseKey, RolloutId};
+use proto::ids::{NodeId, ReleaseKey, RestartId, RolloutId};
 use proto::state::{FaultKind, Liveness, RolloutPhase};
 use uuid::Uuid;
 
@@ -12,9 +12,10 @@ use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::db::{
     ApplicationsDiff, BucketFault, Db, ManualWish, NewApplication, PageRequest, RolloutFilter, Source,
 };
-use crate::fleet::{AppFleet, Place, WishedBy};
+use crate::fleet::{AppFleet, Place, RestartWish, ToldRestart, WishedBy};
 use crate::rollout::{
-    Evidence, Ghost, Happening, HappeningKind, InForce, Plan, PreCommandsState, Progress, Rollout, Step,
+    Evidence, Ghost, Happening, HappeningKind, InForce, Plan, PreCommandsState, Progress, RestartOver,
+    Rollout, Step,
 };
 use crate::spec::{AppSpec, Millis};
 
@@ -26,6 +27,7 @@ on_both_engines!(
     a_plan_for_a_removed_node_is_refused_whole,
     a_nodes_assignment_is_one_snapshot_with_its_generation,
     other_settings_raise_the_nodes_that_hold_the_application_and_no_other,
+    a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_none,
     a_second_rollout_under_way_is_refused,
     ghosts_are_cleared_by_version_or_all,
     a_places_history_tells_what_it_ran_and_when,
@@ -62,6 +64,60 @@ fn rollout(name: &str, key: ReleaseKey, phase: RolloutPhase, now: u64) -> Rollou
 
 fn assign(place: Place, release: &ReleaseKey) -> Step {
     Step::Assign { place, release: release.clone(), pre_commands_run: None }
+}
+
+/// What of it the node is told to start anew.
+async fn told_restarts(db: &Db, node: NodeId) -> Vec<Option<RestartId>> {
+    db.node_assignment(node).await.unwrap().slots.values().map(|slot| slot.restart).collect()
+}
+
+fn wish(id: u128, node: Option<NodeId>) -> RestartWish {
+    let id = RestartId(Uuid::from_u128(id));
+    RestartWish { id, generation: 0, node, slot: None, by: "ann".to_owned(), at: Time(7) }
+}
+
+async fn a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_none(it: TestDb) {
+    let (one, two) = shop(&it).await;
+    let before = fleet(&it.db, "shop").await;
+    let steps = vec![assign(place(one, 1), &key("1", 1)), assign(place(two, 1), &key("1", 1))];
+    let plan = Plan { steps, ..Plan::default() };
+    it.db.store_plan(&app("shop"), before.generation, &plan, Time(6)).await.unwrap();
+    let assigned = fleet(&it.db, "shop").await;
+
+    // The later one has the smaller id, as after a clock was put back.
+    let (first, second) = (wish(9, None), wish(4, Some(one)));
+    it.db.ask_for_restarts(&[(app("shop"), first.clone())], &[], None).await.unwrap();
+    it.db.ask_for_restarts(&[(app("shop"), second.clone())], &[], None).await.unwrap();
+    let stale = it.db.store_plan(&app("shop"), assigned.generation, &Plan::default(), Time(8)).await;
+    assert!(matches!(stale, Err(crate::db::DbError::Conflict { .. })), "{stale:?}");
+    let asked = fleet(&it.db, "shop").await;
+    assert_eq!(asked.restarts.iter().map(|wish| wish.id).collect::<Vec<_>>(), [first.id, second.id]);
+    assert!(asked.restarts[0].generation < asked.restarts[1].generation);
+    assert!(asked.assigned.values().all(|it| it.begun_at < asked.restarts[0].generation));
+
+    let restart = Step::Restart { place: place(one, 1), restart: first.id };
+    let plan = Plan { steps: vec![restart, assign(place(two, 1), &key("1", 2))], ..Plan::default() };
+    let changed = it.db.store_plan(&app("shop"), asked.generation, &plan, Time(9)).await.unwrap();
+    assert_eq!(changed, BTreeSet::from([one, two]));
+    assert_eq!(told_restarts(&it.db, one).await, [Some(first.id)]);
+    assert_eq!(told_restarts(&it.db, two).await, [None]);
+    let told = fleet(&it.db, "shop").await;
+    let here = &told.assigned[&place(one, 1)];
+    assert_eq!((here.release.clone(), here.since), (Some(key("1", 1)), Time(6)));
+    assert_eq!(here.restart, Some(ToldRestart { id: first.id, at: Time(9) }));
+    assert!(told.assigned.values().all(|it| it.begun_at > asked.restarts[1].generation));
+
+    let failure = Some("web-2 was not connected".to_owned());
+    let over = |id, failure| RestartOver { id, failure };
+    let restarts = vec![over(first.id, None), over(second.id, failure.clone())];
+    let plan = Plan { restarts, ..Plan::default() };
+    it.db.store_plan(&app("shop"), told.generation, &plan, Time(10)).await.unwrap();
+    assert!(fleet(&it.db, "shop").await.restarts.is_empty());
+    assert_eq!(told_restarts(&it.db, one).await, [None], "an agent without memory would do it once more");
+    let ended = it.db.restart(second.id).await.unwrap().unwrap();
+    assert_eq!((ended.finished_at, ended.failure, ended.app), (Some(Time(10)), failure, app("shop")));
+    let nowhere = it.db.ask_for_restarts(&[(app("nowhere"), wish(5, None))], &[], None).await;
+    assert!(matches!(nowhere, Err(crate::db::DbError::Missing { .. })), "{nowhere:?}");
 }
 
 /// One application with two releases and two nodes.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use proto::ids::{ReleaseKey, Slot};
+use proto::ids::{ReleaseKey, RestartId, Slot};
 use proto::state::{SlotState, StagingPhase};
 
 use super::dice::Dice;
@@ -54,6 +54,8 @@ struct HostSlot {
     serves: bool,
     phase: Phase,
     crashes: u32,
+    /// The last restart that it was told of.
+    restart: Option<RestartId>,
     ran: Option<(String, bool)>,
 }
 
@@ -112,8 +114,17 @@ impl Host {
                 serves: false,
                 phase: Phase::Empty,
                 crashes: 0,
+                restart: None,
                 ran: None,
             });
+            let restart = assigned.restart.map(|it| it.id);
+            let restarts = restart.is_some() && restart != slot.restart;
+            slot.restart = restart.or(slot.restart);
+            let lives = slot.running.is_some() && slot.running == assigned.release;
+            if restarts && lives && slot.wanted == assigned.release && slot.phase != Phase::Failed {
+                slot.serves = false;
+                slot.phase = Phase::Stopping(now + dice.up_to(1_500));
+            }
             if slot.wanted == assigned.release && slot.run == assigned.pre_commands_run {
                 continue;
             }

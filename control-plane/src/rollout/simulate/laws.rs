@@ -1,11 +1,12 @@
 //! What must hold of every plan, told from what the planner could know when it made it. Each law has a name, which is what a
 //! failing history says.
 
+use proto::ids::RestartId;
 use proto::state::{Liveness, RolloutPhase, Strategy};
 
 use super::host::{Behaviour, behaviour};
 use crate::clock::Time;
-use crate::fleet::{AppFleet, Place, PreCommandsOutcome};
+use crate::fleet::{AppFleet, Place, PreCommandsOutcome, RestartWish};
 use crate::rollout::draft::Draft;
 use crate::rollout::place::Standing;
 use crate::rollout::{InForce, Plan, PreCommandsState, Rollout, Step, Waiting};
@@ -26,6 +27,10 @@ pub(super) const UNTOUCHED: Law = "a revert touches no slot that runs what it go
 pub(super) const ENDS: Law = "once all is quiet, every rollout ends and every slot is as it should be";
 pub(super) const STABLE_IN_FORCE: Law = "a release is in force once every slot is stable on it";
 
+pub(super) const RESTARTS_ROLL: Law =
+    "a rolling restart moves one slot at a time, after the last one was stable";
+pub(super) const RESTARTS_ALL: Law = "a restart that is complete left nothing out";
+pub(super) const RESTARTS_ONCE: Law = "a restart starts each slot that it is about anew once";
 pub(super) const ALL_THERE_IS: Law =
     "a release that runs is not taken down for one slot's crashes where there is none to go back to";
 
@@ -35,7 +40,7 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
     let after = plan.rollouts.last().or(fleet.rollout.as_ref());
     let rollout = after.filter(|rollout| !rollout.phase.is_over());
     let stepped = |place: &Place| plan.steps.iter().any(|step| step.place() == *place);
-    let mut moved = 0;
+    let (mut moved, mut restarted) = (0, 0);
     for step in &plan.steps {
         let place = step.place();
         let eligible = before.host(place.node).is_some();
@@ -43,6 +48,13 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
             Step::Assign { release, .. } => Some(release),
             Step::Withdraw { .. } => None,
             Step::Forget { .. } => continue,
+            Step::Restart { restart, .. } => {
+                restarted += usize::from(rolls(fleet, *restart));
+                if let Some(law) = restarts(fleet, &before, place, *restart, &stepped) {
+                    return Some(law);
+                }
+                continue;
+            }
         };
         if let Some(release) = gives {
             let ghosted_now = plan.ghost.as_ref().is_some_and(|ghost| ghost.release == *release);
@@ -66,7 +78,12 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
                 || !eligible
                 || fleet.spec.is_none()
                 || taken_down(rollout, plan));
-        if before.standing(place).is_ready() && !goes_down && !enough_others(fleet, &before, place, &stepped)
+        // Whoever named the replica accepted that it is away.
+        let named = fleet.restarts.iter().any(|wish| wish.place() == Some(place));
+        if before.standing(place).is_ready()
+            && !goes_down
+            && !named
+            && !enough_others(fleet, &before, place, &stepped)
         {
             return Some(ENOUGH_READY);
         }
@@ -74,9 +91,71 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
     if moved > 1 {
         return Some(ONE_BY_ONE);
     }
-    ghosts(fleet, &before, plan)
+    if restarted > 1 {
+        return Some(RESTARTS_ROLL);
+    }
+    restarts_over(fleet, &before, plan)
+        .or_else(|| ghosts(fleet, &before, plan))
         .or_else(|| in_force(fleet, &before, plan, after))
         .or_else(|| silent(fleet, &before, plan))
+}
+
+/// Whether a restart is of more than one named replica.
+fn rolls(fleet: &AppFleet, restart: RestartId) -> bool {
+    fleet.restarts.iter().any(|wish| wish.id == restart && wish.place().is_none())
+}
+
+fn restarts(
+    fleet: &AppFleet,
+    before: &Draft<'_>,
+    place: Place,
+    restart: RestartId,
+    stepped: &dyn Fn(&Place) -> bool,
+) -> Option<Law> {
+    let of_it = |other: &Place| {
+        let told = fleet.assigned.get(other).and_then(|it| it.restart);
+        told.is_some_and(|it| it.id == restart)
+    };
+    if of_it(&place) || fleet.restarts.iter().all(|wish| wish.id != restart || !wish.covers(place)) {
+        return Some(RESTARTS_ONCE);
+    }
+    if !rolls(fleet, restart) {
+        return None;
+    }
+    // Those before the newest were stable once.
+    let told = |other: &Place| fleet.assigned.get(other).map(|it| it.begun_at);
+    let newest =
+        fleet.assigned.keys().filter(|other| of_it(other)).max_by_key(|other| (told(other), **other));
+    let seen = |other: &Place| before.host(other.node).is_some_and(|host| !host.is(Liveness::Lost));
+    let counts = |other: &&Place| seen(other) && other.slot.number() <= before.replicas();
+    if newest.filter(counts).is_some_and(|newest| !before.is_stable(*newest)) {
+        return Some(RESTARTS_ROLL);
+    }
+    let ready = before.standing(place).is_ready();
+    (ready && !enough_others(fleet, before, place, stepped)).then_some(ENOUGH_READY)
+}
+
+/// One that is said to be complete left nothing out.
+fn restarts_over(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
+    let complete =
+        |wish: &&RestartWish| plan.restarts.iter().any(|over| over.id == wish.id && over.failure.is_none());
+    // Whoever runs another release is not restarted but replaced.
+    let in_force = match &plan.in_force {
+        Some(InForce::Release(release)) => Some(release),
+        Some(InForce::Nothing) => None,
+        None => fleet.in_force.as_ref(),
+    };
+    let left_out = |wish: &RestartWish| {
+        fleet.assigned.iter().any(|(place, told)| {
+            let counts = before.host(place.node).is_some() && place.slot.number() <= before.replicas();
+            let about = wish.covers(*place) && (counts || wish.place().is_some());
+            about
+                && told.release.is_some()
+                && told.release.as_ref() == in_force
+                && told.begun_at < wish.generation
+        })
+    };
+    fleet.restarts.iter().filter(complete).any(left_out).then_some(RESTARTS_ALL)
 }
 
 /// Of a first deployment that failed: nothing is left to serve with.
@@ -261,5 +340,6 @@ pub(super) fn unfinished(fleet: &AppFleet, plan: &Plan, now: Time) -> bool {
             plan.waiting.iter().any(|it| matches!(it, Waiting::Ghosted { .. } | Waiting::TakenBack { .. }));
         wish.release != *target && !held
     });
-    (off && !flaps) || (wish_open && some_up)
+    let restarts = fleet.rollout.is_none() && !fleet.restarts.is_empty();
+    ((off || restarts) && !flaps) || (wish_open && some_up)
 }

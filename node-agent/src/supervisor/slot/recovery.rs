@@ -86,7 +86,6 @@ impl SlotTask {
                 order = orders.recv() => match order {
                     Some(SlotOrder::Refused(fault)) => self.refused = Some(fault),
                     Some(SlotOrder::Assigned(_)) => {}
-                    Some(SlotOrder::Restart { .. }) => warn!("a slot that is left alone was to be restarted"),
                     None => return false,
                 },
                 () = sleep(std::time::Duration::from_millis(pause)) => {}
