@@ -280,6 +280,17 @@ impl Agents {
         self.hub.board().clock_ahead_ms(node)
     }
 
+    /// When the program of the node's agent began, by our wall clock.
+    pub fn agent_started(&self, node: NodeId) -> Option<Time> {
+        self.hub.board().agent_started(node)
+    }
+
+    /// Asks the node's agent to begin its program anew. `false`: it is not connected, or takes no orders.
+    pub fn restart_agent(&self, node: NodeId) -> bool {
+        let order = Order::RestartAgent(pb::RestartAgent {});
+        self.hub.roster.session(node).is_some_and(|session| session.orders.try_send(order).is_ok())
+    }
+
     /// The node's assignment may have risen: its session asks and sends it.
     pub fn wake(&self, node: NodeId) {
         self.hub.wake(node);

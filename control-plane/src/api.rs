@@ -10,6 +10,7 @@ mod me;
 mod metrics;
 mod nodes;
 mod openapi;
+mod programs;
 mod releases;
 mod replicas;
 mod restarts;
@@ -33,7 +34,7 @@ use crate::assets;
 use crate::auth::password::Passwords;
 use crate::auth::principal::LocalAdmins;
 use crate::auth::throttle::Throttle;
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::config::AgentsAddress;
 use crate::db::{AuditEntry, Db, NewEvent};
 use crate::error::{ApiError, ApiResult};
@@ -54,6 +55,8 @@ pub struct Parts {
     pub settings: Settings,
     pub local: LocalAdmins,
     pub clock: Clock,
+    /// When this program began.
+    pub started_at: Time,
     pub metrics: Metrics,
     pub passwords: Passwords,
     pub throttle: Mutex<Throttle>,
@@ -62,6 +65,8 @@ pub struct Parts {
     pub cancel: CancellationToken,
     /// And are waited for here.
     pub tasks: TaskTracker,
+    /// Cancelled before `cancel` where the program is to begin anew once it has stopped.
+    pub begin_anew: CancellationToken,
 }
 
 /// What the API needs to know of the configuration.
@@ -141,6 +146,9 @@ fn v1(api: &Api) -> Routes {
         .get("/nodes/{node}", VIEWER, nodes::show)
         .delete("/nodes/{node}", ADMIN, nodes::remove)
         .post("/nodes/{node}/restart", OPERATOR, restarts::node)
+        .post("/nodes/{node}/restart-agent", OPERATOR, programs::agent)
+        .get("/control-plane", VIEWER, programs::show)
+        .post("/control-plane/restart", ADMIN, programs::control_plane)
         .get("/restarts/{id}", VIEWER, restarts::show)
         .post("/join-tokens", ADMIN, nodes::join_token)
         .get("/rollouts", VIEWER, rollouts::list)

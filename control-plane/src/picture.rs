@@ -40,6 +40,9 @@ pub trait Backend: Send + Sync {
     /// A node was removed: end its session.
     fn cut(&self, node: NodeId);
 
+    /// Its agent's program is to begin anew. `false`: it is not connected.
+    fn restart_agent(&self, node: NodeId) -> bool;
+
     /// Of the certificate that agents trust.
     fn ca_fingerprint(&self) -> Digest;
 
@@ -78,6 +81,8 @@ pub struct NodeSight {
     pub usage: Option<HostUsage>,
     pub loads: BTreeMap<(AppName, Slot), Usage>,
     pub clock_ahead_ms: Option<i64>,
+    /// When its agent's program began.
+    pub agent_started: Option<Time>,
 }
 
 impl Default for NodeSight {
@@ -88,6 +93,7 @@ impl Default for NodeSight {
             usage: None,
             loads: BTreeMap::new(),
             clock_ahead_ms: None,
+            agent_started: None,
         }
     }
 }

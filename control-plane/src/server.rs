@@ -67,6 +67,8 @@ pub struct Running {
     pub socket: PathBuf,
     /// What somebody has to be told of signing in.
     pub first_sign_in: FirstSignIn,
+    /// Cancelled where somebody asked that it begin anew once it has stopped.
+    pub begin_anew: CancellationToken,
     tasks: TaskTracker,
     db: Db,
     home: Home,
@@ -99,7 +101,7 @@ impl Server {
         let Parts { db, clock, agents, notices, reconciler, api, bucket, first_sign_in } = parts;
 
         let Sockets { console, console_address, local, agents: listener, agents_address } = sockets;
-        let socket = home.socket();
+        let (socket, begin_anew) = (home.socket(), api.begin_anew.clone());
         let router = api::router(&api);
         tasks.spawn(console.serve(router.clone(), cancel.clone()));
         tasks.spawn(local.serve(router, cancel.clone()));
@@ -122,6 +124,7 @@ impl Server {
             agents: agents_address,
             socket,
             first_sign_in,
+            begin_anew,
             tasks,
             db,
             home,

@@ -1,8 +1,9 @@
 //! The agent's commands: `enrol` once, `run` for ever. Everything else about a fleet is asked of the control plane.
 
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::host;
+use crate::inherited::Inherited;
 use crate::link::{Address, Edges, Enrolment, Identity, Link, enrol};
 use crate::logs::LogFolder;
 use crate::supervisor::{Paths, Settings, Supervisor};
@@ -34,7 +36,7 @@ const EVENTS: usize = 256;
 #[command(name = "deployex-agent", version)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Does,
     /// How the lines of its own log look, which go to standard error.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "DEPLOYEX_LOG_FORMAT")]
     log_format: LogFormat,
@@ -44,7 +46,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Does {
     /// Joins a fleet: makes a key, has it certified, and keeps both below the var path.
     #[command(
         after_help = "Example:\n  deployex-agent enrol --control-plane https://deployex.example.com:5002 --token dpxj_…"
@@ -99,9 +101,9 @@ pub async fn run(cli: Cli) -> ExitCode {
     let result = async {
         start_logging(cli.log_format, &cli.log)?;
         match cli.command {
-            Command::Enrol(args) => join(args).await,
-            Command::Run(paths) => supervise(paths).await,
-            Command::Version => say(&format!("deployex-agent {}", env!("CARGO_PKG_VERSION"))),
+            Does::Enrol(args) => join(args).await,
+            Does::Run(paths) => supervise(paths).await,
+            Does::Version => say(&format!("deployex-agent {}", env!("CARGO_PKG_VERSION"))),
         }
     };
     let result = result.await;
@@ -162,6 +164,9 @@ fn identity_folder(var: &Path) -> PathBuf {
 }
 
 async fn supervise(args: PathArgs) -> anyhow::Result<()> {
+    // Asked before anybody can have put another program in its place.
+    let program = std::env::current_exe().context("cannot tell where this program lies")?;
+    let inherited = Inherited::take().context("cannot listen for the end of children")?;
     let looked_in = args.var_path.clone().unwrap_or_else(|| VAR_PATH.into());
     let identity = Identity::load(&identity_folder(&looked_in))?;
     let var = args.var_path.or_else(|| identity.host.var_path.clone()).unwrap_or_else(|| VAR_PATH.into());
@@ -175,7 +180,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     let (notes, events) = mpsc::channel(EVENTS);
     let settings = Settings {
         paths: Paths::new(var.clone(), logs.clone()),
-        keeper: keeper()?,
+        keeper: keeper(&program)?,
         epmd_port: variable("ERL_EPMD_PORT").and_then(|it| it.parse().ok()).unwrap_or(EPMD_PORT),
         timezone: variable("TZ"),
         boot_id: host::boot_id(),
@@ -185,7 +190,9 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     }
     let supervisor = Supervisor::start(settings, link.fetch(), notes, cancel.clone()).await?;
     let (orders, ordered) = mpsc::channel(ORDERS);
+    let begin_anew = CancellationToken::new();
     let edges = Edges {
+        begin_anew: begin_anew.clone(),
         orders,
         observed: supervisor.observed(),
         events,
@@ -202,6 +209,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     let linked = cancel.clone();
     tasks.spawn_blocking(move || own_thread.block_on(link.run(edges, linked)));
     tasks.spawn(supervisor.run(ordered));
+    tasks.spawn(inherited.reap(cancel.clone()));
     tasks.close();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -209,18 +217,23 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         // Either is a wish to stop; neither comes before the other.
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = begin_anew.cancelled() => {}
         () = tasks.wait() => {}
     }
-    info!("stopping; replicas go on running");
+    info!(again = begin_anew.is_cancelled(), "stopping; replicas go on running");
     cancel.cancel();
     tasks.wait().await;
+    if begin_anew.is_cancelled() {
+        // The same process: whoever looks after it sees no end. What lies there by now is what begins.
+        let error = Command::new(&program).args(std::env::args_os().skip(1)).exec();
+        return Err(error).with_context(|| format!("cannot begin {} anew", program.display()));
+    }
     Ok(())
 }
 
 /// Beside this program.
-fn keeper() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot tell where this program lies")?;
-    let keeper = own.with_file_name("deployex-keeper");
+fn keeper(program: &Path) -> anyhow::Result<PathBuf> {
+    let keeper = program.with_file_name("deployex-keeper");
     anyhow::ensure!(
         keeper.is_file(),
         "{} is missing; it is installed beside deployex-agent",
@@ -251,7 +264,7 @@ mod tests {
             let words = format!("deployex-agent enrol --control-plane https://h:5002 {words}");
             let token = format!("dpxj_{}.{}", "s".repeat(32), "0".repeat(64));
             let words = words.split_whitespace().chain(["--token", &token]);
-            let Command::Enrol(args) = Cli::parse_from(words).command else {
+            let Does::Enrol(args) = Cli::parse_from(words).command else {
                 panic!("another command");
             };
             run_command(&args.paths)

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod clock;
 pub mod host;
+mod inherited;
 pub mod keeper;
 pub mod link;
 pub mod logs;

@@ -36,9 +36,9 @@ pub use self::enrol::{EnrolError, Enrolment, enrol};
 pub use self::identity::{HostPaths, Identity, IdentityError};
 use self::session::Session;
 use self::unrecorded::Unrecorded;
-use crate::host;
 use crate::logs::LogFolder;
 use crate::releases::Fetch;
+use crate::{clock, host};
 
 /// A session that held this long counts as a success: the next failure is the first again.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -61,6 +61,8 @@ pub struct Edges {
     pub logs: LogFolder,
     /// Whose file system's room is reported.
     pub var_path: PathBuf,
+    /// Cancelled once the control plane asks that the agent's program begin anew.
+    pub begin_anew: CancellationToken,
 }
 
 /// Whether the control plane is reached.
@@ -79,8 +81,10 @@ struct Wiring {
     unrecorded: Unrecorded,
     samples: watch::Receiver<Option<host::Sample>>,
     logs: LogFolder,
+    begin_anew: CancellationToken,
     inventory: pb::Inventory,
     boot_id: String,
+    started_unix_ms: u64,
     /// Logs that are being read. They end with the session that they were asked over, or on their own.
     streams: TaskTracker,
 }
@@ -110,7 +114,7 @@ impl Link {
 
     /// Until cancelled.
     pub async fn run(self, edges: Edges, cancel: CancellationToken) {
-        let Edges { orders, observed, events, logs, var_path } = edges;
+        let Edges { orders, observed, events, logs, var_path, begin_anew } = edges;
         let tasks = TaskTracker::new();
         let (sampled, samples) = watch::channel(None);
         let looking_at = observed.clone();
@@ -123,8 +127,10 @@ impl Link {
             unrecorded: Unrecorded::default(),
             samples,
             logs,
+            begin_anew,
             inventory: host::inventory(),
             boot_id: host::boot_id(),
+            started_unix_ms: clock::unix_ms(),
             streams: TaskTracker::new(),
         };
         let streams = wiring.streams.clone();

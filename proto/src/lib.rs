@@ -18,6 +18,7 @@ pub mod nodes;
 pub mod overview;
 pub mod page;
 pub mod problem;
+pub mod programs;
 pub mod releases;
 pub mod replicas;
 pub mod restarts;

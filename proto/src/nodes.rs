@@ -35,6 +35,9 @@ pub struct Node {
     pub enrolled_at: Timestamp,
     /// When the newest certificate of its agent ends; agents renew theirs at two thirds of its life.
     pub certificate_expires_at: Option<Timestamp>,
+    /// When its agent's program began; absent: it has not said yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_started_at: Option<Timestamp>,
     /// How far the host's wall clock is ahead of ours.
     pub clock_ahead_ms: Option<i64>,
     /// Absent: its agent has not said yet.

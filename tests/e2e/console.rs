@@ -122,6 +122,10 @@ async fn one_watches_a_release_roll_out_and_no_page_has_an_error() {
         click(&browser, &format!("a[data-page={page}]")).await;
         click(&browser, &format!("table[data-table={page}] tr[data-row] a")).await;
         there(&browser, &format!("[data-view={row}]")).await;
+        if row == "node" {
+            restart(&browser, "#restart-agent", "Its replicas go on running").await;
+            restarted(&control_plane, [2, 1]).await;
+        }
     }
 
     let errors = browser.console_errors().await;
@@ -152,6 +156,48 @@ async fn restarted(control_plane: &ControlPlane, times: [u32; 2]) {
         counts == times && it.slots.iter().all(|slot| slot.state == SlotState::Stable)
     };
     control_plane.application_when("the replicas started anew", APP, is_so).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_fits_on_a_telephone() {
+    let bucket = Bucket::new();
+    bucket.publish(Sample::Elixir, "0.1.0").await;
+    let control_plane = ControlPlane::start(&bucket, &two_replicas(ports::free(3))).await;
+    let _agent = Agent::join(&control_plane, "a-host-with-a-longer-name").await;
+    control_plane.settles_on(APP, "0.1.0").await;
+    let browser = open(&control_plane, "/").await;
+    sign_in(&browser, ADMIN).await;
+    there(&browser, "[data-view=overview]").await;
+    browser.client.set_window_size(390, 844).await.expect("a window has a size");
+    let (app, node) = (format!("applications/{APP}"), "nodes/a-host-with-a-longer-name");
+    let pages = ["", "applications", &app, "nodes", node, "rollouts", "events"];
+    let views = ["overview", "applications", "application", "nodes", "node", "rollouts", "events"];
+    for (page, view) in pages.into_iter().zip(views) {
+        browser.client.goto(&control_plane.url(&format!("/{page}"))).await.expect("the console answers");
+        there(&browser, &format!("[data-view={view}] h1")).await;
+        // How much wider than the window it is, and how many lines its title takes; what wraps has a gap between.
+        let measured = "return [document.documentElement.scrollWidth - window.innerWidth, \
+                        document.querySelector('h1').getBoundingClientRect().height / 28]";
+        let measured = browser.client.execute(measured, Vec::new()).await.expect("it can be measured");
+        let [wider, lines]: [f64; 2] = serde_json::from_value(measured).expect("two numbers");
+        assert!(wider <= 0.0 && lines < 2.5, "/{page} is {wider} px too wide, its title has {lines} lines");
+    }
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_control_plane_is_restarted_from_its_menu_and_the_page_comes_back() {
+    let bucket = Bucket::new();
+    let control_plane = ControlPlane::start(&bucket, &two_replicas(ports::free(3))).await;
+    let browser = open(&control_plane, "/").await;
+    sign_in(&browser, ADMIN).await;
+    there(&browser, "[data-link=live]").await;
+    click(&browser, "#account summary").await;
+    restart(&browser, "#restart-control-plane", "Replicas go on running").await;
+    there(&browser, "[data-link]:not([data-link=live])").await;
+    there(&browser, "[data-link=live]").await;
+    there(&browser, "[data-view=overview]").await;
+    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

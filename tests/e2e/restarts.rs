@@ -1,13 +1,17 @@
 //! Restarts on request, with real replicas: rolling, of one, of all on a host; nothing else is touched.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use proto::apps::Application;
 use proto::ids::Slot;
 use proto::restarts::Restart;
+use proto::state::SlotState;
+use rustix::process::{Pid, Signal, kill_process};
 use tests::database::Engine;
 use tests::programs::{Agent, ControlPlane, Setup};
 use tests::release::Bucket;
+use tests::wait::{Seen, eventually};
 use tests::{on_both_engines, ports};
 use xtask::fixtures::Sample;
 
@@ -92,6 +96,50 @@ async fn a_rolling_restart_with_a_borrowed_slot_never_has_fewer_ready(engine: En
     }
     assert_eq!(fleet.pids(OTHER), others);
     assert!(after.summary.in_force.is_some() && after.ghosts.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_and_the_control_plane_begin_anew_and_touch_no_replica() {
+    let mut fleet = Fleet::at_rest("stop_first", Engine::Sqlite).await;
+    let (before, others, agent) = (fleet.pids(APP), fleet.pids(OTHER), fleet.agent.pid().unwrap());
+    for words in [&["--node", "web-1", "--agent"][..], &["--self"]] {
+        for _ in 0..2 {
+            let words = [&["restart"], words, &["--wait"]].concat();
+            let said = fleet.control_plane.command_line().run(&words);
+            assert!(said.status == 0 && said.out.ends_with("is back.\n"), "{said:?}");
+        }
+    }
+    for app in [APP, OTHER] {
+        fleet.control_plane.settles_on(app, "0.1.0").await;
+    }
+    assert_eq!((fleet.pids(APP), fleet.pids(OTHER)), (before.clone(), others));
+    // To whoever looks after them they never ended.
+    assert!(fleet.agent.ended().is_none() && !fleet.control_plane.has_ended());
+
+    // Who took over starts what ends, and leaves no child of the one before unburied.
+    for pid in before.values() {
+        kill_process(Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+    }
+    fleet
+        .control_plane
+        .application_when("both started again", APP, |it| {
+            it.slots.iter().all(|slot| slot.crash_restarts == 1 && slot.state == SlotState::Stable)
+        })
+        .await;
+    eventually("no dead child of the agent", || async {
+        let dead = dead_children(agent);
+        if dead.is_empty() { Seen::Done(()) } else { Seen::NotYet(dead.join("\n")) }
+    })
+    .await;
+}
+
+/// `/proc/{pid}/stat` of those that have ended and that nobody has waited for.
+fn dead_children(parent: u32) -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let stats = processes.filter_map(|it| fs::read_to_string(it.path().join("stat")).ok());
+    let is_one =
+        |stat: &String| stat.rsplit_once(") ").is_some_and(|it| it.1.starts_with(&format!("Z {parent} ")));
+    stats.filter(is_one).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

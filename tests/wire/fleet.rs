@@ -278,6 +278,7 @@ pub(crate) struct Agent {
     pub(crate) events: mpsc::Sender<pb::AgentEvent>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) fetch: Arc<dyn node_agent::releases::Fetch>,
+    pub(crate) begin_anew: CancellationToken,
     cancel: CancellationToken,
     task: JoinSet<()>,
 }
@@ -288,6 +289,7 @@ impl Agent {
         let (order, orders) = mpsc::channel(8);
         let (observed, observing) = watch::channel(Observed::default());
         let (events, event) = mpsc::channel(8);
+        let begin_anew = CancellationToken::new();
         let link = Link::new(identity);
         let (standing, fetch) = (link.standing(), link.fetch());
         let edges = link::Edges {
@@ -296,10 +298,11 @@ impl Agent {
             events: event,
             logs: LogFolder(folder.path().join("log")),
             var_path: folder.path().to_owned(),
+            begin_anew: begin_anew.clone(),
         };
         let (cancel, mut task) = (CancellationToken::new(), JoinSet::new());
         task.spawn(link.run(edges, cancel.clone()));
-        Self { folder, node, orders, observed, events, standing, fetch, cancel, task }
+        Self { folder, node, orders, observed, events, standing, fetch, begin_anew, cancel, task }
     }
 
     pub(crate) fn identity(&self) -> Identity {

@@ -53,6 +53,20 @@ async fn assignments_go_down_and_reports_come_up() {
 }
 
 #[tokio::test]
+async fn an_agent_is_told_to_begin_anew_and_says_since_when_it_runs() {
+    let plane = ControlPlane::start().await;
+    let agent = plane.agent("web-1").await;
+    plane.up(agent.node).await;
+    let (now, began) = (Clock::start().wall().0, plane.agents.agent_started(agent.node).unwrap().0);
+    assert!((now - 60_000..=now).contains(&began), "{began} is not lately, at {now}");
+    assert!(plane.agents.restart_agent(agent.node));
+    tokio::time::timeout(PATIENCE, agent.begin_anew.cancelled()).await.unwrap();
+    let node = agent.node;
+    agent.stop().await;
+    until("its session has ended", || !plane.agents.restart_agent(node)).await;
+}
+
+#[tokio::test]
 async fn an_event_is_told_again_until_it_is_recorded_and_keeps_its_time() {
     let mut plane = ControlPlane::start().await;
     let agent = plane.agent("web-1").await;

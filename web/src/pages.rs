@@ -9,7 +9,7 @@ pub mod node;
 pub mod nodes;
 pub mod overview;
 mod replica_table;
-mod restart;
+pub(crate) mod restart;
 pub mod rollout;
 pub mod rollouts;
 pub mod sign_in;

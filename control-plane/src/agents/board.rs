@@ -49,6 +49,8 @@ struct Entry {
     told: Option<Liveness>,
     host: Option<HostReport>,
     clock_ahead_ms: i64,
+    /// When its agent's program began, by our wall clock.
+    agent_started: Option<Time>,
     /// Generation of the last assignment that it said, in this session, to have stored.
     stored: u64,
     slots: usize,
@@ -95,6 +97,10 @@ impl Board {
         self.nodes.get(&node).map(|entry| entry.clock_ahead_ms)
     }
 
+    pub(super) fn agent_started(&self, node: NodeId) -> Option<Time> {
+        self.nodes.get(&node)?.agent_started
+    }
+
     /// A session begins: what its hello lists is all that the node holds. `wall`: to compare the node's clock with.
     pub(super) fn hello(
         &mut self,
@@ -109,6 +115,10 @@ impl Board {
         entry.stored = hello.generation;
         let ahead = i128::from(hello.clock_unix_ms) - i128::from(wall.0);
         entry.clock_ahead_ms = i64::try_from(ahead).unwrap_or(i64::MAX);
+        let says = hello.started_unix_ms > 0;
+        // By its own clock it has run for so long, whatever that clock shows.
+        let runs_for = hello.clock_unix_ms.saturating_sub(hello.started_unix_ms);
+        entry.agent_started = says.then(|| Time(wall.0.saturating_sub(runs_for)));
         hello.slots.iter().filter_map(|report| self.report(node, report, now).err()).collect()
     }
 

@@ -146,12 +146,13 @@ pub(super) fn summary(picture: &Picture, it: &NodePicture) -> NodeSummary {
 
 pub(super) fn view(picture: &Picture, it: &NodePicture) -> Node {
     let NodePicture { node, sight, certificate_ends } = it;
-    let NodeSight { clock_ahead_ms, .. } = sight;
+    let NodeSight { clock_ahead_ms, agent_started, .. } = sight;
     let EnrolledNode { inventory, enrolled_at, .. } = node;
     Node {
         summary: summary(picture, it),
         enrolled_at: (*enrolled_at).into(),
         certificate_expires_at: certificate_ends.map(Into::into),
+        agent_started_at: agent_started.map(Into::into),
         clock_ahead_ms: *clock_ahead_ms,
         inventory: inventory.clone().map(|host| Inventory {
             hostname: host.hostname,

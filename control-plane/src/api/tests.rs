@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Version};
 use proto::pb;
 use proto::problem::Problem;
-use proto::state::{Language, Role};
+use proto::state::{Language, Liveness, Role};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -42,7 +42,9 @@ use crate::telemetry::Metrics;
 #[derive(Default)]
 pub(super) struct FakeBackend {
     pub(super) fleets: Mutex<Vec<AppFleet>>,
+    pub(super) up: Mutex<Vec<NodeId>>,
     pub(super) cut: Mutex<Vec<NodeId>>,
+    pub(super) told_anew: Mutex<Vec<NodeId>>,
     /// Where versions are looked for that are not recorded.
     pub(super) bucket: Mutex<Option<(Db, FolderSource)>>,
     changes: watch::Sender<u64>,
@@ -58,8 +60,10 @@ impl Backend for FakeBackend {
         Vec::new()
     }
 
-    fn sight(&self, _: NodeId) -> NodeSight {
-        NodeSight::default()
+    fn sight(&self, node: NodeId) -> NodeSight {
+        let is_up = self.up.lock().unwrap().contains(&node);
+        let liveness = if is_up { Liveness::Up } else { Liveness::Lost };
+        NodeSight { liveness, ..NodeSight::default() }
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -70,6 +74,11 @@ impl Backend for FakeBackend {
 
     fn cut(&self, node: NodeId) {
         self.cut.lock().unwrap().push(node);
+    }
+
+    fn restart_agent(&self, node: NodeId) -> bool {
+        self.told_anew.lock().unwrap().push(node);
+        true
     }
 
     fn ca_fingerprint(&self) -> Digest {
@@ -142,6 +151,8 @@ impl Bench {
             passwords: Passwords::default(),
             throttle: Mutex::new(Throttle::default()),
             live: Live::default(),
+            started_at: clock.wall(),
+            begin_anew: CancellationToken::new(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });

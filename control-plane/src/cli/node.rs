@@ -95,7 +95,15 @@ pub(super) fn table(nodes: &[NodeSummary], paint: Paint, now: Timestamp) -> Stri
 }
 
 fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
-    let NodeView { summary, enrolled_at, certificate_expires_at, clock_ahead_ms, inventory, slots } = node;
+    let NodeView {
+        summary,
+        enrolled_at,
+        certificate_expires_at,
+        agent_started_at,
+        clock_ahead_ms,
+        inventory,
+        slots,
+    } = node;
     let mut text = table(std::slice::from_ref(summary), paint, now);
     text.push('\n');
     let labels: Vec<String> = summary.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -104,6 +112,7 @@ fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
         ("labels", if labels.is_empty() { "-".to_owned() } else { labels.join(" ") }),
         ("enrolled", enrolled_at.to_string()),
         ("certificate until", or_dash(*certificate_expires_at)),
+        ("agent started", or_dash(*agent_started_at)),
         ("clock", or_dash(clock_ahead_ms.map(|ms| format!("{ms} ms ahead of ours")))),
     ];
     if let Some(host) = inventory {
@@ -178,6 +187,7 @@ pub(super) mod tests {
             summary: summary(),
             enrolled_at: Timestamp(1_000),
             certificate_expires_at: Some(Timestamp(2_592_000_000)),
+            agent_started_at: Some(Timestamp(60_000)),
             clock_ahead_ms: Some(-12),
             inventory: Some(Inventory {
                 hostname: "web-1".to_owned(),

@@ -1,4 +1,6 @@
-//! `deployex restart`: starts anew what runs, and with `--wait` follows it to its end.
+//! `deployex restart`: starts anew what runs, or DeployEx's own programs, and with `--wait` follows it to its end.
+
+mod programs;
 
 use std::io::{BufRead as _, IsTerminal as _};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use proto::restarts::{NewRestart, Restart as Asked};
 use proto::state::Strategy;
 use tokio::time::Instant;
 
+use self::programs::Program;
 use super::CliError;
 use super::client::Client;
 use super::output::{Out, ask, note};
@@ -19,7 +22,7 @@ use super::output::{Out, ask, note};
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Start anew what runs: an application, part of it, or everything on a node.
+/// Start anew what runs: an application, part of it, everything on a node, or a program of DeployEx itself.
 ///
 /// One replica that is named by node and slot is started anew at once. More go slot by slot, each once the last is stable,
 /// never with fewer ready than the application's strategy allows.
@@ -27,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[command(after_help = "Example:\n  deployex restart myapp --wait")]
 pub(super) struct Restart {
     /// The application's name; without it, every application on --node.
-    #[arg(required_unless_present = "node")]
+    #[arg(required_unless_present_any = ["node", "own"])]
     application: Option<AppName>,
     /// Only on this node.
     #[arg(long, value_name = "NAME")]
@@ -35,6 +38,12 @@ pub(super) struct Restart {
     /// Only this slot.
     #[arg(long, value_name = "K", requires = "application")]
     slot: Option<Slot>,
+    /// Not the replicas of --node but its agent. No replica is touched.
+    #[arg(long, requires = "node", conflicts_with = "application")]
+    agent: bool,
+    /// The control plane. No replica is touched.
+    #[arg(long = "self", id = "own", conflicts_with_all = ["application", "node"])]
+    own: bool,
     /// Return when all of it was started anew and is stable.
     #[arg(long)]
     wait: bool,
@@ -50,6 +59,10 @@ impl Restart {
     pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
         if !self.yes && !out.json() && std::io::stdin().is_terminal() && !self.confirmed(client).await? {
             return Err(CliError::Refused("nothing was started anew".to_owned()));
+        }
+        if let Some(program) = self.program() {
+            let until = self.wait.then(|| Instant::now() + Duration::from_secs(self.timeout));
+            return program.restart(client, until, out).await;
         }
         let asked: Vec<Asked> = match (&self.application, &self.node) {
             (Some(app), node) => {
@@ -76,7 +89,15 @@ impl Restart {
         Err(CliError::Refused(failed.join("; ")))
     }
 
+    fn program(&self) -> Option<Program> {
+        let agent = || Some(Program::Agent(self.node.clone().filter(|_| self.agent)?));
+        if self.own { Some(Program::ControlPlane) } else { agent() }
+    }
+
     async fn confirmed(&self, client: &Client) -> Result<bool, CliError> {
+        if let Some(program) = self.program() {
+            return go_on(&program.will_happen());
+        }
         let sentence = match (&self.application, &self.node) {
             (Some(app), _) => {
                 let app: Application = client.get(&format!("/applications/{app}")).await?;
@@ -92,11 +113,15 @@ impl Restart {
             }
             (None, None) => return Ok(true),
         };
-        ask(&format!("{sentence} Go on? [y/N] "))?;
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer).map_err(CliError::Output)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+        go_on(&sentence)
     }
+}
+
+fn go_on(sentence: &str) -> Result<bool, CliError> {
+    ask(&format!("{sentence} Go on? [y/N] "))?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(CliError::Output)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Before it is done, for who has to decide.

@@ -1,7 +1,9 @@
 //! `deployex serve`: the control plane itself, until it is told to stop.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -49,12 +51,18 @@ pub(super) enum ServeError {
     Start(#[from] StartError),
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
+    #[error("cannot tell where this program lies")]
+    Program(#[source] std::io::Error),
+    #[error("{} cannot begin anew; start it by hand", program.display())]
+    Again { program: PathBuf, source: std::io::Error },
 }
 
 impl Serve {
     pub(super) async fn run(self, data_dir: Option<PathBuf>) -> Result<(), ServeError> {
         // Whatever it writes from here on is nobody else's: there are hashes of passwords and secrets of applications in it.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        // Asked before anybody can have put another program in its place.
+        let program = std::env::current_exe().map_err(ServeError::Program)?;
         start_logging(self.log_format, self.log.as_deref().unwrap_or(LOG_FILTER))?;
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
@@ -78,9 +86,15 @@ impl Serve {
             _ = interrupt.recv() => {}
             () = cancel.cancelled() => {}
         }
-        tracing::info!("stopping; replicas go on running");
+        let begin_anew = running.begin_anew.clone();
+        tracing::info!(again = begin_anew.is_cancelled(), "stopping; replicas go on running");
         cancel.cancel();
         running.wait().await;
+        if begin_anew.is_cancelled() {
+            // The same process: whoever looks after it sees no end. What lies there by now is what begins.
+            let source = Command::new(&program).args(std::env::args_os().skip(1)).exec();
+            return Err(ServeError::Again { program, source });
+        }
         Ok(())
     }
 
@@ -114,13 +128,13 @@ fn said_at_start(running: &Running, scheme: &str) -> String {
 mod tests {
     use clap::Parser as _;
 
-    use super::super::{Cli, Command};
+    use super::super::Cli;
     use super::*;
 
     /// The data folder of a start with these arguments.
     fn data_dir(arguments: &str) -> PathBuf {
         let cli = Cli::parse_from(arguments.split_whitespace());
-        let Command::Serve(serve) = cli.command else { panic!("another command") };
+        let super::super::Command::Serve(serve) = cli.command else { panic!("another command") };
         let flags = serve.flags(cli.connection.data_dir);
         Config::load(&flags, &BTreeMap::new()).unwrap().data_dir
     }

@@ -89,6 +89,17 @@ const ROWS_PER_INSERT: usize = 500;
 const ROWS_PER_DELETE: u64 = 1000;
 
 impl Db {
+    /// Stores what was asked for and changes no state.
+    pub async fn record_request(&self, event: NewEvent, audit: &AuditEntry) -> Result<(), DbError> {
+        doing("record a request", async {
+            let tx = self.write().await?;
+            insert(&tx, &[event]).await?;
+            insert_audit(&tx, Some(audit)).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
     /// Stores events that belong to no other change, such as an agent's.
     pub async fn record_events(&self, events: &[NewEvent]) -> Result<(), DbError> {
         doing("record events", async {

@@ -218,6 +218,7 @@ impl Backend for Behind {
                 .map(load)
                 .collect(),
             clock_ahead_ms: self.agents.clock_ahead_ms(node),
+            agent_started: self.agents.agent_started(node),
         }
     }
 
@@ -231,6 +232,10 @@ impl Backend for Behind {
 
     fn cut(&self, node: NodeId) {
         self.agents.cut(node);
+    }
+
+    fn restart_agent(&self, node: NodeId) -> bool {
+        self.agents.restart_agent(node)
     }
 
     fn ca_fingerprint(&self) -> Digest {

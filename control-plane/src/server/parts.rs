@@ -88,12 +88,14 @@ impl Parts {
             settings: api_settings(config, &secrets, told),
             local: LocalAdmins::of_this_process(),
             clock,
+            started_at: clock.wall(),
             metrics: Metrics::default(),
             passwords,
             throttle: Mutex::new(Throttle::default()),
             live: Live::default(),
             cancel,
             tasks,
+            begin_anew: CancellationToken::new(),
         });
         let bucket = Bucket { source, db: db.clone(), clock, wake };
         Ok(Self { db, clock, agents, notices, reconciler, api, bucket, first_sign_in })

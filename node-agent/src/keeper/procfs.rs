@@ -56,7 +56,7 @@ pub(super) fn all() -> impl Iterator<Item = u32> {
 }
 
 /// The children of all threads of a process. A kernel without that file gets the slow way.
-pub(super) fn children(pid: u32) -> Vec<u32> {
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let mut found = Vec::new();
     for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
         match fs::read_to_string(task.path().join("children")) {

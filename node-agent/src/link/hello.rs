@@ -23,6 +23,7 @@ pub(super) fn hello(wiring: &Wiring, generation: u64, slots: Vec<pb::SlotReport>
         inventory: Some(wiring.inventory.clone()),
         clock_unix_ms: clock::unix_ms(),
         generation,
+        started_unix_ms: wiring.started_unix_ms,
         slots,
     }
 }

@@ -126,6 +126,11 @@ impl ControlPlane {
         }
     }
 
+    /// Whether the program that was started last is no more, killed or by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.running.as_mut().is_none_or(|running| running.ended().is_some())
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.console)
     }

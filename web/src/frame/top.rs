@@ -7,6 +7,7 @@ use crate::components::icon::Icon;
 use crate::format;
 use crate::keys::Command;
 use crate::live::use_link;
+use crate::pages::restart::RestartDialog;
 use crate::session::use_account;
 use crate::theme::Theme;
 
@@ -68,7 +69,17 @@ fn AccountMenu(props: &MenuProps) -> Html {
     };
     let sign_out = account.sign_out.reform(|_| ());
     let help = props.command.reform(|_| Command::Help);
+    let restarting = use_state_eq(|| false);
+    let restart = {
+        let restarting = restarting.clone();
+        Callback::from(move |_| restarting.set(true))
+    };
+    let restarted = {
+        let restarting = restarting.clone();
+        Callback::from(move |()| restarting.set(false))
+    };
     html! {
+        <>
         <details class="menu" id="account">
             <summary>{ &account.me.name }{ Icon::Down.view() }</summary>
             <div class="menu-sheet">
@@ -79,9 +90,17 @@ fn AccountMenu(props: &MenuProps) -> Html {
                     }) }
                 </fieldset>
                 <button class="item" onclick={help}>{ "Keyboard" }<kbd>{ "?" }</kbd></button>
+                if account.may_administer() {
+                    <button class="item" id="restart-control-plane" onclick={restart}>{ "Restart control plane…" }</button>
+                }
                 <button class="item" id="sign-out" onclick={sign_out}>{ "Sign out" }</button>
                 <p class="dim">{ format!("DeployEx {}", account.me.version) }</p>
             </div>
         </details>
+        if *restarting {
+            <RestartDialog what="the control plane" path="/control-plane/restart" onclose={restarted}
+                consequence="It is away for a few seconds, and this page with it. Replicas go on running; a rollout goes on afterwards." />
+        }
+        </>
     }
 }

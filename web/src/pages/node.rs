@@ -47,11 +47,23 @@ pub fn NodePage(props: &Props) -> Html {
         let restarting = restarting.clone();
         Callback::from(move |()| restarting.set(false))
     };
+    let agent = use_state_eq(|| false);
+    let restart_agent = {
+        let agent = agent.clone();
+        Callback::from(move |_| agent.set(true))
+    };
+    let agent_restarted = {
+        let agent = agent.clone();
+        Callback::from(move |()| agent.set(false))
+    };
     shown(&store.node(name), &format!("node {name}"), |it| {
         let actions = html! {
             <>
                 if account.may_operate() && it.slots.iter().any(|slot| slot.assigned.is_some()) {
                     <button id="restart" onclick={restart}>{ "Restart replicas…" }</button>
+                }
+                if account.may_operate() && it.node.summary.liveness != Liveness::Lost {
+                    <button id="restart-agent" onclick={restart_agent}>{ "Restart agent…" }</button>
                 }
                 if account.may_administer() {
                     <button id="remove-node" class="danger" onclick={open}>{ "Remove…" }</button>
@@ -76,6 +88,10 @@ pub fn NodePage(props: &Props) -> Html {
                 if *restarting {
                     <RestartDialog what={format!("everything on {name}")} path={format!("/nodes/{name}/restart")} onclose={restarted}
                         consequence={words::restart_node_sentence(&it.node.summary)} />
+                }
+                if *agent {
+                    <RestartDialog what={format!("the agent of {name}")} path={format!("/nodes/{name}/restart-agent")} onclose={agent_restarted}
+                        consequence="Its replicas go on running; one that ends while the agent is away, for a moment, is started by the next one." />
                 }
                 if *removing { <RemoveDialog node={it.node.summary.clone()} onclose={close} /> }
             </View>
@@ -123,6 +139,7 @@ fn facts(it: &NodeNow) -> Html {
             { for it.node.inventory.as_ref().map(inventory) }
             { fact("Joined", html! { <Ago at={it.node.enrolled_at} /> }) }
             if let Some(at) = it.node.certificate_expires_at { { fact("Certificate until", html! { <Ago {at} /> }) } }
+            if let Some(at) = it.node.agent_started_at { { fact("Agent started", html! { <Ago {at} /> }) } }
             if let Some(ahead) = it.node.clock_ahead_ms { { fact("Clock", html! { clock(ahead) }) } }
         </dl>
     }

@@ -10,17 +10,17 @@ use crate::components::dialog::Dialog;
 use crate::session::use_account;
 
 #[derive(Properties, PartialEq)]
-pub(super) struct Props {
+pub(crate) struct Props {
     /// As in "Restart myapp".
-    pub(super) what: AttrValue,
-    pub(super) consequence: AttrValue,
+    pub(crate) what: AttrValue,
+    pub(crate) consequence: AttrValue,
     /// Of the API, where it is asked for.
-    pub(super) path: AttrValue,
-    pub(super) onclose: Callback<()>,
+    pub(crate) path: AttrValue,
+    pub(crate) onclose: Callback<()>,
 }
 
 #[component]
-pub(super) fn RestartDialog(props: &Props) -> Html {
+pub(crate) fn RestartDialog(props: &Props) -> Html {
     let Props { what, consequence, path, onclose } = props;
     let client = use_account().client;
     let busy = use_state_eq(|| false);

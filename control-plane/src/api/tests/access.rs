@@ -18,6 +18,7 @@ GET /api/v1/applications/{app} viewer
 GET /api/v1/applications/{app}/ghosted viewer
 GET /api/v1/applications/{app}/history viewer
 GET /api/v1/applications/{app}/releases viewer
+GET /api/v1/control-plane viewer
 GET /api/v1/events viewer
 GET /api/v1/fleet viewer
 GET /api/v1/live viewer
@@ -37,9 +38,11 @@ GET /health anyone
 GET /metrics anyone
 POST /api/v1/applications/{app}/deploy operator
 POST /api/v1/applications/{app}/restart operator
+POST /api/v1/control-plane/restart admin
 POST /api/v1/join-tokens admin
 POST /api/v1/me/password viewer
 POST /api/v1/nodes/{node}/restart operator
+POST /api/v1/nodes/{node}/restart-agent operator
 POST /api/v1/replicas/{node}/{app}/{slot}/restart operator
 POST /api/v1/session anyone
 POST /api/v1/tokens admin

@@ -123,6 +123,28 @@ async fn what_does_not_run_is_not_restarted() {
 }
 
 #[tokio::test]
+async fn programs_are_told_to_begin_anew_where_they_can_hear_it() {
+    let bench = Bench::new().await;
+    let [operator, admin] = [bench.token(Role::Operator).await, bench.token(Role::Admin).await];
+    let (node, nothing) = (enrolled(&bench, "web-1").await, serde_json::json!({}));
+    let agent =
+        |name: &str| Call::post(&format!("/api/v1/nodes/{name}/restart-agent"), &nothing).bearer(&operator);
+    assert_eq!(bench.send(agent("nobody")).await.code(), "not-found");
+    assert_eq!(bench.send(agent("web-1")).await.code(), "node-not-connected");
+    assert!(bench.backend.told_anew.lock().unwrap().is_empty());
+    bench.backend.up.lock().unwrap().push(node);
+    assert_eq!(bench.send(agent("web-1")).await.status, StatusCode::ACCEPTED);
+    assert_eq!(*bench.backend.told_anew.lock().unwrap(), [node]);
+    assert!(bench.newest_event().await.ends_with(" asked the agent of web-1 to begin anew"));
+
+    let own = |token: &str| Call::post("/api/v1/control-plane/restart", &nothing).bearer(token);
+    assert_eq!(bench.send(own(&operator)).await.code(), "not-allowed");
+    assert!(!bench.api.cancel.is_cancelled());
+    assert_eq!(bench.send(own(&admin)).await.status, StatusCode::ACCEPTED);
+    assert!(bench.api.begin_anew.is_cancelled() && bench.api.cancel.is_cancelled());
+}
+
+#[tokio::test]
 async fn a_version_that_lies_in_the_bucket_is_deployed_although_nothing_named_it() {
     let bench = Bench::new().await;
     configured(&bench).await;
