@@ -382,8 +382,9 @@ impl Default for Replica {
 }
 
 impl Replica {
-    /// When the slot's task must call back with [`Event::Tick`] even if nothing else happens.
-    pub fn deadline(&self, now: Time) -> Option<Time> {
+    /// When the slot's task must call back with [`Event::Tick`] even if nothing else happens. `told_at`: when the slot was
+    /// last reported. What time alone has changed since then is still to be told, however long ago it was.
+    pub fn deadline(&self, told_at: Time) -> Option<Time> {
         let stage = match &self.stage {
             Stage::Retrying { until, .. } => Some(*until),
             Stage::PreCommand { deadline, .. } => Some(*deadline),
@@ -399,7 +400,7 @@ impl Replica {
             Process::BackingOff { until } | Process::Stuck { until } => Some(*until),
             // So that its becoming stable is published when it happens.
             Process::Up { health: Health::Ready { since }, .. } => {
-                Some(since.plus(self.policy()?.stable_after)).filter(|at| *at > now)
+                Some(since.plus(self.policy()?.stable_after)).filter(|at| *at > told_at)
             }
             Process::Down
             | Process::Up { .. }

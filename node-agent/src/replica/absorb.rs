@@ -299,6 +299,18 @@ mod tests {
     }
 
     #[test]
+    fn what_became_stable_before_anybody_looked_again_is_still_to_be_told() {
+        let policy = Policy { stable_after: 300, ..POLICY };
+        let assignment = Assignment { generation: 1, wanted: None, policy, restart: None };
+        let health = Health::Ready { since: Time(1_000) };
+        let process = Process::Up { ticket: Ticket(1), pid: 7, since: Time(900), health };
+        let replica = Replica { assignment: Some(assignment), process, ..Replica::default() };
+        // The report said "ready"; whoever asks only at 1,400 must not sleep for ever.
+        assert_eq!(replica.deadline(Time(1_299)), Some(Time(1_300)));
+        assert_eq!(replica.deadline(Time(1_300)), None);
+    }
+
+    #[test]
     fn an_agent_that_lost_its_memory_takes_a_restart_for_done() {
         let done = |request: &str| Restart::Done { request: request.to_owned() };
         assert_eq!(told(&Replica::default(), 1, "one"), done("one"));

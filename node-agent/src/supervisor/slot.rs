@@ -26,7 +26,7 @@ pub(super) use self::recovery::Memory;
 use self::settle::Book;
 use super::process::{self, Ended, Keeper};
 use super::{Shared, SlotId};
-use crate::clock;
+use crate::clock::{self, Time};
 use crate::replica::recover::Found;
 use crate::replica::report::Surroundings;
 use crate::replica::{Action, Event, Launch, Replica, Ticket};
@@ -87,6 +87,8 @@ pub(super) struct SlotTask {
     probing: Option<(Ticket, CancellationToken)>,
     killing: CancellationToken,
     log_tail: String,
+    /// When the slot was last reported.
+    told_at: Time,
     fetched_bytes: u64,
     /// What of the ledger could not be read. Until the control plane has said once more what is wanted.
     lost: Option<String>,
@@ -136,6 +138,7 @@ impl SlotTask {
             probing: None,
             killing: CancellationToken::new(),
             log_tail: String::new(),
+            told_at: Time::default(),
             fetched_bytes: 0,
             lost: None,
             refused: None,
@@ -151,7 +154,7 @@ impl SlotTask {
         let cancel = self.shared.cancel.clone();
         loop {
             let now = clock::now();
-            let deadline = self.replica.deadline(now).into_iter().chain(self.book.deadline()).min();
+            let deadline = self.replica.deadline(self.told_at).into_iter().chain(self.book.deadline()).min();
             tokio::select! {
                 // Exits before orders, orders before time: a crash is answered at once.
                 biased;
@@ -226,14 +229,15 @@ impl SlotTask {
         acts::read_log_tail(&self.shared, &self.context, self.answers.clone());
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.told_at = clock::now();
         let settings = self.launched_with.clone().or_else(|| self.assigned.application());
         let ports = assigned::ports(settings.as_ref(), self.id.slot.number());
         let report = self.replica.report(Surroundings {
             app: self.id.app.as_str(),
             slot: u32::from(self.id.slot.number()),
             unix_ms: clock::unix_ms(),
-            now: clock::now(),
+            now: self.told_at,
             ports: &ports,
             log_tail: &self.log_tail,
             fetched_bytes: self.fetched_bytes,
