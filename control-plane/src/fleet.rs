@@ -198,6 +198,11 @@ pub struct ObservedExit {
     pub at: Time,
     pub asked_for: bool,
     pub log_tail: String,
+    /// Why its VM crashed, in its own words, and where its dump is kept on its host; empty: it wrote none.
+    #[serde(default)]
+    pub slogan: String,
+    #[serde(default)]
+    pub crash_dump: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

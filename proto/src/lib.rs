@@ -29,7 +29,7 @@ pub mod users;
 
 /// Generated from `agent.proto`.
 #[cfg(feature = "grpc")]
-#[allow(clippy::pedantic, unreachable_pub, unused_qualifications, missing_docs)]
+#[allow(clippy::pedantic, clippy::large_enum_variant, unreachable_pub, unused_qualifications, missing_docs)]
 pub mod pb {
     tonic::include_proto!("deployex.agent.v1");
 }

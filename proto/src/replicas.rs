@@ -81,6 +81,12 @@ pub struct LastExit {
     pub asked_for: bool,
     /// The last lines of its output.
     pub log_tail: String,
+    /// Why the Erlang VM crashed, in its own words; absent: it wrote no dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slogan: Option<String>,
+    /// Where its dump is kept, on its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash_dump: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

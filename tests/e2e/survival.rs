@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proto::apps::Application;
-use proto::state::SlotState;
+use proto::state::{ExitCause, SlotState};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tests::database::Engine;
 use tests::http::serves_version;
@@ -115,4 +115,24 @@ async fn a_control_plane_that_is_killed_takes_nothing_with_it(engine: Engine) {
         .await;
     assert_eq!(pids(&after)[&2], pids(&before)[&2]);
     assert_eq!(after.slots[0].crash_restarts, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vm_that_crashes_says_why_and_its_dump_is_kept() {
+    let (running, before) = two_replicas(Engine::Sqlite).await;
+    // Told so, an Erlang VM writes its dump and ends with status 1.
+    kill_process(pid(before.slots[0].pid.unwrap()), Signal::USR1).unwrap();
+    let after = running
+        .control_plane
+        .application_when("the slogan of its dump", APP, |it| {
+            let exit = it.slots[0].last_exit.as_ref();
+            it.slots[0].state == SlotState::Stable && exit.is_some_and(|exit| exit.slogan.is_some())
+        })
+        .await;
+    let exit = after.slots[0].last_exit.clone().unwrap();
+    assert_eq!((exit.cause, exit.asked_for), (ExitCause::Code(1), false));
+    assert_eq!(exit.slogan.unwrap(), "Received SIGUSR1");
+    let dump = std::path::PathBuf::from(exit.crash_dump.unwrap());
+    assert!(dump.starts_with(running.agent.var_path().join("service").join(APP).join("1/work/crash-dumps")));
+    assert!(std::fs::read_to_string(dump).unwrap().starts_with("=erl_crash_dump:"));
 }

@@ -195,6 +195,8 @@ fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed, BadName> 
             at: Time(exit.at_unix_ms),
             asked_for: exit.asked_for,
             log_tail: last_part(&exit.log_tail, MAX_TAIL),
+            slogan: first_part(&exit.slogan),
+            crash_dump: first_part(&exit.crash_dump),
         }),
         next_start_at: (report.next_start_in_ms != 0).then(|| now.plus(report.next_start_in_ms)),
         fault: first_part(&report.fault),

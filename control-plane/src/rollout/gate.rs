@@ -8,7 +8,7 @@ use super::place::Standing;
 use super::waiting::span;
 use super::{Evidence, PreCommandsState, Rollout, Trial, Waiting};
 use crate::clock::Time;
-use crate::fleet::{Observed, Place, PreCommandsOutcome};
+use crate::fleet::{Observed, ObservedExit, Place, PreCommandsOutcome};
 
 /// Crashes of one slot in the watch that make a crash loop.
 pub(super) const CRASH_LOOP: u32 = 3;
@@ -253,7 +253,11 @@ fn detail(seen: &Observed) -> String {
         return staging.error.clone();
     }
     let crashed = seen.last_exit.as_ref().filter(|exit| !exit.asked_for && seen.crashes_since_deploy > 0);
-    crashed.map(|exit| exit.cause.to_string()).unwrap_or_default()
+    let how = |exit: &ObservedExit| match exit.slogan.is_empty() {
+        true => exit.cause.to_string(),
+        false => format!("{}: {}", exit.cause, exit.slogan),
+    };
+    crashed.map(how).unwrap_or_default()
 }
 
 fn evidence(place: Place, seen: Option<&Observed>) -> Evidence {

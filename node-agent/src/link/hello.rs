@@ -36,6 +36,7 @@ pub(super) fn in_short(observed: &Observed) -> BTreeMap<(AppName, Slot), pb::Slo
 fn shortened(mut report: pb::SlotReport) -> pb::SlotReport {
     if let Some(exit) = &mut report.last_exit {
         exit.log_tail.clear();
+        shorten(&mut exit.slogan);
     }
     if let Some(run) = &mut report.pre_commands {
         run.output_tail.clear();

@@ -20,6 +20,9 @@ pub struct Surroundings<'a> {
     pub ports: &'a [(String, u16)],
     /// The last lines of the last crash.
     pub log_tail: &'a str,
+    /// Why its VM crashed, in its own words, and where its dump is kept; empty: it wrote none.
+    pub slogan: &'a str,
+    pub crash_dump: &'a str,
     pub fetched_bytes: u64,
     /// What is wrong around the machine; empty: nothing.
     pub fault: &'a str,
@@ -68,6 +71,8 @@ impl Replica {
                 at_unix_ms: unix(exit.at),
                 asked_for: exit.asked_for,
                 log_tail: tail(around.log_tail),
+                slogan: around.slogan.to_owned(),
+                crash_dump: around.crash_dump.to_owned(),
             }),
             next_start_in_ms,
             fault: sentence([around.fault, self.fault.as_deref().unwrap_or_default()]),

@@ -7,9 +7,9 @@ mod log_folder;
 mod places;
 mod pre_commands;
 mod prepare;
+mod remains;
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ use tokio::time::sleep;
 pub(super) use self::flush::flush;
 pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_pre_command};
 pub(super) use self::prepare::prepare;
+use self::remains::last_bytes;
+pub(super) use self::remains::{Remains, read_remains};
 use super::process::{self, Ended, Keeper, LaunchError, SlotDir};
 use super::slot::{Answer, found, name};
 use super::{Shared, SlotId, crash_point};
@@ -31,7 +33,6 @@ use crate::clock;
 use crate::keeper::locks::{PREDECESSOR_MS, SLOT_LOCK};
 use crate::releases::SlotFolder;
 use crate::replica::recover::Found;
-use crate::replica::report::{TAIL_MAX, tail};
 use crate::replica::{Blocked, Event, Launch, Ticket};
 
 /// Between two looks at a slot whose keeper is about to go.
@@ -236,30 +237,4 @@ async fn held(shared: &Shared, context: &SlotContext, ticket: Ticket) -> Answer 
         Err(error) => (Launch::Failed { error: chain(&error) }, None, None),
     };
     Answer::Launched { ticket, result, keeper, ended }
-}
-
-/// The last lines of both streams, for the report of a crash.
-pub(super) fn read_log_tail(shared: &Arc<Shared>, context: &Arc<SlotContext>, answers: Answers) {
-    let (shared, context) = (shared.clone(), context.clone());
-    shared.tracker.clone().spawn(async move {
-        let logs = shared.paths.logs(&context.id);
-        let text =
-            tokio::task::spawn_blocking(move || logs.iter().map(|path| last_bytes(path)).collect::<String>());
-        if let Ok(text) = text.await {
-            let _ = answers.send(Answer::LogTail(tail(&text))).await;
-        }
-    });
-}
-
-/// At most [`TAIL_MAX`] bytes from the end of a file; nothing where there is none.
-fn last_bytes(path: &Path) -> String {
-    let read = || {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_MAX as u64)))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL_MAX as u64).read_to_end(&mut bytes)?;
-        io::Result::Ok(bytes)
-    };
-    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
-use super::acts::{self, SlotContext};
+use super::acts::{self, Remains, SlotContext};
 use super::assigned::{self, Assigned};
 use super::ledger::LedgerError;
 use super::notes::event;
@@ -64,7 +64,7 @@ pub(super) enum Answer {
         ticket: Ticket,
         passed: bool,
     },
-    LogTail(String),
+    Remains(Remains),
     Fetched {
         ticket: Ticket,
         bytes: u64,
@@ -86,7 +86,7 @@ pub(super) struct SlotTask {
     preparing: CancellationToken,
     probing: Option<(Ticket, CancellationToken)>,
     killing: CancellationToken,
-    log_tail: String,
+    remains: Remains,
     /// When the slot was last reported.
     told_at: Time,
     fetched_bytes: u64,
@@ -137,7 +137,7 @@ impl SlotTask {
             preparing: CancellationToken::new(),
             probing: None,
             killing: CancellationToken::new(),
-            log_tail: String::new(),
+            remains: Remains::default(),
             told_at: Time::default(),
             fetched_bytes: 0,
             lost: None,
@@ -208,8 +208,8 @@ impl SlotTask {
                 self.happen(event);
             }
             Answer::Probed { ticket, passed } => self.happen(Event::Probed { ticket, passed }),
-            Answer::LogTail(text) => {
-                self.log_tail = text;
+            Answer::Remains(remains) => {
+                self.remains = remains;
                 self.publish();
             }
             Answer::Fetched { ticket, bytes } => {
@@ -226,7 +226,7 @@ impl SlotTask {
         debug!(?ended, "the process has ended");
         self.happen(Event::Exited { ticket: Ticket(ended.process.ticket), cause: ended.cause });
         // Read after the machine has answered, so that a restart does not wait for it.
-        acts::read_log_tail(&self.shared, &self.context, self.answers.clone());
+        acts::read_remains(&self.shared, &self.context, self.answers.clone());
     }
 
     fn publish(&mut self) {
@@ -239,7 +239,9 @@ impl SlotTask {
             unix_ms: clock::unix_ms(),
             now: self.told_at,
             ports: &ports,
-            log_tail: &self.log_tail,
+            log_tail: &self.remains.log_tail,
+            slogan: &self.remains.slogan,
+            crash_dump: &self.remains.crash_dump,
             fetched_bytes: self.fetched_bytes,
             fault: &self.faults(),
         });

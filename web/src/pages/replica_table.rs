@@ -203,6 +203,8 @@ fn Detail(props: &DetailProps) -> Html {
             if let Some(exit) = &it.last_exit {
                 <section class="exit" aria-label="Last exit">
                     <p>{ "Last exit: " }{ words::last_exit(exit) }{ ", " }<Ago at={exit.at} /></p>
+                    if let Some(slogan) = &exit.slogan { <p>{ "Erlang says: " }<code>{ slogan }</code></p> }
+                    if let Some(dump) = &exit.crash_dump { <p class="dim">{ "Its crash dump is kept on that host: " }<code>{ dump }</code></p> }
                     if !exit.log_tail.is_empty() { <pre tabindex="0">{ &exit.log_tail }</pre> }
                 </section>
             }

@@ -1,0 +1,180 @@
+//! What a process leaves behind that says why it ended: the last lines of its output, and the dump that an Erlang VM writes
+//! when it crashes. Read, and kept, only once the successor may start: nothing waits for it.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, open, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use tracing::warn;
+
+use super::super::Shared;
+use super::super::slot::Answer;
+use super::{Answers, SlotContext};
+use crate::clock;
+use crate::replica::report::{TAIL_MAX, tail};
+
+/// Where a VM is told to write its dump, in the slot's work folder.
+const DUMP: &str = "erl_crash.dump";
+/// Beside it: one for each of the last crashes, by the time of the crash in milliseconds since 1970.
+const DUMPS: &str = "crash-dumps";
+const ENDING: &str = ".dump";
+/// Each may have 256 MiB.
+const KEPT: usize = 3;
+/// The slogan stands on the third line.
+const HEAD: u64 = 16 << 10;
+const SLOGAN_CHARS: usize = 500;
+
+/// Of the last process of a slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::supervisor) struct Remains {
+    /// The last lines of both streams.
+    pub(in crate::supervisor) log_tail: String,
+    /// In the VM's own words; empty: it wrote no dump.
+    pub(in crate::supervisor) slogan: String,
+    /// Where its dump is kept now; empty: there is none.
+    pub(in crate::supervisor) crash_dump: String,
+}
+
+pub(in crate::supervisor) fn read_remains(
+    shared: &Arc<Shared>,
+    context: &Arc<SlotContext>,
+    answers: Answers,
+) {
+    let (shared, context) = (shared.clone(), context.clone());
+    shared.tracker.clone().spawn(async move {
+        let (logs, work) = (shared.paths.logs(&context.id), context.folder.path().join("work"));
+        let read = tokio::task::spawn_blocking(move || {
+            let text: String = logs.iter().map(|path| last_bytes(path)).collect();
+            let (crash_dump, slogan) = match keep_dump(&work, clock::unix_ms()) {
+                Ok(kept) => kept.unwrap_or_default(),
+                Err(error) => {
+                    let path = work.join(DUMP);
+                    warn!(path = %path.display(), error = &error as &dyn std::error::Error, "a crash dump cannot be kept");
+                    Default::default()
+                }
+            };
+            Remains { log_tail: tail(&text), slogan, crash_dump: crash_dump.display().to_string() }
+        });
+        if let Ok(remains) = read.await {
+            let _ = answers.send(Answer::Remains(remains)).await;
+        }
+    });
+}
+
+/// At most [`TAIL_MAX`] bytes from the end of a file; nothing where there is none.
+pub(super) fn last_bytes(path: &Path) -> String {
+    let read = || {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_MAX as u64)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_MAX as u64).read_to_end(&mut bytes)?;
+        io::Result::Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+/// Moves the dump out of the way of the next one and forgets the oldest. `None`: no dump was written.
+///
+/// The folder is the application's, who may put anything anywhere in it, while we may be root: so everything goes by open
+/// folders, and no link is followed.
+fn keep_dump(work: &Path, now: u64) -> Result<Option<(PathBuf, String)>, Errno> {
+    let folder = |at: &OwnedFd, name: &str| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(at, name, flags, Mode::empty())
+    };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let work_fd = match open(work, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other?,
+    };
+    let dump = match openat(&work_fd, DUMP, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => File::from(other?),
+    };
+    let slogan = slogan(dump).unwrap_or_default();
+    match mkdirat(&work_fd, DUMPS, Mode::from_raw_mode(0o750)) {
+        Err(Errno::EXIST) => {}
+        other => other?,
+    }
+    let dumps = folder(&work_fd, DUMPS)?;
+    let name = format!("{now}{ENDING}");
+    renameat(&work_fd, DUMP, &dumps, &name)?;
+    let mut all = Vec::new();
+    for entry in Dir::read_from(&dumps)? {
+        let entry = entry?.file_name().to_string_lossy().into_owned();
+        all.extend(
+            entry.strip_suffix(ENDING).and_then(|it| it.parse::<u64>().ok()).map(|at| (at, entry.clone())),
+        );
+    }
+    all.sort_unstable();
+    for (_, oldest) in all.iter().rev().skip(KEPT) {
+        unlinkat(&dumps, oldest, AtFlags::empty())?;
+    }
+    Ok(Some((work.join(DUMPS).join(name), slogan)))
+}
+
+/// As in `Slogan: init terminating in do_boot (…)`.
+fn slogan(dump: File) -> Option<String> {
+    if !dump.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut head = Vec::new();
+    dump.take(HEAD).read_to_end(&mut head).ok()?;
+    let head = String::from_utf8_lossy(&head);
+    let slogan = head.lines().find_map(|line| line.strip_prefix("Slogan: "))?;
+    Some(slogan.trim().chars().take(SLOGAN_CHARS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn dump(work: &Path, slogan: &str) {
+        let text = format!("=erl_crash_dump:0.5\nMon Nov 23 2026\nSlogan: {slogan}\nSystem version: x\n");
+        fs::write(work.join(DUMP), text).unwrap();
+    }
+
+    fn kept(work: &Path) -> Vec<String> {
+        let entries = fs::read_dir(work.join(DUMPS)).unwrap().flatten();
+        let mut names: Vec<_> = entries.map(|it| it.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_last_few_dumps_are_kept_with_their_slogans() {
+        let work = tempfile::tempdir().unwrap();
+        assert_eq!(keep_dump(work.path(), 1), Ok(None));
+        assert_eq!(keep_dump(&work.path().join("absent"), 1), Ok(None));
+        for at in 8..=12 {
+            dump(work.path(), &format!("eheap_alloc: no memory {at}"));
+            let (path, slogan) = keep_dump(work.path(), at).unwrap().unwrap();
+            assert_eq!(path, work.path().join(format!("crash-dumps/{at}.dump")));
+            assert_eq!(slogan, format!("eheap_alloc: no memory {at}"));
+        }
+        // The newest by number, not by letter.
+        assert_eq!(kept(work.path()), ["10.dump", "11.dump", "12.dump"]);
+        assert!(!work.path().join(DUMP).exists());
+    }
+
+    #[test]
+    fn what_is_no_dump_of_its_own_is_neither_read_nor_moved_elsewhere() {
+        let (work, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let secret = elsewhere.path().join("secret");
+        fs::write(&secret, "Slogan: the secret\n").unwrap();
+        std::os::unix::fs::symlink(&secret, work.path().join(DUMP)).unwrap();
+        assert!(keep_dump(work.path(), 1).is_err() && secret.exists());
+        fs::remove_file(work.path().join(DUMP)).unwrap();
+        dump(work.path(), "its own");
+        std::os::unix::fs::symlink(elsewhere.path(), work.path().join(DUMPS)).unwrap();
+        assert!(keep_dump(work.path(), 1).is_err());
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+    }
+}
