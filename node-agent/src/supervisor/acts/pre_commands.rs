@@ -12,6 +12,7 @@ use super::super::process::{self, Ended, Keeper, LaunchError};
 use super::super::slot::Answer;
 use super::places::{spec, surroundings, write_cookie};
 use super::{Answers, REMAINS, SlotContext, chain, last_bytes, look};
+use crate::replica::recover::Found;
 use crate::replica::report::tail;
 use crate::replica::{Event, PreCommandFailure, Ticket};
 
@@ -56,31 +57,55 @@ async fn start_pre_command(
         anyhow::Ok(spec(ticket, command, &around, logs))
     };
     let spec = work.await.map_err(|error| failed(format!("`{line}` cannot be run: {error:#}")))?;
+    let cannot = |error: String| failed(format!("`{line}` cannot be run: {error}"));
+    let mut gone_before = false;
     let keeper = loop {
         match process::launch(&shared.standby, &dir, &spec).await {
             Ok(keeper) => break keeper,
-            // One that was given up still runs: it goes first.
-            Err(LaunchError::Held { .. }) => match look(&shared.keeper, &dir).await {
-                Ok((_, Some(mut other), _)) => {
-                    if other.process().ticket == ticket.0 {
-                        break *other;
-                    }
-                    other.kill();
-                    tokio::select! {
-                        biased;
-                        () = shared.cancel.cancelled() => return Ok(None),
-                        _ = other.ended() => {}
-                        () = kill.cancelled() => return Err(failed(format!("`{line}` could not begin: {REMAINS}"))),
-                    }
+            Err(LaunchError::Held { .. }) => {}
+            Err(error) => return Err(cannot(chain(&error))),
+        }
+        let (found, other, ended) =
+            look(&shared.keeper, &dir).await.map_err(|error| cannot(chain(&error)))?;
+        match (meet(found, ticket, gone_before), other, ended) {
+            (Meeting::Ours, Some(keeper), _) => break *keeper,
+            (Meeting::Ours, None, Some(ended)) => return outcome(shared, context, ended, line).map(Some),
+            (Meeting::Another, Some(mut other), _) => {
+                other.kill();
+                tokio::select! {
+                    biased;
+                    () = shared.cancel.cancelled() => return Ok(None),
+                    _ = other.ended() => {}
+                    () = kill.cancelled() => return Err(failed(format!("`{line}` could not begin: {REMAINS}"))),
                 }
-                // A launch has waited for the remains of the last one as long as these may take.
-                Ok(_) => return Err(failed(format!("`{line}` cannot be run: {REMAINS}"))),
-                Err(error) => return Err(failed(format!("`{line}` cannot be run: {}", chain(&error)))),
-            },
-            Err(error) => return Err(failed(format!("`{line}` cannot be run: {}", chain(&error)))),
+            }
+            (Meeting::Gone, ..) => gone_before = true,
+            _ => return Err(cannot(REMAINS.to_owned())),
         }
     };
     finish_pre_command(shared, context, keeper, kill, line).await
+}
+
+/// Whom a launch met that found the place taken.
+#[derive(Debug, PartialEq, Eq)]
+enum Meeting {
+    /// The same command, started by an earlier agent in answer to the same asking; it may be over by now.
+    Ours,
+    /// One that was given up and still runs: it goes first.
+    Another,
+    /// Who ended between the launch and this look: the place may be free now.
+    Gone,
+    /// The place is taken and nobody is there. A launch has waited as long as an ending may take.
+    Remains,
+}
+
+fn meet(found: Found, ours: Ticket, gone_before: bool) -> Meeting {
+    match found {
+        Found::Running { ticket, .. } | Found::Ended { ticket, .. } if ticket == ours => Meeting::Ours,
+        Found::Running { .. } => Meeting::Another,
+        Found::Ended { .. } | Found::Nothing if gone_before => Meeting::Remains,
+        Found::Ended { .. } | Found::Nothing => Meeting::Gone,
+    }
 }
 
 async fn finish_pre_command(
@@ -152,4 +177,24 @@ fn outcome(
 
 fn failed(error: String) -> PreCommandFailure {
     PreCommandFailure { error, output: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_ends_while_another_is_to_begin_is_no_obstacle() {
+        let (ours, other, pid) = (Ticket(2), Ticket(1), 7);
+        let ended = |ticket| Found::Ended { ticket, cause: ExitCause::Code(0) };
+        assert_eq!(meet(Found::Running { ticket: other, pid }, ours, false), Meeting::Another);
+        for gone in [ended(other), Found::Nothing] {
+            assert_eq!(meet(gone, ours, false), Meeting::Gone);
+            // Not for ever: somebody holds the place whom no look finds.
+            assert_eq!(meet(gone, ours, true), Meeting::Remains);
+        }
+        for own in [Found::Running { ticket: ours, pid }, ended(ours)] {
+            assert_eq!(meet(own, ours, true), Meeting::Ours);
+        }
+    }
 }
