@@ -25,7 +25,7 @@ pub(super) use self::flush::flush;
 pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_pre_command};
 pub(super) use self::prepare::prepare;
 use self::remains::last_bytes;
-pub(super) use self::remains::{Remains, read_remains};
+pub(super) use self::remains::read_remains;
 use super::process::{self, Ended, Keeper, LaunchError, SlotDir};
 use super::slot::{Answer, found, name};
 use super::{Shared, SlotId, crash_point};

@@ -2,7 +2,8 @@
 //!
 //! `assignment` (what the slot is to run) is on the disk before it is acted on; `runtime` (the whole machine) before any of
 //! its actions, flushed to the disk only where it says something that a restart of the host must not undo; `deployed` (the
-//! application as it was when the running release took its place). A file that is torn or from a newer program is set aside
+//! application as it was when the running release took its place). `remains` (the last words of the process before) is for people
+//! and decides nothing. A file that is torn or from a newer program is set aside
 //! and said so, never guessed at.
 
 use std::fs::{self, File};
@@ -70,6 +71,18 @@ pub(super) struct Runtime {
     pub(super) replica: Replica,
 }
 
+/// Why the last process of a slot ended, as far as it left words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Remains {
+    /// The last lines of both streams.
+    pub(super) log_tail: String,
+    /// In the VM's own words; empty: it wrote no dump.
+    pub(super) slogan: String,
+    /// Where its dump is kept now; empty: there is none.
+    pub(super) crash_dump: String,
+}
+
 impl Ledger {
     pub(super) fn at(folder: PathBuf) -> Self {
         Self { folder }
@@ -111,12 +124,24 @@ impl Ledger {
 
     /// `durable`: on the disk when this returns; otherwise it survives the agent's death but not the host's.
     pub(super) fn store_runtime(&self, runtime: &Runtime, durable: bool) -> Result<(), LedgerError> {
-        let payload = serde_json::to_vec(runtime).map_err(|source| LedgerError::Io {
+        self.replace("runtime", &self.json("runtime", runtime)?, durable)
+    }
+
+    pub(super) fn remains(&self) -> Result<Option<Remains>, LedgerError> {
+        let Some(payload) = self.read("remains")? else { return Ok(None) };
+        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("remains"))
+    }
+
+    pub(super) fn store_remains(&self, remains: &Remains) -> Result<(), LedgerError> {
+        self.replace("remains", &self.json("remains", remains)?, false)
+    }
+
+    fn json(&self, name: &str, value: &impl Serialize) -> Result<Vec<u8>, LedgerError> {
+        serde_json::to_vec(value).map_err(|source| LedgerError::Io {
             what: "write",
-            path: self.folder.join("runtime"),
+            path: self.folder.join(name),
             source: source.into(),
-        })?;
-        self.replace("runtime", &payload, durable)
+        })
     }
 
     fn message<M: Message + Default>(&self, name: &str) -> Result<Option<M>, LedgerError> {

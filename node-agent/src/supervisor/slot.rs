@@ -17,9 +17,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
-use super::acts::{self, Remains, SlotContext};
+use super::acts::{self, SlotContext};
 use super::assigned::{self, Assigned};
-use super::ledger::LedgerError;
+use super::ledger::{LedgerError, Remains};
 use super::notes::event;
 
 pub(super) use self::recovery::Memory;
@@ -209,6 +209,9 @@ impl SlotTask {
             }
             Answer::Probed { ticket, passed } => self.happen(Event::Probed { ticket, passed }),
             Answer::Remains(remains) => {
+                if let Err(fault) = self.shared.paths.ledger(&self.id).store_remains(&remains) {
+                    warn!(fault = %acts::chain(&fault), "why the last process ended will not outlive this agent");
+                }
                 self.remains = remains;
                 self.publish();
             }

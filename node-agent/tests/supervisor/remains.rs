@@ -1,8 +1,10 @@
 //! A process that has ended and what it left behind are two things.
 
+use std::fs;
+
 use proto::pb;
 
-use super::world::{World, eventually};
+use super::world::{APP, World, eventually, kill};
 
 #[tokio::test]
 async fn a_stop_is_no_crash_where_the_process_leaves_somebody_behind() {
@@ -39,5 +41,25 @@ async fn what_a_slot_ran_before_stays_on_the_host_for_the_way_back() {
     world.empty_bucket();
     agent.assign(at(5, &second)).await;
     agent.runs("0.2.0").await;
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_crash_are_told_by_the_next_agent_too() {
+    let world = World::new();
+    let agent = world.agent().await;
+    agent.assign(world.assignment(1, "0.1.0")).await;
+    let before = agent.runs("0.1.0").await;
+    let work = world.path("var/service").join(APP).join("1/work");
+    fs::write(work.join("erl_crash.dump"), "=erl_crash_dump:0.5\ntoday\nSlogan: no memory\n").unwrap();
+    kill(before.pid);
+    let says = |it: &pb::SlotReport| it.last_exit.as_ref().is_some_and(|exit| exit.slogan == "no memory");
+    let crashed = agent.reports("the slogan", says).await;
+    agent.end().await;
+
+    let agent = world.agent().await;
+    let after = agent.runs("0.1.0").await;
+    assert!(says(&after) && after.crash_restarts == 1, "{after:?}");
+    assert_eq!(after.last_exit.unwrap().crash_dump, crashed.last_exit.unwrap().crash_dump);
     agent.end().await;
 }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use tracing::warn;
 
 use super::super::Shared;
+use super::super::ledger::Remains;
 use super::super::slot::Answer;
 use super::{Answers, SlotContext};
 use crate::clock;
@@ -27,17 +28,6 @@ const KEPT: usize = 3;
 /// The slogan stands on the third line.
 const HEAD: u64 = 16 << 10;
 const SLOGAN_CHARS: usize = 500;
-
-/// Of the last process of a slot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::supervisor) struct Remains {
-    /// The last lines of both streams.
-    pub(in crate::supervisor) log_tail: String,
-    /// In the VM's own words; empty: it wrote no dump.
-    pub(in crate::supervisor) slogan: String,
-    /// Where its dump is kept now; empty: there is none.
-    pub(in crate::supervisor) crash_dump: String,
-}
 
 pub(in crate::supervisor) fn read_remains(
     shared: &Arc<Shared>,

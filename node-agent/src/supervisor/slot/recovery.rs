@@ -127,6 +127,8 @@ impl SlotTask {
         let (replica, again) = replica.recover(found, pre_found, boot, clock::now());
         self.replica = replica;
         self.assigned = assignment.map(Assigned::from).unwrap_or_default();
+        // What cannot be read of it was set aside, and was for people alone.
+        self.remains = self.shared.paths.ledger(&self.id).remains().ok().flatten().unwrap_or_default();
         self.book.asked_again(again);
         self.settle("taken up");
         if let (true, Some(ended)) = (same_boot, ended) {
