@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags, open};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::accounts::account;
@@ -34,6 +34,8 @@ const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EpmdError {
+    #[error("it could not be started a moment ago: {why}")]
+    Lately { why: String },
     #[error("no epmd in the release nor on the host: {} has none", release.display())]
     None { release: PathBuf },
     #[error("epmd cannot be copied to {}", to.display())]
@@ -52,7 +54,13 @@ pub(super) struct Epmd {
     /// The agent's folder for the program, outside of any slot and open to every user.
     keep: PathBuf,
     /// Slots start side by side: unless one goes first they all copy the program over each other and start one each.
-    starting: Mutex<()>,
+    starting: Mutex<Option<Failure>>,
+}
+
+/// Why it could not be started last, and when.
+struct Failure {
+    at: Instant,
+    why: String,
 }
 
 impl Epmd {
@@ -69,11 +77,22 @@ impl Epmd {
         if answers(self.port).await {
             return Ok(());
         }
-        let _first = self.starting.lock().await;
+        let mut failed = self.starting.lock().await;
         if answers(self.port).await {
             return Ok(());
         }
-        start(self.port, program(release, &self.keep)?, user).await
+        // Those who waited do not wait as long once more, each behind the other.
+        if let Some(Failure { at, why }) = &*failed
+            && at.elapsed() < LOOK_AFTER
+        {
+            return Err(EpmdError::Lately { why: why.clone() });
+        }
+        let started = match program(release, &self.keep) {
+            Ok(program) => start(self.port, program, user).await,
+            Err(error) => Err(error),
+        };
+        *failed = started.as_ref().err().map(|error| Failure { at: Instant::now(), why: chain(error) });
+        started
     }
 }
 
