@@ -234,7 +234,9 @@ fn read_staging(staging: &pb::Staging) -> Result<Option<ObservedStaging>, BadNam
 }
 
 fn first_part(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_SENTENCE)].to_owned()
+    let first = &text[..text.floor_char_boundary(MAX_SENTENCE)];
+    // A sentence is one line, and PostgreSQL takes no NUL in a text.
+    first.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 fn last_part(text: &str, most: usize) -> String {

@@ -16,6 +16,7 @@ use proto::pb;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::clock::Time;
 use crate::replica::Replica;
 
 /// The form of the files. A program that finds a higher one does not read on.
@@ -75,6 +76,8 @@ pub(super) struct Runtime {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Remains {
+    /// Of which end these are the last words.
+    pub(super) exit_at: Option<Time>,
     /// The last lines of both streams.
     pub(super) log_tail: String,
     /// In the VM's own words; empty: it wrote no dump.

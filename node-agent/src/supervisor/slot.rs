@@ -229,22 +229,27 @@ impl SlotTask {
         debug!(?ended, "the process has ended");
         self.happen(Event::Exited { ticket: Ticket(ended.process.ticket), cause: ended.cause });
         // Read after the machine has answered, so that a restart does not wait for it.
-        acts::read_remains(&self.shared, &self.context, self.answers.clone());
+        let exit_at = self.replica.last_exit.map(|exit| exit.at);
+        acts::read_remains(&self.shared, &self.context, exit_at, self.answers.clone());
     }
 
     fn publish(&mut self) {
         self.told_at = clock::now();
         let settings = self.launched_with.clone().or_else(|| self.assigned.application());
         let ports = assigned::ports(settings.as_ref(), self.id.slot.number());
+        // Words of an earlier end are not those of the last one.
+        let exit_at = self.replica.last_exit.map(|exit| exit.at);
+        let silent = Remains::default();
+        let remains = if self.remains.exit_at == exit_at { &self.remains } else { &silent };
         let report = self.replica.report(Surroundings {
             app: self.id.app.as_str(),
             slot: u32::from(self.id.slot.number()),
             unix_ms: clock::unix_ms(),
             now: self.told_at,
             ports: &ports,
-            log_tail: &self.remains.log_tail,
-            slogan: &self.remains.slogan,
-            crash_dump: &self.remains.crash_dump,
+            log_tail: &remains.log_tail,
+            slogan: &remains.slogan,
+            crash_dump: &remains.crash_dump,
             fetched_bytes: self.fetched_bytes,
             fault: &self.faults(),
         });

@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use super::super::Shared;
 use super::super::ledger::Remains;
 use super::super::slot::Answer;
 use super::{Answers, SlotContext};
-use crate::clock;
+use crate::clock::{self, Time};
 use crate::replica::report::{TAIL_MAX, tail};
 
 /// Where a VM is told to write its dump, in the slot's work folder.
@@ -28,10 +29,13 @@ const KEPT: usize = 3;
 /// The slogan stands on the third line.
 const HEAD: u64 = 16 << 10;
 const SLOGAN_CHARS: usize = 500;
+/// A dump that was written to longer ago is not of the process that has just ended.
+const FRESH: Duration = Duration::from_secs(30);
 
 pub(in crate::supervisor) fn read_remains(
     shared: &Arc<Shared>,
     context: &Arc<SlotContext>,
+    exit_at: Option<Time>,
     answers: Answers,
 ) {
     let (shared, context) = (shared.clone(), context.clone());
@@ -47,7 +51,8 @@ pub(in crate::supervisor) fn read_remains(
                     Default::default()
                 }
             };
-            Remains { log_tail: tail(&text), slogan, crash_dump: crash_dump.display().to_string() }
+            let crash_dump = crash_dump.display().to_string();
+            Remains { exit_at, log_tail: tail(&text), slogan, crash_dump }
         });
         if let Ok(remains) = read.await {
             let _ = answers.send(Answer::Remains(remains)).await;
@@ -68,10 +73,11 @@ pub(super) fn last_bytes(path: &Path) -> String {
     String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
-/// Moves the dump out of the way of the next one and forgets the oldest. `None`: no dump was written.
+/// Moves the dump out of the way of the next one and forgets the oldest. `None`: none was written by who has just ended.
 ///
 /// The folder is the application's, who may put anything anywhere in it, while we may be root: so everything goes by open
 /// folders, and no link is followed.
+/// `now`: milliseconds since 1970.
 fn keep_dump(work: &Path, now: u64) -> Result<Option<(PathBuf, String)>, Errno> {
     let folder = |at: &OwnedFd, name: &str| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -86,7 +92,14 @@ fn keep_dump(work: &Path, now: u64) -> Result<Option<(PathBuf, String)>, Errno> 
         Err(Errno::NOENT) => return Ok(None),
         other => File::from(other?),
     };
-    let slogan = slogan(dump).unwrap_or_default();
+    let about = dump.metadata().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    if !about.is_file() {
+        return Ok(None);
+    }
+    // What an earlier end left is not this one's, and is put away without a word.
+    let written = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let is_fresh = written.is_some_and(|at| (at + FRESH).as_millis() >= u128::from(now));
+    let slogan = slogan(dump).filter(|_| is_fresh);
     match mkdirat(&work_fd, DUMPS, Mode::from_raw_mode(0o750)) {
         Err(Errno::EXIST) => {}
         other => other?,
@@ -103,21 +116,21 @@ fn keep_dump(work: &Path, now: u64) -> Result<Option<(PathBuf, String)>, Errno> 
     }
     all.sort_unstable();
     for (_, oldest) in all.iter().rev().skip(KEPT) {
-        unlinkat(&dumps, oldest, AtFlags::empty())?;
+        if let Err(error) = unlinkat(&dumps, oldest, AtFlags::empty()) {
+            warn!(dump = oldest, %error, "an old crash dump cannot be removed");
+        }
     }
-    Ok(Some((work.join(DUMPS).join(name), slogan)))
+    Ok(slogan.map(|slogan| (work.join(DUMPS).join(name), slogan)))
 }
 
 /// As in `Slogan: init terminating in do_boot (…)`.
 fn slogan(dump: File) -> Option<String> {
-    if !dump.metadata().ok()?.is_file() {
-        return None;
-    }
     let mut head = Vec::new();
     dump.take(HEAD).read_to_end(&mut head).ok()?;
     let head = String::from_utf8_lossy(&head);
-    let slogan = head.lines().find_map(|line| line.strip_prefix("Slogan: "))?;
-    Some(slogan.trim().chars().take(SLOGAN_CHARS).collect())
+    let slogan = head.lines().find_map(|line| line.strip_prefix("Slogan: ")).unwrap_or_default();
+    let plain = slogan.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    Some(plain.take(SLOGAN_CHARS).collect())
 }
 
 #[cfg(test)]
@@ -152,6 +165,18 @@ mod tests {
         // The newest by number, not by letter.
         assert_eq!(kept(work.path()), ["10.dump", "11.dump", "12.dump"]);
         assert!(!work.path().join(DUMP).exists());
+    }
+
+    #[test]
+    fn a_dump_of_long_ago_is_put_away_and_not_taken_for_the_last_crash() {
+        let work = tempfile::tempdir().unwrap();
+        dump(work.path(), "of a pre-command, weeks ago");
+        let now = clock::unix_ms() + 60_000;
+        assert_eq!(keep_dump(work.path(), now), Ok(None));
+        assert_eq!(kept(work.path()), [format!("{now}.dump")]);
+        // A folder of that name is none, and breaks nothing.
+        fs::create_dir(work.path().join(DUMP)).unwrap();
+        assert_eq!(keep_dump(work.path(), now), Ok(None));
     }
 
     #[test]
