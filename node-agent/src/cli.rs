@@ -213,17 +213,24 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     tasks.close();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::select! {
-        // Either is a wish to stop; neither comes before the other.
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = begin_anew.cancelled() => {}
-        () = tasks.wait() => {}
-    }
-    info!(again = begin_anew.is_cancelled(), "stopping; replicas go on running");
+    let again = tokio::select! {
+        biased; // who is told to stop does not begin anew
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = begin_anew.cancelled() => true,
+        () = tasks.wait() => false,
+    };
+    info!(again, "stopping; replicas go on running");
     cancel.cancel();
     tasks.wait().await;
-    if begin_anew.is_cancelled() {
+    let again = again
+        && tokio::select! {
+            biased; // also where it was told meanwhile
+            _ = terminate.recv() => false,
+            _ = interrupt.recv() => false,
+            () = std::future::ready(()) => true,
+        };
+    if again {
         // The same process: whoever looks after it sees no end. What lies there by now is what begins.
         let error = Command::new(&program).args(std::env::args_os().skip(1)).exec();
         return Err(error).with_context(|| format!("cannot begin {} anew", program.display()));

@@ -20,7 +20,8 @@ use crate::picture::Picture;
 #[utoipa::path(post, path = "/api/v1/applications/{app}/restart", tag = "applications",
     params(("app" = AppName, Path)), request_body = NewRestart,
     responses((status = 202, description = "It is under way; one named replica at once, more one by one.", body = Restart),
-        (status = 409, description = "Nothing that is named runs.", body = Problem)))]
+        (status = 409, description = "Nothing that is named runs.", body = Problem),
+        (status = 503, description = "No node of it is connected.", body = Problem)))]
 pub(super) async fn application(
     State(api): State<Api>,
     principal: Principal,
@@ -35,7 +36,8 @@ pub(super) async fn application(
 #[utoipa::path(post, path = "/api/v1/replicas/{node}/{app}/{slot}/restart", tag = "replicas",
     params(("node" = NodeName, Path), ("app" = AppName, Path), ("slot" = Slot, Path)),
     responses((status = 202, description = "It is started anew at once.", body = Restart),
-        (status = 409, description = "Nothing runs there, or its node is not connected.", body = Problem)))]
+        (status = 409, description = "Nothing runs there.", body = Problem),
+        (status = 503, description = "Its node is not connected.", body = Problem)))]
 pub(super) async fn replica(
     State(api): State<Api>,
     principal: Principal,
@@ -49,7 +51,8 @@ pub(super) async fn replica(
 #[utoipa::path(post, path = "/api/v1/nodes/{node}/restart", tag = "nodes",
     params(("node" = NodeName, Path)),
     responses((status = 202, description = "Every application there is started anew, each slot by slot.", body = [Restart]),
-        (status = 409, description = "Nothing runs there, or it is not connected.", body = Problem)))]
+        (status = 409, description = "Nothing runs there.", body = Problem),
+        (status = 503, description = "It is not connected.", body = Problem)))]
 pub(super) async fn node(
     State(api): State<Api>,
     principal: Principal,

@@ -80,17 +80,23 @@ impl Serve {
         let cancel = CancellationToken::new();
         let running = Server::start(config, secrets, cancel.clone()).await?;
         note(&said_at_start(&running, scheme));
-        tokio::select! {
-            biased; // which of the three comes first does not matter: each ends it
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
-            () = cancel.cancelled() => {}
-        }
-        let begin_anew = running.begin_anew.clone();
-        tracing::info!(again = begin_anew.is_cancelled(), "stopping; replicas go on running");
+        let again = tokio::select! {
+            biased; // who is told to stop does not begin anew
+            _ = term.recv() => false,
+            _ = interrupt.recv() => false,
+            () = cancel.cancelled() => running.begin_anew.is_cancelled(),
+        };
+        tracing::info!(again, "stopping; replicas go on running");
         cancel.cancel();
         running.wait().await;
-        if begin_anew.is_cancelled() {
+        let again = again
+            && tokio::select! {
+                biased; // who is told to stop meanwhile does not begin anew
+                _ = term.recv() => false,
+                _ = interrupt.recv() => false,
+                () = std::future::ready(()) => true,
+            };
+        if again {
             // The same process: whoever looks after it sees no end. What lies there by now is what begins.
             let source = Command::new(&program).args(std::env::args_os().skip(1)).exec();
             return Err(ServeError::Again { program, source });

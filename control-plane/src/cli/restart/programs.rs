@@ -69,7 +69,12 @@ impl Program {
             }
         };
         match started {
-            Err(CliError::NotReachable { .. }) if matches!(self, Self::ControlPlane) => Ok(None),
+            // A proxy before it answers in words of its own while it is away.
+            Err(CliError::NotReachable { .. } | CliError::Unreadable { .. })
+                if matches!(self, Self::ControlPlane) =>
+            {
+                Ok(None)
+            }
             other => other,
         }
     }
