@@ -133,6 +133,10 @@ async fn a_vm_that_crashes_says_why_and_its_dump_is_kept() {
     assert_eq!((exit.cause, exit.asked_for), (ExitCause::Code(1), false));
     assert_eq!(exit.slogan.unwrap(), "Received SIGUSR1");
     let dump = std::path::PathBuf::from(exit.crash_dump.unwrap());
-    assert!(dump.starts_with(running.agent.var_path().join("service").join(APP).join("1/work/crash-dumps")));
+    assert!(
+        dump.starts_with(
+            running.agent.var_path().join("service").join(APP).join("1").join("work/crash-dumps")
+        )
+    );
     assert!(std::fs::read_to_string(dump).unwrap().starts_with("=erl_crash_dump:"));
 }

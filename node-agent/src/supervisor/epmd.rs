@@ -48,6 +48,12 @@ pub(super) enum EpmdError {
     Silent { program: PathBuf, port: u16 },
 }
 
+impl EpmdError {
+    fn took_time(&self) -> bool {
+        matches!(self, Self::Hangs { .. } | Self::Silent { .. })
+    }
+}
+
 /// The one on this host.
 pub(super) struct Epmd {
     port: u16,
@@ -91,7 +97,9 @@ impl Epmd {
             Ok(program) => start(self.port, program, user).await,
             Err(error) => Err(error),
         };
-        *failed = started.as_ref().err().map(|error| Failure { at: Instant::now(), why: chain(error) });
+        // What failed at once costs nobody time, and may go well with another's release or user.
+        let slow = started.as_ref().err().filter(|error| error.took_time());
+        *failed = slow.map(|error| Failure { at: Instant::now(), why: chain(error) });
         started
     }
 }
@@ -278,6 +286,23 @@ mod tests {
         let stopped = Command::new("epmd").args(["-port", &port.to_string(), "-kill"]).output().await;
         assert!(one.is_ok() && other.is_ok() && stopped.unwrap().status.success(), "{one:?} {other:?}");
         assert_eq!(fs::read_to_string(seen).unwrap(), "once\n");
+    }
+
+    #[tokio::test]
+    async fn only_a_failure_that_took_time_spares_the_next_slot_its_own() {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let epmd = Epmd::new(port, folder.path().to_owned());
+        script(&folder.path().join("epmd"), "no program");
+        fs::set_permissions(folder.path().join("epmd"), fs::Permissions::from_mode(0o644)).unwrap();
+        for _ in 0..2 {
+            let error = epmd.ensure(folder.path(), None).await.unwrap_err();
+            assert!(matches!(error, EpmdError::Start { .. }), "{error}");
+        }
+        script(&folder.path().join("epmd"), "#!/bin/sh\nexit 1\n");
+        let error = epmd.ensure(folder.path(), None).await.unwrap_err();
+        assert!(matches!(error, EpmdError::Silent { .. }), "{error}");
+        let error = epmd.ensure(folder.path(), None).await.unwrap_err();
+        assert!(matches!(error, EpmdError::Lately { .. }), "{error}");
     }
 
     fn free_port() -> u16 {
