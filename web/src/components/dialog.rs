@@ -2,9 +2,28 @@
 
 use web_sys::{Event, HtmlDialogElement, MouseEvent};
 use yew::{
-    AttrValue, Callback, Html, NodeRef, Properties, TargetCast, component, html, use_effect_with,
-    use_node_ref,
+    AttrValue, Callback, Html, NodeRef, Properties, TargetCast, component, hook, html, use_effect_with,
+    use_node_ref, use_state_eq,
 };
+
+/// Whether a dialog is shown, and what shows and closes it.
+#[derive(Clone)]
+pub struct Shown {
+    pub is_open: bool,
+    pub open: Callback<MouseEvent>,
+    pub close: Callback<()>,
+}
+
+#[hook]
+pub fn use_dialog() -> Shown {
+    let state = use_state_eq(|| false);
+    let (opens, closes) = (state.setter(), state.setter());
+    Shown {
+        is_open: *state,
+        open: Callback::from(move |_| opens.set(true)),
+        close: Callback::from(move |()| closes.set(false)),
+    }
+}
 
 #[derive(Properties, PartialEq)]
 pub struct Props {

@@ -3,6 +3,7 @@
 use yew::{Callback, Html, Properties, component, html, use_state_eq};
 
 use crate::clock::use_now;
+use crate::components::dialog::use_dialog;
 use crate::components::icon::Icon;
 use crate::format;
 use crate::keys::Command;
@@ -69,15 +70,7 @@ fn AccountMenu(props: &MenuProps) -> Html {
     };
     let sign_out = account.sign_out.reform(|_| ());
     let help = props.command.reform(|_| Command::Help);
-    let restarting = use_state_eq(|| false);
-    let restart = {
-        let restarting = restarting.clone();
-        Callback::from(move |_| restarting.set(true))
-    };
-    let restarted = {
-        let restarting = restarting.clone();
-        Callback::from(move |()| restarting.set(false))
-    };
+    let restart = use_dialog();
     html! {
         <>
         <details class="menu" id="account">
@@ -91,14 +84,14 @@ fn AccountMenu(props: &MenuProps) -> Html {
                 </fieldset>
                 <button class="item" onclick={help}>{ "Keyboard" }<kbd>{ "?" }</kbd></button>
                 if account.may_administer() {
-                    <button class="item" id="restart-control-plane" onclick={restart}>{ "Restart control plane…" }</button>
+                    <button class="item" id="restart-control-plane" onclick={restart.open}>{ "Restart control plane…" }</button>
                 }
                 <button class="item" id="sign-out" onclick={sign_out}>{ "Sign out" }</button>
                 <p class="dim">{ format!("DeployEx {}", account.me.version) }</p>
             </div>
         </details>
-        if *restarting {
-            <RestartDialog what="the control plane" path="/control-plane/restart" onclose={restarted}
+        if restart.is_open {
+            <RestartDialog what="the control plane" path="/control-plane/restart" onclose={restart.close}
                 consequence="It is away for a few seconds, and this page with it. Replicas go on running; a rollout goes on afterwards." />
         }
         </>

@@ -16,6 +16,7 @@ use yew_router::prelude::use_location;
 use super::View;
 use super::replica_table::{Of, ReplicaTable};
 use super::restart::RestartDialog;
+use crate::components::dialog::use_dialog;
 use crate::components::notice::{Banner, Empty, shown};
 use crate::components::state::shape;
 use crate::components::stepper::Stepper;
@@ -46,7 +47,7 @@ pub fn ApplicationPage(props: &Props) -> Html {
     let account = use_account();
     let store = use_store();
     let deploying = use_state_eq(|| false);
-    let restarting = use_state_eq(|| false);
+    let restart = use_dialog();
     let query = use_location().map(|it| it.query_str().to_owned()).unwrap_or_default();
     {
         let deploying = deploying.setter();
@@ -56,20 +57,12 @@ pub fn ApplicationPage(props: &Props) -> Html {
     let (open, close) = (deploying.clone(), deploying.clone());
     let open = Callback::from(move |_| open.set(true));
     let close = Callback::from(move |()| close.set(false));
-    let restart = {
-        let restarting = restarting.clone();
-        Callback::from(move |_| restarting.set(true))
-    };
-    let restarted = {
-        let restarting = restarting.clone();
-        Callback::from(move |()| restarting.set(false))
-    };
     shown(&store.application(name), &format!("application {name}"), |it| {
         let actions = match account.may_operate() {
             true => html! {
                 <>
                     if it.slots.iter().any(|slot| slot.assigned.is_some()) {
-                        <button id="restart" onclick={restart}>{ "Restart…" }</button>
+                        <button id="restart" onclick={restart.open.clone()}>{ "Restart…" }</button>
                     }
                     <button id="deploy" class="primary" onclick={open}>{ "Deploy…" }</button>
                 </>
@@ -84,8 +77,8 @@ pub fn ApplicationPage(props: &Props) -> Html {
                 { tabs(name, *tab) }
                 { content(*tab, it, &query) }
                 if *deploying { <DeployDialog application={it.clone()} onclose={close} /> }
-                if *restarting {
-                    <RestartDialog what={name.to_string()} path={format!("/applications/{name}/restart")} onclose={restarted}
+                if restart.is_open {
+                    <RestartDialog what={name.to_string()} path={format!("/applications/{name}/restart")} onclose={restart.close.clone()}
                         consequence={words::restart_sentence(it.application.summary.replicas_wanted, it.application.settings.strategy)} />
                 }
             </View>

@@ -6,11 +6,12 @@ use proto::ids::NodeName;
 use proto::live::Topic;
 use proto::nodes::{HostUsage, Inventory};
 use proto::state::{Liveness, Tone};
-use yew::{Callback, Html, Properties, component, html, use_state_eq};
+use yew::{Html, Properties, component, html};
 
 use super::View;
 use super::replica_table::{Of, ReplicaTable};
 use super::restart::RestartDialog;
+use crate::components::dialog::use_dialog;
 use crate::components::meter::Meter;
 use crate::components::notice::{Banner, Empty, shown};
 use crate::components::state::liveness;
@@ -34,39 +35,20 @@ pub fn NodePage(props: &Props) -> Html {
     use_topic(Topic::Node { name: name.clone() });
     let account = use_account();
     let store = use_store();
-    let removing = use_state_eq(|| false);
-    let (open, close) = (removing.clone(), removing.clone());
-    let open = Callback::from(move |_| open.set(true));
-    let close = Callback::from(move |()| close.set(false));
-    let restarting = use_state_eq(|| false);
-    let restart = {
-        let restarting = restarting.clone();
-        Callback::from(move |_| restarting.set(true))
-    };
-    let restarted = {
-        let restarting = restarting.clone();
-        Callback::from(move |()| restarting.set(false))
-    };
-    let agent = use_state_eq(|| false);
-    let restart_agent = {
-        let agent = agent.clone();
-        Callback::from(move |_| agent.set(true))
-    };
-    let agent_restarted = {
-        let agent = agent.clone();
-        Callback::from(move |()| agent.set(false))
-    };
+    let remove = use_dialog();
+    let restart = use_dialog();
+    let restart_agent = use_dialog();
     shown(&store.node(name), &format!("node {name}"), |it| {
         let actions = html! {
             <>
                 if account.may_operate() && it.slots.iter().any(|slot| slot.assigned.is_some()) {
-                    <button id="restart" onclick={restart}>{ "Restart replicas…" }</button>
+                    <button id="restart" onclick={restart.open.clone()}>{ "Restart replicas…" }</button>
                 }
                 if account.may_operate() && it.node.summary.liveness != Liveness::Lost {
-                    <button id="restart-agent" onclick={restart_agent}>{ "Restart agent…" }</button>
+                    <button id="restart-agent" onclick={restart_agent.open.clone()}>{ "Restart agent…" }</button>
                 }
                 if account.may_administer() {
-                    <button id="remove-node" class="danger" onclick={open}>{ "Remove…" }</button>
+                    <button id="remove-node" class="danger" onclick={remove.open.clone()}>{ "Remove…" }</button>
                 }
             </>
         };
@@ -85,15 +67,15 @@ pub fn NodePage(props: &Props) -> Html {
                         <ReplicaTable of={Of::Node} slots={it.slots.clone()} />
                     }
                 </section>
-                if *restarting {
-                    <RestartDialog what={format!("everything on {name}")} path={format!("/nodes/{name}/restart")} onclose={restarted}
+                if restart.is_open {
+                    <RestartDialog what={format!("everything on {name}")} path={format!("/nodes/{name}/restart")} onclose={restart.close.clone()}
                         consequence={words::restart_node_sentence(&it.node.summary)} />
                 }
-                if *agent {
-                    <RestartDialog what={format!("the agent of {name}")} path={format!("/nodes/{name}/restart-agent")} onclose={agent_restarted}
+                if restart_agent.is_open {
+                    <RestartDialog what={format!("the agent of {name}")} path={format!("/nodes/{name}/restart-agent")} onclose={restart_agent.close.clone()}
                         consequence="Its replicas go on running; one that ends while the agent is away, for a moment, is started by the next one." />
                 }
-                if *removing { <RemoveDialog node={it.node.summary.clone()} onclose={close} /> }
+                if remove.is_open { <RemoveDialog node={it.node.summary.clone()} onclose={remove.close.clone()} /> }
             </View>
         }
     })

@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 
 use proto::replicas::{PreCommands, Replica};
-use yew::{Callback, Html, Properties, component, html, use_callback, use_state_eq};
+use yew::{Callback, Html, Properties, component, html, use_callback};
 
 use super::restart::RestartDialog;
+use crate::components::dialog::use_dialog;
 use crate::components::state::slot;
 use crate::components::table::{Column, Kind, Table};
 use crate::components::time::{Ago, Elapsed};
@@ -176,15 +177,7 @@ struct DetailProps {
 fn Detail(props: &DetailProps) -> Html {
     let it = &props.replica;
     let account = use_account();
-    let restarting = use_state_eq(|| false);
-    let restart = {
-        let restarting = restarting.clone();
-        Callback::from(move |_| restarting.set(true))
-    };
-    let restarted = {
-        let restarting = restarting.clone();
-        Callback::from(move |()| restarting.set(false))
-    };
+    let restart = use_dialog();
     let fact = |name: &'static str, value: Html| html! { <div><dt>{ name }</dt><dd>{ value }</dd></div> };
     let log = format!("{}?replica={}/{}", Route::tab(&it.application, Tab::Logs).path(), it.node, it.slot);
     html! {
@@ -211,11 +204,11 @@ fn Detail(props: &DetailProps) -> Html {
             <p class="row-actions">
                 <a class="button" href={log}>{ "Follow its log" }</a>
                 if account.may_operate() && it.assigned.is_some() {
-                    <button class="restart-replica" onclick={restart}>{ "Restart…" }</button>
+                    <button class="restart-replica" onclick={restart.open}>{ "Restart…" }</button>
                 }
             </p>
-            if *restarting {
-                <RestartDialog what={format!("slot {} on {}", it.slot, it.node)} onclose={restarted}
+            if restart.is_open {
+                <RestartDialog what={format!("slot {} on {}", it.slot, it.node)} onclose={restart.close}
                     path={format!("/replicas/{}/{}/{}/restart", it.node, it.application, it.slot)}
                     consequence="It is stopped and started anew at once, and serves nobody until it is ready." />
             }
