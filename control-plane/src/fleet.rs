@@ -203,6 +203,9 @@ pub struct ObservedExit {
     pub slogan: String,
     #[serde(default)]
     pub crash_dump: String,
+    /// Why the agent ended it on its own account; empty: it did not.
+    #[serde(default)]
+    pub because: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

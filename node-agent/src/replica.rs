@@ -210,12 +210,34 @@ pub enum Event {
         ticket: Ticket,
         cause: ExitCause,
     },
+    /// This agent ends the process of that ticket on its own account; a successor follows.
+    Condemned {
+        ticket: Ticket,
+        condemned: Condemned,
+    },
     Cleared {
         ticket: Ticket,
         result: Result<(), Blocked>,
     },
     /// Time has passed; nothing else happened.
     Tick,
+}
+
+/// Why a process that nobody asked to be restarted is ended and started anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condemned {
+    pub charge: Charge,
+    /// A sentence for people: what was seen, and what would have been allowed.
+    pub because: String,
+}
+
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Charge {
+    /// It hangs: held against its release like a crash.
+    Unresponsive,
+    /// It went over a limit, or its host did: its release may be as good as before.
+    OverLimit,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,15 +296,36 @@ pub enum Action {
 /// Something worth remembering, for the fleet's list of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    DeploymentStarted { release: ReleaseKey },
-    Deployed { release: ReleaseKey },
-    Ready { release: Option<ReleaseKey> },
-    Crashed { cause: ExitCause, restarts: u32 },
-    Restarting { restarts: u32 },
+    DeploymentStarted {
+        release: ReleaseKey,
+    },
+    Deployed {
+        release: ReleaseKey,
+    },
+    Ready {
+        release: Option<ReleaseKey>,
+    },
+    Crashed {
+        cause: ExitCause,
+        restarts: u32,
+    },
+    /// `because`: this agent's own reason; `None`: somebody asked for it.
+    Restarting {
+        restarts: u32,
+        because: Option<String>,
+    },
     Stopped,
-    CannotPrepare { release: ReleaseKey, error: String },
-    PreCommandFailed { release: ReleaseKey, error: String },
-    CannotStart { error: String },
+    CannotPrepare {
+        release: ReleaseKey,
+        error: String,
+    },
+    PreCommandFailed {
+        release: ReleaseKey,
+        error: String,
+    },
+    CannotStart {
+        error: String,
+    },
 }
 
 impl Note {
@@ -292,11 +335,12 @@ impl Note {
             Self::Crashed { .. }
             | Self::CannotPrepare { .. }
             | Self::PreCommandFailed { .. }
+            | Self::Restarting { because: Some(_), .. }
             | Self::CannotStart { .. } => true,
             Self::DeploymentStarted { .. }
             | Self::Deployed { .. }
             | Self::Ready { .. }
-            | Self::Restarting { .. }
+            | Self::Restarting { because: None, .. }
             | Self::Stopped => false,
         }
     }
@@ -309,11 +353,14 @@ pub struct PreCommandsRun {
     pub outcome: Result<(), PreCommandFailure>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastExit {
     pub cause: ExitCause,
     pub at: Time,
     pub asked_for: bool,
+    /// Why this agent ended it on its own account. Missing in ledgers of earlier versions.
+    #[serde(default)]
+    pub because: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -332,6 +379,9 @@ pub struct Replica {
     pub crash_restarts: u32,
     pub forced_restarts: u32,
     pub crashes_since_deploy: u32,
+    /// Of the process that was or is being ended on this agent's own account. Missing in ledgers of earlier versions.
+    #[serde(default)]
+    pub condemned: Option<(Ticket, Condemned)>,
     /// Endings and failed starts in a row, for the backoff.
     pub failures: u32,
     /// A restart that was asked for and not yet done; then the last that was.
@@ -374,6 +424,7 @@ impl Default for Replica {
             crash_restarts: 0,
             forced_restarts: 0,
             crashes_since_deploy: 0,
+            condemned: None,
             failures: 0,
             restart: Restart::Never,
             next_ticket: 1,

@@ -87,6 +87,9 @@ pub struct LastExit {
     /// Where its dump is kept, on its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash_dump: Option<String>,
+    /// Why the agent ended it on its own account; absent: it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -148,7 +148,11 @@ pub fn trouble(replica: &Replica) -> Option<String> {
 }
 
 pub fn last_exit(exit: &LastExit) -> String {
-    let how = if exit.asked_for { "stopped on request" } else { "ended by itself" };
+    let how = match (&exit.because, exit.asked_for) {
+        (Some(because), _) => return format!("ended by its agent, {}: {because}", exit.cause),
+        (None, true) => "stopped on request",
+        (None, false) => "ended by itself",
+    };
     format!("{how}, {}", exit.cause)
 }
 

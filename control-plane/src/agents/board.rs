@@ -197,6 +197,7 @@ fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed, BadName> 
             log_tail: last_part(&exit.log_tail, MAX_TAIL),
             slogan: first_part(&exit.slogan),
             crash_dump: first_part(&exit.crash_dump),
+            because: first_part(&exit.because),
         }),
         next_start_at: (report.next_start_in_ms != 0).then(|| now.plus(report.next_start_in_ms)),
         fault: first_part(&report.fault),

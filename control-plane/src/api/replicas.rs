@@ -154,16 +154,17 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         crash_restarts,
         forced_restarts,
         crashes_since_deploy,
-        last_exit: last_exit.map(|ObservedExit { cause, at, asked_for, log_tail, slogan, crash_dump }| {
-            LastExit {
+        last_exit: last_exit.map(
+            |ObservedExit { cause, at, asked_for, log_tail, slogan, crash_dump, because }| LastExit {
                 cause,
                 at: at.into(),
                 asked_for,
                 log_tail,
                 slogan: Some(slogan).filter(|it| !it.is_empty()),
                 crash_dump: Some(crash_dump).filter(|it| !it.is_empty()),
-            }
-        }),
+                because: Some(because).filter(|it| !it.is_empty()),
+            },
+        ),
         next_start_at: next_start_at.map(Into::into),
         fault: Some(fault).filter(|fault| !fault.is_empty()),
         staging: staging.map(|ObservedStaging { release, phase, error, fetched_bytes }| Staging {

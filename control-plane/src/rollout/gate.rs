@@ -179,7 +179,10 @@ impl Draft<'_> {
                 let detail = seen
                     .last_exit
                     .as_ref()
-                    .map(|exit| format!(", last by {}", exit.cause))
+                    .map(|exit| match exit.because.is_empty() {
+                        true => format!(", last by {}", exit.cause),
+                        false => format!(", last: {}", exit.because),
+                    })
                     .unwrap_or_default();
                 let reason = format!("{} crashed {crashes} times in its watch{detail}", self.named(place));
                 return Some(Failure::of(place, reason, Some(seen)));
@@ -253,9 +256,10 @@ fn detail(seen: &Observed) -> String {
         return staging.error.clone();
     }
     let crashed = seen.last_exit.as_ref().filter(|exit| !exit.asked_for && seen.crashes_since_deploy > 0);
-    let how = |exit: &ObservedExit| match exit.slogan.is_empty() {
-        true => exit.cause.to_string(),
-        false => format!("{}: {}", exit.cause, exit.slogan),
+    let how = |exit: &ObservedExit| match (exit.because.is_empty(), exit.slogan.is_empty()) {
+        (false, _) => exit.because.clone(),
+        (true, true) => exit.cause.to_string(),
+        (true, false) => format!("{}: {}", exit.cause, exit.slogan),
     };
     crashed.map(how).unwrap_or_default()
 }

@@ -212,6 +212,7 @@ fn a_release_that_does_not_become_stable_is_ghosted_and_its_revert_is_not_deploy
         log_tail: "** (RuntimeError) no database".to_owned(),
         slogan: String::new(),
         crash_dump: String::new(),
+        because: String::new(),
     });
     story.report(place(1, 2), observed);
     for _ in 0..10 {

@@ -5,8 +5,8 @@ use proto::state::ExitCause;
 
 use super::fault::{Fault, planted};
 use super::{
-    Action, Assignment, Blocked, Current, Event, Health, LastExit, Launch, Note, PreCommandFailure,
-    PreCommandsRun, PrepareFailure, Process, Replica, Restart, Stage, Ticket, doubling,
+    Action, Assignment, Blocked, Charge, Condemned, Current, Event, Health, LastExit, Launch, Note,
+    PreCommandFailure, PreCommandsRun, PrepareFailure, Process, Replica, Restart, Stage, Ticket, doubling,
 };
 use crate::clock::Time;
 
@@ -28,6 +28,7 @@ impl Replica {
             Event::Launched { ticket, result } => self.launched(ticket, result, now, actions),
             Event::Probed { ticket, passed } => self.probed(ticket, passed, now, actions),
             Event::Exited { ticket, cause } => self.exited(ticket, cause, now, actions),
+            Event::Condemned { ticket, condemned } => self.condemn(ticket, condemned),
             Event::Cleared { ticket, result } => self.cleared(ticket, result, now),
             Event::Tick => {}
         }
@@ -223,33 +224,61 @@ impl Replica {
         }
     }
 
+    /// A process that is not the one that runs has ended already, or is about to.
+    fn condemn(&mut self, condemned: Ticket, why: Condemned) {
+        match self.process {
+            Process::Up { ticket, .. } if ticket == condemned || planted(Fault::CondemnAnyProcess) => {
+                self.condemned = Some((ticket, why));
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn exited(&mut self, answer: Ticket, cause: ExitCause, now: Time, actions: &mut Vec<Action>) {
         match self.process {
             Process::Stopping { ticket, .. } if ticket == answer => {
-                self.last_exit = Some(LastExit { cause, at: now, asked_for: true });
+                let condemned = self.condemned.take_if(|(it, _)| *it == ticket).map(|(_, why)| why);
+                let because = condemned.as_ref().map(|it| it.because.clone());
+                let asked_for = condemned.as_ref().is_none_or(|it| it.charge != Charge::Unresponsive);
+                self.last_exit = Some(LastExit { cause, at: now, asked_for, because: because.clone() });
+                self.process = Process::Down;
                 if let Restart::Due { request } = &self.restart {
                     self.restart = Restart::Done { request: request.clone() };
-                    self.forced_restarts = self.forced_restarts.saturating_add(1);
-                    actions.push(Action::Note(Note::Restarting { restarts: self.forced_restarts }));
+                    self.restarting(because, actions);
+                } else if let Some(Condemned { charge, .. }) = condemned {
+                    self.restarting(because, actions);
+                    if charge == Charge::Unresponsive {
+                        self.crashes_since_deploy = self.crashes_since_deploy.saturating_add(1);
+                    }
+                    self.wait_before_start(now);
                 } else {
                     actions.push(Action::Note(Note::Stopped));
                 }
-                self.process = Process::Down;
             }
             Process::Up { .. } if planted(Fault::MissExits) => {}
             Process::Up { ticket, health, .. } if ticket == answer => {
-                self.last_exit = Some(LastExit { cause, at: now, asked_for: false });
+                self.last_exit = Some(LastExit { cause, at: now, asked_for: false, because: None });
                 self.crash_restarts = self.crash_restarts.saturating_add(1);
                 self.crashes_since_deploy = self.crashes_since_deploy.saturating_add(1);
                 actions.push(Action::Note(Note::Crashed { cause, restarts: self.crash_restarts }));
-                let reset_after = self.policy().map_or(u64::MAX, |it| it.reset_after);
-                if matches!(health, Health::Ready { since } if now.since(since) >= reset_after) {
-                    self.failures = 0;
-                }
+                self.forgive(health, now);
                 self.wait_before_start(now);
             }
             // An exit that nobody waits for: of a process whose end was already seen.
             _ => {}
+        }
+    }
+
+    fn restarting(&mut self, because: Option<String>, actions: &mut Vec<Action>) {
+        self.forced_restarts = self.forced_restarts.saturating_add(1);
+        actions.push(Action::Note(Note::Restarting { restarts: self.forced_restarts, because }));
+    }
+
+    /// Endings before a good time do not count for the pauses after it.
+    pub(super) fn forgive(&mut self, health: Health, now: Time) {
+        let reset_after = self.policy().map_or(u64::MAX, |it| it.reset_after);
+        if matches!(health, Health::Ready { since } if now.since(since) >= reset_after) {
+            self.failures = 0;
         }
     }
 
@@ -280,7 +309,9 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Policy, decide};
+    use proto::ids::{Digest, ReleaseKey};
+
+    use super::super::{Policy, Wanted, decide};
     use super::*;
 
     const POLICY: Policy = Policy {
@@ -318,5 +349,44 @@ mod tests {
         let knows = Replica { assignment: Some(earlier), restart: done("one"), ..Replica::default() };
         assert_eq!(told(&knows, 2, "one"), done("one"));
         assert_eq!(told(&knows, 2, "two"), Restart::Due { request: "two".to_owned() });
+    }
+
+    fn ended_after(condemned: Condemned) -> (Replica, Vec<Action>) {
+        let assignment = Assignment { generation: 1, wanted: None, policy: POLICY, restart: None };
+        let wanted = Wanted {
+            release: ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) },
+            pre_commands: None,
+        };
+        let current = Some(Current { release: wanted.release.clone(), since: Ticket(1) });
+        let assignment = Assignment { wanted: Some(wanted), ..assignment };
+        let process = Process::Up { ticket: Ticket(2), pid: 7, since: Time(0), health: Health::Starting };
+        let up = Replica { assignment: Some(assignment), current, process, ..Replica::default() };
+        let (late, actions) =
+            decide(&up, Event::Condemned { ticket: Ticket(1), condemned: condemned.clone() }, Time(5));
+        assert_eq!((&late, actions), (&up, Vec::new()));
+        let (stopping, actions) = decide(&up, Event::Condemned { ticket: Ticket(2), condemned }, Time(5));
+        assert!(matches!(actions[..], [Action::Stop { ticket: Ticket(2), .. }]), "{actions:?}");
+        decide(&stopping, Event::Exited { ticket: Ticket(2), cause: ExitCause::Signal(15) }, Time(9))
+    }
+
+    #[test]
+    fn who_does_not_answer_is_started_anew_and_its_release_charged_with_it() {
+        let because = "its liveness check failed 3 times".to_owned();
+        let (next, actions) =
+            ended_after(Condemned { charge: Charge::Unresponsive, because: because.clone() });
+        assert_eq!((next.forced_restarts, next.crash_restarts, next.crashes_since_deploy), (1, 0, 1));
+        let exit = next.last_exit.unwrap();
+        assert_eq!((exit.asked_for, exit.because), (false, Some(because.clone())));
+        let note = Action::Note(Note::Restarting { restarts: 1, because: Some(because) });
+        assert!(actions.contains(&note), "{actions:?}");
+        assert!(actions.iter().any(|it| matches!(it, Action::Launch { .. })), "{actions:?}");
+    }
+
+    #[test]
+    fn who_went_over_a_limit_is_started_anew_and_nobody_charged() {
+        let condemned = Condemned { charge: Charge::OverLimit, because: "its host is full".to_owned() };
+        let (next, _) = ended_after(condemned);
+        assert_eq!((next.forced_restarts, next.crashes_since_deploy), (1, 0));
+        assert!(next.last_exit.unwrap().asked_for);
     }
 }

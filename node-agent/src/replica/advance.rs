@@ -5,7 +5,8 @@ use proto::ids::ReleaseKey;
 
 use super::fault::{Fault, planted};
 use super::{
-    Action, Assignment, Note, Policy, PreCommands, PreCommandsRun, Process, Replica, Restart, Stage, Wanted,
+    Action, Assignment, Note, Policy, PreCommands, PreCommandsRun, Process, Replica, Restart, Stage, Ticket,
+    Wanted,
 };
 use crate::clock::Time;
 
@@ -171,7 +172,8 @@ impl Replica {
                 self.start(assignment.wanted.as_ref(), take_over, actions);
             }
             Process::Stopping { .. } if planted(Fault::StopOnlyOnce) => {}
-            Process::Up { ticket, pid, .. } if unwanted || restart => {
+            Process::Up { ticket, pid, health, .. } if unwanted || restart || self.is_condemned(ticket) => {
+                self.forgive(health, now);
                 let grace = assignment.policy.stop_grace;
                 self.process = Process::Stopping { ticket, pid, deadline: now.plus(grace).plus(STOP_MARGIN) };
                 actions.push(Action::Stop { ticket, grace });
@@ -189,6 +191,10 @@ impl Replica {
             | Process::Launching { .. }
             | Process::Clearing { .. } => {}
         }
+    }
+
+    fn is_condemned(&self, process: Ticket) -> bool {
+        self.condemned.as_ref().is_some_and(|(it, _)| *it == process) && !planted(Fault::SpareTheCondemned)
     }
 
     /// Nothing runs: what is next?

@@ -35,6 +35,10 @@ pub(super) enum Fault {
     ClearUnderARunningProcess,
     /// A restart that was asked for is done anew with every assignment.
     RestartEveryTime,
+    /// Whoever runs is ended, although it was its predecessor that was condemned.
+    CondemnAnyProcess,
+    /// A condemned process goes on.
+    SpareTheCondemned,
     /// What lies in `current` counts as whole after a power cut.
     TrustAnyFolder,
 }

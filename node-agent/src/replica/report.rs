@@ -62,7 +62,7 @@ impl Replica {
             staging: self.staging(around),
             crash_restarts: self.crash_restarts,
             forced_restarts: self.forced_restarts,
-            last_exit: self.last_exit.map(|exit| pb::LastExit {
+            last_exit: self.last_exit.as_ref().map(|exit| pb::LastExit {
                 cause: Some(match exit.cause {
                     ExitCause::Code(code) => pb::last_exit::Cause::Code(code),
                     ExitCause::Signal(signal) => pb::last_exit::Cause::Signal(signal),
@@ -73,6 +73,7 @@ impl Replica {
                 log_tail: tail(around.log_tail),
                 slogan: around.slogan.to_owned(),
                 crash_dump: around.crash_dump.to_owned(),
+                because: exit.because.clone().unwrap_or_default(),
             }),
             next_start_in_ms,
             fault: sentence([around.fault, self.fault.as_deref().unwrap_or_default()]),

@@ -40,6 +40,7 @@ enum Invariant {
     NothingIsStoppedWithoutCause,
     CountsOnlyGrow,
     RestartsAreDoneOnce,
+    TheCondemnedEnd,
     ATickAddsNothing,
     WhatIsWantedRunsInTheEnd,
     AWithdrawnSlotIsEmptyInTheEnd,
@@ -140,6 +141,7 @@ struct World {
     restart: Option<String>,
     assigned: Option<Assignment>,
     // What is checked over time.
+    condemned: BTreeSet<Ticket>,
     starts: Vec<Time>,
     replica: Replica,
     log: Option<String>,
@@ -188,6 +190,7 @@ impl World {
             wishes: 0,
             restart: None,
             assigned: None,
+            condemned: BTreeSet::new(),
             starts: Vec::new(),
             replica: Replica::default(),
             log: log.then(String::new),
@@ -247,6 +250,15 @@ impl World {
         self.generation += 1;
         self.restart = Some(format!("restart-{}", self.generation));
         self.assign(wanted);
+    }
+
+    /// The process that runs hangs or is too large, or its predecessor did: word of that may come late.
+    fn condemn(&mut self) {
+        let Some(ticket) = self.alive.as_ref().map(|alive| alive.ticket) else { return };
+        let ticket = if self.roll(3) == 0 { Ticket(ticket.0.saturating_sub(1)) } else { ticket };
+        let charge = if self.roll(2) == 0 { Charge::Unresponsive } else { Charge::OverLimit };
+        let condemned = Condemned { charge, because: "it does not answer".to_owned() };
+        self.answer(self.agent, Event::Condemned { ticket, condemned });
     }
 
     fn assign(&mut self, wanted: Option<Wanted>) {
@@ -373,7 +385,14 @@ impl World {
         let staged =
             replica.wanted().is_some_and(|it| replica.stage == Stage::Staged { release: it.release.clone() });
         let stale = replica.current.as_ref().is_some_and(|it| ticket < it.since);
-        if replica.wanted().is_none() || staged || stale || replica.restart_is_due() || grace == 0 {
+        let condemned = self.condemned.contains(&ticket);
+        if condemned
+            || replica.wanted().is_none()
+            || staged
+            || stale
+            || replica.restart_is_due()
+            || grace == 0
+        {
             return Ok(());
         }
         violated(Invariant::NothingIsStoppedWithoutCause, format!("{ticket:?} in {replica:?}"))
@@ -601,6 +620,12 @@ impl World {
     fn feed(&mut self, event: Event) -> Checked {
         self.note(|| format!("{event:?}"));
         let before = self.replica.clone();
+        if let (Event::Condemned { ticket: condemned, .. }, Process::Up { ticket, .. }) =
+            (&event, &before.process)
+            && condemned == ticket
+        {
+            self.condemned.insert(*ticket);
+        }
         let (next, actions) = decide(&before, event, self.now);
         // The ledger: from here on it is what a new agent would find.
         self.replica = next;
@@ -652,6 +677,11 @@ impl World {
             && done == due
         {
             return violated(Invariant::RestartsAreDoneOnce, due.clone());
+        }
+        if let Process::Up { ticket, .. } = next.process
+            && self.condemned.contains(&ticket)
+        {
+            return violated(Invariant::TheCondemnedEnd, format!("{ticket:?} goes on in {next:?}"));
         }
         if let Process::BackingOff { until } = next.process
             && until.since(self.now) > POLICY.backoff_max
@@ -751,6 +781,9 @@ impl World {
             }
             if self.roll(40) == 0 {
                 self.ask_for_a_restart();
+            }
+            if self.roll(40) == 0 {
+                self.condemn();
             }
             self.step()?;
         }
@@ -855,6 +888,8 @@ mod planted_faults {
         ignoring_what_runs: IgnoreWhatRuns => NothingIsStartedBesideARunningProcess;
         clearing_under_a_running_process: ClearUnderARunningProcess => FoldersRestWhileAProcessRuns;
         restarting_every_time: RestartEveryTime => RestartsAreDoneOnce;
+        condemning_any_process: CondemnAnyProcess => NothingIsStoppedWithoutCause;
+        sparing_the_condemned: SpareTheCondemned => TheCondemnedEnd;
         trusting_any_folder: TrustAnyFolder => OnlyWhatWasStagedRuns;
     }
 }

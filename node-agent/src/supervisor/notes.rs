@@ -63,9 +63,10 @@ pub(super) fn event(id: &SlotId, note: Note, at_unix_ms: u64) -> pb::AgentEvent 
             data.insert("crash_restart_count".to_owned(), restarts.to_string());
             ("crash_restart", format!("slot {slot} ended by itself: {cause}; crash {restarts}"))
         }
-        Note::Restarting { restarts } => {
+        Note::Restarting { restarts, because } => {
             data.insert("forced_restart_count".to_owned(), restarts.to_string());
-            ("forced_restart", format!("slot {slot} starts again as asked"))
+            let why = because.map_or_else(|| " as asked".to_owned(), |because| format!(": {because}"));
+            ("forced_restart", format!("slot {slot} starts again{why}"))
         }
         Note::Stopped => ("deployment_shutdown", format!("slot {slot} has stopped as it was told")),
         Note::CannotPrepare { release, error } => {

@@ -229,7 +229,7 @@ impl SlotTask {
         debug!(?ended, "the process has ended");
         self.happen(Event::Exited { ticket: Ticket(ended.process.ticket), cause: ended.cause });
         // Read after the machine has answered, so that a restart does not wait for it.
-        let exit_at = self.replica.last_exit.map(|exit| exit.at);
+        let exit_at = self.replica.last_exit.as_ref().map(|exit| exit.at);
         acts::read_remains(&self.shared, &self.context, exit_at, self.answers.clone());
     }
 
@@ -238,7 +238,7 @@ impl SlotTask {
         let settings = self.launched_with.clone().or_else(|| self.assigned.application());
         let ports = assigned::ports(settings.as_ref(), self.id.slot.number());
         // Words of an earlier end are not those of the last one.
-        let exit_at = self.replica.last_exit.map(|exit| exit.at);
+        let exit_at = self.replica.last_exit.as_ref().map(|exit| exit.at);
         let silent = Remains::default();
         let remains = if self.remains.exit_at == exit_at { &self.remains } else { &silent };
         let report = self.replica.report(Surroundings {
