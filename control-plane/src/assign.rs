@@ -3,6 +3,8 @@
 //! Made anew whenever it is asked for, from what is stored; the same rows give the same bytes, so that sending it again
 //! changes nothing. Secrets are opened here, at the last moment, and are never logged.
 
+mod probes;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -111,6 +113,8 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         deploy,
         restart,
         ready,
+        ready_probes,
+        live,
         distribution,
         later: _,
     } = spec;
@@ -150,6 +154,8 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         }
         .into(),
         pre_commands_timeout_ms: deploy.pre_commands_timeout.0,
+        ready_probes: probes::told(ready_probes),
+        live_probes: probes::told(live),
     })
 }
 
@@ -191,6 +197,7 @@ mod tests {
     use super::*;
     use crate::clock::Time;
     use crate::db::Release;
+    use crate::spec::{Ask, Millis, Probe};
 
     struct Known(BTreeMap<&'static str, &'static str>);
 
@@ -251,6 +258,28 @@ mod tests {
             .map(|slot| (slot.slot, slot.pre_commands.as_ref().map(|it| it.run_id.as_str())))
             .collect();
         assert_eq!(runs, [(1, None), (4, Some("run-1"))]);
+    }
+
+    #[test]
+    fn probes_are_told_beside_what_an_agent_that_knows_none_goes_by() {
+        let (mut wanted, secrets) = (wanted(), Known([("prod/DB", "x")].into()));
+        let spec = &mut wanted.applications.get_mut(&"shop".parse().unwrap()).unwrap().spec;
+        let probe = |ask| Probe { ask, interval: Millis(1_000), timeout: Millis(2_000), after: 2 };
+        let health = Ask::Http { port: Some("PORT".to_owned()), path: "/health".to_owned(), expect: 204 };
+        spec.ready_probes = vec![probe(health), probe(Ask::Process)];
+        spec.live = vec![probe(Ask::Tcp { port: None }), probe(Ask::Exec { command: "bin/ok".to_owned() })];
+        let told = snapshot(&wanted, &secrets).applications.remove(0);
+        assert_eq!(told.ready(), pb::ReadyWhen::Default);
+        let http = pb::HttpProbe { port: "PORT".to_owned(), path: "/health".to_owned(), expect: 204 };
+        let kind = |probe: &pb::Probe| probe.kind.clone().unwrap();
+        let ready: Vec<_> = told.ready_probes.iter().map(kind).collect();
+        assert_eq!(ready, [pb::probe::Kind::Http(http), pb::probe::Kind::Process(true)]);
+        let first = &told.ready_probes[0];
+        assert_eq!((first.interval_ms, first.timeout_ms, first.after), (1_000, 2_000, 2));
+        let tcp = pb::TcpProbe { port: String::new() };
+        let exec = pb::ExecProbe { command: "bin/ok".to_owned() };
+        let live: Vec<_> = told.live_probes.iter().map(kind).collect();
+        assert_eq!(live, [pb::probe::Kind::Tcp(tcp), pb::probe::Kind::Exec(exec)]);
     }
 
     #[test]

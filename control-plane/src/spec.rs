@@ -3,12 +3,16 @@
 //! Plain data, kept as JSON in the database and given to the planner. Reading YAML is `config`'s work; what each key means
 //! to an agent is decided where the assignment is made.
 
+mod probe;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use proto::ids::AppName;
 use proto::state::{Language, Strategy};
 use serde::{Deserialize, Serialize};
+
+pub use self::probe::{Ask, Probe};
 
 /// Milliseconds, as every duration in the YAML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,7 +46,14 @@ pub struct AppSpec {
     pub schedule_interval: Millis,
     pub deploy: DeploySpec,
     pub restart: RestartSpec,
+    /// What makes it ready where `ready_probes` names nothing, and to agents that know no probes.
     pub ready: ReadyWhen,
+    /// All must pass. Missing, like `live`, in what an earlier version stored.
+    #[serde(default)]
+    pub ready_probes: Vec<Probe>,
+    /// One that fails restarts its replica; empty: off.
+    #[serde(default)]
+    pub live: Vec<Probe>,
     pub distribution: Distribution,
     pub later: Later,
 }
@@ -162,8 +173,30 @@ impl AppSpec {
                 reset_after: Millis(60_000),
             },
             ready: ReadyWhen::Default,
+            ready_probes: Vec::new(),
+            live: Vec::new(),
             distribution: Distribution { mode: DistributionMode::Short, host: None, ports: None },
             later: Later::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_version_stored_is_read_and_what_is_stored_now_it_reads() {
+        let mut spec = AppSpec::new("shop".parse().unwrap(), Language::Elixir);
+        let mut stored = serde_json::to_value(&spec).unwrap();
+        let fields = stored.as_object_mut().unwrap();
+        assert!(fields.remove("ready_probes").is_some() && fields.remove("live").is_some());
+        assert_eq!(serde_json::from_value::<AppSpec>(stored).unwrap(), spec);
+        let ask = Ask::Http { port: None, path: "/health".to_owned(), expect: 200 };
+        spec.ready_probes = vec![Probe { ask, interval: Millis(1_000), timeout: Millis(2_000), after: 2 }];
+        let stored = serde_json::to_value(&spec).unwrap();
+        // A word that it knows: it goes by the first port.
+        assert_eq!(stored["ready"], "default");
+        assert_eq!(serde_json::from_value::<AppSpec>(stored).unwrap(), spec);
     }
 }

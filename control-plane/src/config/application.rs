@@ -104,7 +104,8 @@ fn read(f: &mut Fields<'_>, for_all: ForAll) -> Option<Written> {
         f.read("deploy_schedule_interval_ms", interval).unwrap_or(spec.schedule_interval);
     let strategy = deploy::deploy(f, &mut spec.deploy);
     deploy::restart(f, &mut spec.restart);
-    spec.ready = probes::ready(f, &spec.ports);
+    (spec.ready, spec.ready_probes) = probes::ready(f, &spec.ports);
+    spec.live = probes::live(f, &spec.ports);
     let distribution = f.node("distribution").map_or_else(|| f.at.clone(), |it| it.at.clone());
     deploy::distribution(f, &mut spec.distribution);
     checked_only(f, &spec.ports);
@@ -178,7 +179,6 @@ fn checked_only(f: &mut Fields<'_>, ports: &[PortBase]) {
     f.read("spread", rules::whole::<u32>(1..=100_000));
     f.read("shell_user", rules::account);
     f.read("cluster", rules::word(&[("off", ()), ("node", ()), ("fleet", ())]));
-    probes::list(f, "live", ports);
     deploy::limits(f);
     deploy::logs(f);
     deploy::nginx(f, ports);
@@ -213,7 +213,9 @@ const LATER_OF_DEPLOY: [&str; 9] = [
 fn later(f: &mut Fields<'_>) -> Later {
     let mut later = Later::default();
     for key in LATER {
-        if let Some(node) = f.node(key) {
+        let Some(node) = f.node(key) else { continue };
+        // Of probes those alone that nobody asks yet.
+        if !matches!(key, "live" | "ready") || probes::holds_otp(node) {
             later.0.insert(key.to_owned(), node.to_json());
         }
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use proto::state::Strategy;
 
 use crate::spec::{
-    AppSpec, DeploySpec, Distribution, DistributionMode, EnvValue, Millis, ReadyWhen, RestartSpec,
+    AppSpec, DeploySpec, Distribution, DistributionMode, EnvValue, Millis, Probe, ReadyWhen, RestartSpec,
 };
 
 /// When a changed key takes effect. The order is that of the work it makes.
@@ -117,6 +117,8 @@ fn sheet(spec: &AppSpec) -> Sheet {
         deploy,
         restart,
         ready,
+        ready_probes,
+        live,
         distribution,
         later,
     } = spec;
@@ -148,19 +150,31 @@ fn sheet(spec: &AppSpec) -> Sheet {
     put(&mut s, at_once, "deploy_schedule_interval_ms", schedule_interval.0);
     put_deploy(&mut s, deploy);
     put_restart(&mut s, restart);
-    let ready = match ready {
+    // What is asked belongs to the release that answers it, as its variables do.
+    let word = match ready {
         ReadyWhen::Default => "the first port, or the process",
         ReadyWhen::Process => "process",
     };
-    put(&mut s, next, "ready", ready);
+    put(&mut s, next, "ready", listed(ready_probes).unwrap_or_else(|| word.to_owned()));
+    // To switch it off works at once: it may be what keeps ending replicas.
+    match listed(live) {
+        Some(probes) => put(&mut s, next, "live", probes),
+        None => put(&mut s, at_once, "live", "off"),
+    }
     put_distribution(&mut s, distribution);
     for (key, value) in &later.0 {
-        // `ready` is above, as far as it is in force; the others may hold tokens.
-        if key != "ready" {
+        // These two are above, as far as they are in force; the others may hold tokens.
+        if key != "ready" && key != "live" {
             s.insert(key.clone(), Entry { class: at_once, value: value.to_string(), hidden: true });
         }
     }
     s
+}
+
+/// `None`: there is none.
+fn listed(probes: &[Probe]) -> Option<String> {
+    let said: Vec<String> = probes.iter().map(Probe::to_string).collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 fn put_deploy(s: &mut Sheet, deploy: &DeploySpec) {
@@ -215,7 +229,7 @@ mod tests {
     use proto::state::Language;
 
     use super::*;
-    use crate::spec::{EnvEntry, PortBase};
+    use crate::spec::{Ask, EnvEntry, PortBase};
 
     fn app() -> AppSpec {
         let mut app = AppSpec::new("myapp".parse().unwrap(), Language::Elixir);
@@ -255,6 +269,27 @@ mod tests {
                 "replicas 3 → 5 [immediate]",
             ]
         );
+    }
+
+    #[test]
+    fn probes_count_from_the_next_deployment_and_liveness_ends_at_once() {
+        let probe = |ask| Probe { ask, interval: Millis(1_000), timeout: Millis(2_000), after: 2 };
+        let health = Ask::Http { port: None, path: "/health".to_owned(), expect: 200 };
+        let mut after = app();
+        after.ready_probes = vec![probe(health), probe(Ask::Process)];
+        after.live = vec![probe(Ask::Tcp { port: Some("PORT".to_owned()) })];
+        assert_eq!(
+            said(&after),
+            [
+                "live off → tcp on PORT every 1000 ms within 2000 ms after 2 [next_deploy]",
+                "ready the first port, or the process → http /health on the first port expecting 200 every 1000 ms \
+                 within 2000 ms after 2, process [next_deploy]",
+            ]
+        );
+        let mut off = after.clone();
+        off.live.clear();
+        let ends: Vec<_> = between(&after, &off).into_iter().map(|it| (it.key, it.class)).collect();
+        assert_eq!(ends, [("live".to_owned(), Class::Immediate)]);
     }
 
     #[test]

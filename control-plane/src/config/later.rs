@@ -5,7 +5,6 @@
 use serde_json::Value;
 
 use super::{Config, ReleaseAdapter, SecretsAdapter};
-use crate::spec::ReadyWhen;
 
 /// Key, the values under which nothing is missing, and what is missing otherwise.
 type Known = (&'static str, &'static [&'static str], &'static str);
@@ -27,13 +26,17 @@ const OF_AN_APPLICATION: [Known; 20] = [
     ("spread", &[], "replicas are counted per node"),
     ("shell_user", &[], "there are no shells"),
     ("cluster", &["\"off\""], CLUSTER),
-    ("live", &["[]"], "a replica is not restarted by a probe"),
+    ("live", &[], "an otp probe is not asked; the others are"),
     ("limits", &[], "memory, CPU and processes are not limited"),
     ("logs", &[], "log files are not rotated or removed"),
     ("nginx", &[], "no upstream file is written"),
     ("monitoring", &["[]"], "nothing is watched for its limits"),
     ("certificates", &["[]"], "no certificates are ordered"),
-    ("ready", &[], "a replica is ready when its first port accepts a connection"),
+    (
+        "ready",
+        &[],
+        "an otp probe is not asked; the others are, and where there is none the first port or the process",
+    ),
     ("deploy.drain_ms", &["0"], "a replica is stopped without draining"),
     ("deploy.batch", &["1"], "nodes are replaced one at a time"),
     ("deploy.max_unavailable", &["0", "1"], "slots are replaced one at a time"),
@@ -78,13 +81,7 @@ impl Config {
         sentences.extend(listed("", &self.later.0, &OF_THE_FILE));
         for app in &self.applications {
             let prefix = format!("applications[{}].", app.name);
-            // `ready: process` is in force.
-            let known: Vec<Known> = OF_AN_APPLICATION
-                .iter()
-                .filter(|it| it.0 != "ready" || app.ready != ReadyWhen::Process)
-                .copied()
-                .collect();
-            sentences.extend(listed(&prefix, &app.later.0, &known));
+            sentences.extend(listed(&prefix, &app.later.0, &OF_AN_APPLICATION));
             // 0.x connected them, so who says nothing may rely on it. A single one has nobody to be connected to.
             if !app.later.0.contains_key("cluster") && app.replicas.get() > 1 {
                 sentences.push(sentence(&prefix, "cluster (node, the default)", CLUSTER));

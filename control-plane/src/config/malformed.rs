@@ -399,6 +399,17 @@ release_bucket: s3://bucket/path
         "3:13: applications[myapp].ready[0]: found no probe; one of http, tcp, exec, otp or process in each item",
         r#"4:12: applications[myapp].live[0]: found "http"; allowed: process, or a probe such as { tcp: { port: PORT } }"#,
     ]),
+    ("a probe with nothing to ask on",
+     "applications:
+  - name: myapp
+    ready: [{ tcp: }]
+    live: [{ http: { path: /a b } }, { http: { path: /up } }]
+",
+     &[
+        "3:13: applications[myapp].ready[0].tcp: found no port to ask on; give the application replica_ports",
+        r#"4:28: applications[myapp].live[0].http.path: found "/a b"; allowed: a path that begins with /"#,
+        "4:46: applications[myapp].live[1].http: found no port to ask on; give the application replica_ports",
+     ]),
     ("ready as a word",
      "applications:
   - name: myapp

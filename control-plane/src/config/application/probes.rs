@@ -1,41 +1,67 @@
 //! `ready` and `live`: what is asked of a replica, and how often.
 //!
-//! In force are the default (TCP on the first port) and `process`; every other probe is checked here and kept for later.
+//! An `otp` probe is checked here and kept for later; every other is in force.
 
 use crate::config::fields::{Fields, check};
 use crate::config::rules::{self, Allowed, Checked, Scalar};
 use crate::config::tree::{Node, Value};
-use crate::spec::{PortBase, ReadyWhen};
+use crate::spec::{Ask, Millis, PortBase, Probe, ReadyWhen};
 
 const KINDS: [&str; 5] = ["http", "tcp", "exec", "otp", "process"];
 
-/// What `ready` means today. Only `process` alone, with nothing set beside it, is in force as it is written.
-pub(super) fn ready(f: &mut Fields<'_>, ports: &[PortBase]) -> ReadyWhen {
+/// More would be a mistake, and every one is asked of every replica.
+const MOST: usize = 16;
+
+const INTERVAL: Millis = Millis(1_000);
+const TIMEOUT: Millis = Millis(2_000);
+/// One failure alone (a pause of the VM, a busy moment) takes no replica out of traffic.
+const READY_AFTER: u16 = 2;
+/// Nor do two restart it.
+const LIVE_AFTER: u16 = 3;
+
+/// What `ready` says, and what an agent that knows no probes goes by.
+pub(super) fn ready(f: &mut Fields<'_>, ports: &[PortBase]) -> (ReadyWhen, Vec<Probe>) {
     if let Some(Node { value: Value::Scalar { .. }, .. }) = f.node("ready") {
         f.read("ready", word);
-        return ReadyWhen::Process;
+        return (ReadyWhen::Process, Vec::new());
     }
-    let kinds = list(f, "ready", ports);
-    if !kinds.is_empty() && kinds.iter().all(|it| *it == "process") {
-        ReadyWhen::Process
-    } else {
-        ReadyWhen::Default
+    let probes = list(f, "ready", ports, READY_AFTER);
+    match probes.iter().all(|it| it.ask == Ask::Process) {
+        true if probes.is_empty() => (ReadyWhen::Default, probes),
+        true => (ReadyWhen::Process, Vec::new()),
+        false => (ReadyWhen::Default, probes),
     }
 }
 
-/// Checks a list of probes; the kind of each.
-pub(super) fn list(f: &mut Fields<'_>, key: &'static str, ports: &[PortBase]) -> Vec<&'static str> {
-    let mut kinds = Vec::new();
-    for item in f.items(key, "") {
+pub(super) fn live(f: &mut Fields<'_>, ports: &[PortBase]) -> Vec<Probe> {
+    list(f, "live", ports, LIVE_AFTER)
+}
+
+/// Whether there is a probe among these that nobody asks yet.
+pub(super) fn holds_otp(list: &Node) -> bool {
+    let Value::List(items) = &list.value else { return false };
+    let is_otp =
+        |item: &Node| matches!(&item.value, Value::Map(keys) if keys.iter().any(|it| it.key == "otp"));
+    items.iter().any(is_otp)
+}
+
+fn list(f: &mut Fields<'_>, key: &'static str, ports: &[PortBase], after: u16) -> Vec<Probe> {
+    let items = f.items(key, "");
+    if items.len() > MOST {
+        f.fault(key, format!("{} probes", items.len()), format!("at most {MOST} in a list"));
+    }
+    let mut probes = Vec::new();
+    for item in items.into_iter().take(MOST) {
         if let Value::Scalar { .. } = item.node.value {
-            kinds.extend(check(f.sink, item.node, item.path.as_str(), bare));
+            let process = Probe { ask: Ask::Process, interval: INTERVAL, timeout: TIMEOUT, after };
+            probes.extend(check(f.sink, item.node, item.path.as_str(), bare).map(|()| process));
             continue;
         }
         let Some(mut probe) = Fields::open(f.sink, item.node, item.path) else { continue };
-        kinds.extend(one(&mut probe, ports));
+        probes.extend(one(&mut probe, ports, after));
         probe.finish();
     }
-    kinds
+    probes
 }
 
 /// `ready: process`
@@ -47,17 +73,18 @@ fn word(scalar: Scalar<'_>) -> Checked<()> {
 }
 
 /// `- process`
-fn bare(scalar: Scalar<'_>) -> Checked<&'static str> {
+fn bare(scalar: Scalar<'_>) -> Checked<()> {
     match scalar.text {
-        "process" => Ok("process"),
+        "process" => Ok(()),
         _ => Err(Allowed("process, or a probe such as { tcp: { port: PORT } }".to_owned())),
     }
 }
 
-fn one(f: &mut Fields<'_>, ports: &[PortBase]) -> Option<&'static str> {
-    f.read("interval_ms", rules::millis(100..=3_600_000));
-    f.read("timeout_ms", rules::millis(10..=3_600_000));
-    f.read("after", rules::whole::<u16>(1..=1_000));
+/// `None`: it is at fault, or nobody asks it yet.
+fn one(f: &mut Fields<'_>, ports: &[PortBase], after: u16) -> Option<Probe> {
+    let interval = f.read("interval_ms", rules::millis(100..=3_600_000)).unwrap_or(INTERVAL);
+    let timeout = f.read("timeout_ms", rules::millis(10..=3_600_000)).unwrap_or(TIMEOUT);
+    let after = f.read("after", rules::whole::<u16>(1..=1_000)).unwrap_or(after);
     let named: Vec<&'static str> = KINDS.into_iter().filter(|it| f.names(it)).collect();
     let [kind] = named.as_slice() else {
         let found = if named.is_empty() { "no probe".to_owned() } else { named.join(" and ") };
@@ -69,35 +96,48 @@ fn one(f: &mut Fields<'_>, ports: &[PortBase]) -> Option<&'static str> {
         );
         return None;
     };
-    // `process:` and `otp:` need nothing below them.
-    if f.has(kind) {
-        if let Some(mut below) = f.below(kind) {
-            settings(kind, &mut below, ports);
-            below.finish();
+    // `process:`, `tcp:` and `otp:` need nothing below them.
+    let ask = if f.has(kind) {
+        let mut below = f.below(kind)?;
+        let ask = settings(kind, &mut below, ports);
+        below.finish();
+        ask
+    } else {
+        match *kind {
+            "tcp" => Some(Ask::Tcp { port: None }),
+            "process" => Some(Ask::Process),
+            "otp" => None,
+            _ => {
+                let advice = "say what is asked: `http: { path: /health }`, `exec: { command: … }`";
+                f.fault(kind, "nothing", advice);
+                None
+            }
         }
-    } else if matches!(*kind, "http" | "exec") {
-        f.fault(kind, "nothing", "say what is asked: `http: { path: /health }`, `exec: { command: … }`");
+    };
+    if let Some(Ask::Http { port: None, .. } | Ask::Tcp { port: None }) = &ask
+        && ports.is_empty()
+    {
+        f.fault(kind, "no port to ask on", "give the application replica_ports");
     }
-    Some(kind)
+    Some(Probe { ask: ask?, interval, timeout, after })
 }
 
-fn settings(kind: &str, f: &mut Fields<'_>, ports: &[PortBase]) {
+fn settings(kind: &str, f: &mut Fields<'_>, ports: &[PortBase]) -> Option<Ask> {
+    let key = |scalar: Scalar<'_>| port_of(ports)(scalar).map(|()| scalar.text.to_owned());
     match kind {
         "http" => {
-            f.read("port", port_of(ports));
-            f.required("path", http_path);
-            f.read("expect", rules::whole::<u16>(100..=599));
+            let port = f.read("port", key);
+            let path = f.required("path", http_path);
+            let expect = f.read("expect", rules::whole::<u16>(100..=599)).unwrap_or(200);
+            Some(Ask::Http { port, path: path?, expect })
         }
-        "tcp" => {
-            f.read("port", port_of(ports));
-        }
-        "exec" => {
-            f.required("command", rules::text);
-        }
+        "tcp" => Some(Ask::Tcp { port: f.read("port", key) }),
+        "exec" => Some(Ask::Exec { command: f.required("command", rules::text)? }),
         "otp" => {
             f.read("application", rules::text);
+            None
         }
-        _ => {}
+        _ => Some(Ask::Process),
     }
 }
 
@@ -113,10 +153,12 @@ pub(super) fn port_of(ports: &[PortBase]) -> impl Fn(Scalar<'_>) -> Checked<()> 
     }
 }
 
-fn http_path(scalar: Scalar<'_>) -> Checked<()> {
-    let plain = !scalar.text.contains(|c: char| c.is_whitespace() || c.is_control());
+/// As it goes into the first line of a request.
+fn http_path(scalar: Scalar<'_>) -> Checked<String> {
+    let plain =
+        scalar.text.bytes().all(|it| it.is_ascii_graphic() && it != b'#') && scalar.text.len() <= 1024;
     if scalar.text.starts_with('/') && plain {
-        Ok(())
+        Ok(scalar.text.to_owned())
     } else {
         Err(Allowed("a path that begins with /".to_owned()))
     }
