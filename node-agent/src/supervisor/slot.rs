@@ -5,6 +5,7 @@
 
 mod health;
 mod held;
+mod limits;
 mod recovery;
 mod settle;
 
@@ -64,6 +65,11 @@ pub(super) enum Answer {
         ticket: Ticket,
         passed: bool,
     },
+    /// How a process is bounded, and what of it does not hold.
+    Confined {
+        ticket: Ticket,
+        unlimited: Option<String>,
+    },
     Remains(Remains),
     Fetched {
         ticket: Ticket,
@@ -94,6 +100,8 @@ pub(super) struct SlotTask {
     lost: Option<String>,
     /// Why the newest assignment is not in force.
     refused: Option<String>,
+    /// Which limits of what runs do not hold, and why.
+    unlimited: Option<String>,
     /// The memory of them was lost.
     unsure_of_pre_commands: bool,
 }
@@ -142,6 +150,7 @@ impl SlotTask {
             fetched_bytes: 0,
             lost: None,
             refused: None,
+            unlimited: None,
             unsure_of_pre_commands: false,
         }
     }
@@ -179,7 +188,11 @@ impl SlotTask {
     fn ordered(&mut self, order: SlotOrder) {
         match order {
             SlotOrder::Assigned(assignment) => {
+                let limits = self.limits();
                 self.assigned = Assigned::from(*assignment);
+                if self.limits() != limits {
+                    self.confine();
+                }
                 let told_of = self.lost.take().is_some() | self.refused.take().is_some();
                 self.told();
                 if told_of {
@@ -207,6 +220,7 @@ impl SlotTask {
                 self.keeper = Some(*keeper);
                 self.happen(event);
             }
+            Answer::Confined { ticket, unlimited } => self.confined(ticket, unlimited),
             Answer::Probed { ticket, passed } => self.happen(Event::Probed { ticket, passed }),
             Answer::Remains(remains) => {
                 if let Err(fault) = self.shared.paths.ledger(&self.id).store_remains(&remains) {
@@ -258,7 +272,9 @@ impl SlotTask {
 
     /// What is wrong around the machine.
     fn faults(&self) -> String {
-        let faults = [self.book.fault(), self.lost.clone(), self.refused.clone()];
+        let unscoped = self.shared.keepers().trouble();
+        let faults =
+            [self.book.fault(), self.lost.clone(), self.refused.clone(), self.unlimited.clone(), unscoped];
         faults.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
@@ -286,7 +302,9 @@ impl SlotTask {
                 self.preparing.cancel();
                 acts::clear(&shared, context, ticket, answers);
             }
-            Action::Launch { ticket, release } => acts::launch(&shared, context, ticket, release, answers),
+            Action::Launch { ticket, release } => {
+                acts::launch(&shared, context, ticket, release, self.limits(), answers);
+            }
             Action::Stop { ticket, grace } => match &self.keeper {
                 Some(keeper) if keeper.process().ticket == ticket.0 => {
                     keeper.stop(std::time::Duration::from_millis(grace));

@@ -22,8 +22,10 @@ impl SlotTask {
         }
         let Some(ticket) = running else {
             self.launched_with = None;
+            self.unlimited = None;
             return;
         };
+        self.confine();
         self.launched_with = self.shared.paths.ledger(&self.id).deployed().unwrap_or_default();
         self.publish();
         let cancel = self.shared.cancel.child_token();
