@@ -192,9 +192,12 @@ mod tests {
             stdout_log: "/var/log/a b.log".into(),
             stderr_log: "/var/log/c".into(),
             log_mode: 0o640,
+            cgroup: Some("/sys/fs/cgroup/a b-1-7".into()),
         };
         let text = record.text();
         assert_eq!(ProcessRecord::parse(&text), Some(record));
+        let of_version_1 = text.replace("cgroup /sys/fs/cgroup/a%20b-1-7\n", "");
+        assert_eq!(ProcessRecord::parse(&of_version_1).unwrap().cgroup, None);
         for end in 0..text.len() - 1 {
             assert_eq!(ProcessRecord::parse(&text[..end]), None, "cut at {end}");
         }
