@@ -15,7 +15,7 @@ use proto::state::ExitCause;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
-use super::world::{KEEPER, World, lives, signal, soon};
+use super::world::{KEEPER, World, eventually, lives, signal, soon};
 
 pub(super) fn start_ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -171,8 +171,10 @@ async fn an_agent_of_version_1_understands_the_keeper_of_today() {
     let pid: u32 = words[3].parse().unwrap();
     let process = format!("7 {pid} {}", start_ticks(pid));
     assert_eq!(words[2..5].join(" "), process);
-    agent.write_all(b"status\nstop 30000\n").unwrap();
+    agent.write_all(b"status\n").unwrap();
     assert_eq!(next(), format!("status {process} false 0"));
+    eventually("up", || (world.stdout() == "up\n").then_some(())).await;
+    agent.write_all(b"stop 30000\n").unwrap();
     assert_eq!(next(), "done");
     let exited = next();
     let rest =
@@ -185,5 +187,4 @@ async fn an_agent_of_version_1_understands_the_keeper_of_today() {
     assert!(process.starts_with("process 1\nticket 7\n") && process.contains("\nmode 600\n"), "{process}");
     assert!(exit.starts_with("exit 1\nticket 7\n") && exit.contains("\ncause signal 15\n"), "{exit}");
     assert!(process.lines().all(|line| line == "end" || line.contains(' ')) && exit.contains("\nend\n"));
-    assert_eq!(world.stdout(), "up\n");
 }
