@@ -13,7 +13,7 @@ use proto::pb;
 
 use crate::db::{Db, DbError, NodeAssignment, WantedApplication, WantedSlot};
 use crate::error::chain;
-use crate::spec::{AppSpec, DistributionMode, EnvEntry, EnvValue, ReadyWhen};
+use crate::spec::{AppSpec, DistributionMode, EnvEntry, EnvValue, Limits, ReadyWhen};
 
 /// Why nodes cannot be told of an application now. What they were told before stays in force there.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +116,7 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         ready_probes,
         live,
         distribution,
+        limits,
         later: _,
     } = spec;
     let cookie = secrets.cookie(name, cookie).map_err(Untold::Cookie)?;
@@ -156,6 +157,11 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         pre_commands_timeout_ms: deploy.pre_commands_timeout.0,
         ready_probes: probes::told(ready_probes),
         live_probes: probes::told(live),
+        limits: (*limits != Limits::default()).then(|| pb::Limits {
+            memory_max_bytes: limits.memory_max.unwrap_or(0),
+            cpu_max_percent: limits.cpu_percent.unwrap_or(0),
+            pids_max: limits.pids_max.unwrap_or(0),
+        }),
     })
 }
 
@@ -218,6 +224,7 @@ mod tests {
             EnvEntry { key: "COLOUR".to_owned(), value: EnvValue::Plain("red".to_owned()) },
             EnvEntry { key: "DATABASE".to_owned(), value: EnvValue::FromSecret("prod/DB".to_owned()) },
         ];
+        spec.limits = Limits { memory_max: Some(2 << 30), cpu_percent: None, pids_max: Some(64) };
         let release = Release {
             app: app.clone(),
             key: ReleaseKey { version: "1.2.0".parse().unwrap(), sha256: Digest([7; 32]) },
@@ -252,6 +259,8 @@ mod tests {
         assert_eq!(application.cookie, "shop:sealed");
         assert_eq!(application.env[1].value, "postgres://x");
         assert_eq!(application.stable_after_ms, 30_000);
+        let limits = pb::Limits { memory_max_bytes: 2 << 30, cpu_max_percent: 0, pids_max: 64 };
+        assert_eq!(application.limits, Some(limits), "0: as much as there is");
         let runs: Vec<_> = assignment
             .slots
             .iter()

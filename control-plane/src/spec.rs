@@ -55,7 +55,22 @@ pub struct AppSpec {
     #[serde(default)]
     pub live: Vec<Probe>,
     pub distribution: Distribution,
+    /// Of each replica.
+    #[serde(default)]
+    pub limits: Limits,
     pub later: Later,
+}
+
+/// What a replica may use at most; `None`: as much as there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Bytes.
+    pub memory_max: Option<u64>,
+    /// 100 is one core.
+    pub cpu_percent: Option<u32>,
+    /// Processes and threads together.
+    pub pids_max: Option<u32>,
 }
 
 /// Settings that are accepted and validated today and used by a part that is not in force yet, as JSON under the YAML's own
@@ -176,6 +191,7 @@ impl AppSpec {
             ready_probes: Vec::new(),
             live: Vec::new(),
             distribution: Distribution { mode: DistributionMode::Short, host: None, ports: None },
+            limits: Limits::default(),
             later: Later::default(),
         }
     }

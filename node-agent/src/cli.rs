@@ -1,6 +1,7 @@
 //! The agent's commands: `enrol` once, `run` for ever. Everything else about a fleet is asked of the control plane.
 
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -9,17 +10,22 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use proto::ids::NodeName;
 use proto::join_token::JoinToken;
+use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use crate::cgroup::home::{Hierarchy, Home};
 use crate::host;
 use crate::inherited::Inherited;
 use crate::link::{Address, Edges, Enrolment, Identity, Link, enrol};
 use crate::logs::LogFolder;
+use crate::oom;
+use crate::supervisor::process::Keepers;
 use crate::supervisor::{Paths, Settings, Supervisor};
+use crate::systemd::Systemd;
 use crate::telemetry::{LogFormat, start_logging};
 
 const VAR_PATH: &str = "/var/lib/deployex";
@@ -126,7 +132,7 @@ async fn join(args: EnrolArgs) -> anyhow::Result<()> {
     let name = match args.name {
         Some(name) => name,
         None => {
-            let host = host::inventory().hostname;
+            let host = host::inventory(None).hostname;
             host.parse().with_context(|| {
                 format!("the host's name {host:?} cannot be a node's; give one with --name")
             })?
@@ -178,9 +184,12 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     let link = Link::new(identity);
     let (notes, events) = mpsc::channel(EVENTS);
+    oom::spare_me();
+    let keepers = keepers(keeper(&program)?, &var);
+    let inventory = host::inventory(Some(keepers.home()));
     let settings = Settings {
         paths: Paths::new(var.clone(), logs.clone()),
-        keeper: keeper(&program)?,
+        keepers,
         epmd_port: variable("ERL_EPMD_PORT").and_then(|it| it.parse().ok()).unwrap_or(EPMD_PORT),
         timezone: variable("TZ"),
         boot_id: host::boot_id(),
@@ -198,6 +207,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         events,
         logs: LogFolder(logs),
         var_path: var.clone(),
+        inventory,
     };
     info!(node = %name, control_plane = %control_plane, var_path = %var.display(), "running");
     let tasks = TaskTracker::new();
@@ -236,6 +246,29 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         return Err(error).with_context(|| format!("cannot begin {} anew", program.display()));
     }
     Ok(())
+}
+
+/// Where keepers are, and the control groups of what they start.
+fn keepers(program: PathBuf, var: &Path) -> Keepers {
+    let user = rustix::process::geteuid();
+    let keepers = match Systemd::of_this_host(user.as_raw()) {
+        Some(systemd) if user.is_root() => Keepers::in_scopes(program, systemd),
+        Some(_) => {
+            let why = "the agent is not root, and systemd gives scopes of its own to root alone";
+            Keepers::new(program, Home::none(why))
+        }
+        None => {
+            // Two agents on one host have one var path each.
+            let digest = Sha256::digest(var.as_os_str().as_bytes());
+            let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+            let home = Home::settle(Hierarchy::of_this_process().as_ref(), &format!("deployex-{name}"));
+            Keepers::new(program, home)
+        }
+    };
+    if let Some(why) = keepers.why_not() {
+        info!(why, "replicas cannot be limited on this host in all that they use");
+    }
+    keepers
 }
 
 /// Beside this program.

@@ -1,6 +1,7 @@
 //! What this host and the replicas on it use: sampled every few seconds, cheaply, because it runs for ever on every host.
 //!
-//! The host's numbers come from sysinfo, the replicas' from `/proc/{pid}/stat`: all processes of a host are never listed.
+//! The host's numbers come from sysinfo, the replicas' from their control groups, or from `/proc/{pid}/stat` where they have
+//! none: all processes of a host are never listed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::cgroup::home::{Hierarchy, Home};
 use crate::link::Observed;
 
 /// A chart needs no more; each sample costs some hundred microseconds.
@@ -53,18 +55,19 @@ fn process(((app, slot), report): (&(AppName, Slot), &pb::SlotReport)) -> Option
 struct Sampler {
     var_path: PathBuf,
     system: Option<System>,
-    ticks_per_second: f64,
+    ticks_per_second: u64,
     page: u64,
-    /// Ticks that each process had used at the last look.
+    /// Microseconds of CPU time that each process, or its control group, had used at the last look.
     used: HashMap<u32, (u64, Instant)>,
+    hierarchy: Option<Hierarchy>,
 }
 
 impl Sampler {
     fn new(var_path: PathBuf) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "it is 100 nearly everywhere")]
-        let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
+        let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-        Self { var_path, system: System::new().ok(), ticks_per_second, page, used: HashMap::new() }
+        let hierarchy = Hierarchy::of_this_process();
+        Self { var_path, system: System::new().ok(), ticks_per_second, page, used: HashMap::new(), hierarchy }
     }
 
     fn look(&mut self, replicas: &[(AppName, Slot, u32)]) -> Sample {
@@ -100,17 +103,25 @@ impl Sampler {
         for (app, slot, pid) in replicas {
             let Some(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok() else { continue };
             let Some(usage) = usage(&stat) else { continue };
-            self.used.insert(*pid, (usage.ticks, now));
-            let cpu_percent = before.get(pid).map_or(0.0, |(ticks, at)| {
-                #[expect(clippy::cast_precision_loss, reason = "ticks of five seconds")]
-                let seconds = usage.ticks.saturating_sub(*ticks) as f64 / self.ticks_per_second;
-                100.0 * seconds / now.duration_since(*at).as_secs_f64().max(0.001)
+            // With all its children, where it has a group of its own.
+            let group = self.hierarchy.as_ref().and_then(|it| it.group_of(*pid, app, *slot));
+            let (used, limits) = group.map(|it| (it.usage(), it.limits())).unwrap_or_default();
+            let cpu_us =
+                used.cpu_us.unwrap_or_else(|| usage.ticks.saturating_mul(1_000_000) / self.ticks_per_second);
+            self.used.insert(*pid, (cpu_us, now));
+            let cpu_percent = before.get(pid).map_or(0.0, |(earlier, at)| {
+                let spent = Duration::from_micros(cpu_us.saturating_sub(*earlier));
+                100.0 * spent.as_secs_f64() / now.duration_since(*at).as_secs_f64().max(0.001)
             });
             samples.push(pb::ReplicaSample {
                 app: app.to_string(),
                 slot: u32::from(slot.number()),
                 cpu_percent,
-                memory_bytes: usage.pages.saturating_mul(self.page),
+                memory_bytes: used.memory_bytes.unwrap_or_else(|| usage.pages.saturating_mul(self.page)),
+                pids: used.pids,
+                memory_limit_bytes: limits.memory_max.unwrap_or(0),
+                cpu_limit_percent: limits.cpu_percent.unwrap_or(0),
+                pids_limit: limits.pids_max.unwrap_or(0),
             });
         }
         samples
@@ -145,7 +156,7 @@ pub fn boot_id() -> String {
 }
 
 /// What this host is.
-pub fn inventory() -> pb::Inventory {
+pub fn inventory(groups: Option<&Home>) -> pb::Inventory {
     let memory = System::new().map(|mut system| {
         system.refresh_memory();
         system.total_memory()
@@ -161,6 +172,8 @@ pub fn inventory() -> pb::Inventory {
         memory_bytes: memory.unwrap_or(0),
         user: if root { "root".to_owned() } else { format!("uid {}", rustix::process::geteuid().as_raw()) },
         erl: installed_otp().unwrap_or_default(),
+        limits: groups.iter().flat_map(|it| it.controllers()).map(|&it| it.to_owned()).collect(),
+        limits_fault: groups.and_then(Home::why_not).unwrap_or_default().to_owned(),
     }
 }
 
@@ -202,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_host_says_what_it_is() {
-        let inventory = inventory();
+        let inventory = inventory(None);
         assert!(inventory.cpus > 0 && inventory.memory_bytes > 0);
         assert!(!inventory.kernel.is_empty() && !inventory.arch.is_empty());
         assert_eq!(boot_id().len(), 36);

@@ -39,6 +39,9 @@ use rustix::stdio::dup2_stdin;
 use protocol::{Failure, Said, Step};
 use spec::Order;
 
+use crate::cgroup::Cgroup;
+use crate::oom;
+
 /// In the slot's folder, which is 0700: whoever reaches it may stop the program.
 pub(crate) const SOCKET: &str = "keeper.sock";
 
@@ -69,8 +72,12 @@ fn keep(mut agent: UnixStream) -> ExitCode {
         Ok(start::Started { mut watch, locks }) => {
             let greeting = watch.greeting();
             watch.clients.add(agent, &[greeting]);
-            watch.run();
+            let cgroup = watch.run();
             drop(locks);
+            // A successor does not wait for it. Somebody who hangs in the kernel may still be in it: then the agent sweeps.
+            if let Some(cgroup) = cgroup {
+                let _ = cgroup.remove();
+            }
             ExitCode::SUCCESS
         }
         Err(said) => {
@@ -81,6 +88,7 @@ fn keep(mut agent: UnixStream) -> ExitCode {
 }
 
 fn begin(agent: &mut UnixStream) -> Result<start::Started, Said> {
+    oom::spare_me();
     let order = Order::read(agent).map_err(|error| match error {
         spec::SpecError::Read(error) => start::failed(Step::Order)(error),
         _ => Said::Failed(Failure { step: Step::Order, errno: 0 }),
@@ -88,7 +96,7 @@ fn begin(agent: &mut UnixStream) -> Result<start::Started, Said> {
     env::set_current_dir(order.slot()).map_err(start::failed(Step::Folder))?;
     detach().map_err(start::failed(Step::Detach))?;
     match order {
-        Order::Launch { spec, .. } => start::launch(&spec, agent),
+        Order::Launch { spec, cgroup, .. } => start::launch(&spec, cgroup.map(Cgroup::at), agent),
         Order::Adopt { .. } => adopt::adopt(),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `replica` decides and is pure; `supervisor` acts and is thin.
 
+pub mod cgroup;
 pub mod cli;
 pub mod clock;
 pub mod host;
@@ -9,7 +10,9 @@ mod inherited;
 pub mod keeper;
 pub mod link;
 pub mod logs;
+mod oom;
 pub mod releases;
 pub mod replica;
 pub mod supervisor;
+pub mod systemd;
 pub mod telemetry;

@@ -61,6 +61,8 @@ pub struct Edges {
     pub logs: LogFolder,
     /// Whose file system's room is reported.
     pub var_path: PathBuf,
+    /// What this host is.
+    pub inventory: pb::Inventory,
     /// Cancelled once the control plane asks that the agent's program begin anew.
     pub begin_anew: CancellationToken,
 }
@@ -114,7 +116,7 @@ impl Link {
 
     /// Until cancelled.
     pub async fn run(self, edges: Edges, cancel: CancellationToken) {
-        let Edges { orders, observed, events, logs, var_path, begin_anew } = edges;
+        let Edges { orders, observed, events, logs, var_path, inventory, begin_anew } = edges;
         let tasks = TaskTracker::new();
         let (sampled, samples) = watch::channel(None);
         let looking_at = observed.clone();
@@ -128,7 +130,7 @@ impl Link {
             samples,
             logs,
             begin_anew,
-            inventory: host::inventory(),
+            inventory,
             boot_id: host::boot_id(),
             started_unix_ms: clock::unix_ms(),
             streams: TaskTracker::new(),

@@ -21,7 +21,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +37,7 @@ use tracing::{error, info, warn};
 use self::epmd::Epmd;
 use self::ledger::LedgerError;
 pub use self::paths::Paths;
+use self::process::Keepers;
 use self::shared::Shared;
 use self::slot::{Memory, ORDERS, SlotOrder, SlotTask};
 use crate::clock;
@@ -63,8 +63,8 @@ impl fmt::Display for SlotId {
 /// What the supervisor needs of its surroundings.
 pub struct Settings {
     pub paths: Paths,
-    /// The program that becomes the parent of each process.
-    pub keeper: PathBuf,
+    /// The program that becomes the parent of each process, and where this host has room for control groups.
+    pub keepers: Keepers,
     pub epmd_port: u16,
     pub timezone: Option<String>,
     pub boot_id: String,
@@ -93,7 +93,7 @@ impl Supervisor {
         notes: mpsc::Sender<pb::AgentEvent>,
         cancel: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let Settings { paths, keeper, epmd_port, timezone, boot_id } = settings;
+        let Settings { paths, keepers, epmd_port, timezone, boot_id } = settings;
         let agent = paths.agent();
         fs::create_dir_all(paths.var()).with_context(|| format!("cannot make {}", paths.var().display()))?;
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&agent);
@@ -103,8 +103,7 @@ impl Supervisor {
         let shared = Arc::new(Shared {
             epmd: Epmd::new(epmd_port, paths.epmd()),
             paths,
-            standby: process::Standby::new(&keeper),
-            keeper,
+            standby: process::Standby::new(keepers),
             timezone,
             boot_id,
             store,
@@ -125,6 +124,7 @@ impl Supervisor {
             _only_one: only_one,
         };
         supervisor.shared.tracker.spawn(epmd::keep_up(supervisor.shared.clone()));
+        supervisor.shared.keepers().home().sweep();
         let known = supervisor.shared.paths.known_slots().context("cannot look for slots")?;
         let mut whole = true;
         for id in known {
@@ -172,6 +172,7 @@ impl Supervisor {
         self.slots.clear();
         self.shared.tracker.close();
         self.shared.tracker.wait().await;
+        self.shared.keepers().home().leave();
     }
 
     async fn assign(&mut self, assignment: pb::Assignment) {

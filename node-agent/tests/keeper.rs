@@ -2,8 +2,12 @@
 
 mod keeper {
     pub(crate) mod beam;
+    pub(crate) mod groups;
     pub(crate) mod launch;
     pub(crate) mod logs;
+    pub(crate) mod older;
+    pub(crate) mod scopes;
+    pub(crate) mod silent;
     pub(crate) mod stop;
     pub(crate) mod take_over;
     pub(crate) mod world;

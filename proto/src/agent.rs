@@ -150,14 +150,28 @@ impl From<ExitCause> for pb::last_exit::Cause {
         match cause {
             ExitCause::Code(code) => Self::Code(code),
             ExitCause::Signal(signal) => Self::Signal(signal),
+            // Who knows no more is told what ended it.
+            ExitCause::OutOfMemory(_) => Self::Signal(9),
             ExitCause::Unknown => Self::Unknown(true),
         }
     }
 }
 
-impl From<&Option<pb::last_exit::Cause>> for ExitCause {
-    fn from(cause: &Option<pb::last_exit::Cause>) -> Self {
-        match cause {
+impl pb::LastExit {
+    /// One that ended in this way, and nothing else said of it.
+    pub fn of(cause: ExitCause) -> Self {
+        let (out_of_memory, memory_limit_bytes) = match cause {
+            ExitCause::OutOfMemory(limit) => (true, limit),
+            ExitCause::Code(_) | ExitCause::Signal(_) | ExitCause::Unknown => (false, 0),
+        };
+        Self { cause: Some(cause.into()), out_of_memory, memory_limit_bytes, ..Self::default() }
+    }
+}
+
+impl From<&pb::LastExit> for ExitCause {
+    fn from(exit: &pb::LastExit) -> Self {
+        match &exit.cause {
+            _ if exit.out_of_memory => Self::OutOfMemory(exit.memory_limit_bytes),
             Some(pb::last_exit::Cause::Code(code)) => Self::Code(*code),
             Some(pb::last_exit::Cause::Signal(signal)) => Self::Signal(*signal),
             Some(pb::last_exit::Cause::Unknown(_)) | None => Self::Unknown,
@@ -199,8 +213,11 @@ mod tests {
         for language in Language::ALL {
             assert_eq!(pb::Language::from(*language).word(), Some(*language));
         }
-        for cause in [ExitCause::Code(3), ExitCause::Signal(9), ExitCause::Unknown] {
-            assert_eq!(ExitCause::from(&Some(cause.into())), cause);
+        let of_memory = [ExitCause::OutOfMemory(0), ExitCause::OutOfMemory(2 << 30)];
+        for cause in
+            [ExitCause::Code(3), ExitCause::Signal(9), ExitCause::Unknown].into_iter().chain(of_memory)
+        {
+            assert_eq!(ExitCause::from(&pb::LastExit::of(cause)), cause);
         }
     }
 }

@@ -59,6 +59,12 @@ pub struct Inventory {
     pub user: String,
     /// OTP release of the host's own `erl`; absent: none.
     pub erl: Option<String>,
+    /// What replicas can be limited in there: `cpu`, `memory`, `pids`.
+    #[serde(default)]
+    pub limits: Vec<String>,
+    /// Why not in all of them, or how they are less safe than they could be; absent: nothing is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits_fault: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

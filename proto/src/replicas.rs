@@ -70,8 +70,15 @@ pub struct PortInUse {
 pub struct Usage {
     /// 100 is one core.
     pub cpu_percent: f64,
-    /// Resident.
+    /// Of the process and its children where they have a control group of their own, without idle page cache; otherwise what
+    /// of the process is resident.
     pub memory_bytes: u64,
+    /// Processes and threads; absent: not counted on that host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// The limit in force; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -181,6 +181,23 @@ pub enum ExitCause {
     Signal(i32),
     /// Its keeper was gone when it ended, so nobody was told.
     Unknown,
+    /// By the kernel, for want of memory: the limit that it went over, in bytes; 0: its host had none left.
+    #[serde(rename = "out-of-memory")]
+    OutOfMemory(u64),
+}
+
+/// In the largest unit that it fills, to a tenth.
+fn memory(bytes: u64) -> String {
+    let (unit, name) = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
+        .into_iter()
+        .find(|it| bytes >= it.0)
+        .unwrap_or((1_u64, "bytes"));
+    let (bytes, unit) = (u128::from(bytes), u128::from(unit));
+    let tenths = (bytes * 10 + unit / 2) / unit;
+    match tenths % 10 {
+        0 => format!("{} {name}", tenths / 10),
+        rest => format!("{}.{rest} {name}", tenths / 10),
+    }
 }
 
 impl fmt::Display for ExitCause {
@@ -192,6 +209,10 @@ impl fmt::Display for ExitCause {
             Self::Signal(15) => f.write_str("signal 15 (SIGTERM)"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
             Self::Unknown => f.write_str("unknown exit"),
+            Self::OutOfMemory(0) => f.write_str("killed by the kernel: its host ran out of memory"),
+            Self::OutOfMemory(limit) => {
+                write!(f, "killed by the kernel: it went over its memory limit of {}", memory(*limit))
+            }
         }
     }
 }
@@ -206,6 +227,17 @@ mod tests {
             assert_eq!(serde_json::to_string(state).unwrap(), format!("\"{}\"", state.word()));
             assert_eq!(SlotState::from_word(state.word()), Some(*state));
         }
+    }
+
+    #[test]
+    fn an_end_for_want_of_memory_says_whose_and_survives_its_json() {
+        let said = |bytes| ExitCause::OutOfMemory(bytes).to_string();
+        assert_eq!(said(2 << 30), "killed by the kernel: it went over its memory limit of 2 GiB");
+        assert!(said(1_610_612_736).ends_with("limit of 1.5 GiB") && said(300 << 20).ends_with("300 MiB"));
+        assert_eq!(said(0), "killed by the kernel: its host ran out of memory");
+        let json = serde_json::to_string(&ExitCause::OutOfMemory(7)).unwrap();
+        assert_eq!(json, r#"{"cause":"out-of-memory","value":7}"#);
+        assert_eq!(serde_json::from_str::<ExitCause>(&json).unwrap(), ExitCause::OutOfMemory(7));
     }
 
     #[test]

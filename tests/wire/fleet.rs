@@ -298,6 +298,7 @@ impl Agent {
             events: event,
             logs: LogFolder(folder.path().join("log")),
             var_path: folder.path().to_owned(),
+            inventory: node_agent::host::inventory(None),
             begin_anew: begin_anew.clone(),
         };
         let (cancel, mut task) = (CancellationToken::new(), JoinSet::new());

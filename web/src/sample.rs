@@ -58,7 +58,12 @@ pub fn replica(app: &str, node: &str, number: u32, state: SlotState) -> Replica 
         fault: (state == SlotState::Failed).then(|| "pre-command migrate ended with exit status 1".into()),
         staging: None,
         pre_commands: None,
-        usage: runs.then_some(Usage { cpu_percent: 3.2, memory_bytes: 71 << 20 }),
+        usage: runs.then_some(Usage {
+            cpu_percent: 3.2,
+            memory_bytes: 71 << 20,
+            pids: Some(24),
+            memory_limit_bytes: None,
+        }),
         reported_at: Some(NOW),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -12,6 +13,8 @@ use anyhow::{Result, bail};
 use crate::command::{command, need_space, run, run_quietly};
 use crate::setup::{self, Purpose, Tool};
 use crate::{fixtures, postgres, web, workspace};
+
+mod booted;
 
 /// How a suite ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,9 @@ const FULL: &[Suite] = &[
         needs: &["console bundle", "programs", "sample applications"],
         run: as_root,
     },
+    Suite { name: "cgroup controllers", needs: &["programs"], run: cgroup_controllers },
+    Suite { name: "spared by the kernel", needs: &["programs"], run: spared },
+    Suite { name: "systemd", needs: &["programs"], run: systemd },
     Suite { name: "supply chain", needs: &["set-up"], run: supply_chain },
     Suite { name: "advisories", needs: &["set-up"], run: advisories },
 ];
@@ -153,7 +159,44 @@ fn as_root() -> Result<Outcome> {
             "they change the user and mount small disks: sudo -E env \"PATH=$PATH\" cargo xtask test";
         return Ok(Outcome::NotRun(reason.into()));
     }
-    done(nextest("test(as_root)"))
+    // What needs more than root has a suite of its own.
+    let needs_more = "test(with_controllers) or test(with_sys_resource) or test(with_systemd)";
+    done(nextest(&format!("test(as_root) and not ({needs_more})")))
+}
+
+/// Limits that the kernel enforces.
+fn cgroup_controllers() -> Result<Outcome> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Outcome::NotRun("control groups are made by root".into()));
+    }
+    match booted::missing_controllers() {
+        Some(why) => Ok(Outcome::NotRun(why)),
+        None => done(nextest("test(with_controllers)")),
+    }
+}
+
+/// A root without this right, as in most containers, may not ask the kernel to end others first.
+fn spared() -> Result<Outcome> {
+    match booted::may_be_spared() {
+        false => {
+            Ok(Outcome::NotRun("the right CAP_SYS_RESOURCE, to lower oom_score_adj, is not ours".into()))
+        }
+        true => done(nextest("test(with_sys_resource)")),
+    }
+}
+
+/// Scopes of systemd's: of the one that runs this host, else of one that is started in a container of its own.
+fn systemd() -> Result<Outcome> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Outcome::NotRun("scopes are made by root".into()));
+    }
+    if Path::new("/run/systemd/system").is_dir() {
+        return done(nextest("test(with_systemd)"));
+    }
+    match booted::what_is_missing() {
+        Some(why) => Ok(Outcome::NotRun(format!("systemd is not the first process of this host, and {why}"))),
+        None => done(booted::run("node-agent::keeper", "with_systemd")),
+    }
 }
 
 fn supply_chain() -> Result<Outcome> {

@@ -36,6 +36,10 @@ pub struct ReplicaLoad {
     /// 100 is one core.
     pub cpu_percent: f64,
     pub memory_bytes: u64,
+    /// Processes and threads; `None`: not counted there.
+    pub pids: Option<u32>,
+    /// In force; `None`: none.
+    pub memory_limit_bytes: Option<u64>,
 }
 
 /// A node's liveness has changed.
@@ -150,7 +154,12 @@ impl Board {
         let Some(sample) = heartbeat.host else { return };
         let replicas = heartbeat.replicas.iter().take(MAX_SLOTS).filter_map(|replica| {
             let place = (replica.app.parse().ok()?, Slot::new(replica.slot).ok()?);
-            let load = ReplicaLoad { cpu_percent: replica.cpu_percent, memory_bytes: replica.memory_bytes };
+            let load = ReplicaLoad {
+                cpu_percent: replica.cpu_percent,
+                memory_bytes: replica.memory_bytes,
+                pids: replica.pids,
+                memory_limit_bytes: Some(replica.memory_limit_bytes).filter(|it| *it != 0),
+            };
             Some((place, load))
         });
         entry.host = Some(HostReport { sample, replicas: replicas.collect(), at: now });
@@ -194,7 +203,7 @@ fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed, BadName> 
         forced_restarts: report.forced_restarts,
         crashes_since_deploy: report.crashes_since_deploy,
         last_exit: report.last_exit.as_ref().map(|exit| ObservedExit {
-            cause: ExitCause::from(&exit.cause),
+            cause: ExitCause::from(exit),
             at: Time(exit.at_unix_ms),
             asked_for: exit.asked_for,
             log_tail: last_part(&exit.log_tail, MAX_TAIL),

@@ -141,6 +141,8 @@ impl Registry for Db {
             memory_bytes: said.memory_bytes,
             user: short(&said.user),
             erl: short(&said.erl),
+            limits: said.limits.iter().take(8).map(|it| short(it)).collect(),
+            limits_fault: sentence(&said.limits_fault),
         };
         let facts = HelloFacts {
             agent_version: short(&hello.agent_version),
@@ -160,4 +162,8 @@ impl From<&Issued> for NewCertificate {
 /// Names and versions; a host that sends a book for one is cut.
 fn short(text: &str) -> String {
     text.chars().filter(|it| !it.is_control()).take(128).collect()
+}
+
+fn sentence(text: &str) -> String {
+    text.chars().filter(|it| !it.is_control()).take(1024).collect()
 }

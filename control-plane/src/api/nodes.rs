@@ -163,6 +163,8 @@ pub(super) fn view(picture: &Picture, it: &NodePicture) -> Node {
             memory_bytes: host.memory_bytes,
             user: host.user,
             erl: Some(host.erl).filter(|erl| !erl.is_empty()),
+            limits: host.limits,
+            limits_fault: Some(host.limits_fault).filter(|fault| !fault.is_empty()),
         }),
         slots: replicas_on(picture, &node.name).collect(),
     }

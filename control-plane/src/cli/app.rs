@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use proto::apps::{Application, ApplicationSummary};
 use proto::ids::AppName;
-use proto::replicas::{FailedCheck, ProbeList, Replica};
+use proto::replicas::{FailedCheck, ProbeList, Replica, Usage};
 use proto::timestamp::Timestamp;
 
 use super::CliError;
@@ -108,7 +108,7 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
             or_dash(replica.running.as_ref().map(|it| &it.version)).into(),
             age(replica.started_at, now).into(),
             replica.crash_restarts.into(),
-            or_dash(replica.usage.map(|it| bytes(it.memory_bytes))).into(),
+            or_dash(replica.usage.map(memory)).into(),
             or_dash(replica.ports.first().map(|it| it.port)).into(),
             or_dash(replica.pid).into(),
         ]);
@@ -138,12 +138,18 @@ fn failed_check(check: &FailedCheck, now: Timestamp) -> String {
     format!("{list} check failed {} ago, {often}: {}", age(Some(check.at), now), check.sentence())
 }
 
+/// And how much of it the replica may use, where that is bounded.
+fn memory(usage: Usage) -> String {
+    let used = bytes(usage.memory_bytes);
+    usage.memory_limit_bytes.map_or_else(|| used.clone(), |limit| format!("{used} of {}", bytes(limit)))
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use proto::apps::{PortBase, Settings};
     use proto::ids::{Digest, ReleaseKey};
     use proto::releases::Ghost;
-    use proto::replicas::{PortInUse, Usage};
+    use proto::replicas::PortInUse;
     use proto::state::{Language, SlotState, Strategy, Tone};
 
     use super::*;
@@ -213,7 +219,12 @@ pub(super) mod tests {
             fault: Some("it crashed 3 times in 2 minutes, with signal 9 (SIGKILL)".to_owned()),
             staging: None,
             pre_commands: None,
-            usage: Some(Usage { cpu_percent: 1.5, memory_bytes: 104_857_600 }),
+            usage: Some(Usage {
+                cpu_percent: 1.5,
+                memory_bytes: 104_857_600,
+                pids: Some(31),
+                memory_limit_bytes: Some(2 << 30),
+            }),
             reported_at: Some(Timestamp(199_000)),
         }
     }

@@ -121,7 +121,9 @@ fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
             ("size", format!("{} processors, {}", host.cpus, bytes(host.memory_bytes))),
             ("agent's user", host.user.clone()),
             ("Erlang on the host", or_dash(host.erl.as_ref())),
+            ("limits", if host.limits.is_empty() { "none".to_owned() } else { host.limits.join(", ") }),
         ]);
+        lines.extend(host.limits_fault.iter().map(|fault| ("", fault.clone())));
     }
     text.push_str(&facts(&lines));
     if !slots.is_empty() {
@@ -198,6 +200,8 @@ pub(super) mod tests {
                 memory_bytes: 8 << 30,
                 user: "root".to_owned(),
                 erl: None,
+                limits: vec!["cpu".to_owned()],
+                limits_fault: Some("cgroup v2 has no controller for memory, pids".to_owned()),
             }),
             slots: vec![app::tests::replica()],
         };

@@ -108,6 +108,7 @@ fn read(f: &mut Fields<'_>, for_all: ForAll) -> Option<Written> {
     spec.live = probes::live(f, &spec.ports);
     let distribution = f.node("distribution").map_or_else(|| f.at.clone(), |it| it.at.clone());
     deploy::distribution(f, &mut spec.distribution);
+    deploy::limits(f, &mut spec.limits);
     checked_only(f, &spec.ports);
     spec.later = later(f);
     name?;
@@ -179,25 +180,14 @@ fn checked_only(f: &mut Fields<'_>, ports: &[PortBase]) {
     f.read("spread", rules::whole::<u32>(1..=100_000));
     f.read("shell_user", rules::account);
     f.read("cluster", rules::word(&[("off", ()), ("node", ()), ("fleet", ())]));
-    deploy::limits(f);
     deploy::logs(f);
     deploy::nginx(f, ports);
     monitoring::read(f, &monitoring::OF_APPLICATIONS);
     certificates::read(f);
 }
 
-const LATER: [&str; 10] = [
-    "spread",
-    "shell_user",
-    "cluster",
-    "live",
-    "limits",
-    "logs",
-    "nginx",
-    "monitoring",
-    "certificates",
-    "ready",
-];
+const LATER: [&str; 9] =
+    ["spread", "shell_user", "cluster", "live", "logs", "nginx", "monitoring", "certificates", "ready"];
 const LATER_OF_DEPLOY: [&str; 9] = [
     "drain_ms",
     "batch",

@@ -7,8 +7,10 @@ use std::fmt;
 
 use proto::state::Strategy;
 
+use super::quantity;
 use crate::spec::{
-    AppSpec, DeploySpec, Distribution, DistributionMode, EnvValue, Millis, Probe, ReadyWhen, RestartSpec,
+    AppSpec, DeploySpec, Distribution, DistributionMode, EnvValue, Limits, Millis, Probe, ReadyWhen,
+    RestartSpec,
 };
 
 /// When a changed key takes effect. The order is that of the work it makes.
@@ -120,6 +122,7 @@ fn sheet(spec: &AppSpec) -> Sheet {
         ready_probes,
         live,
         distribution,
+        limits,
         later,
     } = spec;
     let (at_once, next) = (Class::Immediate, Class::NextDeploy);
@@ -162,6 +165,7 @@ fn sheet(spec: &AppSpec) -> Sheet {
         None => put(&mut s, at_once, "live", "off"),
     }
     put_distribution(&mut s, distribution);
+    put_limits(&mut s, limits);
     for (key, value) in &later.0 {
         // These two are above, as far as they are in force; the others may hold tokens.
         if key != "ready" && key != "live" {
@@ -205,6 +209,20 @@ fn put_restart(s: &mut Sheet, restart: &RestartSpec) {
 fn put_times(s: &mut Sheet, section: &str, times: &[(&str, &Millis)]) {
     for (key, time) in times {
         put(s, Class::Immediate, format!("{section}.{key}"), time.0);
+    }
+}
+
+/// At once: agents set them anew for what runs.
+fn put_limits(s: &mut Sheet, limits: &Limits) {
+    let Limits { memory_max, cpu_percent, pids_max } = limits;
+    if let Some(bytes) = memory_max {
+        put(s, Class::Immediate, "limits.memory_max", quantity::size_text(*bytes));
+    }
+    if let Some(percent) = cpu_percent {
+        put(s, Class::Immediate, "limits.cpu_max", format_args!("{percent}%"));
+    }
+    if let Some(pids) = pids_max {
+        put(s, Class::Immediate, "limits.pids_max", pids);
     }
 }
 
@@ -257,6 +275,7 @@ mod tests {
         after.deploy.strategy = Strategy::StopFirst;
         after.rollback_timeout = Millis(60_000);
         after.distribution.ports = Some((9100, 9200));
+        after.limits = Limits { memory_max: Some(2 << 30), cpu_percent: Some(200), pids_max: Some(4096) };
         assert_eq!(
             said(&after),
             [
@@ -264,6 +283,9 @@ mod tests {
                 "deploy_rollback_timeout_ms 600000 → 60000 [immediate]",
                 "distribution.ports 9100..9200 (was not set) [next_deploy]",
                 "language elixir → erlang [next_deploy]",
+                "limits.cpu_max 200% (was not set) [immediate]",
+                "limits.memory_max 2GiB (was not set) [immediate]",
+                "limits.pids_max 4096 (was not set) [immediate]",
                 "nodes.role web (was not set) [immediate]",
                 "replica_ports[PORT].base 4000 → 4100 [full_deploy]",
                 "replicas 3 → 5 [immediate]",

@@ -22,12 +22,11 @@ const OF_THE_FILE: [Known; 8] = [
 
 const CLUSTER: &str = "replicas are not connected to each other";
 
-const OF_AN_APPLICATION: [Known; 20] = [
+const OF_AN_APPLICATION: [Known; 18] = [
     ("spread", &[], "replicas are counted per node"),
     ("shell_user", &[], "there are no shells"),
     ("cluster", &["\"off\""], CLUSTER),
     ("live", &[], "an otp probe is not asked; the others are"),
-    ("limits", &[], "memory, CPU and processes are not limited"),
     ("logs", &[], "log files are not rotated or removed"),
     ("nginx", &[], "no upstream file is written"),
     ("monitoring", &["[]"], "nothing is watched for its limits"),

@@ -56,6 +56,15 @@ pub(super) fn duration_text(millis: u64) -> String {
     }
 }
 
+/// In the largest unit that divides it, as it may be written in the file.
+pub(super) fn size_text(bytes: u64) -> String {
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(factor, _)| bytes > 0 && bytes.is_multiple_of(*factor)) {
+        Some((factor, unit)) => format!("{}{unit}", bytes / factor),
+        None => bytes.to_string(),
+    }
+}
+
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -115,6 +124,10 @@ mod tests {
         for (millis, text) in [(600_000, "10m"), (86_400_000, "1d"), (1_500, "1500ms"), (0, "0ms")] {
             assert_eq!(duration_text(millis), text);
             assert_eq!(duration(text, false), Some(millis));
+        }
+        for (bytes, text) in [(2 << 30, "2GiB"), (1_536 << 20, "1536MiB"), (1_000, "1000"), (0, "0")] {
+            assert_eq!(size_text(bytes), text);
+            assert_eq!(size(text), Some(bytes));
         }
     }
 }

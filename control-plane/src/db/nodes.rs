@@ -52,6 +52,10 @@ pub struct Inventory {
     pub user: String,
     /// OTP release of the host's `erl`; empty: none.
     pub erl: String,
+    /// What replicas can be limited in there.
+    pub limits: Vec<String>,
+    /// Why not in all of them; empty: nothing is missing.
+    pub limits_fault: String,
 }
 
 /// What an agent says when its session begins.

@@ -282,7 +282,8 @@ fn usage(sample: &pb::HostSample) -> HostUsage {
 }
 
 fn load<K>((place, load): (K, ReplicaLoad)) -> (K, Usage) {
-    (place, Usage { cpu_percent: load.cpu_percent, memory_bytes: load.memory_bytes })
+    let ReplicaLoad { cpu_percent, memory_bytes, pids, memory_limit_bytes } = load;
+    (place, Usage { cpu_percent, memory_bytes, pids, memory_limit_bytes })
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use super::locks::{Locks, SLOT_LOCK};
 use super::log_file::Drain;
 use super::procfs::{Holders, Stat, boot_id, handle};
 use super::protocol::{Said, Step};
-use super::reap::Family;
+use super::reap::{Family, end_cause};
 use super::record::{Ended, Process, ProcessRecord};
 use super::socket::Clients;
 use super::start::{Started, failed, open_drains};
 use super::watch::{Phase, Watch};
 use super::{HERE, SOCKET};
+use crate::cgroup::Cgroup;
 use crate::clock::{monotonic_ms, unix_ms};
 
 /// A keeper that was just killed holds its lock for the moment that its end takes.
@@ -46,19 +47,25 @@ pub(super) fn adopt() -> Result<Started, Said> {
     let process = record.process;
     let mut drains = open_drains(&record.stdout_log, &record.stderr_log, record.log_mode)?;
     let clients = Clients::listen(Path::new(SOCKET)).map_err(failed(Step::Socket))?;
+    let cgroup = record.cgroup.clone().map(Cgroup::at);
     let (family, phase) = match left {
         Left::Program { handle, .. } => {
             let mut family = Family::default();
             family.add_descendants(process.pid);
             (family, Phase::running(handle))
         }
-        Left::Remains { family, .. } => {
+        Left::Remains { mut family, .. } => {
+            if let Some(cgroup) = &cgroup {
+                family.add_members(cgroup);
+            }
             drains.iter_mut().for_each(Drain::finish);
-            (family, Phase::ending(unseen_end(process, &drains), false))
+            (family, Phase::ending(unseen_end(process, &drains, cgroup.as_ref()), false))
         }
     };
-    let session = Stat::of(process.pid).map(|stat| stat.session);
-    let watch = Watch { process, session, adopted: true, drains, clients, family, phase };
+    // Of this very process: its number may be another's by now.
+    let its = |stat: &Stat| stat.start_ticks == process.start_ticks;
+    let session = Stat::of(process.pid).filter(its).map(|stat| stat.session);
+    let watch = Watch { process, session, adopted: true, drains, clients, family, cgroup, phase };
     Ok(Started { watch, locks })
 }
 
@@ -107,18 +114,20 @@ fn lost_record(pid: u32, stat: Stat) -> Result<ProcessRecord, Said> {
         stdout_log: "stdout.log".into(),
         stderr_log: "stderr.log".into(),
         log_mode: super::spec::LOG_MODE,
+        cgroup: None,
     };
     record.store(Path::new(HERE)).map_err(failed(Step::Record))?;
     Ok(record)
 }
 
 /// What was written down of the end, if that was reached; else that nobody saw it.
-fn unseen_end(process: Process, drains: &[Drain; 2]) -> Ended {
+fn unseen_end(process: Process, drains: &[Drain; 2], cgroup: Option<&Cgroup>) -> Ended {
     match Ended::load(Path::new(HERE)) {
         Some(ended) if ended.process == process => ended,
         _ => {
             let dropped = drains.iter().map(Drain::dropped).sum();
-            let ended = Ended { process, cause: ExitCause::Unknown, dropped, unix_ms: unix_ms() };
+            let cause = end_cause(ExitCause::Unknown, cgroup);
+            let ended = Ended { process, cause, dropped, unix_ms: unix_ms() };
             let _ = ended.store(Path::new(HERE));
             ended
         }

@@ -42,7 +42,7 @@ pub(crate) fn boot_id() -> String {
 }
 
 /// A handle on this very process; `None` if it is gone, be it that its pid now belongs to another.
-pub(super) fn handle(pid: u32, start_ticks: u64) -> Option<OwnedFd> {
+pub(crate) fn handle(pid: u32, start_ticks: u64) -> Option<OwnedFd> {
     let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
     let handle = pidfd_open(raw, PidfdFlags::empty()).ok()?;
     Stat::of(pid).filter(|stat| !stat.dead && stat.start_ticks == start_ticks).map(|_| handle)

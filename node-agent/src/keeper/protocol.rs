@@ -11,8 +11,11 @@ use proto::state::ExitCause;
 
 use super::record::{Ended, Process};
 
-/// Of the lines, not of the programs: a keeper may be older than the agent that takes it over.
-const VERSION: u32 = 1;
+/// Of the lines, not of the programs: a keeper may be older than the agent that takes it over, and newer. Words are only
+/// ever added, at the end of a line, and who does not know them passes them over.
+///
+/// 2: a program may have a control group of its own; `exited` says where memory was what it lacked.
+const VERSION: u32 = 2;
 
 /// Longest line that either side accepts, its end included.
 pub(crate) const MAX_LINE: usize = 512;
@@ -33,10 +36,11 @@ pub enum Step {
     User,
     Cwd,
     Exec,
+    Cgroup,
 }
 
 impl Step {
-    const ALL: [(Self, &str); 13] = [
+    const ALL: [(Self, &str); 14] = [
         (Self::Order, "order"),
         (Self::Folder, "folder"),
         (Self::Detach, "detach"),
@@ -50,6 +54,7 @@ impl Step {
         (Self::User, "user"),
         (Self::Cwd, "cwd"),
         (Self::Exec, "exec"),
+        (Self::Cgroup, "cgroup"),
     ];
 
     fn word(self) -> &'static str {
@@ -128,7 +133,11 @@ impl fmt::Display for Said {
             Self::Hello(process) => write!(f, "hello {VERSION} {}", Words(process)),
             Self::Exited(ended) => {
                 let Ended { process, cause, dropped, unix_ms } = ended;
-                write!(f, "exited {} {} {unix_ms} {dropped}", Words(process), cause_words(*cause))
+                write!(f, "exited {} {} {unix_ms} {dropped}", Words(process), cause_words(*cause))?;
+                match memory_word(*cause) {
+                    Some(word) => write!(f, " {word}"),
+                    None => Ok(()),
+                }
             }
             Self::Failed(Failure { step, errno }) => write!(f, "failed {} {errno}", step.word()),
             Self::Held(None) => f.write_str("held"),
@@ -160,7 +169,8 @@ impl Said {
             "exited" => {
                 let process = process(words)?;
                 let cause = parse_cause(words.next()?, words.next()?)?;
-                Self::Exited(Ended { process, cause, unix_ms: number(words)?, dropped: number(words)? })
+                let (unix_ms, dropped) = (number(words)?, number(words)?);
+                Self::Exited(Ended { process, cause: with_memory(cause, words.next()), dropped, unix_ms })
             }
             "failed" => {
                 Self::Failed(Failure { step: Step::from_word(words.next()?)?, errno: number(words)? })
@@ -223,7 +233,24 @@ pub(super) fn cause_words(cause: ExitCause) -> String {
     match cause {
         ExitCause::Code(code) => format!("code {code}"),
         ExitCause::Signal(signal) => format!("signal {signal}"),
+        // What it was killed for is said behind, for those who know of it.
+        ExitCause::OutOfMemory(_) => "signal 9".to_owned(),
         ExitCause::Unknown => "unknown 0".to_owned(),
+    }
+}
+
+/// `memory=` and the limit that it went over, in bytes.
+pub(super) fn memory_word(cause: ExitCause) -> Option<String> {
+    match cause {
+        ExitCause::OutOfMemory(limit) => Some(format!("memory={limit}")),
+        ExitCause::Code(_) | ExitCause::Signal(_) | ExitCause::Unknown => None,
+    }
+}
+
+pub(super) fn with_memory(cause: ExitCause, word: Option<&str>) -> ExitCause {
+    match word.and_then(|word| word.strip_prefix("memory=")?.parse().ok()) {
+        Some(limit) => ExitCause::OutOfMemory(limit),
+        None => cause,
     }
 }
 
@@ -266,6 +293,8 @@ mod tests {
             ended(ExitCause::Code(3)),
             ended(ExitCause::Signal(9)),
             ended(ExitCause::Unknown),
+            ended(ExitCause::OutOfMemory(0)),
+            ended(ExitCause::OutOfMemory(2 << 30)),
             Said::Held(Some(process)),
             Said::Held(None),
             Said::Gone,

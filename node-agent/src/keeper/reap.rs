@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, 
 
 use super::procfs::{Stat, all, children, descendants, handle};
 use super::record::Process;
+use crate::cgroup::Cgroup;
 
 /// Takes up all children that have ended, and says how `main` did, if it is among them.
 pub(super) fn reap(main: u32) -> Option<ExitCause> {
@@ -33,6 +34,18 @@ fn cause_of(status: WaitStatus) -> ExitCause {
         (Some(code), _) => ExitCause::Code(code),
         (None, Some(signal)) => ExitCause::Signal(signal),
         (None, None) => ExitCause::Unknown,
+    }
+}
+
+/// With what its control group knows of it. A process that was killed for want of memory sees SIGKILL as any other; a shell that
+/// waited for one ends with 137; and whoever took over from a keeper is told nothing by the system.
+pub(super) fn end_cause(cause: ExitCause, cgroup: Option<&Cgroup>) -> ExitCause {
+    match cause {
+        ExitCause::Signal(9) | ExitCause::Code(137) | ExitCause::Unknown => {
+            let killed = cgroup.and_then(Cgroup::out_of_memory);
+            killed.map_or(cause, |it| ExitCause::OutOfMemory(it.limit.unwrap_or(0)))
+        }
+        ExitCause::Code(_) | ExitCause::Signal(_) | ExitCause::OutOfMemory(_) => cause,
     }
 }
 
@@ -79,6 +92,15 @@ impl Family {
         }
     }
 
+    /// Whoever is in the program's control group: nobody else ever gets there, and nobody gets out.
+    pub(super) fn add_members(&mut self, cgroup: &Cgroup) {
+        for pid in cgroup.members() {
+            if let Some(stat) = Stat::of(pid).filter(|it| !it.dead) {
+                self.add(pid, stat);
+            }
+        }
+    }
+
     /// Whoever is in the program's group, or in the session that it had with its first keeper and nobody else.
     pub(super) fn add_strays(&mut self, process: &Process, session: Option<u32>) {
         for pid in all().filter(|pid| *pid != process.pid && *pid != std::process::id()) {
@@ -111,4 +133,26 @@ impl Family {
 fn is_over(handle: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(handle, PollFlags::IN)];
     matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_end_that_looks_like_it_is_laid_to_the_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("memory.events"), "oom 2\noom_kill 1\n").unwrap();
+        std::fs::write(folder.path().join("memory.max"), "1048576\n").unwrap();
+        let group = Cgroup::at(folder.path());
+        let of_memory = ExitCause::OutOfMemory(1 << 20);
+        for cause in [ExitCause::Signal(9), ExitCause::Code(137), ExitCause::Unknown] {
+            assert_eq!(end_cause(cause, Some(&group)), of_memory);
+            assert_eq!(end_cause(cause, None), cause);
+        }
+        // One of its children was killed, and it ended in its own way.
+        for cause in [ExitCause::Code(1), ExitCause::Signal(11)] {
+            assert_eq!(end_cause(cause, Some(&group)), cause);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use proto::state::ExitCause;
 
-use super::protocol::{cause_words, parse_cause};
+use super::protocol::{cause_words, memory_word, parse_cause, with_memory};
 use super::spec::{unword, word};
 
 /// A process that was launched in a slot, told from all others, also from one that got the same pid.
@@ -47,6 +47,8 @@ pub(crate) struct ProcessRecord {
     pub(crate) stdout_log: PathBuf,
     pub(crate) stderr_log: PathBuf,
     pub(crate) log_mode: u32,
+    /// The control group that it began in; `None`: that of its keeper, also where that was of version 1.
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 const PROCESS: &str = "process";
@@ -63,11 +65,12 @@ impl ProcessRecord {
     }
 
     fn text(&self) -> String {
-        let Self { process: Process { ticket, pid, start_ticks }, boot_id, stdout_log, stderr_log, log_mode } =
-            self;
+        let Self { process, boot_id, stdout_log, stderr_log, log_mode, cgroup } = self;
+        let Process { ticket, pid, start_ticks } = process;
+        let cgroup = cgroup.as_ref().map(|it| format!("cgroup {}\n", word(it))).unwrap_or_default();
         format!(
             "process 1\nticket {ticket}\npid {pid}\nstart {start_ticks}\nboot {boot_id}\nstdout {}\nstderr {}\n\
-             mode {log_mode:o}\nend\n",
+             mode {log_mode:o}\n{cgroup}end\n",
             word(stdout_log),
             word(stderr_log)
         )
@@ -81,6 +84,7 @@ impl ProcessRecord {
             stdout_log: unword(fields.get("stdout")?)?,
             stderr_log: unword(fields.get("stderr")?)?,
             log_mode: u32::from_str_radix(fields.get("mode")?, 8).ok()?,
+            cgroup: fields.get("cgroup").and_then(unword),
         })
     }
 }
@@ -97,8 +101,10 @@ impl Ended {
 
     fn text(&self) -> String {
         let Self { process: Process { ticket, pid, start_ticks }, cause, dropped, unix_ms } = self;
+        let memory = memory_word(*cause).map(|it| format!("memory {it}\n")).unwrap_or_default();
         format!(
-            "exit 1\nticket {ticket}\npid {pid}\nstart {start_ticks}\ncause {}\nat {unix_ms}\ndropped {dropped}\nend\n",
+            "exit 1\nticket {ticket}\npid {pid}\nstart {start_ticks}\ncause {}\nat {unix_ms}\ndropped {dropped}\n\
+             {memory}end\n",
             cause_words(*cause)
         )
     }
@@ -108,7 +114,7 @@ impl Ended {
         let (word, value) = fields.get("cause")?.split_once(' ')?;
         Some(Self {
             process: fields.process()?,
-            cause: parse_cause(word, value)?,
+            cause: with_memory(parse_cause(word, value)?, fields.get("memory")),
             dropped: fields.get("dropped")?.parse().ok()?,
             unix_ms: fields.get("at")?.parse().ok()?,
         })
@@ -186,13 +192,17 @@ mod tests {
             stdout_log: "/var/log/a b.log".into(),
             stderr_log: "/var/log/c".into(),
             log_mode: 0o640,
+            cgroup: Some("/sys/fs/cgroup/a b-1-7".into()),
         };
         let text = record.text();
         assert_eq!(ProcessRecord::parse(&text), Some(record));
+        let of_version_1 = text.replace("cgroup /sys/fs/cgroup/a%20b-1-7\n", "");
+        assert_eq!(ProcessRecord::parse(&of_version_1).unwrap().cgroup, None);
         for end in 0..text.len() - 1 {
             assert_eq!(ProcessRecord::parse(&text[..end]), None, "cut at {end}");
         }
-        for cause in [ExitCause::Code(3), ExitCause::Signal(9), ExitCause::Unknown] {
+        for cause in [ExitCause::Code(3), ExitCause::Signal(9), ExitCause::Unknown, ExitCause::OutOfMemory(7)]
+        {
             let ended = Ended { process: PROCESS, cause, dropped: 4, unix_ms: 5 };
             assert_eq!(Ended::parse(&ended.text()), Some(ended));
         }

@@ -11,7 +11,8 @@ use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Both ends are built together; the word only tells a mixed installation apart from noise.
+/// Tells an order apart from noise. What is added to one stands at its end under a name, and who does not know the name passes
+/// it over; so the word need not change for it.
 const MAGIC: &[u8; 8] = b"dpx-kpr1";
 
 /// More than the kernel takes for arguments and environment of an ordinary program is a mistake, and the keeper's memory
@@ -70,9 +71,19 @@ impl fmt::Debug for LaunchSpec {
 /// What a keeper is started for, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    Launch { slot: PathBuf, spec: LaunchSpec },
-    Adopt { slot: PathBuf },
+    Launch {
+        slot: PathBuf,
+        spec: LaunchSpec,
+        /// The group that the program begins in, made and limited already; `None`: that of its keeper.
+        cgroup: Option<PathBuf>,
+    },
+    Adopt {
+        slot: PathBuf,
+    },
 }
+
+/// Since version 2.
+const CGROUP: &str = "cgroup";
 
 /// Why bytes are not an order, or an order cannot be put into bytes.
 #[derive(Debug, thiserror::Error)]
@@ -97,10 +108,14 @@ impl Order {
                 out.field("the mode", "adopt")?;
                 out.field("the slot's folder", slot)?;
             }
-            Self::Launch { slot, spec } => {
+            Self::Launch { slot, spec, cgroup } => {
                 out.field("the mode", "launch")?;
                 out.field("the slot's folder", slot)?;
                 spec.write(&mut out)?;
+                if let Some(cgroup) = cgroup {
+                    out.field("the name of an addition", CGROUP)?;
+                    out.field("the control group", cgroup)?;
+                }
             }
         }
         let body = out.0;
@@ -135,7 +150,11 @@ impl Order {
         let slot = PathBuf::from(fields.next("the slot's folder")?);
         let order = match mode.as_bytes() {
             b"adopt" => Self::Adopt { slot },
-            b"launch" => Self::Launch { slot, spec: LaunchSpec::read(&mut fields)? },
+            b"launch" => {
+                let spec = LaunchSpec::read(&mut fields)?;
+                let cgroup = additions(&mut fields)?;
+                Self::Launch { slot, spec, cgroup }
+            }
             _ => return Err(SpecError::Field("the mode")),
         };
         if fields.0.is_empty() { Ok(order) } else { Err(SpecError::Field("the end")) }
@@ -145,6 +164,19 @@ impl Order {
         let (Self::Launch { slot, .. } | Self::Adopt { slot }) = self;
         slot
     }
+}
+
+/// Pairs of a name and a value, up to the end.
+fn additions(fields: &mut Reader<'_>) -> Result<Option<PathBuf>, SpecError> {
+    let mut cgroup = None;
+    while !fields.0.is_empty() {
+        let name = fields.next("the name of an addition")?;
+        let value = fields.next("an addition")?;
+        if name == CGROUP {
+            cgroup = Some(PathBuf::from(value));
+        }
+    }
+    Ok(cgroup)
 }
 
 impl LaunchSpec {
@@ -305,8 +337,8 @@ mod tests {
         plain.args.clear();
         for order in [
             Order::Adopt { slot: "/slot".into() },
-            Order::Launch { slot: "/slot".into(), spec: spec() },
-            Order::Launch { slot: "/slot".into(), spec: plain },
+            Order::Launch { slot: "/slot".into(), spec: spec(), cgroup: None },
+            Order::Launch { slot: "/slot".into(), spec: plain, cgroup: Some("/sys/fs/cgroup/a-1-7".into()) },
         ] {
             let mut bytes = order.encode().unwrap();
             bytes.extend_from_slice(b"status\n");
@@ -317,8 +349,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_newer_agent_adds_to_an_order_is_passed_over() {
+        let order = Order::Launch { slot: "/slot".into(), spec: spec(), cgroup: Some("/group".into()) };
+        let mut bytes = order.encode().unwrap();
+        bytes.extend_from_slice(b"colour\0red\0");
+        let length = u32::try_from(bytes.len() - 12).unwrap();
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        assert_eq!(Order::read(&mut bytes.as_slice()).unwrap(), order);
+        // A name without its value is no addition.
+        let cut = bytes.len() - 4;
+        bytes.truncate(cut);
+        bytes[8..12].copy_from_slice(&(length - 4).to_be_bytes());
+        assert!(Order::read(&mut bytes.as_slice()).is_err());
+    }
+
+    #[test]
     fn an_order_that_is_cut_off_anywhere_is_refused() {
-        let bytes = Order::Launch { slot: "/slot".into(), spec: spec() }.encode().unwrap();
+        let bytes = Order::Launch { slot: "/slot".into(), spec: spec(), cgroup: None }.encode().unwrap();
         for end in 0..bytes.len() {
             assert!(Order::read(&mut &bytes[..end]).is_err(), "cut at {end}");
         }
@@ -335,16 +382,19 @@ mod tests {
         let mut nul = spec();
         nul.args.push(OsString::from_vec(vec![b'a', 0]));
         assert!(matches!(
-            Order::Launch { slot: "/".into(), spec: nul }.encode(),
+            Order::Launch { slot: "/".into(), spec: nul, cgroup: None }.encode(),
             Err(SpecError::Nul("an argument"))
         ));
         let mut name = spec();
         name.env.insert("A=B".into(), "c".into());
-        assert!(matches!(Order::Launch { slot: "/".into(), spec: name }.encode(), Err(SpecError::Field(_))));
+        assert!(matches!(
+            Order::Launch { slot: "/".into(), spec: name, cgroup: None }.encode(),
+            Err(SpecError::Field(_))
+        ));
         let mut long = spec();
         long.args.push("x".repeat(MAX_BYTES).into());
         assert!(matches!(
-            Order::Launch { slot: "/".into(), spec: long }.encode(),
+            Order::Launch { slot: "/".into(), spec: long, cgroup: None }.encode(),
             Err(SpecError::TooLong(_))
         ));
         let mut huge = MAGIC.to_vec();

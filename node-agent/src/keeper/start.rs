@@ -13,13 +13,15 @@ use super::fifo::{self, open_reader, open_writer};
 use super::launcher::{self, Launched};
 use super::locks::Locks;
 use super::log_file::Drain;
-use super::procfs::Stat;
+use super::procfs::{Stat, boot_id};
 use super::protocol::{Failure, Said, Step};
 use super::reap::Family;
+use super::record::ProcessRecord;
 use super::socket::Clients;
 use super::spec::LaunchSpec;
 use super::watch::{Phase, Watch};
 use super::{HERE, SOCKET};
+use crate::cgroup::Cgroup;
 
 /// What is kept, and the locks for as long as it is.
 pub(super) struct Started {
@@ -29,8 +31,9 @@ pub(super) struct Started {
 }
 
 /// `Err` is the answer to the agent: nothing was started, and why.
-pub(super) fn launch(spec: &LaunchSpec, agent: &UnixStream) -> Result<Started, Said> {
+pub(super) fn launch(spec: &LaunchSpec, cgroup: Option<Cgroup>, agent: &UnixStream) -> Result<Started, Said> {
     let locks = Locks::take(Path::new(HERE)).map_err(failed(Step::Lock))??;
+    end_remains();
     let drains = open_drains(&spec.stdout_log, &spec.stderr_log, spec.log_mode)?;
     let clients = Clients::listen(Path::new(SOCKET)).map_err(failed(Step::Socket))?;
     let outputs = open_outputs(spec)?;
@@ -38,7 +41,8 @@ pub(super) fn launch(spec: &LaunchSpec, agent: &UnixStream) -> Result<Started, S
         // Another agent may have looked here meanwhile and found nothing.
         return Err(Said::Gone);
     }
-    let Launched { process, handle } = launcher::launch(spec, &locks, outputs).map_err(Said::Failed)?;
+    let Launched { process, handle } =
+        launcher::launch(spec, cgroup.as_ref(), &locks, outputs).map_err(Said::Failed)?;
     let session = Stat::of(std::process::id()).map(|it| it.session);
     let watch = Watch {
         process,
@@ -47,9 +51,20 @@ pub(super) fn launch(spec: &LaunchSpec, agent: &UnixStream) -> Result<Started, S
         drains,
         clients,
         family: Family::default(),
+        cgroup,
         phase: Phase::running(handle),
     };
     Ok(Started { watch, locks })
+}
+
+/// The slot is ours, so whoever is in the group of the process before was left by a keeper that was killed over ending them.
+fn end_remains() {
+    let record = ProcessRecord::load(Path::new(HERE)).filter(|it| it.boot_id == boot_id());
+    if let Some(group) = record.and_then(|it| it.cgroup).map(Cgroup::at)
+        && !group.members().is_empty()
+    {
+        let _ = group.kill();
+    }
 }
 
 /// The FIFOs, and the logs that they are drained into.

@@ -18,9 +18,10 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::HERE;
 use super::log_file::Drain;
 use super::protocol::{Request, Said, Stream};
-use super::reap::{Family, reap, signal_group};
+use super::reap::{Family, end_cause, reap, signal_group};
 use super::record::{Ended, Process};
 use super::socket::Clients;
+use crate::cgroup::Cgroup;
 use crate::clock::{monotonic_ms, unix_ms};
 
 /// For what a program leaves behind. Port programs of a BEAM see their input close and need milliseconds.
@@ -38,6 +39,8 @@ pub(super) struct Watch {
     pub(super) drains: [Drain; 2],
     pub(super) clients: Clients,
     pub(super) family: Family,
+    /// What the program began in, and all that it starts with it.
+    pub(super) cgroup: Option<Cgroup>,
     pub(super) phase: Phase,
 }
 
@@ -73,8 +76,8 @@ struct Ready {
 }
 
 impl Watch {
-    /// Returns when nothing is left to be kept.
-    pub(super) fn run(mut self) {
+    /// Returns when nothing is left to be kept; what is to be removed then is the control group.
+    pub(super) fn run(mut self) -> Option<Cgroup> {
         loop {
             let ready = self.wait();
             for (drain, ready) in self.drains.iter_mut().zip(ready.drains) {
@@ -88,7 +91,7 @@ impl Watch {
             self.converse(&ready.clients);
             if self.advance() {
                 self.drains.iter_mut().for_each(Drain::finish);
-                return;
+                return self.cgroup;
             }
         }
     }
@@ -144,6 +147,9 @@ impl Watch {
                 if !self.adopted {
                     self.family.add_own_children();
                 }
+                if let Some(cgroup) = &self.cgroup {
+                    self.family.add_members(cgroup);
+                }
                 if self.family.forget_dead() {
                     return true;
                 }
@@ -157,6 +163,9 @@ impl Watch {
                     *kill_at = monotonic_ms() + ENDING_GRACE_MS;
                 }
                 self.family.signal(if *hard { Signal::KILL } else { Signal::TERM });
+                if let Some(cgroup) = self.cgroup.as_ref().filter(|_| *hard) {
+                    let _ = cgroup.kill();
+                }
                 false
             }
         }
@@ -166,7 +175,11 @@ impl Watch {
     pub(super) fn end(&mut self, cause: Option<ExitCause>) -> bool {
         let hard = matches!(self.phase, Phase::Running { stop: Stop::Killed, .. });
         let signal = if hard { Signal::KILL } else { Signal::TERM };
-        signal_group(self.process.pid, signal);
+        // Whoever took over does not wait for the process, so the number of its group may be another's by now. The family is known
+        // one by one.
+        if !self.adopted {
+            signal_group(self.process.pid, signal);
+        }
         let cause = match cause {
             None if self.adopted => None,
             None => reap(self.process.pid),
@@ -177,9 +190,14 @@ impl Watch {
         } else {
             self.family.add_own_children();
         }
+        if let Some(cgroup) = &self.cgroup {
+            self.family.add_members(cgroup);
+        }
         self.family.signal(signal);
         self.drains.iter_mut().for_each(Drain::finish);
-        self.finish(cause.unwrap_or(ExitCause::Unknown), hard);
+        let cause = cause.unwrap_or(ExitCause::Unknown);
+        // What we kill ourselves was not killed for its memory, even where the kernel has ended one of its children before.
+        self.finish(if hard { cause } else { end_cause(cause, self.cgroup.as_ref()) }, hard);
         true
     }
 
@@ -261,6 +279,9 @@ impl Watch {
                 }
                 signal_group(self.process.pid, Signal::KILL);
                 let _ = pidfd_send_signal(handle, Signal::KILL);
+                if let Some(cgroup) = &self.cgroup {
+                    let _ = cgroup.kill();
+                }
                 *stop = Stop::Killed;
             }
             Phase::Ending { kill_at, .. } => *kill_at = 0,

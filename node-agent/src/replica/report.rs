@@ -1,7 +1,6 @@
 //! What is said of a replica to the control plane: a pure projection of its state.
 
 use proto::pb;
-use proto::state::ExitCause;
 
 use super::{Health, Process, Replica, Restart, Stage};
 use crate::clock::Time;
@@ -80,17 +79,13 @@ impl Replica {
             crash_restarts: self.crash_restarts,
             forced_restarts: self.forced_restarts,
             last_exit: self.last_exit.as_ref().map(|exit| pb::LastExit {
-                cause: Some(match exit.cause {
-                    ExitCause::Code(code) => pb::last_exit::Cause::Code(code),
-                    ExitCause::Signal(signal) => pb::last_exit::Cause::Signal(signal),
-                    ExitCause::Unknown => pb::last_exit::Cause::Unknown(true),
-                }),
                 at_unix_ms: unix(exit.at),
                 asked_for: exit.asked_for,
                 log_tail: tail(around.log_tail),
                 slogan: around.slogan.to_owned(),
                 crash_dump: around.crash_dump.to_owned(),
                 because: exit.because.clone().unwrap_or_default(),
+                ..pb::LastExit::of(exit.cause)
             }),
             next_start_in_ms,
             fault: sentence([around.fault, self.fault.as_deref().unwrap_or_default()]),

@@ -12,7 +12,6 @@ mod remains;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +28,10 @@ pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_p
 pub(super) use self::prepare::prepare;
 use self::remains::last_bytes;
 pub(super) use self::remains::{last_lines, read_remains};
-use super::process::{self, Ended, Keeper, LaunchError, SlotDir};
+use super::process::{self, Confinement, Ended, Keeper, Keepers, LaunchError, SlotDir};
 use super::slot::{Answer, found, name};
 use super::{Shared, SlotId, crash_point};
+use crate::cgroup::Limits;
 use crate::clock;
 use crate::keeper::locks::{PREDECESSOR_MS, SLOT_LOCK};
 use crate::releases::SlotFolder;
@@ -86,13 +86,13 @@ pub(super) fn exit_cause(status: std::process::ExitStatus) -> ExitCause {
 
 /// What a slot's lock, keeper and records show.
 pub(super) async fn look(
-    keeper: &Path,
+    keepers: &Keepers,
     dir: &SlotDir,
 ) -> Result<(Found, Option<Box<Keeper>>, Option<Ended>), process::FindError> {
     if !dir.path().is_dir() {
         return Ok((Found::Nothing, None, None));
     }
-    let seen = process::find(keeper, dir).await?;
+    let seen = process::find(keepers, dir).await?;
     let found = found(&seen);
     Ok(match seen {
         process::Found::Nothing => (found, None, None),
@@ -182,7 +182,7 @@ async fn hold(shared: &Shared, context: &SlotContext) -> Result<File, Worked> {
     };
     let since = clock::now();
     while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        match look(&shared.keeper, &context.dir).await {
+        match look(shared.keepers(), &context.dir).await {
             Ok((Found::Running { ticket, pid }, keeper, _)) => {
                 return Err((Err(Blocked::Held { by: ticket, pid }), keeper));
             }
@@ -203,14 +203,17 @@ pub(super) fn launch(
     context: Arc<SlotContext>,
     ticket: Ticket,
     release: ReleaseKey,
+    limits: Limits,
     answers: Answers,
 ) {
     let shared = shared.clone();
     shared.tracker.clone().spawn(async move {
+        let name = format!("{}-{}-{}", context.id.app, context.id.slot, ticket.0);
+        let confinement = Confinement { name, limits };
         let spec = places::launch_spec(&shared, &context, ticket, &release).await;
         passed(&context, &release, "process: to be launched");
         let launched = match spec {
-            Ok(spec) => process::launch(&shared.standby, &context.dir, &spec).await,
+            Ok(spec) => process::launch(&shared.standby, &context.dir, &spec, Some(&confinement)).await,
             Err(error) => {
                 let result = Launch::Failed { error: format!("{error:#}") };
                 let _ = answers.send(Answer::Launched { ticket, result, keeper: None, ended: None }).await;
@@ -218,8 +221,6 @@ pub(super) fn launch(
             }
         };
         passed(&context, &release, "process: launched");
-        // Now that this one runs, one for whoever is next.
-        shared.standby.stand_by();
         let answer = match launched {
             Ok(keeper) => {
                 let result = Launch::Started { pid: keeper.process().pid };
@@ -232,12 +233,14 @@ pub(super) fn launch(
             }
         };
         let _ = answers.send(answer).await;
+        // Now that this one runs, one for whoever is next.
+        shared.standby.stand_by().await;
         flush(&shared, &context);
     });
 }
 
 async fn held(shared: &Shared, context: &SlotContext, ticket: Ticket) -> Answer {
-    let (result, keeper, ended) = match look(&shared.keeper, &context.dir).await {
+    let (result, keeper, ended) = match look(shared.keepers(), &context.dir).await {
         Ok((Found::Running { ticket: by, pid }, keeper, _)) => (Launch::Held { by, pid }, keeper, None),
         // Started by an earlier agent in answer to the same asking, and over by now. The end of another was counted before.
         Ok((Found::Ended { ticket: by, .. }, _, ended)) if by == ticket => {

@@ -9,6 +9,7 @@ use proto::pb;
 use proto::state::Language;
 
 use super::{SlotId, launch, probe};
+use crate::cgroup::Limits;
 use crate::releases;
 use crate::replica::{Assignment, Policy, PreCommands, Wanted};
 
@@ -109,6 +110,16 @@ impl Assigned {
 /// Where a replica of these settings listens.
 pub(super) fn ports(app: Option<&pb::Application>, slot: u16) -> Vec<(String, u16)> {
     app.map(|it| launch::ports(it, slot)).unwrap_or_default()
+}
+
+/// What a replica of these settings may use.
+pub(super) fn limits(app: Option<&pb::Application>) -> Limits {
+    let said = app.and_then(|it| it.limits).unwrap_or_default();
+    Limits {
+        memory_max: Some(said.memory_max_bytes).filter(|it| *it != 0),
+        cpu_percent: Some(said.cpu_max_percent).filter(|it| *it != 0),
+        pids_max: Some(said.pids_max).filter(|it| *it != 0),
+    }
 }
 
 fn language(language: pb::Language) -> Option<Language> {

@@ -25,6 +25,7 @@ use super::accounts::account;
 use super::acts::chain;
 use super::process::UserIds;
 use super::{Shared, SlotId};
+use crate::oom;
 
 /// It daemonises within milliseconds.
 const START_PATIENCE: Duration = Duration::from_secs(3);
@@ -110,6 +111,7 @@ async fn start(port: u16, program: PathBuf, user: Option<&UserIds>) -> Result<()
         // With these the supplementary groups are given up, too.
         command.uid(user.uid).gid(user.gid);
     }
+    no_longer_spared(&mut command);
     let started = command
         .arg("-daemon")
         .args(["-port", &port.to_string()])
@@ -132,6 +134,20 @@ async fn start(port: u16, program: PathBuf, user: Option<&UserIds>) -> Result<()
         }
     };
     timeout(START_PATIENCE, up).await.map_err(|_| EpmdError::Silent { program, port })
+}
+
+#[expect(
+    unsafe_code,
+    reason = "a child inherits that the kernel spares the agent, and only before its execution it can say no"
+)]
+fn no_longer_spared(command: &mut Command) {
+    // SAFETY: it opens, writes and closes one file, which a forked child may do whatever other threads held.
+    unsafe {
+        command.pre_exec(|| {
+            oom::spare_me_no_more();
+            Ok(())
+        });
+    }
 }
 
 /// Whether its nodes are looked for by name.

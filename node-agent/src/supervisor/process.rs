@@ -6,26 +6,33 @@
 mod connection;
 mod error;
 mod find;
+mod silence;
 mod standby;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use proto::state::ExitCause;
+use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::connection::Connection;
 use self::error::explain;
 pub use self::error::{FindError, LaunchError, RotateError};
 pub use self::find::{Found, find};
-pub use self::standby::Standby;
+use self::silence::{Silence, Turn};
+pub use self::standby::{Keepers, Standby};
+use crate::cgroup::home::Home;
+use crate::cgroup::{Cgroup, Limits};
 use crate::clock;
 use crate::keeper::fifo;
 use crate::keeper::protocol::{Request, Said, is_file_name};
 pub use crate::keeper::protocol::{Step, Stream};
+use crate::keeper::record::ProcessRecord;
 pub use crate::keeper::record::{Ended, Process};
 use crate::keeper::spec::Order;
 pub use crate::keeper::spec::{LOG_MODE, LaunchSpec, SpecError, UserIds};
@@ -58,14 +65,25 @@ impl SlotDir {
     }
 }
 
+/// What a program begins in where this host has control groups: one of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confinement {
+    /// Told from those of all other launches on this host.
+    pub name: String,
+    pub limits: Limits,
+}
+
 /// Hold on a running process. Dropping it stops nothing.
 #[derive(Debug)]
 pub struct Keeper {
-    program: PathBuf,
+    keepers: Keepers,
     dir: SlotDir,
     process: Process,
     connection: Option<Connection>,
     asked: Mutex<Asked>,
+    silence: Mutex<Silence>,
+    /// Tells of its end where the keeper does not.
+    watched: Option<AsyncFd<OwnedFd>>,
     ended: Option<Ended>,
     /// So that what lies in them outlives keeper and program both.
     _fifos: [std::fs::File; 2],
@@ -83,22 +101,33 @@ enum Asked {
 ///
 /// Waits for the keeper of the slot's last process where that is about to go; that never takes longer than it needs to end
 /// what the process left behind.
-pub async fn launch(keepers: &Standby, dir: &SlotDir, spec: &LaunchSpec) -> Result<Keeper, LaunchError> {
-    let keeper_exe = keepers.program();
+pub async fn launch(
+    standby: &Standby,
+    dir: &SlotDir,
+    spec: &LaunchSpec,
+    confinement: Option<&Confinement>,
+) -> Result<Keeper, LaunchError> {
+    let keepers = standby.keepers();
     if !spec.program.is_absolute() {
         return Err(LaunchError::Relative(spec.program.clone()));
     }
     let folder = |source| LaunchError::Folder { slot: dir.0.clone(), source };
     dir.create().map_err(folder)?;
     let fifos = open_fifos(dir).map_err(folder)?;
-    let order = Order::Launch { slot: dir.0.clone(), spec: spec.clone() }.encode()?;
-    let mut connection = keepers
-        .order(&order)
-        .await
-        .map_err(|source| LaunchError::Keeper { keeper: keeper_exe.to_owned(), source })?;
+    let order = |home: &Home| {
+        let group = confinement.and_then(|it| Some((home.group(&it.name)?, &it.limits)));
+        if let Some((group, limits)) = &group {
+            make(group, limits)
+                .map_err(|source| LaunchError::Group { group: group.path().to_owned(), source })?;
+        }
+        let cgroup = group.map(|(group, _)| group.path().to_owned());
+        Ok(Order::Launch { slot: dir.0.clone(), spec: spec.clone(), cgroup }.encode()?)
+    };
+    let unstarted = |source| LaunchError::Keeper { keeper: keepers.program().to_owned(), source };
+    let mut connection = standby.order(order, unstarted).await?;
     match timeout(LAUNCH_DEADLINE, connection.next()).await {
         Ok(Some(Said::Hello(process))) => {
-            Ok(Keeper::new(keeper_exe, dir, process, Some(connection), None, fifos))
+            Ok(Keeper::new(keepers, dir, process, Some(connection), None, fifos))
         }
         Ok(Some(Said::Held(holder))) => {
             let (ticket, pid) = holder.map_or((0, 0), |it| (it.ticket, it.pid));
@@ -109,10 +138,10 @@ pub async fn launch(keepers: &Standby, dir: &SlotDir, spec: &LaunchSpec) -> Resu
             Err(LaunchError::Step { step, path, source })
         }
         // The keeper was killed on its way, or says nothing; what it launched may run all the same.
-        _ => match find(keeper_exe, dir).await? {
+        _ => match find(keepers, dir).await? {
             Found::Running(keeper) if keeper.process.ticket == spec.ticket => Ok(keeper),
             Found::Ended(ended) if ended.process.ticket == spec.ticket => {
-                Ok(Keeper::new(keeper_exe, dir, ended.process, None, Some(ended), fifos))
+                Ok(Keeper::new(keepers, dir, ended.process, None, Some(ended), fifos))
             }
             Found::Running(keeper) => {
                 Err(LaunchError::Held { ticket: keeper.process.ticket, pid: keeper.process.pid })
@@ -124,7 +153,7 @@ pub async fn launch(keepers: &Standby, dir: &SlotDir, spec: &LaunchSpec) -> Resu
 
 impl Keeper {
     fn new(
-        program: &Path,
+        keepers: &Keepers,
         dir: &SlotDir,
         process: Process,
         connection: Option<Connection>,
@@ -132,11 +161,13 @@ impl Keeper {
         fifos: [std::fs::File; 2],
     ) -> Self {
         Self {
-            program: program.to_owned(),
+            keepers: keepers.clone(),
             dir: dir.clone(),
             process,
             connection,
             asked: Mutex::new(Asked::Nothing),
+            silence: Mutex::default(),
+            watched: silence::watch(&process),
             ended,
             _fifos: fifos,
         }
@@ -153,13 +184,32 @@ impl Keeper {
             if let Some(ended) = self.ended {
                 return ended;
             }
-            match &mut self.connection {
-                None => self.replace().await,
-                Some(connection) => match connection.next().await {
-                    Some(Said::Exited(ended)) => self.ended = Some(ended),
-                    Some(_) => {}
-                    None => self.connection = None,
-                },
+            let Some(connection) = &mut self.connection else {
+                self.replace().await;
+                continue;
+            };
+            let silence = self.silence.get_mut().unwrap_or_else(PoisonError::into_inner);
+            tokio::select! {
+                biased; // what it says before that it says nothing
+                said = connection.next() => {
+                    silence.end();
+                    match said {
+                        Some(Said::Exited(ended)) => self.ended = Some(ended),
+                        Some(_) => {}
+                        None => self.connection = None,
+                    }
+                }
+                () = silence::over(self.watched.as_ref()) => {
+                    silence.begin(Instant::now());
+                    self.watched = None;
+                }
+                turn = silence.lasts() => {
+                    tracing::warn!(slot = %self.dir.0.display(), ?turn, "a keeper owes a word and says nothing");
+                    connection.act(turn);
+                    if turn == Turn::GiveUp {
+                        self.connection = None;
+                    }
+                }
             }
         }
     }
@@ -220,9 +270,9 @@ impl Keeper {
                 Request::Stop { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }
             }
         };
-        if let Some(connection) = &self.connection
-            && let Err(error) = connection.say(&request)
-        {
+        let Some(connection) = &self.connection else { return };
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner).begin(Instant::now());
+        if let Err(error) = connection.say(&request) {
             tracing::debug!(%error, slot = %self.dir.0.display(), "the keeper is gone; its successor is told");
         }
     }
@@ -230,7 +280,7 @@ impl Keeper {
     /// The keeper is gone. What has become of the process, and who tells us from now on?
     async fn replace(&mut self) {
         let same = |it: &Process| (it.pid, it.start_ticks) == (self.process.pid, self.process.start_ticks);
-        match find(&self.program, &self.dir).await {
+        match find(&self.keepers, &self.dir).await {
             Ok(Found::Running(keeper)) if same(&keeper.process) => {
                 self.connection = keeper.connection;
                 self.ask(self.asked());
@@ -256,6 +306,21 @@ impl Keeper {
             }
         }
     }
+}
+
+/// The control group that a process of this slot began in; `None`: that of its keeper.
+pub fn cgroup_of(dir: &SlotDir, process: &Process) -> Option<Cgroup> {
+    let record = ProcessRecord::load(dir.path()).filter(|it| it.process == *process)?;
+    record.cgroup.map(Cgroup::at)
+}
+
+/// A limit that cannot be set does not keep a program from running; that it does not hold is seen, and said, afterwards.
+fn make(group: &Cgroup, limits: &Limits) -> io::Result<()> {
+    group.create()?;
+    if let Err(unset) = group.limit(limits) {
+        tracing::warn!(group = %group.path().display(), unset, "limits cannot be set");
+    }
+    Ok(())
 }
 
 fn open_fifos(dir: &SlotDir) -> io::Result<[std::fs::File; 2]> {

@@ -1,6 +1,5 @@
 //! What the slots' tasks and the supervisor share: places, the store of releases, and the ways to the control plane.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use proto::pb;
@@ -10,14 +9,13 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::epmd::Epmd;
-use super::process::Standby;
+use super::process::{Keepers, Standby};
 use super::{Paths, SlotId};
 use crate::link::Observed;
 use crate::releases::{Fetch, SlotFolder, Store};
 
 pub(super) struct Shared {
     pub(super) paths: Paths,
-    pub(super) keeper: PathBuf,
     pub(super) standby: Standby,
     pub(super) epmd: Epmd,
     pub(super) timezone: Option<String>,
@@ -35,6 +33,11 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn release_folder(&self, id: &SlotId) -> SlotFolder {
         SlotFolder::at(self.paths.slot_folder(id), self.boot_id.clone())
+    }
+
+    /// Where keepers come from, for who looks and launches nothing.
+    pub(super) fn keepers(&self) -> &Keepers {
+        self.standby.keepers()
     }
 
     /// What is true of a slot from now on.

@@ -5,6 +5,7 @@
 
 mod health;
 mod held;
+mod limits;
 mod recovery;
 mod settle;
 
@@ -69,6 +70,11 @@ pub(super) enum Answer {
         ticket: Ticket,
         check: Box<FailedCheck>,
     },
+    /// How a process is bounded, and what of it does not hold.
+    Confined {
+        ticket: Ticket,
+        unlimited: Option<String>,
+    },
     Remains(Remains),
     Fetched {
         ticket: Ticket,
@@ -100,6 +106,8 @@ pub(super) struct SlotTask {
     lost: Option<String>,
     /// Why the newest assignment is not in force.
     refused: Option<String>,
+    /// Which limits of what runs do not hold, and why.
+    unlimited: Option<String>,
     /// The memory of them was lost.
     unsure_of_pre_commands: bool,
 }
@@ -149,6 +157,7 @@ impl SlotTask {
             fetched_bytes: 0,
             lost: None,
             refused: None,
+            unlimited: None,
             unsure_of_pre_commands: false,
         }
     }
@@ -186,7 +195,11 @@ impl SlotTask {
     fn ordered(&mut self, order: SlotOrder) {
         match order {
             SlotOrder::Assigned(assignment) => {
+                let limits = self.limits();
                 self.assigned = Assigned::from(*assignment);
+                if self.limits() != limits {
+                    self.confine();
+                }
                 let told_of = self.lost.take().is_some() | self.refused.take().is_some();
                 self.told();
                 if told_of {
@@ -221,6 +234,7 @@ impl SlotTask {
                 self.happen(Event::Probed { ticket, passed });
             }
             Answer::Checked { ticket, check } => self.checked(ticket, *check),
+            Answer::Confined { ticket, unlimited } => self.confined(ticket, unlimited),
             Answer::Remains(remains) => {
                 if let Err(fault) = self.shared.paths.ledger(&self.id).store_remains(&remains) {
                     warn!(fault = %acts::chain(&fault), "why the last process ended will not outlive this agent");
@@ -272,7 +286,9 @@ impl SlotTask {
 
     /// What is wrong around the machine.
     fn faults(&self) -> String {
-        let faults = [self.book.fault(), self.lost.clone(), self.refused.clone()];
+        let unscoped = self.shared.keepers().trouble();
+        let faults =
+            [self.book.fault(), self.lost.clone(), self.refused.clone(), self.unlimited.clone(), unscoped];
         faults.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
@@ -300,7 +316,9 @@ impl SlotTask {
                 self.preparing.cancel();
                 acts::clear(&shared, context, ticket, answers);
             }
-            Action::Launch { ticket, release } => acts::launch(&shared, context, ticket, release, answers),
+            Action::Launch { ticket, release } => {
+                acts::launch(&shared, context, ticket, release, self.limits(), answers);
+            }
             Action::Stop { ticket, grace } => match &self.keeper {
                 Some(keeper) if keeper.process().ticket == ticket.0 => {
                     keeper.stop(std::time::Duration::from_millis(grace));

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use node_agent::supervisor::process::{Found, LaunchError, Standby, Step, launch};
+use node_agent::cgroup::home::Home;
+use node_agent::supervisor::process::{Found, Keepers, LaunchError, Standby, Step, launch};
 use proto::state::ExitCause;
 
 use super::world::{KEEPER, World, eventually, eventually_is, is_root, kill, lives, nobody, processes, soon};
@@ -130,9 +131,9 @@ async fn what_cannot_be_executed_is_said_by_file_and_reason() {
 #[tokio::test]
 async fn a_keeper_that_is_not_installed_is_named() {
     let world = World::new();
-    let nowhere = Standby::new(Path::new("/nowhere/deployex-keeper"));
-    nowhere.stand_by();
-    let error = launch(&nowhere, &world.slot, &world.sh(1, "true")).await;
+    let nowhere = Standby::new(Keepers::new("/nowhere/deployex-keeper", Home::none("none")));
+    nowhere.stand_by().await;
+    let error = launch(&nowhere, &world.slot, &world.sh(1, "true"), None).await;
     assert!(error.unwrap_err().to_string().contains("/nowhere/deployex-keeper"));
 }
 
@@ -228,26 +229,26 @@ async fn a_keeper_that_waits_takes_the_next_launch_and_a_dead_one_is_not_missed(
     let program = world.path("its-keeper");
     fs::hard_link(KEEPER, &program).or_else(|_| fs::copy(KEEPER, &program).map(drop)).unwrap();
     let waiting = || started_from(&program);
-    let standby = Standby::new(&program);
-    standby.stand_by();
-    standby.stand_by();
+    let standby = Standby::new(Keepers::new(&program, Home::none("none")));
+    standby.stand_by().await;
+    standby.stand_by().await;
     let before = eventually("a keeper that waits", || Some(waiting()).filter(|it| !it.is_empty())).await;
     assert_eq!(before.len(), 1, "one is enough");
-    let mut first = launch(&standby, &world.slot, &world.sh(1, "exec sleep 1000")).await.unwrap();
+    let mut first = launch(&standby, &world.slot, &world.sh(1, "exec sleep 1000"), None).await.unwrap();
     let keeps = fs::read_link(format!("/proc/{}/cwd", before[0])).unwrap();
     assert_eq!(keeps, fs::canonicalize(world.slot.path()).unwrap(), "the one that waited keeps it");
     first.kill();
     soon("the end", first.ended()).await;
 
-    standby.stand_by();
+    standby.stand_by().await;
     for pid in eventually("the next one", || Some(waiting()).filter(|it| !it.is_empty())).await {
         kill(pid);
     }
     eventually_is(Vec::new(), waiting).await;
-    let mut second = launch(&standby, &world.slot, &world.sh(2, "exit 3")).await.unwrap();
+    let mut second = launch(&standby, &world.slot, &world.sh(2, "exit 3"), None).await.unwrap();
     assert_eq!(soon("the end", second.ended()).await.cause, ExitCause::Code(3));
 
-    standby.stand_by();
+    standby.stand_by().await;
     drop(standby);
     eventually_is(Vec::new(), waiting).await;
 }

@@ -10,9 +10,10 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use node_agent::cgroup::home::Home;
 use node_agent::supervisor::process::{
-    Ended, FindError, Found, Keeper, LOG_MODE, LaunchError, LaunchSpec, SlotDir, Standby, UserIds, find,
-    launch,
+    Confinement, Ended, FindError, Found, Keeper, Keepers, LOG_MODE, LaunchError, LaunchSpec, SlotDir,
+    Standby, UserIds, find, launch,
 };
 use tempfile::TempDir;
 
@@ -21,13 +22,17 @@ pub(crate) const KEEPER: &str = env!("CARGO_BIN_EXE_deployex-keeper");
 pub(crate) struct World {
     folder: TempDir,
     pub(crate) slot: SlotDir,
+    pub(crate) keepers: Keepers,
+    /// Of what is launched from now on.
+    pub(crate) confinement: Option<Confinement>,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let slot = SlotDir::new(folder.path().join("slot"));
-        Self { folder, slot }
+        let keepers = Keepers::new(KEEPER, Home::none("this test has none"));
+        Self { folder, slot, keepers, confinement: None }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -53,7 +58,11 @@ impl World {
     }
 
     pub(crate) async fn launch(&self, spec: &LaunchSpec) -> Result<Keeper, LaunchError> {
-        launch(&Standby::new(Path::new(KEEPER)), &self.slot, spec).await
+        // As an agent does it: each launch has a group of its own, because its keeper removes it.
+        let named =
+            |it: &Confinement| Confinement { name: format!("{}-{}", it.name, spec.ticket), ..it.clone() };
+        let confinement = self.confinement.as_ref().map(named);
+        launch(&Standby::new(self.keepers.clone()), &self.slot, spec, confinement.as_ref()).await
     }
 
     pub(crate) async fn run(&self, script: &str) -> Ended {
@@ -61,7 +70,7 @@ impl World {
     }
 
     pub(crate) async fn find(&self) -> Result<Found, FindError> {
-        find(Path::new(KEEPER), &self.slot).await
+        find(&self.keepers, &self.slot).await
     }
 
     pub(crate) async fn find_running(&self) -> Keeper {

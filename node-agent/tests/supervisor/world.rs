@@ -14,8 +14,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use node_agent::cgroup::home::Home;
 use node_agent::link::Observed;
 use node_agent::releases::{Chunks, Fetch, FetchError};
+use node_agent::supervisor::process::Keepers;
 use node_agent::supervisor::{Paths, Settings, Supervisor};
 use proto::archive::hostile::Builder;
 use proto::ids::{AppName, Digest, ReleaseKey, Slot};
@@ -48,6 +50,8 @@ pub(crate) struct World {
     root: TempDir,
     bucket: Arc<Bucket>,
     disk: Option<Disk>,
+    /// Where the control groups of its replicas go.
+    pub(crate) home: Home,
 }
 
 /// What of an agent the link would hold.
@@ -63,7 +67,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
-        Self { root, bucket: Arc::default(), disk: None }
+        Self { root, bucket: Arc::default(), disk: None, home: Home::none("this test has none") }
     }
 
     pub(crate) fn on_a_small_disk() -> Self {
@@ -117,7 +121,7 @@ impl World {
     async fn start(&self, keeper: &Path, boot_id: &str) -> Agent {
         let settings = Settings {
             paths: Paths::new(self.path("var"), self.path("var/log")),
-            keeper: keeper.to_owned(),
+            keepers: Keepers::new(keeper, self.home.clone()),
             epmd_port: 1,
             timezone: None,
             boot_id: boot_id.to_owned(),

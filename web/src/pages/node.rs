@@ -136,8 +136,15 @@ fn inventory(it: &Inventory) -> Html {
             { fact("Size", format!("{} CPUs, {}", it.cpus, bytes(it.memory_bytes))) }
             { fact("Agent runs as", it.user.clone()) }
             { fact("Its own Erlang", it.erl.clone().map_or_else(|| "none".to_owned(), |otp| format!("OTP {otp}"))) }
+            { fact("Limits replicas in", limits(it)) }
         </>
     }
+}
+
+/// What replicas can be bounded in, and why not in all.
+fn limits(it: &Inventory) -> String {
+    let can = if it.limits.is_empty() { "nothing".to_owned() } else { it.limits.join(", ") };
+    it.limits_fault.as_ref().map_or_else(|| can.clone(), |fault| format!("{can}: {fault}"))
 }
 
 /// A clock that is off confuses people and certificates, so it is said.

@@ -76,7 +76,10 @@ const MEMORY: Column<Replica> = Column {
     title: "Memory",
     class: "number middle",
     cell: |it| match it.usage {
-        Some(usage) => html! { format::bytes(usage.memory_bytes) },
+        Some(usage) => {
+            let limit = usage.memory_limit_bytes.map(|it| format!("of {}", format::bytes(it)));
+            html! { <span title={limit}>{ format::bytes(usage.memory_bytes) }</span> }
+        }
         None => html! {},
     },
     text: |_| String::new(),
@@ -189,6 +192,8 @@ fn Detail(props: &DetailProps) -> Html {
                 { for it.ports.iter().map(|port| fact("Port", html! { <code>{ format!("{}={}", port.key, port.port) }</code> })) }
                 { fact("Crashes since deployed", html! { it.crashes_since_deploy }) }
                 if let Some(key) = &it.running { { fact("Release", html! { <code>{ key.to_string() }</code> }) } }
+                if let Some(limit) = it.usage.and_then(|it| it.memory_limit_bytes) { { fact("Memory limit", html! { format::bytes(limit) }) } }
+                if let Some(pids) = it.usage.and_then(|it| it.pids) { { fact("Processes and threads", html! { pids }) } }
                 if let Some(at) = it.reported_at { { fact("Heard", html! { <Ago {at} /> }) } }
             </dl>
             if let Some(staging) = &it.staging { <p class="staging">{ words::staging(staging) }</p> }

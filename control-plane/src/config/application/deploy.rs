@@ -5,7 +5,7 @@ use proto::state::Strategy;
 use crate::config::fault::Located;
 use crate::config::fields::Fields;
 use crate::config::rules::{self, Allowed, Checked, Scalar};
-use crate::spec::{DeploySpec, Distribution, DistributionMode, RestartSpec};
+use crate::spec::{DeploySpec, Distribution, DistributionMode, Limits, RestartSpec};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -96,11 +96,11 @@ fn dist_ports(d: &mut Fields<'_>) -> Option<(u16, u16)> {
     }
 }
 
-pub(super) fn limits(f: &mut Fields<'_>) {
+pub(super) fn limits(f: &mut Fields<'_>, limits: &mut Limits) {
     let Some(mut l) = f.below("limits") else { return };
-    l.read("memory_max", rules::size);
-    l.read("cpu_max", rules::cpu);
-    l.read("pids_max", rules::whole::<u32>(16..=4_194_304));
+    limits.memory_max = l.read("memory_max", rules::size);
+    limits.cpu_percent = l.read("cpu_max", rules::cpu);
+    limits.pids_max = l.read("pids_max", rules::whole::<u32>(16..=4_194_304));
     l.finish();
 }
 

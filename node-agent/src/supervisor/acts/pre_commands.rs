@@ -7,8 +7,9 @@ use proto::state::ExitCause;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Shared;
+use super::super::assigned;
 use super::super::launch;
-use super::super::process::{self, Ended, Keeper, LaunchError};
+use super::super::process::{self, Confinement, Ended, Keeper, LaunchError};
 use super::super::slot::Answer;
 use super::places::{spec, surroundings, write_cookie};
 use super::{Answers, REMAINS, SlotContext, chain, last_bytes, look};
@@ -59,14 +60,17 @@ async fn start_pre_command(
     let spec = work.await.map_err(|error| failed(format!("`{line}` cannot be run: {error:#}")))?;
     let cannot = |error: String| failed(format!("`{line}` cannot be run: {error}"));
     let mut gone_before = false;
+    // It works for the application and is bounded as a replica of it, beside the one that runs.
+    let name = format!("{}-{}-pre-{}", context.id.app, context.id.slot, ticket.0);
+    let confinement = Confinement { name, limits: assigned::limits(Some(app)) };
     let keeper = loop {
-        match process::launch(&shared.standby, &dir, &spec).await {
+        match process::launch(&shared.standby, &dir, &spec, Some(&confinement)).await {
             Ok(keeper) => break keeper,
             Err(LaunchError::Held { .. }) => {}
             Err(error) => return Err(cannot(chain(&error))),
         }
         let (found, other, ended) =
-            look(&shared.keeper, &dir).await.map_err(|error| cannot(chain(&error)))?;
+            look(shared.keepers(), &dir).await.map_err(|error| cannot(chain(&error)))?;
         match (meet(found, ticket, gone_before), other, ended) {
             (Meeting::Ours, Some(keeper), _) => break *keeper,
             (Meeting::Ours, None, Some(ended)) => return outcome(shared, context, ended, line).map(Some),
@@ -139,7 +143,7 @@ pub(in crate::supervisor) fn await_pre_command(
     let (shared, context) = (shared.clone(), context.clone());
     shared.tracker.clone().spawn(async move {
         let dir = shared.paths.pre_dir(&context.id);
-        let result = match look(&shared.keeper, &dir).await {
+        let result = match look(shared.keepers(), &dir).await {
             Ok((_, Some(keeper), _)) => finish_pre_command(&shared, &context, *keeper, &kill, "it").await,
             Ok((_, None, Some(ended))) => outcome(&shared, &context, ended, "it").map(Some),
             Ok((_, None, None)) => Err(failed("its end left no trace".to_owned())),

@@ -22,6 +22,8 @@ pub enum LaunchError {
     Folder { slot: PathBuf, source: io::Error },
     #[error("{}", Doing(.step, .path))]
     Step { step: Step, path: PathBuf, source: io::Error },
+    #[error("cannot make the control group {}", group.display())]
+    Group { group: PathBuf, source: io::Error },
     #[error("the keeper ended before it launched anything; trying again can help")]
     Lost,
     /// The keeper went silent and the slot could not be looked into: the program may run. Whoever launches again meets the
@@ -90,6 +92,7 @@ impl std::fmt::Display for Doing<'_> {
             Step::User => write!(f, "cannot become the user that {path} is to run as"),
             Step::Cwd => write!(f, "cannot enter the working folder {path}"),
             Step::Exec => write!(f, "cannot execute {path}"),
+            Step::Cgroup => write!(f, "cannot start a process in its control group"),
         }
     }
 }

@@ -1,15 +1,16 @@
 //! What is in a slot, for an agent that does not know: asked of the keeper, else of the slot's lock and records.
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Connection;
 use super::error::{FindError, explain};
-use super::standby::Standby;
+use super::silence::Turn;
+use super::standby::{Keepers, Standby};
 use super::{ANSWER_DEADLINE, Ended, Keeper, LAUNCH_DEADLINE, SlotDir, open_fifos};
+use crate::cgroup::Cgroup;
 use crate::keeper::locks::{SLOT_LOCK, is_free};
 use crate::keeper::procfs::boot_id;
 use crate::keeper::protocol::Said;
@@ -32,10 +33,10 @@ pub enum Found {
 }
 
 /// What is in the slot now, for an agent that does not know. A program without a keeper is given one.
-pub async fn find(keeper_exe: &Path, dir: &SlotDir) -> Result<Found, FindError> {
+pub async fn find(keepers: &Keepers, dir: &SlotDir) -> Result<Found, FindError> {
     let deadline = Instant::now() + FIND_DEADLINE;
     loop {
-        if let Some(found) = look(keeper_exe, dir).await? {
+        if let Some(found) = look(keepers, dir).await? {
             return Ok(found);
         }
         if Instant::now() >= deadline {
@@ -46,16 +47,24 @@ pub async fn find(keeper_exe: &Path, dir: &SlotDir) -> Result<Found, FindError> 
 }
 
 /// `None`: a keeper is coming or going, look again.
-async fn look(keeper_exe: &Path, dir: &SlotDir) -> Result<Option<Found>, FindError> {
+async fn look(keepers: &Keepers, dir: &SlotDir) -> Result<Option<Found>, FindError> {
     let folder = |source| FindError::Folder { slot: dir.0.clone(), source };
     if !dir.0.try_exists().map_err(folder)? {
         return Ok(Some(Found::Nothing));
     }
     if let Ok(mut connection) = Connection::open(dir).await {
-        match timeout(ANSWER_DEADLINE, connection.next()).await {
+        let mut heard = timeout(ANSWER_DEADLINE, connection.next()).await;
+        for turn in [Turn::Wake, Turn::GiveUp] {
+            // Stopped, or stuck: nobody else can keep the slot before it goes on or is gone.
+            if heard.is_err() {
+                connection.act(turn);
+                heard = timeout(ANSWER_DEADLINE, connection.next()).await;
+            }
+        }
+        match heard {
             Ok(Some(Said::Hello(process))) => {
                 let fifos = open_fifos(dir).map_err(folder)?;
-                let keeper = Keeper::new(keeper_exe, dir, process, Some(connection), None, fifos);
+                let keeper = Keeper::new(keepers, dir, process, Some(connection), None, fifos);
                 return Ok(Some(Found::Running(keeper)));
             }
             Ok(Some(Said::Exited(ended))) => return Ok(Some(Found::Ended(ended))),
@@ -67,27 +76,33 @@ async fn look(keeper_exe: &Path, dir: &SlotDir) -> Result<Option<Found>, FindErr
         let record = ProcessRecord::load(&dir.0);
         match (record, Ended::load(&dir.0)) {
             (None, _) => return Ok(Some(Found::Nothing)),
-            (Some(record), Some(ended)) if ended.process == record.process => {
+            (Some(record), Some(ended)) if ended.process == record.process && !is_peopled(&record) => {
                 return Ok(Some(Found::Ended(ended)));
             }
             (Some(record), _) if record.boot_id != boot_id() => return Ok(Some(Found::Nothing)),
-            // It ended unseen. A keeper writes its last words into its logs.
+            // It ended unseen, or not all of it. A keeper writes its last words into its logs.
             (Some(_), _) => {}
         }
     }
-    adopt(keeper_exe, dir).await
+    adopt(keepers, dir).await
 }
 
-async fn adopt(keeper_exe: &Path, dir: &SlotDir) -> Result<Option<Found>, FindError> {
+/// A keeper that was killed before its time has left somebody in the group of its program, to be ended by another.
+fn is_peopled(record: &ProcessRecord) -> bool {
+    let of_this_boot = Some(record).filter(|it| it.boot_id == boot_id());
+    of_this_boot.and_then(|it| it.cgroup.clone()).is_some_and(|it| !Cgroup::at(it).members().is_empty())
+}
+
+async fn adopt(keepers: &Keepers, dir: &SlotDir) -> Result<Option<Found>, FindError> {
     let fifos = open_fifos(dir).map_err(|source| FindError::Folder { slot: dir.0.clone(), source })?;
-    let lost = |source| FindError::Keeper { keeper: keeper_exe.to_owned(), source };
+    let lost = |source| FindError::Keeper { keeper: keepers.program().to_owned(), source };
     let order = Order::Adopt { slot: dir.0.clone() }
         .encode()
         .map_err(|error| lost(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let mut connection = Standby::new(keeper_exe).order(&order).await.map_err(lost)?;
+    let mut connection = Standby::new(keepers.clone()).order(|_| Ok(order.clone()), lost).await?;
     match timeout(LAUNCH_DEADLINE, connection.next()).await {
         Ok(Some(Said::Hello(process))) => {
-            let keeper = Keeper::new(keeper_exe, dir, process, Some(connection), None, fifos);
+            let keeper = Keeper::new(keepers, dir, process, Some(connection), None, fifos);
             Ok(Some(Found::Running(keeper)))
         }
         Ok(Some(Said::Exited(ended))) => Ok(Some(Found::Ended(ended))),

@@ -52,8 +52,10 @@ impl SlotTask {
         end(&mut self.watches.ready);
         let Some((ticket, health)) = running else {
             self.launched_with = None;
+            self.unlimited = None;
             return;
         };
+        self.confine();
         self.launched_with = self.shared.paths.ledger(&self.id).deployed().unwrap_or_default();
         self.publish();
         let settings = self.launched_with.clone().or_else(|| self.assigned.application());

@@ -107,9 +107,9 @@ impl SlotTask {
 
     async fn recover(&mut self, memory: Memory) -> Result<(), FindError> {
         let Memory { assignment, runtime, lost } = memory;
-        let (found, keeper, ended) = acts::look(&self.shared.keeper, &self.context.dir).await?;
+        let (found, keeper, ended) = acts::look(self.shared.keepers(), &self.context.dir).await?;
         let (pre_found, _, pre_ended) =
-            acts::look(&self.shared.keeper, &self.shared.paths.pre_dir(&self.id)).await?;
+            acts::look(self.shared.keepers(), &self.shared.paths.pre_dir(&self.id)).await?;
         self.keeper = keeper.map(|it| *it);
         let same_boot = runtime.as_ref().is_none_or(|it| it.boot_id == self.shared.boot_id);
         self.unsure_of_pre_commands =
