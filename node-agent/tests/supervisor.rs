@@ -3,7 +3,9 @@
 mod supervisor {
     pub(crate) mod damage;
     pub(crate) mod full_disk;
+    pub(crate) mod health;
     pub(crate) mod power_cut;
+    pub(crate) mod probes;
     pub(crate) mod refusal;
     pub(crate) mod remains;
     pub(crate) mod world;

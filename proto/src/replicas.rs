@@ -41,6 +41,9 @@ pub struct Replica {
     /// Exits that nobody asked for, since `running` was put in place.
     pub crashes_since_deploy: u32,
     pub last_exit: Option<LastExit>,
+    /// The last check that did not pass, of the release that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_check: Option<FailedCheck>,
     /// While it backs off.
     pub next_start_at: Option<Timestamp>,
     /// A sentence: why it is not what it should be.
@@ -92,6 +95,55 @@ pub struct LastExit {
     pub because: Option<String>,
 }
 
+/// A check of `ready` or `live` that did not pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FailedCheck {
+    pub list: ProbeList,
+    /// As in `GET /health on port 4000`.
+    pub asked: String,
+    /// As in `answered 503`.
+    pub outcome: String,
+    /// The first part of what it answered, or the last of what it printed.
+    pub body: String,
+    pub at: Timestamp,
+    /// How often it has failed in a row; 0: it has passed since.
+    pub in_a_row: u32,
+    /// The last lines of the replica's output at that time.
+    pub log_tail: String,
+}
+
+/// Which list of probes in `deployex.yaml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeList {
+    Ready,
+    Live,
+}
+
+impl FailedCheck {
+    /// `GET /health on port 4000 answered 503: "database down"`
+    pub fn sentence(&self) -> String {
+        check_sentence(&self.asked, &self.outcome, &self.body)
+    }
+}
+
+/// Of a body, in a sentence, in characters.
+const BODY_IN_A_SENTENCE: usize = 160;
+
+/// What was asked and what came of it, on one line.
+pub fn check_sentence(asked: &str, outcome: &str, body: &str) -> String {
+    let words = body.split(|it: char| it.is_whitespace() || it.is_control());
+    let said = words.filter(|it| !it.is_empty()).collect::<Vec<_>>().join(" ");
+    if said.is_empty() {
+        return format!("{asked} {outcome}");
+    }
+    let more = if said.chars().nth(BODY_IN_A_SENTENCE).is_some() { "…" } else { "" };
+    let said: String = said.chars().take(BODY_IN_A_SENTENCE).collect();
+    format!("{asked} {outcome}: \"{said}{more}\"")
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Staging {
@@ -134,4 +186,19 @@ pub enum LogLine {
     Ended {
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_check_found_is_one_line_however_much_was_answered() {
+        let said = |body: &str| check_sentence("GET /health on port 4000", "answered 503", body);
+        assert_eq!(said(""), "GET /health on port 4000 answered 503");
+        assert_eq!(said("database down\n"), "GET /health on port 4000 answered 503: \"database down\"");
+        assert_eq!(said("a\r\n\tb\u{0}c"), "GET /health on port 4000 answered 503: \"a b c\"");
+        let long = said(&"\u{e4}".repeat(1_000));
+        assert!(long.ends_with("ä…\"") && long.chars().count() < 210, "{long}");
+    }
 }

@@ -42,6 +42,12 @@ fn shortened(mut report: pb::SlotReport) -> pb::SlotReport {
         run.output_tail.clear();
         shorten(&mut run.error);
     }
+    if let Some(check) = &mut report.failed_check {
+        check.body.clear();
+        check.log_tail.clear();
+        shorten(&mut check.asked);
+        shorten(&mut check.outcome);
+    }
     if let Some(staging) = &mut report.staging {
         shorten(&mut staging.error);
     }
@@ -74,6 +80,13 @@ mod tests {
             fault: long.clone(),
             staging: Some(pb::Staging { release: Some(key), error: long.clone(), ..Default::default() }),
             last_exit: Some(pb::LastExit { log_tail: long.clone(), ..Default::default() }),
+            failed_check: Some(pb::FailedCheck {
+                asked: long.clone(),
+                outcome: long.clone(),
+                body: long.clone(),
+                log_tail: long.clone(),
+                ..Default::default()
+            }),
             pre_commands: Some(pb::PreCommandsReport {
                 run_id: "r".repeat(64),
                 error: long.clone(),

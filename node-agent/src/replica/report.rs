@@ -23,9 +23,26 @@ pub struct Surroundings<'a> {
     /// Why its VM crashed, in its own words, and where its dump is kept; empty: it wrote none.
     pub slogan: &'a str,
     pub crash_dump: &'a str,
+    /// The last check that failed of what runs.
+    pub failed_check: Option<&'a FailedCheck>,
     pub fetched_bytes: u64,
     /// What is wrong around the machine; empty: nothing.
     pub fault: &'a str,
+}
+
+/// A check of the process that did not pass. Remembered by the shell: the machine goes by whether it passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedCheck {
+    /// One of `live`; else of `ready`.
+    pub liveness: bool,
+    /// As in `GET /health on port 4000`, and what came of it, as in `answered 503`.
+    pub asked: String,
+    pub outcome: String,
+    pub body: String,
+    pub at: Time,
+    /// 0: it has passed since.
+    pub in_a_row: u32,
+    pub log_tail: String,
 }
 
 impl Replica {
@@ -85,6 +102,15 @@ impl Replica {
                 .collect(),
             crashes_since_deploy: self.crashes_since_deploy,
             output_dropped: false,
+            failed_check: around.failed_check.map(|check| pb::FailedCheck {
+                liveness: check.liveness,
+                asked: check.asked.clone(),
+                outcome: check.outcome.clone(),
+                body: check.body.clone(),
+                at_unix_ms: unix(check.at),
+                in_a_row: check.in_a_row,
+                log_tail: check.log_tail.clone(),
+            }),
         }
     }
 

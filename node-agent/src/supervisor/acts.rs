@@ -11,21 +11,24 @@ mod remains;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::ReleaseKey;
 use proto::pb;
+use proto::state::ExitCause;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 
 pub(super) use self::flush::flush;
+pub(super) use self::places::probe_order;
 pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_pre_command};
 pub(super) use self::prepare::prepare;
 use self::remains::last_bytes;
-pub(super) use self::remains::read_remains;
+pub(super) use self::remains::{last_lines, read_remains};
 use super::process::{self, Ended, Keeper, LaunchError, SlotDir};
 use super::slot::{Answer, found, name};
 use super::{Shared, SlotId, crash_point};
@@ -70,6 +73,15 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+/// How a child of our own ended.
+pub(super) fn exit_cause(status: std::process::ExitStatus) -> ExitCause {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ExitCause::Code(code),
+        (None, Some(signal)) => ExitCause::Signal(signal),
+        (None, None) => ExitCause::Unknown,
+    }
 }
 
 /// What a slot's lock, keeper and records show.

@@ -8,8 +8,7 @@ use proto::ids::{AppName, Digest, ReleaseKey};
 use proto::pb;
 use proto::state::Language;
 
-use super::probe::Check;
-use super::{SlotId, launch};
+use super::{SlotId, launch, probe};
 use crate::releases;
 use crate::replica::{Assignment, Policy, PreCommands, Wanted};
 
@@ -83,6 +82,11 @@ impl Assigned {
         self.application.clone()
     }
 
+    /// Whether its liveness is asked for at all.
+    pub(super) fn is_asked_live(&self) -> bool {
+        probe::is_asked_live(self.application.as_ref())
+    }
+
     /// The release as the store wants it; `None` where another is wanted by now.
     pub(super) fn release(&self, wanted: &ReleaseKey) -> Option<(releases::Wanted, pb::Application)> {
         let application = self.application.clone()?;
@@ -105,14 +109,6 @@ impl Assigned {
 /// Where a replica of these settings listens.
 pub(super) fn ports(app: Option<&pb::Application>, slot: u16) -> Vec<(String, u16)> {
     app.map(|it| launch::ports(it, slot)).unwrap_or_default()
-}
-
-/// How a replica of these settings is asked whether it is ready.
-pub(super) fn check(app: Option<&pb::Application>, slot: u16) -> Check {
-    match (app.map(pb::Application::ready), ports(app, slot).first()) {
-        (Some(pb::ReadyWhen::Default), Some((_, port))) => Check::Tcp { port: *port },
-        _ => Check::Process,
-    }
 }
 
 fn language(language: pb::Language) -> Option<Language> {
@@ -218,7 +214,6 @@ mod tests {
         assert_eq!(wish.generation, 4);
         let wanted = wish.wanted.unwrap();
         assert_eq!(wanted.pre_commands, Some(PreCommands { run_id: "r".to_owned(), count: 1 }));
-        assert_eq!(check(assigned.application().as_ref(), 2), Check::Tcp { port: 4001 });
         assert_eq!(assigned.pre_command(&wanted.release, 0).unwrap().0, "eval A.b()");
         assert!(assigned.pre_command(&wanted.release, 1).is_none());
     }

@@ -28,6 +28,8 @@ pub enum LaunchPlanError {
         "no `erl` in {path}: a Gleam application runs on the host's Erlang; install it (Debian: apt-get install erlang-base)"
     )]
     NoErlang { path: String },
+    #[error("no program {name:?} in {path}")]
+    NoProgram { name: String, path: String },
     #[error(transparent)]
     Words(#[from] Unfinished),
     #[error("the assignment names no language that this agent knows; update the agent")]
@@ -151,6 +153,25 @@ pub fn pre_command(
         }
         pb::Language::Unspecified => Err(LaunchPlanError::Language),
     }
+}
+
+/// A command that asks something of the replica. A program that is named with a folder lies in the release, unless the
+/// folder begins at the root; one that is not, where the environment's `PATH` says.
+pub fn probe(
+    app: &pb::Application,
+    slot: u16,
+    places: &Places,
+    host: &Host,
+    line: &str,
+) -> Result<Command, LaunchPlanError> {
+    let mut words = words(line)?.into_iter();
+    let env = environment(app, slot, places, host);
+    let name = words.next().unwrap_or_default();
+    let program = match name.contains('/') {
+        true => places.release.join(&name),
+        false => on_path(&name, &env).map_err(|path| LaunchPlanError::NoProgram { name, path })?,
+    };
+    Ok(Command { program, args: words.map(OsString::from).collect(), env })
 }
 
 /// `eval EXPR`, or the expression alone: evaluated in a virtual machine of its own, whose exit status decides.
@@ -286,9 +307,14 @@ fn erlang_release(places: &Places) -> Result<ErlangRelease, LaunchPlanError> {
 }
 
 fn host_erl(env: &BTreeMap<OsString, OsString>) -> Result<PathBuf, LaunchPlanError> {
+    on_path("erl", env).map_err(|path| LaunchPlanError::NoErlang { path })
+}
+
+/// An error: the folders that were looked in.
+fn on_path(name: &str, env: &BTreeMap<OsString, OsString>) -> Result<PathBuf, String> {
     let path = env.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("erl")).find(|erl| erl.is_file());
-    found.ok_or_else(|| LaunchPlanError::NoErlang { path: path.to_string_lossy().into_owned() })
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|it| it.is_file());
+    found.ok_or_else(|| path.to_string_lossy().into_owned())
 }
 
 fn erlang_atom(name: &str) -> String {
@@ -445,6 +471,26 @@ mod tests {
             get(&command, "ERL_AFLAGS").as_deref(),
             Some("+S 1 -kernel inet_dist_listen_min 9100 inet_dist_listen_max 9200")
         );
+    }
+
+    #[test]
+    fn a_probe_runs_a_program_of_the_release_or_of_the_host() {
+        let (folder, places) = places();
+        let mut app = app(pb::Language::Elixir);
+        std::fs::write(folder.path().join("check"), "").unwrap();
+        app.env = vec![pb::EnvEntry { key: "PATH".to_owned(), value: folder.path().display().to_string() }];
+        let planned = |line: &str| probe(&app, 2, &places, &Host::default(), line);
+        let own = planned("bin/shop rpc 'Shop.is_well?()'").unwrap();
+        assert_eq!(own.program, places.release.join("bin/shop"));
+        assert_eq!(own.args, ["rpc", "Shop.is_well?()"]);
+        assert_eq!(get(&own, "PORT").as_deref(), Some("4001"));
+        assert_eq!(planned("/opt/check").unwrap().program, Path::new("/opt/check"));
+        assert_eq!(planned("check --deep").unwrap().program, folder.path().join("check"));
+        for line in ["absent", "", "''"] {
+            assert!(matches!(planned(line), Err(LaunchPlanError::NoProgram { .. })), "{line}");
+        }
+        let unfinished = planned("check 'it").unwrap_err().to_string();
+        assert_eq!(unfinished, "a quote (') is not closed in \"check 'it\"");
     }
 
     #[test]

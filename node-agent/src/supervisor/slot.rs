@@ -22,16 +22,17 @@ use super::assigned::{self, Assigned};
 use super::ledger::{LedgerError, Remains};
 use super::notes::event;
 
+use self::health::{Failed, Watches};
 pub(super) use self::recovery::Memory;
 use self::settle::Book;
 use super::process::{self, Ended, Keeper};
 use super::{Shared, SlotId};
 use crate::clock::{self, Time};
 use crate::replica::recover::Found;
-use crate::replica::report::Surroundings;
+use crate::replica::report::{FailedCheck, Surroundings};
 use crate::replica::{Action, Event, Launch, Replica, Ticket};
 
-/// Answers of one slot under way: each action gives one, and a probe one per change.
+/// Answers of one slot under way: each action gives one, and a list of probes one per change.
 const ANSWERS: usize = 64;
 /// An order is small and is taken at once.
 pub(super) const ORDERS: usize = 16;
@@ -64,6 +65,10 @@ pub(super) enum Answer {
         ticket: Ticket,
         passed: bool,
     },
+    Checked {
+        ticket: Ticket,
+        check: Box<FailedCheck>,
+    },
     Remains(Remains),
     Fetched {
         ticket: Ticket,
@@ -84,7 +89,8 @@ pub(super) struct SlotTask {
     answers: mpsc::Sender<Answer>,
     /// Cancels what brings a release into `new`.
     preparing: CancellationToken,
-    probing: Option<(Ticket, CancellationToken)>,
+    watches: Watches,
+    failed_check: Option<Failed>,
     killing: CancellationToken,
     remains: Remains,
     /// When the slot was last reported.
@@ -135,7 +141,8 @@ impl SlotTask {
             keeper: None,
             answers,
             preparing: CancellationToken::new(),
-            probing: None,
+            watches: Watches::default(),
+            failed_check: None,
             killing: CancellationToken::new(),
             remains: Remains::default(),
             told_at: Time::default(),
@@ -207,7 +214,13 @@ impl SlotTask {
                 self.keeper = Some(*keeper);
                 self.happen(event);
             }
-            Answer::Probed { ticket, passed } => self.happen(Event::Probed { ticket, passed }),
+            Answer::Probed { ticket, passed } => {
+                if passed {
+                    self.passes_again(ticket);
+                }
+                self.happen(Event::Probed { ticket, passed });
+            }
+            Answer::Checked { ticket, check } => self.checked(ticket, *check),
             Answer::Remains(remains) => {
                 if let Err(fault) = self.shared.paths.ledger(&self.id).store_remains(&remains) {
                     warn!(fault = %acts::chain(&fault), "why the last process ended will not outlive this agent");
@@ -250,6 +263,7 @@ impl SlotTask {
             log_tail: &remains.log_tail,
             slogan: &remains.slogan,
             crash_dump: &remains.crash_dump,
+            failed_check: self.failed_check(),
             fetched_bytes: self.fetched_bytes,
             fault: &self.faults(),
         });

@@ -315,9 +315,11 @@ impl Drop for Disk {
 fn release(version: &str) -> Vec<u8> {
     // A version named so leaves somebody behind who does not go when asked.
     let lingers = if version.ends_with("-lingers") { "(trap '' TERM; sleep 1000) &" } else { "" };
+    // And one named so says something.
+    let talks = if version.ends_with("-talks") { format!("echo {version} talks;") } else { String::new() };
     let script = format!(
         "#!/bin/sh\n\
-         if [ \"$1\" = start ]; then echo {version} $$ >> \"$STARTS\"; {lingers}\nexec sleep 1000; fi\n\
+         if [ \"$1\" = start ]; then echo {version} $$ >> \"$STARTS\"; {talks} {lingers}\nexec sleep 1000; fi\n\
          echo \"$@\" >> \"$STARTS.pre\"\n\
          until [ -e \"$STARTS.go\" ]; do sleep 0.02; done\n"
     );

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::super::accounts::{Account, account, own_name};
 use super::super::launch::{self, Command, Host, Places};
+use super::super::probe::Order;
 use super::super::process::{LOG_MODE, LaunchSpec};
 use super::super::slot::name;
 use super::super::{Shared, epmd};
@@ -40,6 +41,19 @@ pub(super) async fn launch_spec(
     write_cookie(places, &launch::cookie(&app, host), account.as_ref())?;
     let logs = shared.paths.logs(&context.id);
     Ok(spec(ticket, command, &surroundings, logs))
+}
+
+/// A command that asks something of the replica: its program, as its user, in its environment and work folder.
+pub(in crate::supervisor) fn probe_order(
+    shared: &Shared,
+    context: &SlotContext,
+    app: &pb::Application,
+    line: &str,
+) -> anyhow::Result<Order> {
+    let Surroundings { places, host, account } =
+        surroundings(shared, context, app, context.folder.current())?;
+    let Command { program, args, env } = launch::probe(app, context.id.slot.number(), &places, &host, line)?;
+    Ok(Order { program, args, env, cwd: places.work, user: account.map(|it| it.ids) })
 }
 
 pub(super) struct Surroundings {

@@ -42,7 +42,7 @@ pub(in crate::supervisor) fn read_remains(
     shared.tracker.clone().spawn(async move {
         let (logs, work) = (shared.paths.logs(&context.id), context.folder.path().join("work"));
         let read = tokio::task::spawn_blocking(move || {
-            let text: String = logs.iter().map(|path| last_bytes(path)).collect();
+            let log_tail = log_tail(&logs);
             let (crash_dump, slogan) = match keep_dump(&work, clock::unix_ms()) {
                 Ok(kept) => kept.unwrap_or_default(),
                 Err(error) => {
@@ -52,12 +52,23 @@ pub(in crate::supervisor) fn read_remains(
                 }
             };
             let crash_dump = crash_dump.display().to_string();
-            Remains { exit_at, log_tail: tail(&text), slogan, crash_dump }
+            Remains { exit_at, log_tail, slogan, crash_dump }
         });
         if let Ok(remains) = read.await {
             let _ = answers.send(Answer::Remains(remains)).await;
         }
     });
+}
+
+/// The last lines of a replica's output as it is now.
+pub(in crate::supervisor) async fn last_lines(shared: &Shared, context: &SlotContext) -> String {
+    let logs = shared.paths.logs(&context.id);
+    tokio::task::spawn_blocking(move || log_tail(&logs)).await.unwrap_or_default()
+}
+
+/// Of both streams together.
+fn log_tail(logs: &[PathBuf]) -> String {
+    tail(&logs.iter().map(|path| last_bytes(path)).collect::<String>())
 }
 
 /// At most [`TAIL_MAX`] bytes from the end of a file; nothing where there is none.

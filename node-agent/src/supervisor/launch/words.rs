@@ -1,9 +1,9 @@
-//! Pre-commands are lines of text: split into words as a POSIX shell would, without expanding anything, because no shell
+//! Pre-commands and probes are lines of text: split into words as a POSIX shell would, without expanding anything, because no shell
 //! ever sees them.
 
 /// A quote that is not closed, or a lone backslash at the end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} in the pre-command {line:?}")]
+#[error("{what} in {line:?}")]
 pub struct Unfinished {
     what: &'static str,
     line: String,

@@ -1,51 +1,118 @@
-//! Asking whether the process of a slot is ready, for as long as there is one.
+//! Asking whether the process of a slot is ready, and once it was whether it still answers, for as long as there is one.
 
-use tokio::sync::mpsc;
+use proto::ids::ReleaseKey;
+use proto::pb;
+use tokio_util::sync::CancellationToken;
 
-use super::super::assigned;
-use super::super::probe::{Check, probe};
-use super::{Answer, SlotTask};
-use crate::replica::{Health, Process};
+use super::super::probe::{self, Asker, Watch, watch};
+use super::SlotTask;
+use crate::replica::report::FailedCheck;
+use crate::replica::{Health, Process, Ticket};
+
+/// Who is asked now, by both lists of probes.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    ready: Option<(Ticket, CancellationToken)>,
+    live: Option<(Ticket, CancellationToken)>,
+}
+
+/// The last check that failed, and of whom.
+#[derive(Debug)]
+pub(super) struct Failed {
+    release: ReleaseKey,
+    ticket: Ticket,
+    check: FailedCheck,
+}
+
+fn ticket(watch: Option<&(Ticket, CancellationToken)>) -> Option<Ticket> {
+    watch.map(|(ticket, _)| *ticket)
+}
+
+fn end(watch: &mut Option<(Ticket, CancellationToken)>) {
+    if let Some((_, cancel)) = watch.take() {
+        cancel.cancel();
+    }
+}
 
 impl SlotTask {
     /// A process that runs is asked whether it is ready; one that does not is not.
     pub(super) fn watch_health(&mut self) {
         let running = match self.replica.process {
-            Process::Up { ticket, .. } => Some(ticket),
+            Process::Up { ticket, health, .. } => Some((ticket, health)),
             _ => None,
         };
-        if running == self.probing.as_ref().map(|(ticket, _)| *ticket) {
+        self.watch_readiness(running);
+        self.watch_liveness(running);
+    }
+
+    fn watch_readiness(&mut self, running: Option<(Ticket, Health)>) {
+        if running.map(|(ticket, _)| ticket) == ticket(self.watches.ready.as_ref()) {
             return;
         }
-        if let Some((_, cancel)) = self.probing.take() {
-            cancel.cancel();
-        }
-        let Some(ticket) = running else {
+        end(&mut self.watches.ready);
+        let Some((ticket, health)) = running else {
             self.launched_with = None;
             return;
         };
         self.launched_with = self.shared.paths.ledger(&self.id).deployed().unwrap_or_default();
         self.publish();
-        let cancel = self.shared.cancel.child_token();
         let settings = self.launched_with.clone().or_else(|| self.assigned.application());
-        let check = assigned::check(settings.as_ref(), self.id.slot.number());
-        // What was ready stays so until a check fails: only a change is news, and the first answer is compared with this.
-        if check == Check::Process
-            && matches!(self.replica.process, Process::Up { health: Health::Ready { .. }, .. })
-        {
-            self.probing = Some((ticket, cancel));
+        let probes = probe::ready(settings.as_ref(), self.id.slot.number());
+        // What an agent before found ready is so until a check fails, and what it found unready until one passes.
+        let passes = matches!(health, Health::Ready { .. });
+        let asker = self.asker(settings.unwrap_or_default());
+        self.watches.ready = Some(self.begin(Watch { ticket, liveness: false, probes, passes, asker }));
+    }
+
+    /// From the first time that the process was ready: how long a start may take is not a question of liveness.
+    fn watch_liveness(&mut self, running: Option<(Ticket, Health)>) {
+        let wished = self.assigned.is_asked_live();
+        let was_ready = running.filter(|(_, health)| wished && *health != Health::Starting);
+        if was_ready.map(|(ticket, _)| ticket) == ticket(self.watches.live.as_ref()) {
             return;
         }
-        let (sender, mut passed) = mpsc::channel(4);
-        let answers = self.answers.clone();
-        self.shared.tracker.spawn(probe(check, sender, cancel.clone()));
-        self.shared.tracker.spawn(async move {
-            while let Some(passed) = passed.recv().await {
-                if answers.send(Answer::Probed { ticket, passed }).await.is_err() {
-                    return;
-                }
-            }
-        });
-        self.probing = Some((ticket, cancel));
+        end(&mut self.watches.live);
+        let Some((ticket, _)) = was_ready else { return };
+        let settings = self.launched_with.clone().or_else(|| self.assigned.application());
+        let probes = probe::live(settings.as_ref(), self.id.slot.number());
+        if probes.is_empty() {
+            return;
+        }
+        let asker = self.asker(settings.unwrap_or_default());
+        self.watches.live = Some(self.begin(Watch { ticket, liveness: true, probes, passes: true, asker }));
+    }
+
+    fn asker(&self, app: pb::Application) -> Asker {
+        Asker { shared: self.shared.clone(), context: self.context.clone(), app }
+    }
+
+    fn begin(&self, begun: Watch) -> (Ticket, CancellationToken) {
+        let (ticket, cancel) = (begun.ticket, self.shared.cancel.child_token());
+        self.shared.tracker.spawn(watch(begun, self.answers.clone(), cancel.clone()));
+        (ticket, cancel)
+    }
+
+    /// A check that failed, or that failed before and has passed since.
+    pub(super) fn checked(&mut self, asked: Ticket, check: FailedCheck) {
+        let Process::Up { ticket, .. } = self.replica.process else { return };
+        let Some(current) = self.replica.current.as_ref().filter(|_| ticket == asked) else { return };
+        self.failed_check = Some(Failed { release: current.release.clone(), ticket, check });
+        self.publish();
+    }
+
+    /// The process is ready: what failed before is over, save where it still answers badly to the other list.
+    pub(super) fn passes_again(&mut self, ready: Ticket) {
+        if let Some(Failed { ticket, check, .. }) = &mut self.failed_check
+            && (*ticket != ready || !check.liveness)
+        {
+            check.in_a_row = 0;
+        }
+    }
+
+    /// The last of what lies here: of an earlier release nobody wants to know.
+    pub(super) fn failed_check(&self) -> Option<&FailedCheck> {
+        let Failed { release, check, .. } = self.failed_check.as_ref()?;
+        let current = self.replica.current.as_ref()?;
+        (current.release == *release).then_some(check)
     }
 }
