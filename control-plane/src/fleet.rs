@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, RestartId, Slot};
+use proto::replicas::{ProbeList, check_sentence};
 use proto::state::{ExitCause, Liveness, SlotState, StagingPhase};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -176,6 +177,8 @@ pub struct Observed {
     /// Exits that nobody asked for since `running` was put in place.
     pub crashes_since_deploy: u32,
     pub last_exit: Option<ObservedExit>,
+    /// The last that did not pass, of the release that runs.
+    pub failed_check: Option<ObservedCheck>,
     pub next_start_at: Option<Time>,
     /// Empty: nothing is wrong.
     pub fault: String,
@@ -206,6 +209,28 @@ pub struct ObservedExit {
     /// Why the agent ended it on its own account; empty: it did not.
     #[serde(default)]
     pub because: String,
+}
+
+/// A check that did not pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedCheck {
+    pub list: ProbeList,
+    /// As in `GET /health on port 4000`, and what came of it, as in `answered 503`.
+    pub asked: String,
+    pub outcome: String,
+    /// The first part of what it answered, or the last of what it printed.
+    pub body: String,
+    pub at: Time,
+    /// 0: it has passed since.
+    pub in_a_row: u32,
+    /// The last lines of the replica's output at that time.
+    pub log_tail: String,
+}
+
+impl ObservedCheck {
+    pub fn sentence(&self) -> String {
+        check_sentence(&self.asked, &self.outcome, &self.body)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use proto::state::{RolloutPhase, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::fleet::{ObservedExit, Place};
+use crate::fleet::{ObservedCheck, ObservedExit, Place};
 
 pub use plan::plan;
 pub use progress::{Progress, Trial};
@@ -156,10 +156,29 @@ pub struct Ghost {
 pub struct Evidence {
     pub place: Option<Place>,
     pub last_exit: Option<ObservedExit>,
+    /// Missing in what an earlier version stored.
+    #[serde(default)]
+    pub failed_check: Option<ObservedCheck>,
     /// Empty: it named none.
     pub fault: String,
     /// Last lines of the pre-commands, where they failed.
     pub pre_commands_output: String,
+}
+
+impl Evidence {
+    /// The last lines that bear on the failure: of the pre-commands, of the crash, or from when its check failed.
+    pub fn log_tail(&self) -> Option<&str> {
+        let exit = self.last_exit.as_ref().filter(|exit| !exit.asked_for && !exit.log_tail.is_empty());
+        let check = self.failed_check.as_ref().filter(|check| !check.log_tail.is_empty());
+        let text = match (exit, check) {
+            _ if !self.pre_commands_output.is_empty() => &self.pre_commands_output,
+            (Some(exit), Some(check)) if check.at <= exit.at => &exit.log_tail,
+            (_, Some(check)) => &check.log_tail,
+            (Some(exit), None) => &exit.log_tail,
+            (None, None) => return None,
+        };
+        Some(text)
+    }
 }
 
 /// Something to be written down as an event.

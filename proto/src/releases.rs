@@ -29,6 +29,9 @@ pub struct Ghost {
     pub at: Timestamp,
     /// The evidence, as a sentence.
     pub reason: String,
+    /// What the slot that failed printed last; absent: nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_tail: Option<String>,
 }
 
 /// How many releases were taken off the list of ghosts.

@@ -53,6 +53,7 @@ pub fn replica(app: &str, node: &str, number: u32, state: SlotState) -> Replica 
         forced_restarts: 0,
         crashes_since_deploy: 0,
         last_exit: None,
+        failed_check: None,
         next_start_at: (state == SlotState::BackingOff).then_some(Timestamp(NOW.0 + 8_000)),
         fault: (state == SlotState::Failed).then(|| "pre-command migrate ended with exit status 1".into()),
         staging: None,

@@ -5,7 +5,7 @@ use proto::events::Event;
 use proto::ids::{AppName, NodeName, ReleaseKey};
 use proto::nodes::{JoinToken, NodeSummary};
 use proto::releases::Release;
-use proto::replicas::{LastExit, Replica, Staging};
+use proto::replicas::{FailedCheck, LastExit, ProbeList, Replica, Staging};
 use proto::rollouts::{Progress, RolloutSummary};
 use proto::state::{Language, Liveness, Role, RolloutPhase, SlotState, StagingPhase, Strategy, Tone};
 use proto::timestamp::Timestamp;
@@ -156,6 +156,20 @@ pub fn last_exit(exit: &LastExit) -> String {
     format!("{how}, {}", exit.cause)
 }
 
+/// In front of how long ago it was.
+pub fn failed_check(check: &FailedCheck) -> String {
+    let list = match check.list {
+        ProbeList::Ready => "ready",
+        ProbeList::Live => "live",
+    };
+    let often = match check.in_a_row {
+        0 => "it has passed since".to_owned(),
+        1 => "once so far".to_owned(),
+        times => format!("{times} times in a row"),
+    };
+    format!("Last failed {list} check ({often}): {} {},", check.asked, check.outcome)
+}
+
 pub fn staging(staging: &Staging) -> String {
     let version = &staging.release.version;
     let doing = match staging.phase {
@@ -289,6 +303,23 @@ mod tests {
         assert_eq!(event_sentence(&event), "Shop 2.0.0 was found.");
         event.application = Some(sample::summary("shop").name);
         assert_eq!(event_sentence(&event), "shop 2.0.0 was found.");
+    }
+
+    #[test]
+    fn a_failed_check_says_what_was_asked_and_how_often_it_failed() {
+        let mut check = FailedCheck {
+            list: ProbeList::Live,
+            asked: "GET /health on port 4000".into(),
+            outcome: "answered 503".into(),
+            body: "database down".into(),
+            at: Timestamp(0),
+            in_a_row: 3,
+            log_tail: String::new(),
+        };
+        let said = "Last failed live check (3 times in a row): GET /health on port 4000 answered 503,";
+        assert_eq!(failed_check(&check), said);
+        check.in_a_row = 0;
+        assert!(failed_check(&check).contains("it has passed since"));
     }
 
     #[test]

@@ -7,11 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 use proto::agent::MAX_SLOTS;
 use proto::ids::{AppName, BadName, NodeId, ReleaseKey, Slot};
 use proto::pb;
+use proto::replicas::ProbeList;
 use proto::state::{ExitCause, Liveness, SlotState};
 
 use super::lease;
 use crate::clock::Time;
-use crate::fleet::{Observed, ObservedExit, ObservedPreCommands, ObservedStaging, Place, PreCommandsOutcome};
+use crate::fleet::{
+    Observed, ObservedCheck, ObservedExit, ObservedPreCommands, ObservedStaging, Place, PreCommandsOutcome,
+};
 
 /// The last lines of a log, or of a command's output.
 const MAX_TAIL: usize = 16 << 10;
@@ -199,6 +202,7 @@ fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed, BadName> 
             crash_dump: first_part(&exit.crash_dump),
             because: first_part(&exit.because),
         }),
+        failed_check: report.failed_check.as_ref().map(read_check),
         next_start_at: (report.next_start_in_ms != 0).then(|| now.plus(report.next_start_in_ms)),
         fault: first_part(&report.fault),
         pre_commands: report.pre_commands.as_ref().map(|run| ObservedPreCommands {
@@ -215,6 +219,18 @@ fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed, BadName> 
         ports: report.ports.iter().take(64).filter_map(read_port).collect(),
         reported_at: now,
     })
+}
+
+fn read_check(check: &pb::FailedCheck) -> ObservedCheck {
+    ObservedCheck {
+        list: if check.liveness { ProbeList::Live } else { ProbeList::Ready },
+        asked: first_part(&check.asked),
+        outcome: first_part(&check.outcome),
+        body: check.body[..check.body.floor_char_boundary(MAX_SENTENCE)].to_owned(),
+        at: Time(check.at_unix_ms),
+        in_a_row: check.in_a_row,
+        log_tail: last_part(&check.log_tail, MAX_TAIL),
+    }
 }
 
 fn read_port(port: &pb::PortInUse) -> Option<(String, u16)> {
@@ -330,11 +346,22 @@ mod tests {
         let fault = "\u{e4}".repeat(MAX_SENTENCE);
         let log = format!("{}end", "\u{e4}".repeat(MAX_TAIL));
         let exit = pb::LastExit { log_tail: log, ..Default::default() };
-        let long = pb::SlotReport { fault, last_exit: Some(exit), ..report(1, pb::SlotState::BackingOff) };
+        let body = "\u{e4}".repeat(MAX_SENTENCE);
+        let check = pb::FailedCheck { body, log_tail: exit.log_tail.clone(), ..Default::default() };
+        let failed_check = Some(check);
+        let long = pb::SlotReport {
+            fault,
+            last_exit: Some(exit),
+            failed_check,
+            ..report(1, pb::SlotState::BackingOff)
+        };
         let seen = read_report(&long, START).unwrap();
         assert!(seen.fault.len() <= MAX_SENTENCE);
-        let tail = seen.last_exit.unwrap().log_tail;
-        assert!(tail.len() <= MAX_TAIL && tail.ends_with("end"));
+        let check = seen.failed_check.unwrap();
+        assert!(check.body.len() <= MAX_SENTENCE);
+        for tail in [seen.last_exit.unwrap().log_tail, check.log_tail] {
+            assert!(tail.len() <= MAX_TAIL && tail.ends_with("end"));
+        }
     }
 
     #[test]

@@ -117,5 +117,6 @@ async fn known(api: &Api, app: &AppName) -> ApiResult<crate::db::Application> {
 }
 
 pub(super) fn ghost(stored: Ghosted) -> Ghost {
-    Ghost { key: stored.ghost.release, at: stored.at.into(), reason: stored.ghost.reason }
+    let log_tail = stored.ghost.evidence.log_tail().map(str::to_owned);
+    Ghost { key: stored.ghost.release, at: stored.at.into(), reason: stored.ghost.reason, log_tail }
 }

@@ -7,13 +7,15 @@ use axum::Json;
 use axum::extract::State;
 use proto::ids::{AppName, BadName, NodeName, Slot};
 use proto::page::Page;
-use proto::replicas::{LastExit, PortInUse, PreCommands, Replica, Staging};
+use proto::replicas::{FailedCheck, LastExit, PortInUse, PreCommands, Replica, Staging};
 use proto::state::{Liveness, SlotState};
 use serde::Deserialize;
 
 use super::Api;
 use crate::error::{ApiError, ApiResult};
-use crate::fleet::{AppFleet, Assigned, Observed, ObservedExit, ObservedStaging, Place, PreCommandsOutcome};
+use crate::fleet::{
+    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedStaging, Place, PreCommandsOutcome,
+};
 use crate::http::input::{Path, Query, limit, page_of};
 use crate::picture::Picture;
 
@@ -112,6 +114,7 @@ fn view(picture: &Picture, fleet: &AppFleet, node: NodeName, place: Place) -> Re
         forced_restarts: 0,
         crashes_since_deploy: 0,
         last_exit: None,
+        failed_check: None,
         next_start_at: None,
         fault: None,
         staging: None,
@@ -139,6 +142,7 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         forced_restarts,
         crashes_since_deploy,
         last_exit,
+        failed_check,
         next_start_at,
         fault,
         pre_commands,
@@ -165,6 +169,7 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
                 because: Some(because).filter(|it| !it.is_empty()),
             },
         ),
+        failed_check: failed_check.map(check),
         next_start_at: next_start_at.map(Into::into),
         fault: Some(fault).filter(|fault| !fault.is_empty()),
         staging: staging.map(|ObservedStaging { release, phase, error, fetched_bytes }| Staging {
@@ -181,4 +186,9 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         reported_at: Some(reported_at.into()),
         ..base
     }
+}
+
+fn check(observed: ObservedCheck) -> FailedCheck {
+    let ObservedCheck { list, asked, outcome, body, at, in_a_row, log_tail } = observed;
+    FailedCheck { list, asked, outcome, body, at: at.into(), in_a_row, log_tail }
 }

@@ -3,11 +3,12 @@
 use clap::Subcommand;
 use proto::apps::{Application, ApplicationSummary};
 use proto::ids::AppName;
-use proto::replicas::Replica;
+use proto::replicas::{FailedCheck, ProbeList, Replica};
 use proto::timestamp::Timestamp;
 
 use super::CliError;
 use super::client::Client;
+use super::ghosted::last_lines;
 use super::output::{Out, Paint, Table, age, bytes, facts, one_line, or_dash, place, wrap};
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +81,7 @@ fn render(application: &Application, paint: Paint, now: Timestamp) -> String {
     }
     for ghost in ghosts {
         text.push_str(&wrap(&format!("Ghosted: {}: {}", ghost.key, ghost.reason)));
+        text.push_str(&last_lines(ghost));
     }
     if let Some(rollout) = current_rollout {
         let summary = &rollout.summary;
@@ -113,18 +115,34 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
     }
     let mut text = table.render();
     for replica in replicas {
+        let at = format!("{} of {}", place(&replica.node, replica.slot), replica.application);
         if let Some(fault) = &replica.fault {
-            let at = format!("{} of {}", place(&replica.node, replica.slot), replica.application);
             text.push_str(&wrap(&format!("{at}: {}", one_line(fault))));
+        }
+        if let Some(check) = &replica.failed_check {
+            text.push_str(&wrap(&format!("{at}: {}", failed_check(check, now))));
         }
     }
     text
+}
+
+fn failed_check(check: &FailedCheck, now: Timestamp) -> String {
+    let list = match check.list {
+        ProbeList::Ready => "ready",
+        ProbeList::Live => "live",
+    };
+    let often = match check.in_a_row {
+        0 => "it has passed since".to_owned(),
+        times => format!("{times} in a row"),
+    };
+    format!("{list} check failed {} ago, {often}: {}", age(Some(check.at), now), check.sentence())
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use proto::apps::{PortBase, Settings};
     use proto::ids::{Digest, ReleaseKey};
+    use proto::releases::Ghost;
     use proto::replicas::{PortInUse, Usage};
     use proto::state::{Language, SlotState, Strategy, Tone};
 
@@ -182,6 +200,15 @@ pub(super) mod tests {
             forced_restarts: 0,
             crashes_since_deploy: 1,
             last_exit: None,
+            failed_check: Some(FailedCheck {
+                list: ProbeList::Ready,
+                asked: "GET /health on port 4000".to_owned(),
+                outcome: "answered 503".to_owned(),
+                body: "database down\n".to_owned(),
+                at: Timestamp(195_000),
+                in_a_row: 7,
+                log_tail: "[error] no database\n".to_owned(),
+            }),
             next_start_at: None,
             fault: Some("it crashed 3 times in 2 minutes, with signal 9 (SIGKILL)".to_owned()),
             staging: None,
@@ -208,7 +235,14 @@ pub(super) mod tests {
             release_fault: None,
             slots: vec![replica()],
             current_rollout: None,
-            ghosts: vec![],
+            ghosts: vec![Ghost {
+                key: release("2.5.0"),
+                at: Timestamp(0),
+                reason:
+                    "slot 4 on web-1 was not stable within 10 min (GET /health on port 4003 answered 503)"
+                        .to_owned(),
+                log_tail: Some("[error] no database\n".to_owned()),
+            }],
         };
         insta::assert_snapshot!(render(&application, Paint { on: false }, Timestamp(200_000)));
     }

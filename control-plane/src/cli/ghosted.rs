@@ -8,7 +8,10 @@ use proto::timestamp::Timestamp;
 
 use super::CliError;
 use super::client::Client;
-use super::output::{Out, Table, age};
+use super::output::{Out, Table, age, quoted, wrap};
+
+/// Of a log: enough for the head of a stack trace.
+const LAST_LINES: usize = 12;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Ghosted {
@@ -59,7 +62,18 @@ fn table(ghosts: &[Ghost], now: Timestamp) -> String {
             (&ghost.reason).into(),
         ]);
     }
-    table.render()
+    let mut text = table.render();
+    for ghost in ghosts {
+        text.push_str(&wrap(&format!("{}: {}", ghost.key.version, ghost.reason)));
+        text.push_str(&last_lines(ghost));
+    }
+    text
+}
+
+/// What the slot that failed printed last, where that is known.
+pub(super) fn last_lines(ghost: &Ghost) -> String {
+    let quote = |tail: &str| format!("Its last lines:\n{}", quoted(tail, LAST_LINES));
+    ghost.log_tail.as_deref().map(quote).unwrap_or_default()
 }
 
 fn said_of_clearing(application: &AppName, cleared: &GhostsCleared) -> String {
@@ -81,8 +95,11 @@ mod tests {
     fn a_ghost_says_why() {
         let reason =
             "slot 1 on web-1 crashed 3 times within 2 minutes of its deployment, last with exit status 1";
-        let ghost = Ghost { key: release("2.5.0"), at: Timestamp(0), reason: reason.to_owned() };
-        insta::assert_snapshot!(table(&[ghost], Timestamp(7_200_000)));
+        let lines: String = (1..=14).map(|number| format!("line {number}\n")).collect();
+        let log_tail = Some(format!("{lines}{}\u{7}", "x".repeat(200)));
+        let ghost = Ghost { key: release("2.5.0"), at: Timestamp(0), reason: reason.to_owned(), log_tail };
+        let silent = Ghost { key: release("2.4.0"), log_tail: None, ..ghost.clone() };
+        insta::assert_snapshot!(table(&[ghost, silent], Timestamp(7_200_000)));
     }
 
     #[test]

@@ -255,6 +255,13 @@ pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// The last lines of what somebody else printed, set apart from our own words.
+pub(super) fn quoted(text: &str, most: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let last = &lines[lines.len().saturating_sub(most)..];
+    last.iter().map(|line| format!("  | {}\n", cut(&one_line(line), WIDTH - 4))).collect()
+}
+
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();

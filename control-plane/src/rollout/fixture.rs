@@ -80,6 +80,7 @@ pub(crate) fn seen(state: SlotState, running: Option<ReleaseKey>, generation: u6
         forced_restarts: 0,
         crashes_since_deploy: 0,
         last_exit: None,
+        failed_check: None,
         next_start_at: None,
         fault: String::new(),
         pre_commands: None,

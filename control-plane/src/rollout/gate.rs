@@ -1,5 +1,6 @@
 //! May the next slot be told? Which slots are on trial, which have failed, and what the others wait for.
 
+use proto::ids::ReleaseKey;
 use proto::state::{Liveness, SlotState, StagingPhase};
 
 use super::draft::{Draft, Host};
@@ -8,7 +9,7 @@ use super::place::Standing;
 use super::waiting::span;
 use super::{Evidence, PreCommandsState, Rollout, Trial, Waiting};
 use crate::clock::Time;
-use crate::fleet::{Observed, ObservedExit, Place, PreCommandsOutcome};
+use crate::fleet::{Observed, ObservedCheck, ObservedExit, Place, PreCommandsOutcome};
 
 /// Crashes of one slot in the watch that make a crash loop.
 pub(super) const CRASH_LOOP: u32 = 3;
@@ -27,8 +28,9 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    fn of(place: Place, reason: String, seen: Option<&Observed>) -> Self {
-        Self { place: Some(place), reason, evidence: evidence(place, seen), pre_commands: None }
+    fn of(place: Place, reason: String, rollout: &Rollout, seen: Option<&Observed>) -> Self {
+        let evidence = evidence(place, &rollout.release, seen);
+        Self { place: Some(place), reason, evidence, pre_commands: None }
     }
 }
 
@@ -81,8 +83,12 @@ impl Draft<'_> {
         let report = seen.pre_commands.as_ref().filter(|report| report.run_id == *run_id)?;
         let PreCommandsOutcome::Failed { error, output } = &report.outcome else { return None };
         let reason = format!("its pre-commands failed on {}: {error}", self.named(*place));
-        let evidence = Evidence { pre_commands_output: output.clone(), ..evidence(*place, Some(seen)) };
-        Some(Failure { evidence, pre_commands: Some(error.clone()), ..Failure::of(*place, reason, None) })
+        let evidence = Evidence {
+            pre_commands_output: output.clone(),
+            ..evidence(*place, &rollout.release, Some(seen))
+        };
+        let pre_commands = Some(error.clone());
+        Some(Failure { evidence, pre_commands, ..Failure::of(*place, reason, rollout, None) })
     }
 
     fn staging_failure(&self, rollout: &Rollout, place: Place) -> Option<Failure> {
@@ -98,7 +104,7 @@ impl Draft<'_> {
             return None;
         }
         let reason = format!("{} cannot be given it: {}", self.named(place), staging.error);
-        Some(Failure::of(place, reason, Some(seen)))
+        Some(Failure::of(place, reason, rollout, Some(seen)))
     }
 
     /// It ran the pre-commands, was lost, and reports their failure after another slot was told to run them.
@@ -124,10 +130,10 @@ impl Draft<'_> {
             return None;
         }
         let seen = self.report(place);
-        let detail = seen.map(detail).filter(|text| !text.is_empty());
+        let detail = seen.map(|seen| detail(seen, Some(&rollout.release))).filter(|text| !text.is_empty());
         let detail = detail.map(|text| format!(" ({text})")).unwrap_or_default();
         let reason = format!("{} was not stable within {}{detail}", self.named(place), span(patience));
-        Some(Failure::of(place, reason, seen))
+        Some(Failure::of(place, reason, rollout, seen))
     }
 
     /// Keeps the trials in step with what this plan tells and what was reported.
@@ -185,7 +191,7 @@ impl Draft<'_> {
                     })
                     .unwrap_or_default();
                 let reason = format!("{} crashed {crashes} times in its watch{detail}", self.named(place));
-                return Some(Failure::of(place, reason, Some(seen)));
+                return Some(Failure::of(place, reason, rollout, Some(seen)));
             }
         }
         None
@@ -219,7 +225,8 @@ impl Draft<'_> {
                     let trial = rollout.progress.trials.get(&place).copied().unwrap_or_default();
                     self.patience(rollout, place).saturating_sub(trial.spent(self.now, self.portion()))
                 });
-                Waiting::ToBecomeReady { node, slot, state: seen.state, detail: detail(seen), left_ms }
+                let detail = detail(seen, self.release_at(place));
+                Waiting::ToBecomeReady { node, slot, state: seen.state, detail, left_ms }
             }
         };
         self.wait(waiting);
@@ -247,8 +254,8 @@ impl Draft<'_> {
     }
 }
 
-/// What is wrong with a slot, in its own words.
-fn detail(seen: &Observed) -> String {
+/// What is wrong with a slot, in its own words. `wanted`: what it was told to run.
+fn detail(seen: &Observed, wanted: Option<&ReleaseKey>) -> String {
     if !seen.fault.is_empty() {
         return seen.fault.clone();
     }
@@ -261,13 +268,22 @@ fn detail(seen: &Observed) -> String {
         (true, true) => exit.cause.to_string(),
         (true, false) => format!("{}: {}", exit.cause, exit.slogan),
     };
-    crashed.map(how).unwrap_or_default()
+    // Where the agent ended it for a check, that is said already.
+    let said = crashed.is_some_and(|exit| !exit.because.is_empty());
+    let check = failed_check(seen, wanted).filter(|_| !said).map(ObservedCheck::sentence);
+    crashed.map(how).into_iter().chain(check).collect::<Vec<_>>().join("; ")
 }
 
-fn evidence(place: Place, seen: Option<&Observed>) -> Evidence {
+/// Of what ran in the slot before, no check says anything about the release in question.
+fn failed_check<'a>(seen: &'a Observed, release: Option<&ReleaseKey>) -> Option<&'a ObservedCheck> {
+    seen.failed_check.as_ref().filter(|_| seen.running.as_ref() == release)
+}
+
+fn evidence(place: Place, release: &ReleaseKey, seen: Option<&Observed>) -> Evidence {
     Evidence {
         place: Some(place),
         last_exit: seen.and_then(|seen| seen.last_exit.clone()),
+        failed_check: seen.and_then(|seen| failed_check(seen, Some(release))).cloned(),
         fault: seen.map(|seen| seen.fault.clone()).unwrap_or_default(),
         pre_commands_output: String::new(),
     }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use proto::ids::{NodeId, RestartId};
+use proto::replicas::ProbeList;
 use proto::state::{Liveness, SlotState, Strategy};
 
 use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
 use super::{InForce, Plan, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{
-    AppFleet, Assigned, Observed, ObservedExit, ObservedPreCommands, Place, PreCommandsOutcome, RestartWish,
-    Wish, WishedBy,
+    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedPreCommands, Place,
+    PreCommandsOutcome, RestartWish, Wish, WishedBy,
 };
 
 /// A fleet whose agents do what the story says, and what was planned for it so far.
@@ -229,6 +230,36 @@ fn a_release_that_does_not_become_stable_is_ghosted_and_its_revert_is_not_deploy
     story.all_do_as_told();
     story.until_calm();
     told!(story);
+}
+
+#[test]
+fn a_release_that_never_passes_its_check_is_ghosted_with_what_it_answered_last() {
+    let mut story = Story::running(Strategy::StartFirst, 1, 1);
+    story.wish(2);
+    story.plan();
+    let generation = story.fleet.assigned[&place(1, 2)].generation;
+    let mut observed = seen(SlotState::Starting, Some(release(2)), generation);
+    observed.failed_check = Some(ObservedCheck {
+        list: ProbeList::Ready,
+        asked: "GET /health on port 4001".to_owned(),
+        outcome: "answered 503".to_owned(),
+        body: "database\ndown".to_owned(),
+        at: Time(0),
+        in_a_row: 30,
+        log_tail: "[error] no database".to_owned(),
+    });
+    story.report(place(1, 2), observed);
+    let mut ghosts = Vec::new();
+    for _ in 0..10 {
+        story.now += 4_000;
+        let planned = plan(&story.fleet, Time(story.now));
+        store(&mut story.fleet, &planned, &mut story.generations, Time(story.now));
+        ghosts.extend(planned.ghost);
+    }
+    let [ghost] = &ghosts[..] else { panic!("{ghosts:?}") };
+    let why = "(GET /health on port 4001 answered 503: \"database down\")";
+    assert!(ghost.reason.ends_with(why), "{}", ghost.reason);
+    assert_eq!(ghost.evidence.log_tail(), Some("[error] no database"));
 }
 
 #[test]

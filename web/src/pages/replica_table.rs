@@ -193,6 +193,13 @@ fn Detail(props: &DetailProps) -> Html {
             </dl>
             if let Some(staging) = &it.staging { <p class="staging">{ words::staging(staging) }</p> }
             { pre_commands(it.pre_commands.as_ref()) }
+            if let Some(check) = &it.failed_check {
+                <section class="exit" aria-label="Last failed check">
+                    <p>{ words::failed_check(check) }{ " " }<Ago at={check.at} /></p>
+                    if !check.body.is_empty() { <pre tabindex="0">{ &check.body }</pre> }
+                    if check.in_a_row > 0 && !check.log_tail.is_empty() { <pre tabindex="0">{ &check.log_tail }</pre> }
+                </section>
+            }
             if let Some(exit) = &it.last_exit {
                 <section class="exit" aria-label="Last exit">
                     <p>{ "Last exit: " }{ words::last_exit(exit) }{ ", " }<Ago at={exit.at} /></p>

@@ -43,6 +43,7 @@ pub(super) fn Ghosts(props: &Props) -> Html {
                 let version = &ghost.key.version;
                 let text = format!("{version} is ghosted: {}{stays}", words::full_stop(&ghost.reason));
                 html! {
+                    <>
                     <Banner tone={Tone::Waiting} kind="ghost" {text}>
                         <span class="dim"><Ago at={ghost.at} /></span>
                         if account.may_operate() {
@@ -50,6 +51,10 @@ pub(super) fn Ghosts(props: &Props) -> Html {
                                 title="Lets it be deployed again; where it is still wanted, its rollout begins at once">{ "Let it be deployed again" }</button>
                         }
                     </Banner>
+                    if let Some(tail) = &ghost.log_tail {
+                        <details class="last-lines"><summary>{ "The last lines of the slot that failed" }</summary><pre tabindex="0">{ tail }</pre></details>
+                    }
+                    </>
                 }
             }) }
             if let Some(error) = &*refused { <p class="refusal" role="alert">{ error.sentence() }</p> }
