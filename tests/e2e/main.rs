@@ -18,6 +18,7 @@ mod partition;
 mod pre_commands;
 mod proxy;
 mod random_deaths;
+mod readiness;
 mod restarts;
 mod samples;
 mod survival;
