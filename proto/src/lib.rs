@@ -26,6 +26,7 @@ pub mod rollouts;
 pub mod state;
 pub mod timestamp;
 pub mod users;
+pub mod words;
 
 /// Generated from `agent.proto`.
 #[cfg(feature = "grpc")]

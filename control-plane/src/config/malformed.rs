@@ -410,6 +410,16 @@ release_bucket: s3://bucket/path
         r#"4:28: applications[myapp].live[0].http.path: found "/a b"; allowed: a path that begins with /"#,
         "4:46: applications[myapp].live[1].http: found no port to ask on; give the application replica_ports",
      ]),
+    ("a probe whose command cannot be read",
+     "applications:
+  - name: myapp
+    ready: [{ exec: { command: bin/ok 'it } }]
+    live: [{ exec: { command: \"''\" } }]
+",
+     &[
+        r#"3:32: applications[myapp].ready[0].exec.command: found "bin/ok 'it"; allowed: a command whose quotes are closed, and no backslash at its end"#,
+        r#"4:31: applications[myapp].live[0].exec.command: found "''"; allowed: a command that names a program"#,
+     ]),
     ("ready as a word",
      "applications:
   - name: myapp

@@ -5,15 +5,12 @@
 //! `env_file`, the application's `env`, its ports, then what we set where nobody else did. Cookies are put into no argument
 //! list of ours.
 
-mod words;
-
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use proto::pb;
-
-use self::words::{Unfinished, words};
+use proto::words::{Unfinished, split};
 
 /// What every program gets, whoever starts it: the places where a system keeps its programs.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -121,7 +118,7 @@ pub fn pre_command(
     host: &Host,
     line: &str,
 ) -> Result<Command, LaunchPlanError> {
-    let words = words(line)?;
+    let words = words_of_a_pre_command(line)?;
     let mut env = environment(app, slot, places, host);
     match app.language() {
         pb::Language::Elixir => {
@@ -155,6 +152,18 @@ pub fn pre_command(
     }
 }
 
+/// Text after a leading `eval` that is not quoted is one word, as in `eval MyApp.Migrator.migrate()`.
+fn words_of_a_pre_command(line: &str) -> Result<Vec<String>, Unfinished> {
+    if let Some(rest) = line.trim().strip_prefix("eval").filter(|rest| rest.starts_with(char::is_whitespace))
+    {
+        let rest = rest.trim_start();
+        if !rest.starts_with(['"', '\'']) {
+            return Ok(vec!["eval".to_owned(), rest.to_owned()]);
+        }
+    }
+    split(line)
+}
+
 /// A command that asks something of the replica. A program that is named with a folder lies in the release, unless the
 /// folder begins at the root; one that is not, where the environment's `PATH` says.
 pub fn probe(
@@ -164,7 +173,7 @@ pub fn probe(
     host: &Host,
     line: &str,
 ) -> Result<Command, LaunchPlanError> {
-    let mut words = words(line)?.into_iter();
+    let mut words = split(line)?.into_iter();
     let env = environment(app, slot, places, host);
     let name = words.next().unwrap_or_default();
     let program = match name.contains('/') {
@@ -491,6 +500,17 @@ mod tests {
         }
         let unfinished = planned("check 'it").unwrap_err().to_string();
         assert_eq!(unfinished, "a quote (') is not closed in \"check 'it\"");
+    }
+
+    #[test]
+    fn what_is_to_be_evaluated_is_one_word_unless_it_is_quoted() {
+        for (line, expected) in [
+            (" eval IO.puts(1); IO.puts(\"a b\")", vec!["eval", "IO.puts(1); IO.puts(\"a b\")"]),
+            ("eval \"IO.puts(1)\"", vec!["eval", "IO.puts(1)"]),
+            ("evaluate it", vec!["evaluate", "it"]),
+        ] {
+            assert_eq!(words_of_a_pre_command(line).unwrap(), expected, "{line}");
+        }
     }
 
     #[test]

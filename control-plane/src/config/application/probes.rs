@@ -132,7 +132,7 @@ fn settings(kind: &str, f: &mut Fields<'_>, ports: &[PortBase]) -> Option<Ask> {
             Some(Ask::Http { port, path: path?, expect })
         }
         "tcp" => Some(Ask::Tcp { port: f.read("port", key) }),
-        "exec" => Some(Ask::Exec { command: f.required("command", rules::text)? }),
+        "exec" => Some(Ask::Exec { command: f.required("command", command)? }),
         "otp" => {
             f.read("application", rules::text);
             None
@@ -150,6 +150,16 @@ pub(super) fn port_of(ports: &[PortBase]) -> impl Fn(Scalar<'_>) -> Checked<()> 
         let known: Vec<&str> = ports.iter().map(|it| it.key.as_str()).collect();
         let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
         Err(Allowed(format!("a key of the application's replica_ports ({known})")))
+    }
+}
+
+/// As its agent will read it.
+fn command(scalar: Scalar<'_>) -> Checked<String> {
+    let line = rules::text(scalar)?;
+    match proto::words::split(&line) {
+        Ok(words) if words.first().is_some_and(|it| !it.is_empty()) => Ok(line),
+        Ok(_) => Err(Allowed("a command that names a program".to_owned())),
+        Err(_) => Err(Allowed("a command whose quotes are closed, and no backslash at its end".to_owned())),
     }
 }
 
