@@ -116,6 +116,7 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         ready_probes,
         live,
         distribution,
+        nginx,
         later: _,
     } = spec;
     let cookie = secrets.cookie(name, cookie).map_err(Untold::Cookie)?;
@@ -156,6 +157,13 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         pre_commands_timeout_ms: deploy.pre_commands_timeout.0,
         ready_probes: probes::told(ready_probes),
         live_probes: probes::told(live),
+        nginx: nginx.as_ref().map(|it| pb::Nginx {
+            upstream_file: it.upstream_file.clone(),
+            upstream: it.upstream.clone(),
+            port: it.port.clone(),
+            reload: it.reload.clone(),
+        }),
+        drain_ms: deploy.drain.0,
     })
 }
 

@@ -55,6 +55,9 @@ pub struct AppSpec {
     #[serde(default)]
     pub live: Vec<Probe>,
     pub distribution: Distribution,
+    /// Missing in rows of earlier versions.
+    #[serde(default)]
+    pub nginx: Option<NginxSpec>,
     pub later: Later,
 }
 
@@ -112,6 +115,33 @@ pub struct DeploySpec {
     pub watch: Millis,
     pub stop_grace: Millis,
     pub pre_commands_timeout: Millis,
+    /// From the moment at which NGINX sends a replica no more requests until it is told to stop. Missing in rows of earlier
+    /// versions.
+    #[serde(default = "DeploySpec::usual_drain")]
+    pub drain: Millis,
+}
+
+impl DeploySpec {
+    fn usual_drain() -> Millis {
+        Millis(5_000)
+    }
+}
+
+/// The upstream file that an application's agents keep for the NGINX of their hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NginxSpec {
+    /// On the host, absolute.
+    pub upstream_file: String,
+    /// What `proxy_pass` names.
+    pub upstream: String,
+    /// The key of one of the application's ports.
+    pub port: String,
+    /// One line, split into words as a shell would.
+    pub reload: String,
+}
+
+impl NginxSpec {
+    pub const USUAL_RELOAD: &str = "nginx -s reload";
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +196,7 @@ impl AppSpec {
                 watch: Millis(600_000),
                 stop_grace: Millis(10_000),
                 pre_commands_timeout: Millis(600_000),
+                drain: DeploySpec::usual_drain(),
             },
             restart: RestartSpec {
                 backoff_min: Millis(1_000),
@@ -176,6 +207,7 @@ impl AppSpec {
             ready_probes: Vec::new(),
             live: Vec::new(),
             distribution: Distribution { mode: DistributionMode::Short, host: None, ports: None },
+            nginx: None,
             later: Later::default(),
         }
     }

@@ -22,14 +22,13 @@ const OF_THE_FILE: [Known; 8] = [
 
 const CLUSTER: &str = "replicas are not connected to each other";
 
-const OF_AN_APPLICATION: [Known; 20] = [
+const OF_AN_APPLICATION: [Known; 18] = [
     ("spread", &[], "replicas are counted per node"),
     ("shell_user", &[], "there are no shells"),
     ("cluster", &["\"off\""], CLUSTER),
     ("live", &[], "an otp probe is not asked; the others are"),
     ("limits", &[], "memory, CPU and processes are not limited"),
     ("logs", &[], "log files are not rotated or removed"),
-    ("nginx", &[], "no upstream file is written"),
     ("monitoring", &["[]"], "nothing is watched for its limits"),
     ("certificates", &["[]"], "no certificates are ordered"),
     (
@@ -37,7 +36,6 @@ const OF_AN_APPLICATION: [Known; 20] = [
         &[],
         "an otp probe is not asked; the others are, and where there is none the first port or the process",
     ),
-    ("deploy.drain_ms", &["0"], "a replica is stopped without draining"),
     ("deploy.batch", &["1"], "nodes are replaced one at a time"),
     ("deploy.max_unavailable", &["0", "1"], "slots are replaced one at a time"),
     ("deploy.canary", &[], "a rollout begins with any node and does not wait behind it"),
