@@ -16,6 +16,7 @@ mod probe;
 pub mod process;
 mod shared;
 mod slot;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -40,6 +41,7 @@ use self::ledger::LedgerError;
 pub use self::paths::Paths;
 use self::shared::Shared;
 use self::slot::{Memory, ORDERS, SlotOrder, SlotTask};
+use self::traffic::Traffic;
 use crate::clock;
 use crate::link::Observed;
 use crate::releases::{Fetch, Store};
@@ -103,6 +105,7 @@ impl Supervisor {
         let shared = Arc::new(Shared {
             epmd: Epmd::new(epmd_port, paths.epmd()),
             paths,
+            traffic: Traffic::new(),
             standby: process::Standby::new(&keeper),
             keeper,
             timezone,
@@ -132,6 +135,8 @@ impl Supervisor {
             whole &= memory.as_ref().is_ok_and(Memory::is_whole);
             supervisor.take_up(id, memory);
         }
+        // Not before every slot is expected: an application of which one is not known yet is left as it is.
+        supervisor.shared.tracker.spawn(traffic::keep(supervisor.shared.clone()));
         supervisor.generation = match supervisor.shared.paths.node_ledger().assignment() {
             // What was set aside must be sent again: nothing is acknowledged until then.
             Ok(Some(stored)) if whole => stored.generation,
@@ -292,6 +297,7 @@ impl Supervisor {
     fn take_up(&mut self, id: SlotId, memory: Result<Memory, LedgerError>) {
         let (sender, orders) = mpsc::channel(ORDERS);
         self.slots.insert(id.clone(), sender);
+        self.shared.traffic.expect(&id);
         self.shared.tracker.spawn(SlotTask::run(id, self.shared.clone(), memory, orders));
     }
 

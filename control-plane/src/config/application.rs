@@ -112,7 +112,7 @@ fn read(f: &mut Fields<'_>, for_all: ForAll) -> Option<Written> {
     let distribution = f.node("distribution").map_or_else(|| f.at.clone(), |it| it.at.clone());
     deploy::distribution(f, &mut spec.distribution);
     let upstream_file = nginx::read(f, &mut spec);
-    checked_only(f, &spec.ports);
+    checked_only(f);
     spec.later = later(f);
     name?;
     Some(Written {
@@ -187,7 +187,7 @@ fn env(f: &mut Fields<'_>) -> Vec<EnvEntry> {
 }
 
 /// Keys whose parts are not in force yet.
-fn checked_only(f: &mut Fields<'_>, ports: &[PortBase]) {
+fn checked_only(f: &mut Fields<'_>) {
     f.read("spread", rules::whole::<u32>(1..=100_000));
     f.read("shell_user", rules::account);
     f.read("cluster", rules::word(&[("off", ()), ("node", ()), ("fleet", ())]));

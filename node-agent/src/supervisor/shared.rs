@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::epmd::Epmd;
 use super::process::Standby;
+use super::traffic::Traffic;
 use super::{Paths, SlotId};
 use crate::link::Observed;
 use crate::releases::{Fetch, SlotFolder, Store};
@@ -20,6 +21,7 @@ pub(super) struct Shared {
     pub(super) keeper: PathBuf,
     pub(super) standby: Standby,
     pub(super) epmd: Epmd,
+    pub(super) traffic: Traffic,
     pub(super) timezone: Option<String>,
     pub(super) boot_id: String,
     pub(super) store: Store,

@@ -7,6 +7,7 @@ mod health;
 mod held;
 mod recovery;
 mod settle;
+mod traffic;
 
 use std::sync::Arc;
 
@@ -102,6 +103,7 @@ pub(super) struct SlotTask {
     refused: Option<String>,
     /// The memory of them was lost.
     unsure_of_pre_commands: bool,
+    sending: traffic::Sending,
 }
 
 impl SlotTask {
@@ -130,6 +132,7 @@ impl SlotTask {
             dir: shared.paths.slot_dir(&id),
             folders: Mutex::new(()),
         });
+        let sending = traffic::Sending::new(&shared);
         Self {
             id,
             shared,
@@ -150,6 +153,7 @@ impl SlotTask {
             lost: None,
             refused: None,
             unsure_of_pre_commands: false,
+            sending,
         }
     }
 
@@ -176,6 +180,7 @@ impl SlotTask {
                     // The supervisor is gone, and with it the agent.
                     None => return,
                 },
+                () = self.sending.fault_changed(&self.id.app) => self.publish(),
                 () = sleep(deadline.map_or_else(Default::default, |at| at.wait_from(now))), if deadline.is_some() => {
                     self.happen(Event::Tick);
                 }
@@ -268,11 +273,12 @@ impl SlotTask {
             fault: &self.faults(),
         });
         self.shared.report(&self.id, report);
+        self.tell_traffic();
     }
 
     /// What is wrong around the machine.
     fn faults(&self) -> String {
-        let faults = [self.book.fault(), self.lost.clone(), self.refused.clone()];
+        let faults = [self.book.fault(), self.lost.clone(), self.refused.clone(), self.sending.fault()];
         faults.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
@@ -301,6 +307,7 @@ impl SlotTask {
                 acts::clear(&shared, context, ticket, answers);
             }
             Action::Launch { ticket, release } => acts::launch(&shared, context, ticket, release, answers),
+            Action::Withdraw { ticket } => self.withdraw(ticket),
             Action::Stop { ticket, grace } => match &self.keeper {
                 Some(keeper) if keeper.process().ticket == ticket.0 => {
                     keeper.stop(std::time::Duration::from_millis(grace));
