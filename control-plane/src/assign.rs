@@ -117,6 +117,7 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         live,
         distribution,
         limits,
+        nginx,
         later: _,
     } = spec;
     let cookie = secrets.cookie(name, cookie).map_err(Untold::Cookie)?;
@@ -162,6 +163,13 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
             cpu_max_percent: limits.cpu_percent.unwrap_or(0),
             pids_max: limits.pids_max.unwrap_or(0),
         }),
+        nginx: nginx.as_ref().map(|it| pb::Nginx {
+            upstream_file: it.upstream_file.clone(),
+            upstream: it.upstream.clone(),
+            port: it.port.clone(),
+            reload: it.reload.clone(),
+        }),
+        drain_ms: deploy.drain.0,
     })
 }
 

@@ -58,6 +58,9 @@ pub struct AppSpec {
     /// Of each replica.
     #[serde(default)]
     pub limits: Limits,
+    /// Missing in rows of earlier versions.
+    #[serde(default)]
+    pub nginx: Option<NginxSpec>,
     pub later: Later,
 }
 
@@ -127,6 +130,33 @@ pub struct DeploySpec {
     pub watch: Millis,
     pub stop_grace: Millis,
     pub pre_commands_timeout: Millis,
+    /// From the moment at which NGINX sends a replica no more requests until it is told to stop. Missing in rows of earlier
+    /// versions.
+    #[serde(default = "DeploySpec::usual_drain")]
+    pub drain: Millis,
+}
+
+impl DeploySpec {
+    fn usual_drain() -> Millis {
+        Millis(5_000)
+    }
+}
+
+/// The upstream file that an application's agents keep for the NGINX of their hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NginxSpec {
+    /// On the host, absolute.
+    pub upstream_file: String,
+    /// What `proxy_pass` names.
+    pub upstream: String,
+    /// The key of one of the application's ports.
+    pub port: String,
+    /// One line, split into words as a shell would.
+    pub reload: String,
+}
+
+impl NginxSpec {
+    pub const USUAL_RELOAD: &str = "nginx -s reload";
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +211,7 @@ impl AppSpec {
                 watch: Millis(600_000),
                 stop_grace: Millis(10_000),
                 pre_commands_timeout: Millis(600_000),
+                drain: DeploySpec::usual_drain(),
             },
             restart: RestartSpec {
                 backoff_min: Millis(1_000),
@@ -192,6 +223,7 @@ impl AppSpec {
             live: Vec::new(),
             distribution: Distribution { mode: DistributionMode::Short, host: None, ports: None },
             limits: Limits::default(),
+            nginx: None,
             later: Later::default(),
         }
     }

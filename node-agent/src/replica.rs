@@ -10,8 +10,9 @@
 //! ```text
 //!  Stage    None ─ Fetching ─ PreCommand… ─ Staged ─┐      (Retrying: waits to fetch again; Failed: waits for a new wish)
 //!                                                   ▼
-//!  Process  Up ─ Stopping ─ Down ─────────────── Swapping ─ Down ─ Launching ─ Up
-//!            └──── its exit ──► BackingOff ─ Down              (withdrawn: Down ─ Clearing ─ Down, and all is empty)
+//!  Process  Up ─ Draining ─ Stopping ─ Down ──── Swapping ─ Down ─ Launching ─ Up
+//!            │         └──────────────► Down (its exit)       (withdrawn: Down ─ Clearing ─ Down, and all is empty)
+//!            └──── its exit ──► BackingOff ─ Down
 //! ```
 
 use proto::ids::ReleaseKey;
@@ -19,6 +20,8 @@ use proto::state::ExitCause;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
+
+pub(crate) use self::advance::WITHDRAW_MAX;
 
 mod absorb;
 mod advance;
@@ -73,6 +76,10 @@ pub struct Policy {
     pub reset_after: u64,
     /// For each pre-command.
     pub pre_command_timeout: u64,
+    /// How long a replica that was ready goes on once it is sent no more requests; 0: it is told to stop at once. Missing in
+    /// ledgers of earlier versions.
+    #[serde(default)]
+    pub drain: u64,
 }
 
 /// How a release is being brought into `new`.
@@ -152,6 +159,19 @@ pub enum Process {
         since: Time,
         health: Health,
     },
+    /// Is to stop, and finishes what it was sent before. Where that is no longer wanted it is up again.
+    Draining {
+        ticket: Ticket,
+        pid: u32,
+        since: Time,
+        health: Health,
+        /// Of the asking that it be sent no more requests.
+        asked: Ticket,
+        /// It is sent no more.
+        withdrawn: bool,
+        /// Told to stop then: the end of the drain, or of the patience with whoever sends requests.
+        until: Time,
+    },
     /// Told to stop; the keeper kills after the grace, and is told to once more at `deadline`.
     Stopping {
         ticket: Ticket,
@@ -205,6 +225,10 @@ pub enum Event {
     Probed {
         ticket: Ticket,
         passed: bool,
+    },
+    /// Nobody sends it requests any more.
+    Withdrawn {
+        ticket: Ticket,
     },
     Exited {
         ticket: Ticket,
@@ -283,13 +307,37 @@ pub enum Blocked {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    Prepare { ticket: Ticket, release: ReleaseKey },
-    RunPreCommand { ticket: Ticket, release: ReleaseKey, index: u32 },
-    KillPreCommand { ticket: Ticket },
-    Swap { ticket: Ticket, release: ReleaseKey },
-    Launch { ticket: Ticket, release: ReleaseKey },
-    Stop { ticket: Ticket, grace: u64 },
-    Clear { ticket: Ticket },
+    Prepare {
+        ticket: Ticket,
+        release: ReleaseKey,
+    },
+    RunPreCommand {
+        ticket: Ticket,
+        release: ReleaseKey,
+        index: u32,
+    },
+    KillPreCommand {
+        ticket: Ticket,
+    },
+    Swap {
+        ticket: Ticket,
+        release: ReleaseKey,
+    },
+    Launch {
+        ticket: Ticket,
+        release: ReleaseKey,
+    },
+    /// What runs is to be sent no more requests.
+    Withdraw {
+        ticket: Ticket,
+    },
+    Stop {
+        ticket: Ticket,
+        grace: u64,
+    },
+    Clear {
+        ticket: Ticket,
+    },
     Note(Note),
 }
 
@@ -448,7 +496,9 @@ impl Replica {
         };
         let process = match &self.process {
             Process::Stopping { deadline, .. } => Some(*deadline),
-            Process::BackingOff { until } | Process::Stuck { until } => Some(*until),
+            Process::BackingOff { until } | Process::Stuck { until } | Process::Draining { until, .. } => {
+                Some(*until)
+            }
             // So that its becoming stable is published when it happens.
             Process::Up { health: Health::Ready { since }, .. } => {
                 Some(since.plus(self.policy()?.stable_after)).filter(|at| *at > told_at)

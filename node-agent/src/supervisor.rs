@@ -16,6 +16,7 @@ mod probe;
 pub mod process;
 mod shared;
 mod slot;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -40,6 +41,7 @@ pub use self::paths::Paths;
 use self::process::Keepers;
 use self::shared::Shared;
 use self::slot::{Memory, ORDERS, SlotOrder, SlotTask};
+use self::traffic::Traffic;
 use crate::clock;
 use crate::link::Observed;
 use crate::releases::{Fetch, Store};
@@ -104,6 +106,7 @@ impl Supervisor {
             epmd: Epmd::new(epmd_port, paths.epmd()),
             paths,
             standby: process::Standby::new(keepers),
+            traffic: Traffic::new(),
             timezone,
             boot_id,
             store,
@@ -132,6 +135,8 @@ impl Supervisor {
             whole &= memory.as_ref().is_ok_and(Memory::is_whole);
             supervisor.take_up(id, memory);
         }
+        // Not before every slot is expected: an application of which one is not known yet is left as it is.
+        supervisor.shared.tracker.spawn(traffic::keep(supervisor.shared.clone()));
         supervisor.generation = match supervisor.shared.paths.node_ledger().assignment() {
             // What was set aside must be sent again: nothing is acknowledged until then.
             Ok(Some(stored)) if whole => stored.generation,
@@ -293,6 +298,7 @@ impl Supervisor {
     fn take_up(&mut self, id: SlotId, memory: Result<Memory, LedgerError>) {
         let (sender, orders) = mpsc::channel(ORDERS);
         self.slots.insert(id.clone(), sender);
+        self.shared.traffic.expect(&id);
         self.shared.tracker.spawn(SlotTask::run(id, self.shared.clone(), memory, orders));
     }
 

@@ -9,5 +9,6 @@ mod supervisor {
     pub(crate) mod probes;
     pub(crate) mod refusal;
     pub(crate) mod remains;
+    pub(crate) mod traffic;
     pub(crate) mod world;
 }

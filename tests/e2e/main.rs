@@ -22,3 +22,4 @@ mod readiness;
 mod restarts;
 mod samples;
 mod survival;
+mod traffic;

@@ -17,6 +17,7 @@ mod release;
 mod restart;
 mod statistics;
 mod table;
+mod traffic;
 mod unpack;
 
 /// What can be measured.
@@ -46,6 +47,16 @@ pub enum Bench {
         #[arg(long, default_value_t = 50)]
         pairs: usize,
     },
+    /// Requests lost and waited for during deployments, restarts and crashes behind NGINX
+    #[command(long_about = traffic::ABOUT)]
+    Traffic {
+        /// Of each phase with each of the two
+        #[arg(long, default_value_t = 3)]
+        turns: usize,
+        /// Requests a second
+        #[arg(long, default_value_t = 1_000)]
+        rate: u32,
+    },
     /// CPU time of unpacking a release, beside `sha256sum FILE && tar xzf FILE`
     #[command(long_about = unpack::ABOUT)]
     Unpack {
@@ -61,6 +72,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Assignments { turns, each } => assignments::run(turns, Duration::from_secs(each)),
         Bench::Footprint { idle } => footprint::run(Duration::from_secs(idle)),
         Bench::Restart { pairs } => restart::run(pairs),
+        Bench::Traffic { turns, rate } => traffic::run(turns, rate),
         Bench::Unpack { turns } => unpack::run(turns),
     }
 }

@@ -3,6 +3,7 @@
 mod certificates;
 mod deploy;
 pub(super) mod monitoring;
+mod nginx;
 mod probes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,7 @@ pub(super) struct Written {
     /// Of each of `spec.ports`.
     pub bases: Vec<Origin>,
     pub distribution: Origin,
+    pub upstream_file: Option<Origin>,
 }
 
 /// Every application of the file. One without a readable name is left out: everything is kept under it.
@@ -54,6 +56,7 @@ pub(super) fn read_all(f: &mut Fields<'_>, for_all: ForAll) -> Vec<Written> {
         }
         all.push(written);
     }
+    nginx::check(&all, f.sink);
     all
 }
 
@@ -109,10 +112,19 @@ fn read(f: &mut Fields<'_>, for_all: ForAll) -> Option<Written> {
     let distribution = f.node("distribution").map_or_else(|| f.at.clone(), |it| it.at.clone());
     deploy::distribution(f, &mut spec.distribution);
     deploy::limits(f, &mut spec.limits);
-    checked_only(f, &spec.ports);
+    let upstream_file = nginx::read(f, &mut spec);
+    checked_only(f);
     spec.later = later(f);
     name?;
-    Some(Written { spec, path: f.path.clone(), at: f.at.clone(), strategy, bases, distribution })
+    Some(Written {
+        spec,
+        path: f.path.clone(),
+        at: f.at.clone(),
+        strategy,
+        bases,
+        distribution,
+        upstream_file,
+    })
 }
 
 fn ports(f: &mut Fields<'_>) -> Vec<(PortBase, Origin)> {
@@ -176,20 +188,18 @@ fn env(f: &mut Fields<'_>) -> Vec<EnvEntry> {
 }
 
 /// Keys whose parts are not in force yet.
-fn checked_only(f: &mut Fields<'_>, ports: &[PortBase]) {
+fn checked_only(f: &mut Fields<'_>) {
     f.read("spread", rules::whole::<u32>(1..=100_000));
     f.read("shell_user", rules::account);
     f.read("cluster", rules::word(&[("off", ()), ("node", ()), ("fleet", ())]));
     deploy::logs(f);
-    deploy::nginx(f, ports);
     monitoring::read(f, &monitoring::OF_APPLICATIONS);
     certificates::read(f);
 }
 
-const LATER: [&str; 9] =
-    ["spread", "shell_user", "cluster", "live", "logs", "nginx", "monitoring", "certificates", "ready"];
-const LATER_OF_DEPLOY: [&str; 9] = [
-    "drain_ms",
+const LATER: [&str; 8] =
+    ["spread", "shell_user", "cluster", "live", "logs", "monitoring", "certificates", "ready"];
+const LATER_OF_DEPLOY: [&str; 8] = [
     "batch",
     "max_unavailable",
     "canary",

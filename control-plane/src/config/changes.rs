@@ -9,8 +9,8 @@ use proto::state::Strategy;
 
 use super::quantity;
 use crate::spec::{
-    AppSpec, DeploySpec, Distribution, DistributionMode, EnvValue, Limits, Millis, Probe, ReadyWhen,
-    RestartSpec,
+    AppSpec, DeploySpec, Distribution, DistributionMode, EnvValue, Limits, Millis, NginxSpec, Probe,
+    ReadyWhen, RestartSpec,
 };
 
 /// When a changed key takes effect. The order is that of the work it makes.
@@ -123,6 +123,7 @@ fn sheet(spec: &AppSpec) -> Sheet {
         live,
         distribution,
         limits,
+        nginx,
         later,
     } = spec;
     let (at_once, next) = (Class::Immediate, Class::NextDeploy);
@@ -166,6 +167,9 @@ fn sheet(spec: &AppSpec) -> Sheet {
     }
     put_distribution(&mut s, distribution);
     put_limits(&mut s, limits);
+    if let Some(nginx) = nginx {
+        put_nginx(&mut s, nginx);
+    }
     for (key, value) in &later.0 {
         // These two are above, as far as they are in force; the others may hold tokens.
         if key != "ready" && key != "live" {
@@ -182,7 +186,7 @@ fn listed(probes: &[Probe]) -> Option<String> {
 }
 
 fn put_deploy(s: &mut Sheet, deploy: &DeploySpec) {
-    let DeploySpec { strategy, stable_after, watch, stop_grace, pre_commands_timeout } = deploy;
+    let DeploySpec { strategy, stable_after, watch, stop_grace, pre_commands_timeout, drain } = deploy;
     let strategy: &Strategy = strategy;
     put(s, Class::Immediate, "deploy.strategy", strategy);
     put_times(
@@ -193,6 +197,7 @@ fn put_deploy(s: &mut Sheet, deploy: &DeploySpec) {
             ("watch_ms", watch),
             ("stop_grace_ms", stop_grace),
             ("pre_commands_timeout_ms", pre_commands_timeout),
+            ("drain_ms", drain),
         ],
     );
 }
@@ -223,6 +228,15 @@ fn put_limits(s: &mut Sheet, limits: &Limits) {
     }
     if let Some(pids) = pids_max {
         put(s, Class::Immediate, "limits.pids_max", pids);
+    }
+}
+
+fn put_nginx(s: &mut Sheet, nginx: &NginxSpec) {
+    let NginxSpec { upstream_file, upstream, port, reload } = nginx;
+    let settings =
+        [("upstream_file", upstream_file), ("upstream", upstream), ("port", port), ("reload", reload)];
+    for (key, value) in settings {
+        put(s, Class::Immediate, format!("nginx.{key}"), value);
     }
 }
 
@@ -312,6 +326,28 @@ mod tests {
         off.live.clear();
         let ends: Vec<_> = between(&after, &off).into_iter().map(|it| (it.key, it.class)).collect();
         assert_eq!(ends, [("live".to_owned(), Class::Immediate)]);
+    }
+
+    #[test]
+    fn what_concerns_the_traffic_takes_effect_at_once() {
+        let mut after = app();
+        after.deploy.drain = Millis(0);
+        after.nginx = Some(NginxSpec {
+            upstream_file: "/etc/nginx/conf.d/myapp.conf".to_owned(),
+            upstream: "myapp".to_owned(),
+            port: "PORT".to_owned(),
+            reload: NginxSpec::USUAL_RELOAD.to_owned(),
+        });
+        assert_eq!(
+            said(&after),
+            [
+                "deploy.drain_ms 5000 → 0 [immediate]",
+                "nginx.port PORT (was not set) [immediate]",
+                "nginx.reload nginx -s reload (was not set) [immediate]",
+                "nginx.upstream myapp (was not set) [immediate]",
+                "nginx.upstream_file /etc/nginx/conf.d/myapp.conf (was not set) [immediate]",
+            ]
+        );
     }
 
     #[test]

@@ -28,7 +28,6 @@ const OF_AN_APPLICATION: [Known; 18] = [
     ("cluster", &["\"off\""], CLUSTER),
     ("live", &[], "an otp probe is not asked; the others are"),
     ("logs", &[], "log files are not rotated or removed"),
-    ("nginx", &[], "no upstream file is written"),
     ("monitoring", &["[]"], "nothing is watched for its limits"),
     ("certificates", &["[]"], "no certificates are ordered"),
     (
@@ -36,7 +35,6 @@ const OF_AN_APPLICATION: [Known; 18] = [
         &[],
         "an otp probe is not asked; the others are, and where there is none the first port or the process",
     ),
-    ("deploy.drain_ms", &["0"], "a replica is stopped without draining"),
     ("deploy.batch", &["1"], "nodes are replaced one at a time"),
     ("deploy.max_unavailable", &["0", "1"], "slots are replaced one at a time"),
     ("deploy.canary", &[], "a rollout begins with any node and does not wait behind it"),

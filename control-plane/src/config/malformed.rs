@@ -510,6 +510,16 @@ release_bucket: s3://bucket/path
         r#"3:54: applications[myapp].nginx.upstream: found "my app"; allowed: the name of an NGINX upstream: a-z A-Z 0-9 . _ -"#,
         r#"3:68: applications[myapp].nginx.port: found "PORT"; allowed: a key of the application's replica_ports (there are none)"#,
     ]),
+    ("one upstream file of two applications",
+     "applications:
+  - name: one
+    replica_ports: [{ key: PORT, base: 4000 }]
+    nginx: { upstream_file: /etc/nginx/conf.d/shared.conf, upstream: one, port: PORT }
+  - name: two
+    replica_ports: [{ key: PORT, base: 4100 }]
+    nginx: { upstream_file: /etc/nginx/conf.d/shared.conf, upstream: two, port: PORT }
+",
+     &["7:29: applications[two].nginx.upstream_file: found the upstream file of one; each application needs a file of its own"]),
     ("a user",
      "applications:
   - name: myapp

@@ -151,6 +151,7 @@ fn declared(name: &Located<AppName>, for_all: ForAll) -> Written {
         bases: vec![at.clone()],
         distribution: at.clone(),
         at,
+        upstream_file: None,
     }
 }
 

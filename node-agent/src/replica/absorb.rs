@@ -27,6 +27,7 @@ impl Replica {
             Event::Swapped { ticket, result } => self.swapped(ticket, result, now, actions),
             Event::Launched { ticket, result } => self.launched(ticket, result, now, actions),
             Event::Probed { ticket, passed } => self.probed(ticket, passed, now, actions),
+            Event::Withdrawn { ticket } => self.withdrawn(ticket, now),
             Event::Exited { ticket, cause } => self.exited(ticket, cause, now, actions),
             Event::Condemned { ticket, condemned } => self.condemn(ticket, condemned),
             Event::Cleared { ticket, result } => self.cleared(ticket, result, now),
@@ -210,7 +211,11 @@ impl Replica {
 
     fn probed(&mut self, answer: Ticket, passed: bool, now: Time, actions: &mut Vec<Action>) {
         let release = self.current.as_ref().map(|it| it.release.clone());
-        let Process::Up { ticket, health, .. } = &mut self.process else { return };
+        let (Process::Up { ticket, health, .. } | Process::Draining { ticket, health, .. }) =
+            &mut self.process
+        else {
+            return;
+        };
         if *ticket != answer {
             return;
         }
@@ -227,33 +232,33 @@ impl Replica {
     /// A process that is not the one that runs has ended already, or is about to.
     fn condemn(&mut self, condemned: Ticket, why: Condemned) {
         match self.process {
-            Process::Up { ticket, .. } if ticket == condemned || planted(Fault::CondemnAnyProcess) => {
+            Process::Up { ticket, .. } | Process::Draining { ticket, .. }
+                if ticket == condemned || planted(Fault::CondemnAnyProcess) =>
+            {
                 self.condemned = Some((ticket, why));
             }
             _ => {}
         }
     }
 
+    /// From now on the drain counts.
+    fn withdrawn(&mut self, answer: Ticket, now: Time) {
+        let drain = self.policy().map_or(0, |it| it.drain);
+        let Process::Draining { asked, withdrawn, until, .. } = &mut self.process else { return };
+        if *asked == answer && !*withdrawn {
+            *withdrawn = true;
+            *until = now.plus(drain);
+        }
+    }
+
     pub(super) fn exited(&mut self, answer: Ticket, cause: ExitCause, now: Time, actions: &mut Vec<Action>) {
         match self.process {
             Process::Stopping { ticket, .. } if ticket == answer => {
-                let condemned = self.condemned.take_if(|(it, _)| *it == ticket).map(|(_, why)| why);
-                let because = condemned.as_ref().map(|it| it.because.clone());
-                let asked_for = condemned.as_ref().is_none_or(|it| it.charge != Charge::Unresponsive);
-                self.last_exit = Some(LastExit { cause, at: now, asked_for, because: because.clone() });
-                self.process = Process::Down;
-                if let Restart::Due { request } = &self.restart {
-                    self.restart = Restart::Done { request: request.clone() };
-                    self.restarting(because, actions);
-                } else if let Some(Condemned { charge, .. }) = condemned {
-                    self.restarting(because, actions);
-                    if charge == Charge::Unresponsive {
-                        self.crashes_since_deploy = self.crashes_since_deploy.saturating_add(1);
-                    }
-                    self.wait_before_start(now);
-                } else {
-                    actions.push(Action::Note(Note::Stopped));
-                }
+                self.out_of_the_way(ticket, cause, true, now, actions);
+            }
+            // By itself, as is said; yet no release is judged by it, and nothing waits because of it: it was on its way out.
+            Process::Draining { ticket, .. } if ticket == answer => {
+                self.out_of_the_way(ticket, cause, false, now, actions);
             }
             Process::Up { .. } if planted(Fault::MissExits) => {}
             Process::Up { ticket, health, .. } if ticket == answer => {
@@ -266,6 +271,34 @@ impl Replica {
             }
             // An exit that nobody waits for: of a process whose end was already seen.
             _ => {}
+        }
+    }
+
+    /// A process that was to end has; `told`: after it was told to.
+    fn out_of_the_way(
+        &mut self,
+        ticket: Ticket,
+        cause: ExitCause,
+        told: bool,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        let condemned = self.condemned.take_if(|(it, _)| *it == ticket).map(|(_, why)| why);
+        let because = condemned.as_ref().map(|it| it.because.clone());
+        let asked_for = told && condemned.as_ref().is_none_or(|it| it.charge != Charge::Unresponsive);
+        self.last_exit = Some(LastExit { cause, at: now, asked_for, because: because.clone() });
+        self.process = Process::Down;
+        if let Restart::Due { request } = &self.restart {
+            self.restart = Restart::Done { request: request.clone() };
+            self.restarting(because, actions);
+        } else if let Some(Condemned { charge, .. }) = condemned {
+            self.restarting(because, actions);
+            if charge == Charge::Unresponsive {
+                self.crashes_since_deploy = self.crashes_since_deploy.saturating_add(1);
+            }
+            self.wait_before_start(now);
+        } else {
+            actions.push(Action::Note(Note::Stopped));
         }
     }
 
@@ -321,6 +354,7 @@ mod tests {
         backoff_max: 0,
         reset_after: 0,
         pre_command_timeout: 0,
+        drain: 0,
     };
 
     fn told(replica: &Replica, generation: u64, restart: &str) -> Restart {

@@ -5,13 +5,15 @@ use proto::ids::ReleaseKey;
 
 use super::fault::{Fault, planted};
 use super::{
-    Action, Assignment, Note, Policy, PreCommands, PreCommandsRun, Process, Replica, Restart, Stage, Ticket,
-    Wanted,
+    Action, Assignment, Charge, Health, Note, Policy, PreCommands, PreCommandsRun, Process, Replica, Restart,
+    Stage, Ticket, Wanted,
 };
 use crate::clock::Time;
 
 /// The keeper kills by itself after the grace; this much later it is told once more, in case it was not there to hear.
 const STOP_MARGIN: u64 = 5_000;
+/// Whoever sends requests (an NGINX that cannot be reloaded) holds up no stop for longer than this.
+pub(crate) const WITHDRAW_MAX: u64 = 30_000;
 
 impl Replica {
     /// Takes the next steps. Looks only at the state, never at what just happened, so a lost event costs time, not truth.
@@ -154,6 +156,12 @@ impl Replica {
         let unwanted = assignment.wanted.is_none() || take_over || early;
         let restart = matches!(self.restart, Restart::Due { .. });
         match self.process {
+            // Taken back before it was told to stop.
+            Process::Draining { ticket, pid, since, health, .. }
+                if !unwanted && !restart && !self.is_condemned(ticket) =>
+            {
+                self.process = Process::Up { ticket, pid, since, health };
+            }
             Process::BackingOff { until } if now >= until || unwanted || restart => {
                 self.process = Process::Down;
             }
@@ -172,11 +180,22 @@ impl Replica {
                 self.start(assignment.wanted.as_ref(), take_over, actions);
             }
             Process::Stopping { .. } if planted(Fault::StopOnlyOnce) => {}
+            Process::Up { ticket, pid, since, health }
+                if (unwanted || restart || self.is_condemned(ticket))
+                    && self.drains(ticket, health, &assignment.policy) =>
+            {
+                let asked = self.ticket();
+                let until = now.plus(WITHDRAW_MAX);
+                self.process =
+                    Process::Draining { ticket, pid, since, health, asked, withdrawn: false, until };
+                actions.push(Action::Withdraw { ticket: asked });
+            }
+            Process::Draining { .. } if planted(Fault::DrainForEver) => {}
             Process::Up { ticket, pid, health, .. } if unwanted || restart || self.is_condemned(ticket) => {
-                self.forgive(health, now);
-                let grace = assignment.policy.stop_grace;
-                self.process = Process::Stopping { ticket, pid, deadline: now.plus(grace).plus(STOP_MARGIN) };
-                actions.push(Action::Stop { ticket, grace });
+                self.stop(ticket, pid, health, assignment.policy.stop_grace, now, actions);
+            }
+            Process::Draining { ticket, pid, health, until, .. } if now >= until || self.hangs(ticket) => {
+                self.stop(ticket, pid, health, assignment.policy.stop_grace, now, actions);
             }
             Process::Stopping { ticket, pid, deadline } if now >= deadline => {
                 self.process = Process::Stopping { ticket, pid, deadline: now.plus(STOP_MARGIN) };
@@ -184,6 +203,7 @@ impl Replica {
             }
             Process::Down => self.start(assignment.wanted.as_ref(), take_over, actions),
             Process::Up { .. }
+            | Process::Draining { .. }
             | Process::Stopping { .. }
             | Process::BackingOff { .. }
             | Process::Stuck { .. }
@@ -195,6 +215,34 @@ impl Replica {
 
     fn is_condemned(&self, process: Ticket) -> bool {
         self.condemned.as_ref().is_some_and(|(it, _)| *it == process) && !planted(Fault::SpareTheCondemned)
+    }
+
+    /// It answers nobody: nothing that it was sent is finished by waiting.
+    fn hangs(&self, process: Ticket) -> bool {
+        let charge = self.condemned.as_ref().filter(|(it, _)| *it == process).map(|(_, why)| why.charge);
+        charge == Some(Charge::Unresponsive)
+    }
+
+    /// Whoever was never ready was sent nothing that it could finish.
+    fn drains(&self, process: Ticket, health: Health, policy: &Policy) -> bool {
+        policy.drain > 0
+            && health != Health::Starting
+            && !self.hangs(process)
+            && !planted(Fault::StopUndrained)
+    }
+
+    fn stop(
+        &mut self,
+        ticket: Ticket,
+        pid: u32,
+        health: Health,
+        grace: u64,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        self.forgive(health, now);
+        self.process = Process::Stopping { ticket, pid, deadline: now.plus(grace).plus(STOP_MARGIN) };
+        actions.push(Action::Stop { ticket, grace });
     }
 
     /// Nothing runs: what is next?

@@ -39,6 +39,10 @@ pub(super) enum Fault {
     CondemnAnyProcess,
     /// A condemned process goes on.
     SpareTheCondemned,
+    /// A process is told to stop while it is still sent requests.
+    StopUndrained,
+    /// Whoever sends requests may hold up a stop without end.
+    DrainForEver,
     /// What lies in `current` counts as whole after a power cut.
     TrustAnyFolder,
 }

@@ -136,15 +136,22 @@ impl Replica {
 
     fn recover_process(&mut self, found: Found, now: Time, again: &mut Vec<Action>) {
         let asked = match self.process {
-            Process::Launching { ticket } | Process::Up { ticket, .. } | Process::Stopping { ticket, .. } => {
-                Some(ticket)
-            }
+            Process::Launching { ticket }
+            | Process::Up { ticket, .. }
+            | Process::Draining { ticket, .. }
+            | Process::Stopping { ticket, .. } => Some(ticket),
             _ => None,
         };
         match (found, self.process.clone()) {
             (Found::Running { ticket, pid }, was) if Some(ticket) == asked => {
                 self.process = match was {
                     Process::Up { since, health, .. } => Process::Up { ticket, pid, since, health },
+                    Process::Draining { since, health, asked, withdrawn, until, .. } => {
+                        if !withdrawn {
+                            again.push(Action::Withdraw { ticket: asked });
+                        }
+                        Process::Draining { ticket, pid, since, health, asked, withdrawn, until }
+                    }
                     // Told to stop once more, at once: the keeper's own grace may not have been heard.
                     Process::Stopping { deadline, .. } => {
                         Process::Stopping { ticket, pid, deadline: deadline.min(now) }
@@ -168,7 +175,7 @@ impl Replica {
                 None => self.process = Process::Down,
             },
             // Its end left no trace.
-            (_, Process::Up { .. } | Process::Stopping { .. }) => {
+            (_, Process::Up { .. } | Process::Draining { .. } | Process::Stopping { .. }) => {
                 self.exited(asked.unwrap_or_default(), ExitCause::Unknown, now, again);
             }
             (_, Process::Swapping { ticket, release }) => again.push(Action::Swap { ticket, release }),

@@ -48,7 +48,7 @@ impl Replica {
     pub fn report(&self, around: Surroundings<'_>) -> pb::SlotReport {
         let unix = |time: Time| around.unix_ms.saturating_sub(around.now.since(time));
         let (pid, started_unix_ms) = match self.process {
-            Process::Up { pid, since, .. } => (pid, unix(since)),
+            Process::Up { pid, since, .. } | Process::Draining { pid, since, .. } => (pid, unix(since)),
             Process::Stopping { pid, .. } => (pid, 0),
             _ => (0, 0),
         };
@@ -127,7 +127,9 @@ impl Replica {
                 if now.since(*since) >= stable_after { pb::SlotState::Stable } else { pb::SlotState::Ready }
             }
             Process::Up { health: Health::Unready, .. } => pb::SlotState::Unready,
-            Process::Stopping { .. } | Process::Clearing { .. } => pb::SlotState::Stopping,
+            Process::Draining { .. } | Process::Stopping { .. } | Process::Clearing { .. } => {
+                pb::SlotState::Stopping
+            }
             Process::BackingOff { .. } => pb::SlotState::BackingOff,
             Process::Stuck { .. } => pb::SlotState::Failed,
             Process::Swapping { .. } => pb::SlotState::Preparing,

@@ -24,6 +24,7 @@ const POLICY: Policy = Policy {
     backoff_max: 30_000,
     reset_after: 20_000,
     pre_command_timeout: 8_000,
+    drain: 1_500,
 };
 
 /// What must never be otherwise.
@@ -38,6 +39,7 @@ enum Invariant {
     PreCommandsRunOnceAndInOrder,
     NothingTakesOverBeforeItsPreCommandsPassed,
     NothingIsStoppedWithoutCause,
+    NothingIsStoppedWhileItIsSentRequests,
     CountsOnlyGrow,
     RestartsAreDoneOnce,
     TheCondemnedEnd,
@@ -80,6 +82,11 @@ enum Due {
     ProcessEnds {
         pid: u32,
         cause: ExitCause,
+    },
+    /// NGINX was reloaded.
+    Withdrawn {
+        agent: u32,
+        ticket: Ticket,
     },
     PreKeeperStarts {
         agent: u32,
@@ -128,6 +135,10 @@ struct World {
     alive: Option<Running>,
     newest: Ticket,
     ended: Option<(Ticket, ExitCause)>,
+    /// Has been ready, and may be sent requests since.
+    served: Option<Ticket>,
+    /// From when on it may be told to stop.
+    drained: Option<Time>,
     pre_alive: Option<Ticket>,
     pre_newest: Ticket,
     pre_ended: Option<(Ticket, bool)>,
@@ -180,6 +191,8 @@ impl World {
             alive: None,
             newest: Ticket(0),
             ended: None,
+            served: None,
+            drained: None,
             pre_alive: None,
             pre_newest: Ticket(0),
             pre_ended: None,
@@ -326,8 +339,18 @@ impl World {
                 self.slowed_down()?;
                 self.soon(Due::KeeperStarts { agent, ticket, release });
             }
+            Action::Withdraw { ticket } => {
+                // A new agent asks again, and is no more patient than the one before.
+                let patience = self.now.plus(WITHDRAW_MAX);
+                self.drained = Some(self.drained.map_or(patience, |it| it.min(patience)));
+                // An NGINX that cannot be reloaded.
+                if !self.fault(6) {
+                    self.soon(Due::Withdrawn { agent, ticket });
+                }
+            }
             Action::Stop { ticket, grace } => {
                 self.stopped_with_cause(ticket, grace)?;
+                self.stopped_drained(ticket, grace)?;
                 let heard = !self.fault(4);
                 if let Some(alive) = self.alive.clone().filter(|it| heard && it.ticket == ticket) {
                     let within = grace.max(1);
@@ -398,6 +421,20 @@ impl World {
         violated(Invariant::NothingIsStoppedWithoutCause, format!("{ticket:?} in {replica:?}"))
     }
 
+    /// The repetition of a stop is one of what was stopped.
+    fn stopped_drained(&self, ticket: Ticket, grace: u64) -> Checked {
+        let hangs =
+            self.replica.condemned.as_ref().is_some_and(|(_, why)| why.charge == Charge::Unresponsive);
+        if grace == 0 || hangs || self.served != Some(ticket) || self.drained.is_some_and(|it| self.now >= it)
+        {
+            return Ok(());
+        }
+        violated(
+            Invariant::NothingIsStoppedWhileItIsSentRequests,
+            format!("{ticket:?} was ready, drained: {:?}", self.drained),
+        )
+    }
+
     // ---- what happens
 
     fn happen(&mut self, due: Due) -> Checked {
@@ -420,6 +457,14 @@ impl World {
                     let event = Event::Exited { ticket: gone.ticket, cause };
                     // The keeper says so at once; an agent that was just told of the process hears it after that.
                     self.after(0, Due::Answer { agent: self.agent, event });
+                }
+            }
+            Due::Withdrawn { agent, ticket } => {
+                let current = matches!(self.replica.process, Process::Draining { asked, withdrawn: false, .. } if asked == ticket);
+                if agent == self.agent && current {
+                    let drained = self.now.plus(POLICY.drain);
+                    self.drained = Some(self.drained.map_or(drained, |it| it.min(drained)));
+                    self.after(0, Due::Answer { agent, event: Event::Withdrawn { ticket } });
                 }
             }
             Due::PreKeeperStarts { agent, ticket, release, run_id, index } => {
@@ -582,7 +627,9 @@ impl World {
         if self.pre_alive.is_some() {
             // Of the same ticket: the shell waits for it. Of another: it is told to go away first.
             if self.pre_alive != Some(ticket) {
-                self.soon(Due::PreKeeperStarts { agent, ticket, release: release.clone(), run_id, index });
+                // It looks again now and then, not at every step.
+                let release = release.clone();
+                self.after(1_000, Due::PreKeeperStarts { agent, ticket, release, run_id, index });
             }
             return Ok(());
         }
@@ -620,8 +667,10 @@ impl World {
     fn feed(&mut self, event: Event) -> Checked {
         self.note(|| format!("{event:?}"));
         let before = self.replica.clone();
-        if let (Event::Condemned { ticket: condemned, .. }, Process::Up { ticket, .. }) =
-            (&event, &before.process)
+        if let (
+            Event::Condemned { ticket: condemned, .. },
+            Process::Up { ticket, .. } | Process::Draining { ticket, .. },
+        ) = (&event, &before.process)
             && condemned == ticket
         {
             self.condemned.insert(*ticket);
@@ -629,6 +678,7 @@ impl World {
         let (next, actions) = decide(&before, event, self.now);
         // The ledger: from here on it is what a new agent would find.
         self.replica = next;
+        self.serves();
         self.check(&before)?;
         self.passed_in_place(&before);
         for action in &actions {
@@ -644,6 +694,18 @@ impl World {
             self.carry_out(action)?;
         }
         Ok(())
+    }
+
+    /// Who is up again after it was to stop is sent requests again.
+    fn serves(&mut self) {
+        match self.replica.process {
+            Process::Up { ticket, health, .. } => {
+                self.drained = None;
+                self.served = (health != Health::Starting).then_some(ticket);
+            }
+            Process::Draining { ticket, .. } => self.served = Some(ticket),
+            _ => {}
+        }
     }
 
     /// What lay here already when pre-commands were wished for it needs none, also where it is staged again after a power cut.
@@ -882,6 +944,8 @@ mod planted_faults {
         trusting_any_archive: TrustAnyArchive => OnlyWhatWasStagedRuns;
         forgetting_pre_commands: ForgetPreCommands => PreCommandsRunOnceAndInOrder;
         ignoring_pre_commands: IgnorePreCommands => NothingTakesOverBeforeItsPreCommandsPassed;
+        stopping_undrained: StopUndrained => NothingIsStoppedWhileItIsSentRequests;
+        draining_for_ever: DrainForEver => WhatIsWantedRunsInTheEnd;
         stopping_before_staged: StopBeforeStaged => NothingIsStoppedWithoutCause;
         stopping_only_once: StopOnlyOnce => WhatIsWantedRunsInTheEnd;
         forgetting_counts: ForgetCounts => CountsOnlyGrow;

@@ -76,7 +76,14 @@ impl Assigned {
             backoff_max: or(app.backoff_max_ms, 300_000),
             reset_after: or(app.backoff_reset_after_ms, 60_000),
             pre_command_timeout: or(app.pre_commands_timeout_ms, 600_000),
+            // Nobody else is told to send it no more requests.
+            drain: if app.nginx.is_some() { app.drain_ms } else { 0 },
         }
+    }
+
+    /// Of what was told last; 0: nothing was.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub(super) fn application(&self) -> Option<pb::Application> {

@@ -16,6 +16,7 @@ use proto::pb;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::traffic::Pending;
 use crate::clock::Time;
 use crate::replica::Replica;
 
@@ -137,6 +138,26 @@ impl Ledger {
 
     pub(super) fn store_remains(&self, remains: &Remains) -> Result<(), LedgerError> {
         self.replace("remains", &self.json("remains", remains)?, false)
+    }
+
+    /// The upstream file that is being replaced.
+    pub(super) fn pending(&self) -> Result<Option<Pending>, LedgerError> {
+        let Some(payload) = self.read("pending")? else { return Ok(None) };
+        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("pending"))
+    }
+
+    pub(super) fn store_pending(&self, pending: &Pending) -> Result<(), LedgerError> {
+        self.replace("pending", &self.json("pending", pending)?, true)
+    }
+
+    pub(super) fn remove_pending(&self) -> Result<(), LedgerError> {
+        let path = self.folder.join("pending");
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(LedgerError::Io { what: "remove", path, source })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn json(&self, name: &str, value: &impl Serialize) -> Result<Vec<u8>, LedgerError> {

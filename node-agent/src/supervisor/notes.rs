@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use proto::ids::AppName;
 use proto::pb;
 
 use super::SlotId;
@@ -25,6 +26,17 @@ pub(super) fn assignment_failed(id: Option<&SlotId>, fault: &str, at_unix_ms: u6
         None => {
             pb::AgentEvent { at_unix_ms, kind: "assignment_failed".to_owned(), text, ..Default::default() }
         }
+    }
+}
+
+/// Requests are not sent as the readiness of an application's slots says.
+pub(super) fn traffic_failed(app: &AppName, fault: &str, at_unix_ms: u64) -> pb::AgentEvent {
+    pb::AgentEvent {
+        at_unix_ms,
+        kind: "traffic_failed".to_owned(),
+        app: app.to_string(),
+        text: fault.to_owned(),
+        ..Default::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use proto::ids::Slot;
+use proto::ids::{AppName, Slot};
 
 use super::SlotId;
 use super::ledger::Ledger;
@@ -52,6 +52,11 @@ impl Paths {
         Ledger::at(self.agent())
     }
 
+    /// What is under way with an application's upstream file.
+    pub(super) fn traffic_ledger(&self, app: &AppName) -> Ledger {
+        Ledger::at(self.agent().join("traffic").join(app.as_str()))
+    }
+
     fn slot_state(&self, id: &SlotId) -> PathBuf {
         self.agent().join("slots").join(id.app.as_str()).join(id.slot.to_string())
     }
@@ -85,7 +90,7 @@ impl Paths {
     pub(super) fn known_slots(&self) -> io::Result<Vec<SlotId>> {
         let mut found = Vec::new();
         for (app, folder) in children(&self.agent().join("slots"))? {
-            let Ok(app) = app.parse::<proto::ids::AppName>() else { continue };
+            let Ok(app) = app.parse::<AppName>() else { continue };
             for (slot, _) in children(&folder)? {
                 if let Ok(slot) = slot.parse::<Slot>() {
                     found.push(SlotId { app: app.clone(), slot });

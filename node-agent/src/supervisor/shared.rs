@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::epmd::Epmd;
 use super::process::{Keepers, Standby};
+use super::traffic::Traffic;
 use super::{Paths, SlotId};
 use crate::link::Observed;
 use crate::releases::{Fetch, SlotFolder, Store};
@@ -18,6 +19,7 @@ pub(super) struct Shared {
     pub(super) paths: Paths,
     pub(super) standby: Standby,
     pub(super) epmd: Epmd,
+    pub(super) traffic: Traffic,
     pub(super) timezone: Option<String>,
     pub(super) boot_id: String,
     pub(super) store: Store,

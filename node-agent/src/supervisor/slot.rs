@@ -8,6 +8,7 @@ mod held;
 mod limits;
 mod recovery;
 mod settle;
+mod traffic;
 
 use std::sync::Arc;
 
@@ -110,6 +111,7 @@ pub(super) struct SlotTask {
     unlimited: Option<String>,
     /// The memory of them was lost.
     unsure_of_pre_commands: bool,
+    sending: traffic::Sending,
 }
 
 impl SlotTask {
@@ -138,6 +140,7 @@ impl SlotTask {
             dir: shared.paths.slot_dir(&id),
             folders: Mutex::new(()),
         });
+        let sending = traffic::Sending::new(&shared);
         Self {
             id,
             shared,
@@ -159,6 +162,7 @@ impl SlotTask {
             refused: None,
             unlimited: None,
             unsure_of_pre_commands: false,
+            sending,
         }
     }
 
@@ -185,6 +189,7 @@ impl SlotTask {
                     // The supervisor is gone, and with it the agent.
                     None => return,
                 },
+                () = self.sending.fault_changed(&self.id.app) => self.publish(),
                 () = sleep(deadline.map_or_else(Default::default, |at| at.wait_from(now))), if deadline.is_some() => {
                     self.happen(Event::Tick);
                 }
@@ -282,13 +287,20 @@ impl SlotTask {
             fault: &self.faults(),
         });
         self.shared.report(&self.id, report);
+        self.tell_traffic();
     }
 
     /// What is wrong around the machine.
     fn faults(&self) -> String {
         let unscoped = self.shared.keepers().trouble();
-        let faults =
-            [self.book.fault(), self.lost.clone(), self.refused.clone(), self.unlimited.clone(), unscoped];
+        let faults = [
+            self.book.fault(),
+            self.lost.clone(),
+            self.refused.clone(),
+            self.unlimited.clone(),
+            unscoped,
+            self.sending.fault(),
+        ];
         faults.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
@@ -319,6 +331,7 @@ impl SlotTask {
             Action::Launch { ticket, release } => {
                 acts::launch(&shared, context, ticket, release, self.limits(), answers);
             }
+            Action::Withdraw { ticket } => self.withdraw(ticket),
             Action::Stop { ticket, grace } => match &self.keeper {
                 Some(keeper) if keeper.process().ticket == ticket.0 => {
                     keeper.stop(std::time::Duration::from_millis(grace));

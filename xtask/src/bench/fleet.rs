@@ -118,6 +118,43 @@ impl Fleet {
         })
     }
 
+    /// Into the bucket, as CI would.
+    pub(super) fn publish(&self, Published { app, version, path }: &Published<'_>) -> Result<()> {
+        bucket::publish_file(&self.path().join("bucket"), ENVIRONMENT, app, version, path)
+    }
+
+    /// A command of the CLI, to its end.
+    pub(super) fn run(&self, words: &[&str]) -> Result<()> {
+        run_quietly(&mut self.home.cli(words)).map(drop)
+    }
+
+    /// Until this version is the application's.
+    pub(super) fn has_in_force(&self, app: &str, version: &str) -> Result<()> {
+        self.home.eventually(&format!("{version} of {app} is in force"), || {
+            Ok(self.application(app)?["in_force"]["version"] == version)
+        })
+    }
+
+    /// Until nothing is on its way and exactly so many slots are stable, none beside them.
+    pub(super) fn stands_on(&self, app: &str, slots: usize) -> Result<()> {
+        self.rests(app)?;
+        self.home.eventually(&format!("{app} stands on {slots} slots"), || {
+            let found = self.slots(app)?;
+            Ok(found.len() == slots && found.iter().all(|it| it["state"] == "stable"))
+        })
+    }
+
+    /// Of what runs in a slot.
+    pub(super) fn pid(&self, app: &str, slot: u16) -> Result<u64> {
+        let slots = self.slots(app)?;
+        let pid = slots.iter().find(|it| it["slot"] == slot).and_then(|it| it["pid"].as_u64());
+        pid.with_context(|| format!("nothing runs in slot {slot} of {app}"))
+    }
+
+    fn slots(&self, app: &str) -> Result<Vec<Value>> {
+        Ok(self.home.ask(&["app", "show", app])?["slots"].as_array().cloned().unwrap_or_default())
+    }
+
     /// One of the list, in few words.
     fn application(&self, app: &str) -> Result<Value> {
         let all = self.home.ask(&["app", "list"])?;

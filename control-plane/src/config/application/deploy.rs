@@ -23,7 +23,7 @@ pub(super) fn deploy(f: &mut Fields<'_>, spec: &mut DeploySpec) -> Option<Locate
     spec.stop_grace = d.read("stop_grace_ms", time(0)).unwrap_or(spec.stop_grace);
     spec.pre_commands_timeout =
         d.read("pre_commands_timeout_ms", time(1_000)).unwrap_or(spec.pre_commands_timeout);
-    d.read("drain_ms", time(0));
+    spec.drain = d.read("drain_ms", time(0)).unwrap_or(spec.drain);
     d.read("batch", rules::amount(1));
     d.read("max_unavailable", rules::amount(0));
     d.read("order_by", rules::label);
@@ -110,19 +110,4 @@ pub(super) fn logs(f: &mut Fields<'_>) {
     l.read("max_age", rules::duration(60_000..=3_650 * DAY_MS, false));
     l.read("max_bytes", rules::size);
     l.finish();
-}
-
-pub(super) fn nginx(f: &mut Fields<'_>, ports: &[crate::spec::PortBase]) {
-    let Some(mut n) = f.below("nginx") else { return };
-    n.required("upstream_file", rules::absolute_path);
-    n.required("upstream", upstream);
-    n.required("port", super::probes::port_of(ports));
-    n.read("reload", rules::text);
-    n.finish();
-}
-
-fn upstream(scalar: Scalar<'_>) -> Checked<()> {
-    rules::path_part(scalar)
-        .map(|_| ())
-        .map_err(|_| Allowed("the name of an NGINX upstream: a-z A-Z 0-9 . _ -".to_owned()))
 }

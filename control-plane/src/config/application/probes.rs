@@ -154,7 +154,7 @@ pub(super) fn port_of(ports: &[PortBase]) -> impl Fn(Scalar<'_>) -> Checked<()> 
 }
 
 /// As its agent will read it.
-fn command(scalar: Scalar<'_>) -> Checked<String> {
+pub(super) fn command(scalar: Scalar<'_>) -> Checked<String> {
     let line = rules::text(scalar)?;
     match proto::words::split(&line) {
         Ok(words) if words.first().is_some_and(|it| !it.is_empty()) => Ok(line),

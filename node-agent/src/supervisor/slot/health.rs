@@ -38,7 +38,10 @@ impl SlotTask {
     /// A process that runs is asked whether it is ready; one that does not is not.
     pub(super) fn watch_health(&mut self) {
         let running = match self.replica.process {
-            Process::Up { ticket, health, .. } => Some((ticket, health)),
+            // Also while it drains: it may be up again.
+            Process::Up { ticket, health, .. } | Process::Draining { ticket, health, .. } => {
+                Some((ticket, health))
+            }
             _ => None,
         };
         self.watch_readiness(running);

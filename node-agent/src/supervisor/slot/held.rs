@@ -34,6 +34,7 @@ impl Held {
             Action::Prepare { .. }
             | Action::RunPreCommand { .. }
             | Action::Swap { .. }
+            | Action::Withdraw { .. }
             | Action::Stop { .. }
             | Action::Clear { .. } => false,
         });
@@ -44,7 +45,14 @@ impl Held {
 
 fn replaces(new: &Action, earlier: &Action) -> bool {
     let about_the_process = |it: &Action| {
-        matches!(it, Action::Swap { .. } | Action::Launch { .. } | Action::Stop { .. } | Action::Clear { .. })
+        matches!(
+            it,
+            Action::Swap { .. }
+                | Action::Launch { .. }
+                | Action::Withdraw { .. }
+                | Action::Stop { .. }
+                | Action::Clear { .. }
+        )
     };
     match new {
         Action::Note(_) | Action::RunPreCommand { .. } => false,

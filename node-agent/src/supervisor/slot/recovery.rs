@@ -111,6 +111,9 @@ impl SlotTask {
         let (pre_found, _, pre_ended) =
             acts::look(self.shared.keepers(), &self.shared.paths.pre_dir(&self.id)).await?;
         self.keeper = keeper.map(|it| *it);
+        if let (true, Found::Running { ticket, .. }) = (runtime.is_none(), found) {
+            self.sending.unsure_of = Some(ticket);
+        }
         let same_boot = runtime.as_ref().is_none_or(|it| it.boot_id == self.shared.boot_id);
         self.unsure_of_pre_commands =
             runtime.is_none() && self.shared.paths.pre_dir(&self.id).path().is_dir();
@@ -148,6 +151,8 @@ impl SlotTask {
         }
         self.told();
         self.happen(Event::Tick);
+        self.sending.known = true;
+        self.tell_traffic();
         // The agent before may have died with it still to do.
         acts::flush(&self.shared, &self.context);
         info!(process = ?self.replica.process, "taken up");

@@ -13,7 +13,7 @@ use super::super::{acts, crash_point};
 use super::SlotTask;
 use super::held::Held;
 use crate::clock::{self, Time};
-use crate::replica::{Action, Event, Replica, decide};
+use crate::replica::{Action, Event, Health, Process, Replica, decide};
 
 /// First pause before a ledger that could not be written is tried again …
 const AGAIN_MIN: u64 = 250;
@@ -62,6 +62,19 @@ impl Book {
             "the ledger cannot be written: {}; what runs goes on, nothing new is begun, and it is tried again",
             trouble.fault
         ))
+    }
+
+    /// The process is one that requests may be sent to. Also where it is to stop and that could not be written: it runs on until
+    /// it can.
+    pub(super) fn serves(&self, replica: &Replica) -> bool {
+        match &replica.process {
+            Process::Up { health: Health::Ready { .. }, .. } => true,
+            Process::Draining { ticket, .. } | Process::Stopping { ticket, .. } => {
+                matches!(&self.written.process,
+                    Process::Up { ticket: it, health: Health::Ready { .. }, .. } if it == ticket)
+            }
+            _ => false,
+        }
     }
 
     /// What a launch would start is what the ledger says lies there.

@@ -1,0 +1,194 @@
+//! The upstream file of an application: who is in it, what is done about it when, and what of it outlives the agent. NGINX's
+//! program is a script here that writes down what it was asked and passes it on to the real one.
+
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use proto::pb;
+
+use super::world::{Agent, World, eventually, kill, lives};
+
+const PORT: u32 = 4_321;
+
+/// An NGINX that is asked and does not run: its configuration includes the file.
+struct Site<'a> {
+    world: &'a World,
+}
+
+impl<'a> Site<'a> {
+    fn new(world: &'a World) -> Self {
+        let site = Self { world };
+        let folder = world.path("").display().to_string();
+        let configuration = format!(
+            "pid {folder}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n  access_log off;\n  include {folder}/demo.conf;\n}}\n"
+        );
+        fs::write(world.path("nginx.conf"), configuration).unwrap();
+        // A reload of what does not run is a success, unless it is to fail.
+        let script = format!(
+            "#!/bin/sh\necho \"$@\" >> {folder}/asked\n\
+             case \"$1\" in\n-t) exec nginx -p {folder} -c {folder}/nginx.conf -e stderr -t;;\nesac\n\
+             test ! -e {folder}/broken\n"
+        );
+        fs::write(world.path("nginx"), script).unwrap();
+        fs::set_permissions(world.path("nginx"), Permissions::from_mode(0o755)).unwrap();
+        site
+    }
+
+    fn file(&self) -> PathBuf {
+        self.world.path("demo.conf")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.file()).unwrap_or_default()
+    }
+
+    fn lists(&self, server: &str) -> bool {
+        self.text().contains(&format!("server 127.0.0.1:{PORT}{server};"))
+    }
+
+    fn asked(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.world.path("asked")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn assignment(&self, generation: u64, version: &str) -> pb::Assignment {
+        let mut assignment = self.world.assignment(generation, version);
+        let app = &mut assignment.applications[0];
+        app.ports = vec![pb::PortBase { key: "PORT".to_owned(), base: PORT }];
+        app.ready = pb::ReadyWhen::Process.into();
+        app.drain_ms = 300;
+        app.nginx = Some(pb::Nginx {
+            upstream_file: self.file().display().to_string(),
+            upstream: "demo".to_owned(),
+            port: "PORT".to_owned(),
+            reload: format!("{} -s reload", self.world.path("nginx").display()),
+        });
+        assignment
+    }
+
+    async fn running(&self) -> Agent {
+        let agent = self.world.agent().await;
+        agent.assign(self.assignment(1, "0.1.0")).await;
+        agent.runs("0.1.0").await;
+        eventually("the ready slot in the file", || self.lists("").then_some(())).await;
+        agent
+    }
+}
+
+#[tokio::test]
+async fn who_is_to_stop_is_taken_out_first_and_goes_on_for_its_drain() {
+    let world = World::new();
+    let site = Site::new(&world);
+    let agent = site.running().await;
+    let mode = fs::metadata(site.file()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    let pid = agent.report().pid;
+
+    let mut withdrawn = site.assignment(2, "0.1.0");
+    withdrawn.slots[0].restart_id = "once".to_owned();
+    agent.assign(withdrawn).await;
+    eventually("nobody in the file", || site.lists(" down").then_some(())).await;
+    assert!(lives(pid), "it was stopped before its drain");
+    let after =
+        agent.reports("its successor", |it| it.pid != pid && it.state() == pb::SlotState::Stable).await;
+    assert_eq!((after.forced_restarts, after.crash_restarts), (1, 0));
+    eventually("its successor in the file", || site.lists("").then_some(())).await;
+    // Each time asked, then reloaded.
+    eventually("the last reload", || (site.asked().last()? == "-s reload").then_some(())).await;
+    let asked = site.asked();
+    assert!(asked.chunks(2).all(|it| it == ["-t", "-s reload"]), "{asked:?}");
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn who_crashes_is_taken_out_and_who_was_never_ready_is_not_drained() {
+    let world = World::new();
+    let site = Site::new(&world);
+    let agent = site.running().await;
+    let before = agent.report();
+    // So that it stays away for a while.
+    for crashes in 1..=2 {
+        let pid = agent.reports("a start", |it| it.pid > 0 && it.crash_restarts == crashes - 1).await.pid;
+        kill(pid);
+    }
+    agent.reports("its pause", |it| it.state() == pb::SlotState::BackingOff).await;
+    eventually("nobody in the file", || site.lists(" down").then_some(())).await;
+    let back = agent.runs("0.1.0").await;
+    assert!(back.pid != before.pid && back.crash_restarts == 2, "{back:?}");
+    eventually("its successor in the file", || site.lists("").then_some(())).await;
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_file_of_somebody_else_is_left_as_it_is_and_said() {
+    let world = World::new();
+    let site = Site::new(&world);
+    fs::write(site.file(), "upstream mine { server 127.0.0.1:1; }\n").unwrap();
+    let agent = world.agent().await;
+    agent.assign(site.assignment(1, "0.1.0")).await;
+    let report = agent.reports("the fault", |it| it.fault.contains("was not written by DeployEx")).await;
+    assert!(report.fault.contains("demo.conf"), "{}", report.fault);
+    assert!(site.text().starts_with("upstream mine"));
+    // Removed, it is written with the next try.
+    fs::remove_file(site.file()).unwrap();
+    agent.reports("nothing wrong", |it| it.fault.is_empty() && it.state() == pb::SlotState::Stable).await;
+    assert!(site.lists(""), "{}", site.text());
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_left_under_way_the_next_one_brings_to_its_end() {
+    let world = World::new();
+    let site = Site::new(&world);
+    fs::write(world.path("broken"), "").unwrap();
+    let agent = world.agent().await;
+    agent.assign(site.assignment(1, "0.1.0")).await;
+    agent.reports("the fault", |it| it.fault.contains("NGINX is not reloaded")).await;
+    eventually("what passed the check", || site.lists("").then_some(())).await;
+    agent.end().await;
+
+    fs::remove_file(world.path("broken")).unwrap();
+    let before = site.asked().len();
+    let agent = world.agent().await;
+    eventually("what was left to do", || (site.asked()[before..] == ["-t", "-s reload"]).then_some(())).await;
+    agent.end().await;
+
+    // Now there is nothing left, and the file says what it should: nothing is done.
+    let (before, written) = (site.asked().len(), fs::metadata(site.file()).unwrap().modified().unwrap());
+    let agent = world.agent().await;
+    agent.runs("0.1.0").await;
+    let mut restart = site.assignment(2, "0.1.0");
+    restart.applications[0].stable_after_ms = 50;
+    agent.assign(restart).await;
+    eventually("what was assigned", || (agent.generation() == 2).then_some(())).await;
+    assert_eq!(site.asked().len(), before);
+    assert_eq!(fs::metadata(site.file()).unwrap().modified().unwrap(), written);
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_nginx_refuses_gives_way_to_the_last_good_one() {
+    let world = World::new();
+    let site = Site::new(&world);
+    let agent = site.running().await;
+    let good = site.text();
+    // The name that is wanted is taken by now.
+    let configuration = fs::read_to_string(world.path("nginx.conf")).unwrap();
+    let taken = configuration.replace("http {", "http {\n  upstream other { server 127.0.0.1:1; }");
+    fs::write(world.path("nginx.conf"), taken).unwrap();
+    let mut assignment = site.assignment(2, "0.1.0");
+    if let Some(nginx) = &mut assignment.applications[0].nginx {
+        nginx.upstream = "other".to_owned();
+    }
+    agent.assign(assignment).await;
+    let report = agent.reports("NGINX's words", |it| it.fault.contains("duplicate upstream")).await;
+    assert!(report.state() == pb::SlotState::Stable && report.fault.contains("tried again"), "{report:?}");
+    eventually("the last good one", || (site.text() == good).then_some(())).await;
+    agent.assign(site.assignment(3, "0.1.0")).await;
+    agent.reports("nothing wrong", |it| it.fault.is_empty()).await;
+    assert_eq!(site.text(), good);
+    agent.end().await;
+}
