@@ -15,6 +15,7 @@ mod machine;
 mod procfs;
 mod release;
 mod restart;
+mod serving;
 mod statistics;
 mod table;
 mod traffic;
@@ -33,9 +34,11 @@ pub enum Bench {
         #[arg(long, value_name = "SECONDS", default_value_t = 2)]
         each: u64,
     },
-    /// Memory and CPU of an idle agent with three replicas, and of their keepers
+    /// Memory and CPU of an idle agent with its replicas, and of their keepers
     #[command(long_about = footprint::ABOUT)]
     Footprint {
+        #[arg(long, default_value_t = 10)]
+        replicas: u16,
         /// How long the agent is left alone before it is measured, and how long its CPU time is watched then
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         idle: u64,
@@ -45,6 +48,13 @@ pub enum Bench {
     Restart {
         /// Alternating pairs of ours and runit's, for each program
         #[arg(long, default_value_t = 50)]
+        pairs: usize,
+    },
+    /// From the SIGKILL of a replica until its application answers again, beside a bare start
+    #[command(long_about = serving::ABOUT)]
+    Serving {
+        /// Alternating pairs of a crash and a bare start
+        #[arg(long, default_value_t = 30)]
         pairs: usize,
     },
     /// Requests lost and waited for during deployments, restarts and crashes behind NGINX
@@ -70,8 +80,9 @@ pub enum Bench {
 pub fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Assignments { turns, each } => assignments::run(turns, Duration::from_secs(each)),
-        Bench::Footprint { idle } => footprint::run(Duration::from_secs(idle)),
+        Bench::Footprint { replicas, idle } => footprint::run(replicas, Duration::from_secs(idle)),
         Bench::Restart { pairs } => restart::run(pairs),
+        Bench::Serving { pairs } => serving::run(pairs),
         Bench::Traffic { turns, rate } => traffic::run(turns, rate),
         Bench::Unpack { turns } => unpack::run(turns),
     }

@@ -22,7 +22,7 @@ const OF_THE_FILE: [Known; 8] = [
 
 const CLUSTER: &str = "replicas are not connected to each other";
 
-const OF_AN_APPLICATION: [Known; 18] = [
+const OF_AN_APPLICATION: [Known; 17] = [
     ("spread", &[], "replicas are counted per node"),
     ("shell_user", &[], "there are no shells"),
     ("cluster", &["\"off\""], CLUSTER),

@@ -97,6 +97,11 @@ impl Fleet {
         self.home.path()
     }
 
+    /// Where the replicas' folders are.
+    pub(super) fn services(&self) -> PathBuf {
+        self.path().join("var/service")
+    }
+
     pub(super) fn epmd_port(&self) -> u16 {
         self.home.epmd
     }

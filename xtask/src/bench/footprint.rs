@@ -20,37 +20,42 @@ use crate::fixtures::Sample;
 use crate::processes;
 use crate::setup::{Tool, require};
 
-pub(super) const ABOUT: &str = "Memory and CPU of an idle agent with three replicas, and of their keepers\n\n\
-    A control plane, and an agent built for release, enrolled: it deploys three replicas of the Erlang sample in a release of \
+pub(super) const ABOUT: &str = "Memory and CPU of an idle agent with its replicas, and of their keepers\n\n\
+    A control plane, and an agent built for release, enrolled: it deploys the replicas of the Erlang sample in a release of \
     at least 50 MB, and one replica's log is followed once. Then it is left alone for the idle time and measured: resident \
     memory of the agent, private memory (USS) of each keeper, CPU time of the agent over as long again with its sampling \
     on. Beside it an idle `erl`, and supervisord with three idle programs where it is installed.";
 
 const APP: &str = "erlang_demo";
-const REPLICAS: usize = 3;
 const MEGABYTE: f64 = 1_000_000.0;
 
-/// Of the agent, resident.
+/// Of the agent, resident, with few replicas …
 const AGENT_BAR: f64 = 15.0;
+/// … these many at most …
+const FEW: u16 = 3;
+/// … and with more.
+const BUSY_AGENT_BAR: f64 = 20.0;
+/// What supervisord has beside us.
+const PEERS_PROGRAMS: usize = 3;
 /// Of a keeper, private.
 const KEEPER_BAR: f64 = 1.0;
 /// Of one core, in percent.
 const CPU_BAR: f64 = 0.1;
 
-pub(super) fn run(idle: Duration) -> Result<()> {
+pub(super) fn run(replicas: u16, idle: Duration) -> Result<()> {
     require(&[Tool::Erlang, Tool::Rebar3, Tool::ApplicationUser])?;
     fleet::build()?;
     let tarball = release::large(Sample::Erlang)?;
     let size = fs::metadata(&tarball.path)?.len();
     let applications = format!(
-        "  - name: {APP}\n    language: erlang\n    replicas: {REPLICAS}\n    \
+        "  - name: {APP}\n    language: erlang\n    replicas: {replicas}\n    \
          replica_ports: [{{ key: PORT, base: {} }}]\n    deploy_schedule_interval_ms: 1000\n    deploy: {{ strategy: stop_first, stable_after_ms: 3000 }}\n",
         // Not beside those that the fleet is about to take.
-        fleet::free_ports(8)? + 4
+        fleet::free_ports(replicas + 5)? + 4
     );
     let release = Published { app: APP, version: &tarball.version, path: tarball.path };
     let fleet = Fleet::start(&[release], &applications)?;
-    println!("deploying {REPLICAS} replicas");
+    println!("deploying {replicas} replicas");
     fleet.settles(APP)?;
     let peers = Peers::start()?;
     let followed = fleet.follow_logs(APP, 1)?;
@@ -66,11 +71,11 @@ pub(super) fn run(idle: Duration) -> Result<()> {
     let (before, since) = (CpuTime::of(agent)?, now());
     sleep(idle);
     let cpu = 100.0 * CpuTime::of(agent)?.since(&before) / since.elapsed().as_secs_f64();
-    let keepers = keepers(&fleet)?;
+    let keepers = keepers(&fleet, usize::from(replicas))?;
 
     println!("\n{}", machine::describe(fleet.path()));
     println!(
-        "one run; release of {:.0} MB, {REPLICAS} replicas, idle for {} s\n",
+        "one run; release of {:.0} MB, {replicas} replicas, idle for {} s\n",
         megabytes(size),
         idle.as_secs()
     );
@@ -81,11 +86,12 @@ pub(super) fn run(idle: Duration) -> Result<()> {
 fn figures(resident: u64, private: u64, cpu: f64, keepers: &[u64], peers: &[(String, u64)]) -> Table {
     let mut table = Table::new(&["", "figure", "bar", ""]);
     let agent = megabytes(resident);
+    let agent_bar = if keepers.len() <= usize::from(FEW) { AGENT_BAR } else { BUSY_AGENT_BAR };
     table.row([
         "agent, resident".into(),
         format!("{agent:.1} MB"),
-        format!("≤ {AGENT_BAR} MB"),
-        verdict(agent <= AGENT_BAR),
+        format!("≤ {agent_bar} MB"),
+        verdict(agent <= agent_bar),
     ]);
     table.row([
         "agent, private".into(),
@@ -116,7 +122,7 @@ fn figures(resident: u64, private: u64, cpu: f64, keepers: &[u64], peers: &[(Str
 }
 
 /// The private memory of each replica's keeper.
-fn keepers(fleet: &Fleet) -> Result<Vec<u64>> {
+fn keepers(fleet: &Fleet, replicas: usize) -> Result<Vec<u64>> {
     let ours = processes::under(fleet.path());
     let pids = ours.iter().filter_map(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
     // One that waits for a replica to keep has no child.
@@ -124,8 +130,8 @@ fn keepers(fleet: &Fleet) -> Result<Vec<u64>> {
         procfs::program(*pid).is_some_and(|it| it == "deployex-keeper") && !procfs::children(*pid).is_empty()
     });
     let private = keepers.map(procfs::private).collect::<Result<Vec<_>>>()?;
-    if private.len() != REPLICAS {
-        bail!("there are {} keepers with a process, not {REPLICAS}", private.len());
+    if private.len() != replicas {
+        bail!("there are {} keepers with a process, not {replicas}", private.len());
     }
     Ok(private)
 }
@@ -193,7 +199,7 @@ fn supervisord_conf(folder: &Path) -> String {
     let folder = folder.display();
     let mut text =
         format!("[supervisord]\nlogfile={folder}/log\npidfile={folder}/pid\nchildlogdir={folder}\n");
-    for n in 1..=REPLICAS {
+    for n in 1..=PEERS_PROGRAMS {
         let _ = write!(text, "[program:p{n}]\ncommand=sleep 1000000\n");
     }
     text

@@ -17,8 +17,8 @@ use crate::setup::{Tool, require};
 use program::Program;
 use subject::Subject;
 
-mod program;
-mod subject;
+pub(super) mod program;
+pub(super) mod subject;
 mod watch;
 
 pub(super) const ABOUT: &str = "From the SIGKILL of a replica to the execution of its successor, beside runit and supervisord\n\n\

@@ -4,7 +4,7 @@ use proto::state::Strategy;
 
 use crate::config::fault::Located;
 use crate::config::fields::Fields;
-use crate::config::rules::{self, Allowed, Checked, Scalar};
+use crate::config::rules;
 use crate::spec::{DeploySpec, Distribution, DistributionMode, Limits, RestartSpec};
 
 const DAY_MS: u64 = 86_400_000;

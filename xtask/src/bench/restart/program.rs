@@ -9,33 +9,33 @@ use crate::bench::fleet::{Published, free_ports};
 use crate::command::{command, run_quietly};
 
 /// The C program's name as an application.
-pub(super) const SMALL: &str = "small";
+pub(in crate::bench) const SMALL: &str = "small";
 
 const SOURCE: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n";
 
-pub(super) struct Program<'a> {
-    pub(super) name: &'static str,
-    pub(super) published: &'a Published<'a>,
+pub(in crate::bench) struct Program<'a> {
+    pub(in crate::bench) name: &'static str,
+    pub(in crate::bench) published: &'a Published<'a>,
     language: &'static str,
     /// The one argument that starts it.
-    pub(super) argument: &'static str,
+    pub(in crate::bench) argument: &'static str,
     /// Where it answers when it is ready; one that has none is ready at once. The peers' are those behind it.
-    pub(super) port: Option<u16>,
+    pub(in crate::bench) port: Option<u16>,
 }
 
 impl<'a> Program<'a> {
-    pub(super) fn beam(published: &'a Published<'a>) -> Result<Self> {
+    pub(in crate::bench) fn beam(published: &'a Published<'a>) -> Result<Self> {
         // Behind those that the fleet is about to take.
         let port = Some(free_ports(10)? + 5);
         Ok(Self { name: "release", published, language: "erlang", argument: "foreground", port })
     }
 
-    pub(super) fn small(published: &'a Published<'a>) -> Self {
+    pub(in crate::bench) fn small(published: &'a Published<'a>) -> Self {
         Self { name: "C program", published, language: "elixir", argument: "start", port: None }
     }
 
     /// As `deployex.yaml` has it. No crash is answered with a pause.
-    pub(super) fn application(&self, replicas: u16) -> String {
+    pub(in crate::bench) fn application(&self, replicas: u16) -> String {
         let ports = self
             .port
             .map(|port| format!("    replica_ports: [{{ key: PORT, base: {port} }}]\n"))
@@ -50,7 +50,7 @@ impl<'a> Program<'a> {
 }
 
 /// The C program as a tarball that an agent takes for a release.
-pub(super) fn small(folder: &Path) -> Result<PathBuf> {
+pub(in crate::bench) fn small(folder: &Path) -> Result<PathBuf> {
     let tree = folder.join("tree");
     for part in ["bin", "lib", "releases"] {
         fs::create_dir_all(tree.join(part)).with_context(|| format!("cannot create {}", tree.display()))?;

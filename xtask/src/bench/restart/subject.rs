@@ -23,9 +23,9 @@ use crate::processes;
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
 /// After a start, before the next replica of anybody is killed.
-const CALM: Duration = Duration::from_millis(250);
+pub(in crate::bench) const CALM: Duration = Duration::from_millis(250);
 /// runit and supervisord hold back what ran for less than a second, and we what was ready for less than we were told.
-const AGE: Duration = Duration::from_millis(1_100);
+pub(in crate::bench) const AGE: Duration = Duration::from_millis(1_100);
 
 pub(super) struct Subject {
     name: &'static str,
@@ -45,7 +45,7 @@ impl Subject {
     pub(super) fn ours(program: &Program<'_>, fleet: &Fleet) -> Result<Self> {
         let app = program.published.app;
         let release = fleet.path().join("var/service").join(app).join("1/current");
-        let supervisor = Supervisor::Ours(fleet.path().join("var/service"));
+        let supervisor = Supervisor::Ours(fleet.services());
         Self::watched("DeployEx", supervisor, &executable(&release, app), program.port)
     }
 
@@ -121,18 +121,24 @@ impl Subject {
     fn replica(&self) -> Option<u32> {
         match &self.supervisor {
             Supervisor::Peer(child) => procfs::children(child.id()).into_iter().next(),
-            Supervisor::Ours(folder) => {
-                let below = processes::under(folder).into_iter();
-                let pids = below.filter_map(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
-                let is_kept = |pid: &u32| {
-                    procfs::parent(*pid).and_then(procfs::program).is_some_and(|it| it == "deployex-keeper")
-                };
-                // What a keeper has just forked is not the replica yet.
-                let is_replica = |pid: &u32| procfs::program(*pid).is_some_and(|it| it != "deployex-keeper");
-                pids.filter(|pid| is_kept(pid) && is_replica(pid)).min()
-            }
+            Supervisor::Ours(folder) => our_replica(folder),
         }
     }
+}
+
+/// The one replica that keepers have below this folder.
+pub(in crate::bench) fn our_replica(folder: &Path) -> Option<u32> {
+    let below = processes::under(folder).into_iter();
+    let pids = below.filter_map(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+    let is_kept =
+        |pid: &u32| procfs::parent(*pid).and_then(procfs::program).is_some_and(|it| it == "deployex-keeper");
+    // What a keeper has just forked is not the replica yet.
+    let is_replica = |pid: &u32| procfs::program(*pid).is_some_and(|it| it != "deployex-keeper");
+    pids.filter(|pid| is_kept(pid) && is_replica(pid)).min()
+}
+
+pub(in crate::bench) fn kill_hard(pid: u32) -> Result<()> {
+    kill(pid, Signal::KILL)
 }
 
 /// With what the release needs from its environment; its output goes where nobody has to read it.
