@@ -1,5 +1,7 @@
 //! What a replica's server would be: answers as the test says, and counts who asked for what.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
