@@ -260,8 +260,9 @@ fn keepers(program: PathBuf, var: &Path) -> Keepers {
         None => {
             // Two agents on one host have one var path each.
             let digest = Sha256::digest(var.as_os_str().as_bytes());
-            let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-            let home = Home::settle(Hierarchy::of_this_process().as_ref(), &format!("deployex-{name}"));
+            let number = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+            let name = format!("deployex-{number:08x}");
+            let home = Home::settle(Hierarchy::of_this_process().as_ref(), &name);
             Keepers::new(program, home)
         }
     };

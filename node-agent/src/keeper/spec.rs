@@ -70,6 +70,7 @@ impl fmt::Debug for LaunchSpec {
 
 /// What a keeper is started for, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, for as long as a launch takes")]
 pub(crate) enum Order {
     Launch {
         slot: PathBuf,

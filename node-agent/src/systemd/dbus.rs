@@ -3,7 +3,8 @@
 //! A whole library for it would be heavier than all else in the agent. Calls wait, at most as long as they are told to; whoever
 //! has other things to do makes them on a thread of their own. What a peer sends is capped.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -73,8 +74,13 @@ impl Bus {
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
         let mut bus = Self { stream: BufReader::new(stream), serial: 0 };
-        let digits: String = uid.to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
-        bus.send(format!("\0AUTH EXTERNAL {digits}\r\n").as_bytes())?;
+        // Each digit of the number by its own.
+        let mut hello = "\0AUTH EXTERNAL ".to_owned();
+        for digit in uid.to_string().bytes() {
+            let _ = write!(hello, "{digit:02x}");
+        }
+        hello.push_str("\r\n");
+        bus.send(hello.as_bytes())?;
         let mut line = Vec::new();
         bus.stream.by_ref().take(512).read_until(b'\n', &mut line)?;
         if !line.starts_with(b"OK ") {

@@ -14,7 +14,7 @@ use crate::command::{command, find, need_space, run_quietly};
 use crate::workspace;
 
 /// To boot, run a few tests and go.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
@@ -42,7 +42,7 @@ fn missing(offered: &str) -> Option<String> {
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 
-/// CAP_SYS_RESOURCE, the 24th right.
+/// `CAP_SYS_RESOURCE`, the 24th right.
 pub(super) fn may_be_spared() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));

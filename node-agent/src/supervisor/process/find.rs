@@ -25,6 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What is in a slot.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "an answer that is taken apart at once, never kept")]
 pub enum Found {
     /// Nothing, and nothing that anybody would have to hear of.
     Nothing,
