@@ -9,6 +9,7 @@ mod inherited;
 pub mod keeper;
 pub mod link;
 pub mod logs;
+mod program;
 pub mod releases;
 pub mod replica;
 pub mod supervisor;
