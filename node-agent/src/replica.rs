@@ -23,6 +23,7 @@ use crate::clock::Time;
 mod absorb;
 mod advance;
 mod fault;
+pub mod held;
 pub mod recover;
 pub mod report;
 #[cfg(test)]
@@ -384,6 +385,10 @@ pub struct Replica {
     pub condemned: Option<(Ticket, Condemned)>,
     /// Endings and failed starts in a row, for the backoff.
     pub failures: u32,
+    /// Told by the shell: another number for every slot of every host, so that what fell together does not rise together.
+    /// Missing in ledgers of earlier versions.
+    #[serde(default)]
+    pub spread: u64,
     /// A restart that was asked for and not yet done; then the last that was.
     pub restart: Restart,
     next_ticket: u64,
@@ -426,6 +431,7 @@ impl Default for Replica {
             crashes_since_deploy: 0,
             condemned: None,
             failures: 0,
+            spread: 0,
             restart: Restart::Never,
             next_ticket: 1,
         }

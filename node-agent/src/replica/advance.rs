@@ -11,7 +11,7 @@ use super::{
 use crate::clock::Time;
 
 /// The keeper kills by itself after the grace; this much later it is told once more, in case it was not there to hear.
-const STOP_MARGIN: u64 = 5_000;
+pub(super) const STOP_MARGIN: u64 = 5_000;
 
 impl Replica {
     /// Takes the next steps. Looks only at the state, never at what just happened, so a lost event costs time, not truth.
