@@ -4,6 +4,7 @@ use clap::Subcommand;
 use proto::apps::{Application, ApplicationSummary};
 use proto::ids::AppName;
 use proto::replicas::Replica;
+use proto::state::SlotState;
 use proto::timestamp::Timestamp;
 
 use super::CliError;
@@ -113,12 +114,26 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
     }
     let mut text = table.render();
     for replica in replicas {
+        let at = format!("{} of {}", place(&replica.node, replica.slot), replica.application);
+        if let Some(next) = next_start(replica, now) {
+            text.push_str(&wrap(&format!("{at}: {next}")));
+        }
         if let Some(fault) = &replica.fault {
-            let at = format!("{} of {}", place(&replica.node, replica.slot), replica.application);
             text.push_str(&wrap(&format!("{at}: {}", one_line(fault))));
         }
     }
     text
+}
+
+/// Of one that crashed and waits: why it ended, and how long it still waits.
+fn next_start(replica: &Replica, now: Timestamp) -> Option<String> {
+    let at = replica.next_start_at.filter(|_| replica.state == SlotState::BackingOff)?;
+    let ended = match &replica.last_exit {
+        Some(exit) => format!("ended with {}, ", exit.cause),
+        None => String::new(),
+    };
+    let seconds = at.0.saturating_sub(now.0).div_ceil(1_000);
+    Some(format!("{ended}next start in {seconds} s"))
 }
 
 #[cfg(test)]
@@ -126,7 +141,7 @@ pub(super) mod tests {
     use proto::apps::{PortBase, Settings};
     use proto::ids::{Digest, ReleaseKey};
     use proto::replicas::{PortInUse, Usage};
-    use proto::state::{Language, SlotState, Strategy, Tone};
+    use proto::state::{Language, Strategy, Tone};
 
     use super::*;
 
@@ -182,7 +197,7 @@ pub(super) mod tests {
             forced_restarts: 0,
             crashes_since_deploy: 1,
             last_exit: None,
-            next_start_at: None,
+            next_start_at: Some(Timestamp(211_001)),
             fault: Some("it crashed 3 times in 2 minutes, with signal 9 (SIGKILL)".to_owned()),
             staging: None,
             pre_commands: None,
