@@ -40,6 +40,7 @@ use crate::db::{AuditEntry, Db, NewEvent};
 use crate::error::{ApiError, ApiResult};
 use crate::http::layers;
 use crate::http::routes::{ADMIN, ANYONE, OPERATOR, Routes, VIEWER};
+use crate::next_start::NextStart;
 use crate::picture::{Backend, Picture};
 use crate::telemetry::Metrics;
 
@@ -67,6 +68,8 @@ pub struct Parts {
     pub tasks: TaskTracker,
     /// Cancelled before `cancel` where the program is to begin anew once it has stopped.
     pub begin_anew: CancellationToken,
+    /// Asked before.
+    pub next_start: NextStart,
 }
 
 /// What the API needs to know of the configuration.

@@ -124,7 +124,7 @@ pub struct Assigned {
     /// When it was said: deadlines count from here.
     pub since: Time,
     /// [`AppFleet::generation`] when what runs here was last begun or told to begin anew: restarts that were asked for at an
-    /// earlier one are done with here.
+    /// earlier one are done with here. 0: nobody knows, so they are not.
     pub begun_at: u64,
     /// The last time that what runs was told to start anew; `None`: it was given a release since.
     pub restart: Option<ToldRestart>,

@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod home;
 pub mod http;
 pub mod listen;
+pub mod next_start;
 pub mod picture;
 pub mod reconcile;
 pub mod releases;

@@ -226,6 +226,11 @@ async fn speak_http(
     }
 }
 
+/// Whether connections could be served with these.
+pub fn check(files: &TlsFiles) -> Result<(), ListenError> {
+    acceptor(files).map(drop)
+}
+
 fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ListenError> {
     let bad = |path: &Path| {
         let path = path.to_owned();

@@ -106,6 +106,9 @@ pub enum Step {
         release: ReleaseKey,
         /// Set where this slot is to run the pre-commands first.
         pre_commands_run: Option<String>,
+        /// The slot says that it runs something else: `release` is started for this word. Otherwise it may run already, and go
+        /// on running.
+        begins: bool,
     },
     /// Nothing is to run there.
     Withdraw { place: Place },

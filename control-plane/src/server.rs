@@ -29,6 +29,7 @@ use crate::db::{Db, DbError};
 use crate::error::chain;
 use crate::home::{Home, HomeError};
 use crate::listen::ListenError;
+use crate::next_start::NextStart;
 use crate::releases;
 use crate::secrets::Secrets;
 use crate::vault::VaultError;
@@ -92,12 +93,14 @@ impl Server {
     pub async fn start(
         config: Config,
         secrets: Secrets,
+        next_start: NextStart,
         cancel: CancellationToken,
     ) -> Result<Running, StartError> {
         let home = Home::take(&config.data_dir)?;
         let sockets = Sockets::bind(&config, &home).await?;
         let (cancelled, tasks) = (cancel.clone(), TaskTracker::new());
-        let parts = Parts::join(&config, secrets, &home, (cancelled, tasks.clone())).await?;
+        let running = (cancelled, tasks.clone());
+        let parts = Parts::join(&config, secrets, &home, next_start, running).await?;
         let Parts { db, clock, agents, notices, reconciler, api, bucket, first_sign_in } = parts;
 
         let Sockets { console, console_address, local, agents: listener, agents_address } = sockets;
@@ -141,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Time;
-    use crate::config::{DatabaseUrl, ReleaseAdapter};
+    use crate::config::{DatabaseUrl, Flags, ReleaseAdapter};
     use crate::spec::AppSpec;
 
     fn config(folder: &Path) -> Config {
@@ -155,7 +158,9 @@ mod tests {
 
     async fn start(config: Config, cancel: &CancellationToken) -> Result<Running, StartError> {
         let secrets = Secrets::load(&config.secrets, &BTreeMap::new()).unwrap();
-        Server::start(config, secrets, cancel.clone()).await
+        let program = std::env::current_exe().unwrap();
+        let next = NextStart::new(program, Flags::default(), BTreeMap::new());
+        Server::start(config, secrets, next, cancel.clone()).await
     }
 
     async fn get(url: &str) -> String {

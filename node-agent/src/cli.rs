@@ -23,6 +23,7 @@ use crate::inherited::Inherited;
 use crate::link::{Address, Edges, Enrolment, Identity, Link, enrol};
 use crate::logs::LogFolder;
 use crate::oom;
+use crate::program;
 use crate::supervisor::process::Keepers;
 use crate::supervisor::{Paths, Settings, Supervisor};
 use crate::systemd::Systemd;
@@ -172,6 +173,7 @@ fn identity_folder(var: &Path) -> PathBuf {
 async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     // Asked before anybody can have put another program in its place.
     let program = std::env::current_exe().context("cannot tell where this program lies")?;
+    let again_as = program::by_its_name(&program);
     let inherited = Inherited::take().context("cannot listen for the end of children")?;
     let looked_in = args.var_path.clone().unwrap_or_else(|| VAR_PATH.into());
     let identity = Identity::load(&identity_folder(&looked_in))?;
@@ -242,8 +244,8 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         };
     if again {
         // The same process: whoever looks after it sees no end. What lies there by now is what begins.
-        let error = Command::new(&program).args(std::env::args_os().skip(1)).exec();
-        return Err(error).with_context(|| format!("cannot begin {} anew", program.display()));
+        let error = Command::new(&again_as).args(std::env::args_os().skip(1)).exec();
+        return Err(error).with_context(|| format!("cannot begin {} anew", again_as.display()));
     }
     Ok(())
 }

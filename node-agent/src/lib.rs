@@ -11,6 +11,7 @@ pub mod keeper;
 pub mod link;
 pub mod logs;
 mod oom;
+mod program;
 pub mod releases;
 pub mod replica;
 pub mod supervisor;

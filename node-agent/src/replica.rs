@@ -26,6 +26,7 @@ pub(crate) use self::advance::WITHDRAW_MAX;
 mod absorb;
 mod advance;
 mod fault;
+pub mod held;
 pub mod recover;
 pub mod report;
 #[cfg(test)]
@@ -432,6 +433,10 @@ pub struct Replica {
     pub condemned: Option<(Ticket, Condemned)>,
     /// Endings and failed starts in a row, for the backoff.
     pub failures: u32,
+    /// Told by the shell: another number for every slot of every host, so that what fell together does not rise together.
+    /// Missing in ledgers of earlier versions.
+    #[serde(default)]
+    pub spread: u64,
     /// A restart that was asked for and not yet done; then the last that was.
     pub restart: Restart,
     next_ticket: u64,
@@ -474,6 +479,7 @@ impl Default for Replica {
             crashes_since_deploy: 0,
             condemned: None,
             failures: 0,
+            spread: 0,
             restart: Restart::Never,
             next_ticket: 1,
         }

@@ -109,6 +109,13 @@ async fn an_agent_and_the_control_plane_begin_anew_and_touch_no_replica() {
             assert!(said.status == 0 && said.out.ends_with("is back.\n"), "{said:?}");
         }
     }
+    // One that could not read its configuration would not come back.
+    let file = fleet.control_plane.folder().join("deployex.yaml");
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{good}release_buckets: /nowhere\n")).unwrap();
+    let said = fleet.control_plane.command_line().run(&["restart", "--self", "--wait"]);
+    assert!(said.status == 1 && said.err.contains("release_buckets"), "{said:?}");
+    fs::write(&file, good).unwrap();
     for app in [APP, OTHER] {
         fleet.control_plane.settles_on(app, "0.1.0").await;
     }

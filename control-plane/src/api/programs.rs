@@ -10,8 +10,9 @@ use proto::state::{Liveness, Severity};
 
 use super::Api;
 use crate::auth::principal::Principal;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, chain};
 use crate::http::input::Path;
+use crate::next_start::Unfit;
 
 #[utoipa::path(get, path = "/api/v1/control-plane", tag = "outside",
     responses((status = 200, description = "Which control plane this is, and since when it runs.", body = ControlPlane)))]
@@ -20,11 +21,15 @@ pub(super) async fn show(State(api): State<Api>) -> Json<ControlPlane> {
 }
 
 #[utoipa::path(post, path = "/api/v1/control-plane/restart", tag = "outside",
-    responses((status = 202, description = "It stops in order and begins anew; no replica is touched.", body = ProgramRestart)))]
+    responses((status = 202, description = "It stops in order and begins anew; no replica is touched.", body = ProgramRestart),
+        (status = 409, description = "It would not come back: what is wrong with its configuration.", body = Problem)))]
 pub(super) async fn control_plane(
     State(api): State<Api>,
     principal: Principal,
 ) -> ApiResult<(StatusCode, Json<ProgramRestart>)> {
+    let next = api.next_start.clone();
+    let checked = tokio::task::spawn_blocking(move || next.check()).await.map_err(ApiError::internal)?;
+    checked.map_err(|unfit| unfit_to_start(&unfit))?;
     let text = format!("{} asked the control plane to begin anew", principal.name);
     let event = api.asked(&principal.name, "control_plane_restart_requested", Severity::Info, text);
     let audit = api.audit(&principal.name, "control-plane.restart", "", "");
@@ -34,6 +39,12 @@ pub(super) async fn control_plane(
     api.begin_anew.cancel();
     api.cancel.cancel();
     Ok((StatusCode::ACCEPTED, Json(ProgramRestart { requested_at })))
+}
+
+/// Nothing was stopped: whoever asked mends it and asks again.
+fn unfit_to_start(unfit: &Unfit) -> ApiError {
+    let why = format!("the control plane would not come back, so it goes on as it is: {}", chain(unfit));
+    ApiError::new(Code::Conflict, why)
 }
 
 #[utoipa::path(post, path = "/api/v1/nodes/{node}/restart-agent", tag = "nodes", params(("node" = NodeName, Path)),

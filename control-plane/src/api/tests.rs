@@ -31,10 +31,11 @@ use crate::auth::principal::LocalAdmins;
 use crate::auth::secret::{Secret, TOKEN_PREFIX};
 use crate::auth::throttle::Throttle;
 use crate::clock::{Clock, Time};
-use crate::config::{AgentsAddress, PublicAddress};
+use crate::config::{AgentsAddress, Flags, PublicAddress};
 use crate::db::tests::fixture::TestDb;
 use crate::db::{Db, DbError, EventFilter, NewApiToken, PageRequest, User};
 use crate::fleet::AppFleet;
+use crate::next_start::NextStart;
 use crate::picture::{Backend, LogChunks, LogError, NodeSight};
 use crate::releases::{FolderSource, SeekError, record_unnamed};
 use crate::telemetry::Metrics;
@@ -107,6 +108,8 @@ pub(super) struct Bench {
     pub(super) api: Api,
     pub(super) backend: Arc<FakeBackend>,
     router: Router,
+    /// What the next start would read.
+    pub(super) config: tempfile::NamedTempFile,
     _db: TestDb,
 }
 
@@ -141,6 +144,9 @@ impl Bench {
         };
         change(&mut settings);
         let backend = Arc::new(FakeBackend::default());
+        let config = tempfile::NamedTempFile::new().unwrap();
+        let flags = Flags { config: Some(config.path().to_owned()), ..Flags::default() };
+        let next_start = NextStart::new(std::env::current_exe().unwrap(), flags, BTreeMap::new());
         let api = Api::new(Parts {
             db,
             backend: backend.clone(),
@@ -153,10 +159,11 @@ impl Bench {
             live: Live::default(),
             started_at: clock.wall(),
             begin_anew: CancellationToken::new(),
+            next_start,
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        Self { router: router(&api), api, backend, _db: test_db }
+        Self { router: router(&api), api, backend, config, _db: test_db }
     }
 
     /// A token of this role.

@@ -66,6 +66,7 @@ fn steps(nodes: &[NodeId], release: &ReleaseKey) -> anyhow::Result<Vec<Step>> {
         place: Place { node: *node, slot },
         release: release.clone(),
         pre_commands_run: None,
+        begins: true,
     };
     Ok(nodes.iter().map(assign).collect())
 }

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use proto::apps::{Application, ApplicationSummary};
 use proto::ids::AppName;
 use proto::replicas::{FailedCheck, ProbeList, Replica, Usage};
+use proto::state::SlotState;
 use proto::timestamp::Timestamp;
 
 use super::CliError;
@@ -116,6 +117,9 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
     let mut text = table.render();
     for replica in replicas {
         let at = format!("{} of {}", place(&replica.node, replica.slot), replica.application);
+        if let Some(next) = next_start(replica, now) {
+            text.push_str(&wrap(&format!("{at}: {next}")));
+        }
         if let Some(fault) = &replica.fault {
             text.push_str(&wrap(&format!("{at}: {}", one_line(fault))));
         }
@@ -144,13 +148,24 @@ fn memory(usage: Usage) -> String {
     usage.memory_limit_bytes.map_or_else(|| used.clone(), |limit| format!("{used} of {}", bytes(limit)))
 }
 
+/// Of one that crashed and waits: why it ended, and how long it still waits.
+fn next_start(replica: &Replica, now: Timestamp) -> Option<String> {
+    let at = replica.next_start_at.filter(|_| replica.state == SlotState::BackingOff)?;
+    let ended = match &replica.last_exit {
+        Some(exit) => format!("ended with {}, ", exit.cause),
+        None => String::new(),
+    };
+    let seconds = at.0.saturating_sub(now.0).div_ceil(1_000);
+    Some(format!("{ended}next start in {seconds} s"))
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use proto::apps::{PortBase, Settings};
     use proto::ids::{Digest, ReleaseKey};
     use proto::releases::Ghost;
     use proto::replicas::PortInUse;
-    use proto::state::{Language, SlotState, Strategy, Tone};
+    use proto::state::{Language, Strategy, Tone};
 
     use super::*;
 
@@ -215,7 +230,7 @@ pub(super) mod tests {
                 in_a_row: 7,
                 log_tail: "[error] no database\n".to_owned(),
             }),
-            next_start_at: None,
+            next_start_at: Some(Timestamp(211_001)),
             fault: Some("it crashed 3 times in 2 minutes, with signal 9 (SIGKILL)".to_owned()),
             staging: None,
             pre_commands: None,

@@ -1,9 +1,7 @@
 //! `deployex serve`: the control plane itself, until it is told to stop.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -14,6 +12,7 @@ use super::output::note;
 use crate::auth::first::{ADMIN, DEMO_PASSWORD, FirstSignIn};
 use crate::config::{Config, ConfigError, DatabaseUrl, Flags};
 use crate::db::LOG_FILTER;
+use crate::next_start::{self, NextStart};
 use crate::secrets::{SecretError, Secrets};
 use crate::server::{Running, Server, StartError};
 use crate::telemetry::{LogFormat, LoggingError, start_logging};
@@ -62,12 +61,13 @@ impl Serve {
         // Whatever it writes from here on is nobody else's: there are hashes of passwords and secrets of applications in it.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         // Asked before anybody can have put another program in its place.
-        let program = std::env::current_exe().map_err(ServeError::Program)?;
+        let program = next_start::this_program().map_err(ServeError::Program)?;
         start_logging(self.log_format, self.log.as_deref().unwrap_or(LOG_FILTER))?;
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let config = Config::load(&self.flags(data_dir), &variables)?;
+        let flags = self.flags(data_dir);
+        let config = Config::load(&flags, &variables)?;
         for notice in config.notices.iter().chain(&config.not_yet_in_force()) {
             tracing::info!("{notice}");
         }
@@ -78,7 +78,8 @@ impl Serve {
             signal(SignalKind::interrupt()).map_err(ServeError::Signals)?,
         );
         let cancel = CancellationToken::new();
-        let running = Server::start(config, secrets, cancel.clone()).await?;
+        let next = NextStart::new(program, flags, variables);
+        let running = Server::start(config, secrets, next.clone(), cancel.clone()).await?;
         note(&said_at_start(&running, scheme));
         let again = tokio::select! {
             biased; // who is told to stop does not begin anew
@@ -98,7 +99,7 @@ impl Serve {
             };
         if again {
             // The same process: whoever looks after it sees no end. What lies there by now is what begins.
-            let source = Command::new(&program).args(std::env::args_os().skip(1)).exec();
+            let (program, source) = next.begin();
             return Err(ServeError::Again { program, source });
         }
         Ok(())

@@ -87,7 +87,17 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn assign(&mut self, place: Place, release: &ReleaseKey, pre_commands_run: Option<String>) {
-        self.tell(Some(release.clone()), Step::Assign { place, release: release.clone(), pre_commands_run });
+        let (release, begins) = (release.clone(), self.begins_with(place, release));
+        self.tell(Some(release.clone()), Step::Assign { place, release, pre_commands_run, begins });
+    }
+
+    /// What it was told last may never have taken the place of what ran before: a slot that is turned back to that never
+    /// stopped it.
+    fn begins_with(&self, place: Place, release: &ReleaseKey) -> bool {
+        let Some(assigned) = self.fleet.assigned.get(&place) else { return true };
+        let runs_another =
+            self.report_of(place, assigned).is_some_and(|seen| seen.running.as_ref() != Some(release));
+        runs_another || planted!(TakeAWordForAStart)
     }
 
     pub(super) fn withdraw(&mut self, place: Place) {

@@ -60,6 +60,8 @@ mod switches {
         OneCrashIsALoop,
         /// A rolling restart does not wait for what it has restarted.
         RestartAllAtOnce,
+        /// Whatever was told a release counts as started anew by that.
+        TakeAWordForAStart,
         /// One slot's crash loop takes down all there is, with nothing to go back to.
         TakeAllDown,
     }

@@ -99,7 +99,7 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
     let begun_at = fleet.generation;
     for step in &plan.steps {
         let generation = generations.get(&step.place().node).copied().unwrap_or_default();
-        let assigned = |release, pre_commands_run| Assigned {
+        let assigned = |release, pre_commands_run, begun_at| Assigned {
             release,
             pre_commands_run,
             generation,
@@ -108,11 +108,15 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
             restart: None,
         };
         match step {
-            Step::Assign { place, release, pre_commands_run } => {
-                fleet.assigned.insert(*place, assigned(Some(release.clone()), pre_commands_run.clone()));
+            Step::Assign { place, release, pre_commands_run, begins } => {
+                let before = fleet.assigned.get(place).filter(|it| it.release.as_ref() == Some(release));
+                let kept = before.map_or(0, |it| it.begun_at);
+                let begun_at = if *begins { begun_at } else { kept };
+                let told = assigned(Some(release.clone()), pre_commands_run.clone(), begun_at);
+                fleet.assigned.insert(*place, told);
             }
             Step::Withdraw { place } => {
-                fleet.assigned.insert(*place, assigned(None, None));
+                fleet.assigned.insert(*place, assigned(None, None, begun_at));
             }
             Step::Forget { place } => {
                 fleet.assigned.remove(place);

@@ -50,6 +50,8 @@ struct World {
     stored: BTreeMap<NodeId, u64>,
     hosts: BTreeMap<NodeId, Host>,
     wishes: u64,
+    /// When each restart was asked for, in real time.
+    asked: BTreeMap<RestartId, u64>,
     /// Another planner's plan, made from the fleet as it was.
     rival: Option<(u64, Plan)>,
     /// For how long its node had been connected when a slot was last told something.
@@ -78,6 +80,7 @@ impl World {
             stored: BTreeMap::new(),
             hosts,
             wishes: 0,
+            asked: BTreeMap::new(),
             rival: None,
             told_at: BTreeMap::new(),
             wake_at: 0,
@@ -244,6 +247,7 @@ impl World {
             at: self.clock(),
         };
         self.note(|_| format!("restart of {node:?} {slot:?}"));
+        self.asked.insert(wish.id, self.now);
         self.fleet.restarts.push(wish);
         self.dirty = true;
     }
@@ -351,7 +355,8 @@ impl World {
             self.hosts.values().any(|host| !host.connected && self.now - host.changed_at <= SUSPECT_MS);
         self.note(|_| render(&planned));
         if let Some(law) =
-            unplanted(|| laws::broken(&self.fleet, &planned, now)).or_else(|| self.unjust(&planned))
+            unplanted(|| laws::broken(&self.fleet, &planned, now).or_else(|| self.left_running(&planned)))
+                .or_else(|| self.unjust(&planned))
         {
             return Err(law);
         }
@@ -366,6 +371,21 @@ impl World {
             return Err(law);
         }
         Ok(Some(again))
+    }
+
+    /// Who says that a restart is complete is told by the hosts what they have started since it was asked for.
+    fn left_running(&self, plan: &Plan) -> Option<Law> {
+        let complete = |wish: &&RestartWish| {
+            plan.restarts.iter().any(|over| over.id == wish.id && over.failure.is_none())
+        };
+        let runs_on = |wish: &RestartWish| {
+            let asked = self.asked.get(&wish.id).copied().unwrap_or_default();
+            let about = laws::restarted_by(&self.fleet, plan, wish, self.clock());
+            about.into_iter().any(|place| {
+                self.hosts.get(&place.node).is_none_or(|host| host.started_at(place.slot) <= asked)
+            })
+        };
+        self.fleet.restarts.iter().filter(complete).any(runs_on).then_some(laws::RESTARTS_ALL)
     }
 
     /// A slot is not stable in time only if it had that time: connected, planned for, and not stable.

@@ -22,6 +22,7 @@ use crate::config::apply::apply;
 use crate::config::{AgentsAddress, Config, ReleaseAdapter};
 use crate::db::Db;
 use crate::home::Home;
+use crate::next_start::NextStart;
 use crate::reconcile::Reconciler;
 use crate::releases::{self, Bucket, FolderSource, UnavailableSource};
 use crate::secrets::Secrets;
@@ -48,6 +49,7 @@ impl Parts {
         config: &Config,
         secrets: Secrets,
         home: &Home,
+        next_start: NextStart,
         running: (CancellationToken, TaskTracker),
     ) -> Result<Self, StartError> {
         let (clock, secrets, passwords) = (Clock::start(), Arc::new(secrets), Passwords::default());
@@ -96,6 +98,7 @@ impl Parts {
             cancel,
             tasks,
             begin_anew: CancellationToken::new(),
+            next_start,
         });
         let bucket = Bucket { source, db: db.clone(), clock, wake };
         Ok(Self { db, clock, agents, notices, reconciler, api, bucket, first_sign_in })

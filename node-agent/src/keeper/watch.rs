@@ -262,7 +262,9 @@ impl Watch {
         if let Phase::Running { handle, stop } = &mut self.phase {
             match stop {
                 Stop::NotAsked => {
-                    let _ = pidfd_send_signal(handle, Signal::TERM);
+                    let _ = pidfd_send_signal(&*handle, Signal::TERM);
+                    // One that stands still could not hear it.
+                    let _ = pidfd_send_signal(&*handle, Signal::CONT);
                     *stop = Stop::By(kill_at);
                 }
                 Stop::By(earlier) => *earlier = kill_at.min(*earlier),

@@ -330,14 +330,20 @@ impl Replica {
             (failures, Some(policy)) => {
                 let cap = if planted(Fault::NoCapOnPauses) { u64::MAX } else { policy.backoff_max };
                 let pause = doubling(policy.backoff_min, cap, failures - 1);
-                // Spread by a tenth, so that what fell together does not rise together.
-                let spread = self.next_ticket.wrapping_mul(2_654_435_761) % (pause / 10 + 1);
-                pause.saturating_add(spread).min(cap)
+                // Up to a tenth less, so that what fell together does not rise together, nor at the longest pause.
+                pause - scattered(self.spread ^ self.next_ticket) % (pause / 10 + 1)
             }
         };
         self.failures = self.failures.saturating_add(1);
         self.process = Process::BackingOff { until: now.plus(pause) };
     }
+}
+
+/// Neighbouring numbers, far apart (the last step of `splitmix64`).
+fn scattered(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 #[cfg(test)]
@@ -383,6 +389,62 @@ mod tests {
         let knows = Replica { assignment: Some(earlier), restart: done("one"), ..Replica::default() };
         assert_eq!(told(&knows, 2, "one"), done("one"));
         assert_eq!(told(&knows, 2, "two"), Restart::Due { request: "two".to_owned() });
+    }
+
+    /// How long it waits after each of its crashes, which come so long after it was ready.
+    fn pauses(spread: u64, ready_for: &[u64]) -> Vec<u64> {
+        let policy = Policy { backoff_min: 1_000, backoff_max: 300_000, reset_after: 60_000, ..POLICY };
+        let release = ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) };
+        let wanted = Some(Wanted { release: release.clone(), pre_commands: None });
+        let assignment = Some(Assignment { generation: 1, wanted, policy, restart: None });
+        let current = Some(Current { release, since: Ticket(0) });
+        let mut replica = Replica { assignment, current, spread, ..Replica::default() };
+        let mut now = Time(1_000_000);
+        let mut pauses = Vec::new();
+        for ready_for in ready_for {
+            let launched = decide(&replica, Event::Tick, now).0;
+            let Process::Launching { ticket } = launched.process else { panic!("{launched:?}") };
+            let up = decide(&launched, Event::Launched { ticket, result: Launch::Started { pid: 7 } }, now).0;
+            let ready = decide(&up, Event::Probed { ticket, passed: true }, now).0;
+            now = now.plus(*ready_for);
+            replica = decide(&ready, Event::Exited { ticket, cause: ExitCause::Signal(9) }, now).0;
+            let until = match replica.process {
+                Process::BackingOff { until } => until,
+                Process::Launching { .. } => now,
+                ref other => panic!("{other:?}"),
+            };
+            pauses.push(until.since(now));
+            // What is answered at once is on its way already.
+            replica.process = Process::BackingOff { until };
+            now = until;
+        }
+        pauses
+    }
+
+    #[test]
+    fn the_first_crash_is_answered_at_once_and_the_next_after_pauses_that_double_to_five_minutes() {
+        let pauses = pauses(7, &[10; 12]);
+        let doubled = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300].map(|seconds| seconds * 1_000);
+        for (pause, longest) in pauses.iter().zip(doubled) {
+            assert!((longest - longest / 10..=longest).contains(pause), "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_good_time_is_a_new_beginning() {
+        let pauses = pauses(7, &[10, 59_999, 59_999, 60_000, 10]);
+        assert!(pauses[1] > 0 && pauses[2] > pauses[1], "{pauses:?}");
+        assert_eq!(pauses[3], 0);
+        assert!((900..=1_000).contains(&pauses[4]), "{pauses:?}");
+    }
+
+    #[test]
+    fn what_fell_together_does_not_rise_together() {
+        for crashes in [2, 12] {
+            let risen: std::collections::BTreeSet<u64> =
+                (0..20).map(|slot| *pauses(slot, &vec![10; crashes]).last().unwrap()).collect();
+            assert!(risen.len() > 15, "{risen:?}");
+        }
     }
 
     fn ended_after(condemned: Condemned) -> (Replica, Vec<Action>) {

@@ -11,7 +11,7 @@ use super::{
 use crate::clock::Time;
 
 /// The keeper kills by itself after the grace; this much later it is told once more, in case it was not there to hear.
-const STOP_MARGIN: u64 = 5_000;
+pub(super) const STOP_MARGIN: u64 = 5_000;
 /// Whoever sends requests (an NGINX that cannot be reloaded) holds up no stop for longer than this.
 pub(crate) const WITHDRAW_MAX: u64 = 30_000;
 

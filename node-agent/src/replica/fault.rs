@@ -45,6 +45,22 @@ pub(super) enum Fault {
     DrainForEver,
     /// What lies in `current` counts as whole after a power cut.
     TrustAnyFolder,
+    /// Without a ledger, also that is started of which it does not know.
+    StartWhatIsNotWritten,
+    /// Without a ledger nothing is started, also not what crashed.
+    StartNothingUnwritten,
+    /// Pre-commands are run although no ledger says so.
+    RunPreCommandsUnwritten,
+    /// A release takes over although no ledger says so.
+    SwapUnwritten,
+    /// A process is stopped although no ledger says so.
+    StopUnwritten,
+    /// That a pre-command was begun does not outlive a power cut.
+    BeginPreCommandsInMemory,
+    /// A stop that had to wait for the ledger is overtaken by the kill that follows it.
+    KillWhatWasNotTold,
+    /// A new agent kills what its predecessor had told to stop.
+    KillAtOnceAfterwards,
 }
 
 #[cfg(test)]

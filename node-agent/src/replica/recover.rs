@@ -7,6 +7,7 @@
 use proto::ids::ReleaseKey;
 use proto::state::ExitCause;
 
+use super::advance::STOP_MARGIN;
 use super::fault::{Fault, planted};
 use super::{Action, Current, Health, PreCommandFailure, PreCommandsRun, Process, Replica, Stage, Ticket};
 use crate::clock::Time;
@@ -152,9 +153,13 @@ impl Replica {
                         }
                         Process::Draining { ticket, pid, since, health, asked, withdrawn, until }
                     }
-                    // Told to stop once more, at once: the keeper's own grace may not have been heard.
-                    Process::Stopping { deadline, .. } => {
-                        Process::Stopping { ticket, pid, deadline: deadline.min(now) }
+                    // Told to stop once more, because the first word may not have been heard. A keeper that has heard it goes on
+                    // counting from then.
+                    Process::Stopping { .. } => {
+                        let policy = self.policy().filter(|_| !planted(Fault::KillAtOnceAfterwards));
+                        let grace = policy.map_or(0, |it| it.stop_grace);
+                        again.push(Action::Stop { ticket, grace });
+                        Process::Stopping { ticket, pid, deadline: now.plus(grace).plus(STOP_MARGIN) }
                     }
                     _ => Process::Up { ticket, pid, since: now, health: Health::Starting },
                 };

@@ -1,4 +1,10 @@
-//! The machine against a seeded host: slow, lossy, crashing, with an agent that dies between ledger and action.
+//! The machine against a seeded host: slow, lossy, crashing, full, with an agent that dies before, between and after ledger
+//! and actions.
+//!
+//! What the slot's task guarantees is taken for granted: each action ends in one answer for as long as its agent lives. That
+//! may be hours late (a disk that hangs), and it may say that what was done has failed (a keeper that was lost on its way, a
+//! check afterwards that could not be made). A deadline was rejected: what hangs in the slot's folders cannot be called
+//! back, and nothing else may work there meanwhile.
 //!
 //! After every step the invariants below must hold; once hostility ends the slot must reach what is wanted, and then be
 //! empty once nothing is. `SEED=n cargo nextest run -E 'test(replica::simulate)'` repeats one history with its log.
@@ -9,13 +15,19 @@ use std::fmt::Write as _;
 use proto::ids::{Digest, ReleaseKey};
 use proto::state::ExitCause;
 
+use self::ledger::Ledger;
 use super::fault::{Fault, plant};
 use super::recover::{Boot, Found};
 use super::*;
 
+mod every_step;
+mod ledger;
+
 const HISTORIES: u64 = 10_000;
 const STEPS: usize = 200;
 const CALM_STEPS: usize = 250;
+/// So many violations of other rules are gone through for the one that a planted fault is to show.
+const MORE: usize = 500;
 
 const POLICY: Policy = Policy {
     stable_after: 3_000,
@@ -40,6 +52,9 @@ enum Invariant {
     NothingTakesOverBeforeItsPreCommandsPassed,
     NothingIsStoppedWithoutCause,
     NothingIsStoppedWhileItIsSentRequests,
+    NothingIsKilledBeforeItsGrace,
+    ACrashIsAnsweredWithoutALedger,
+    OnlyCrashesAreCounted,
     CountsOnlyGrow,
     RestartsAreDoneOnce,
     TheCondemnedEnd,
@@ -63,8 +78,13 @@ fn violated<T>(invariant: Invariant, detail: impl Into<String>) -> Checked<T> {
 struct Running {
     ticket: Ticket,
     pid: u32,
+    release: ReleaseKey,
     /// The present agent has been told of it.
     known: bool,
+    /// Its agent was told that it was not started.
+    denied: bool,
+    /// It was told to stop, and has so long.
+    spared_until: Option<Time>,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +135,8 @@ enum Due {
     },
     AgentDies,
     Wish,
+    DiskFills,
+    DiskHasRoom,
 }
 
 struct World {
@@ -124,6 +146,7 @@ struct World {
     due: BTreeMap<(Time, u64), Due>,
     sequence: u64,
     agent: u32,
+    boot: u32,
     // The disk.
     new: Option<ReleaseKey>,
     current: Option<ReleaseKey>,
@@ -151,10 +174,18 @@ struct World {
     /// The last that was asked for.
     restart: Option<String>,
     assigned: Option<Assignment>,
+    /// What the agent has stored of it.
+    stored: Option<Assignment>,
     // What is checked over time.
+    /// Ends that no stop had been begun for.
+    crashes: u32,
     condemned: BTreeSet<Ticket>,
     starts: Vec<Time>,
     replica: Replica,
+    ledger: Ledger,
+    /// Places at which the agent could have died so far, and the one where it does; counted where every one has its turn.
+    places: u64,
+    dies_at: Option<u64>,
     log: Option<String>,
 }
 
@@ -183,6 +214,7 @@ impl World {
             due: BTreeMap::new(),
             sequence: 0,
             agent: 1,
+            boot: 0,
             new: None,
             current: None,
             torn: false,
@@ -203,9 +235,14 @@ impl World {
             wishes: 0,
             restart: None,
             assigned: None,
+            stored: None,
+            crashes: 0,
             condemned: BTreeSet::new(),
             starts: Vec::new(),
             replica: Replica::default(),
+            ledger: Ledger::new(),
+            places: 0,
+            dies_at: None,
             log: log.then(String::new),
         }
     }
@@ -227,7 +264,11 @@ impl World {
     }
 
     fn soon(&mut self, due: Due) {
-        let slow = if self.fault(10) { 20_000 } else { 60 };
+        let slow = match self.fault(10) {
+            true if self.fault(10) => 3_600_000,
+            true => 20_000,
+            false => 60,
+        };
         let millis = 1 + self.roll(slow);
         self.after(millis, due);
     }
@@ -309,7 +350,7 @@ impl World {
             }
             Action::RunPreCommand { ticket, release, index } => {
                 let run_id = match &self.replica.stage {
-                    Stage::PreCommand { run, .. } => run.run_id.clone(),
+                    Stage::PreCommand { run, .. } | Stage::EndingPreCommand { run, .. } => run.run_id.clone(),
                     other => panic!("a pre-command was asked for in {other:?}"),
                 };
                 self.soon(Due::PreKeeperStarts { agent, ticket, release, run_id, index });
@@ -349,8 +390,8 @@ impl World {
                 }
             }
             Action::Stop { ticket, grace } => {
-                self.stopped_with_cause(ticket, grace)?;
                 self.stopped_drained(ticket, grace)?;
+                self.told_to_stop(ticket, grace)?;
                 let heard = !self.fault(4);
                 if let Some(alive) = self.alive.clone().filter(|it| heard && it.ticket == ticket) {
                     let within = grace.max(1);
@@ -403,15 +444,33 @@ impl World {
         Ok(())
     }
 
+    /// Who is told to stop has its grace, whatever becomes of ledgers and agents.
+    fn told_to_stop(&mut self, ticket: Ticket, grace: u64) -> Checked {
+        let now = self.now;
+        let stale = self.replica.current.as_ref().is_some_and(|it| ticket < it.since);
+        let Some(alive) = self.alive.as_mut().filter(|it| it.ticket == ticket) else { return Ok(()) };
+        if grace == 0 && !stale && alive.spared_until.is_none_or(|until| now < until) {
+            return violated(Invariant::NothingIsKilledBeforeItsGrace, format!("{alive:?}"));
+        }
+        alive.spared_until.get_or_insert(now.plus(grace));
+        Ok(())
+    }
+
     fn stopped_with_cause(&self, ticket: Ticket, grace: u64) -> Checked {
         let replica = &self.replica;
         let staged =
             replica.wanted().is_some_and(|it| replica.stage == Stage::Staged { release: it.release.clone() });
         let stale = replica.current.as_ref().is_some_and(|it| ticket < it.since);
         let condemned = self.condemned.contains(&ticket);
+        // Nor to make room for what it is.
+        let is_what_is_wanted = self.alive.as_ref().is_some_and(|it| {
+            it.ticket == ticket
+                && !it.denied
+                && replica.wanted().is_some_and(|wanted| wanted.release == it.release)
+        });
         if condemned
             || replica.wanted().is_none()
-            || staged
+            || (staged && !is_what_is_wanted)
             || stale
             || replica.restart_is_due()
             || grace == 0
@@ -439,7 +498,8 @@ impl World {
 
     fn happen(&mut self, due: Due) -> Checked {
         match due {
-            Due::Answer { agent, event } if agent == self.agent || matches!(event, Event::Assigned(_)) => {
+            Due::Answer { event: Event::Assigned(assignment), .. } => return self.told(assignment),
+            Due::Answer { agent, event } if agent == self.agent => {
                 if let Event::Launched { result: Launch::Held { by, .. }, .. }
                 | Event::Swapped { result: Err(Blocked::Held { by, .. }), .. }
                 | Event::Cleared { result: Err(Blocked::Held { by, .. }), .. } = event
@@ -452,6 +512,7 @@ impl World {
             Due::KeeperStarts { agent, ticket, release } => self.keeper_starts(agent, ticket, &release)?,
             Due::ProcessEnds { pid, cause } => {
                 if let Some(gone) = self.alive.take_if(|it| it.pid == pid) {
+                    self.crashes += u32::from(gone.spared_until.is_none());
                     self.note(|| format!("  process {pid} ends: {cause}"));
                     self.ended = Some((gone.ticket, cause));
                     let event = Event::Exited { ticket: gone.ticket, cause };
@@ -491,20 +552,49 @@ impl World {
                 if self.preparing == Some(ticket) && result.is_ok() {
                     self.new = Some(release);
                 }
+                let result = if self.fault(30) {
+                    Err(PrepareFailure { error: "cannot be looked at".to_owned(), permanent: false })
+                } else {
+                    result
+                };
                 self.answer(agent, Event::Prepared { ticket, result });
             }
             Due::Swapped { agent, ticket, release } => {
-                let result = self.swap(ticket, &release)?;
+                let done = self.swap(ticket, &release)?;
+                let result = self.unless_lost(done);
                 self.answer(agent, Event::Swapped { ticket, result });
             }
             Due::Cleared { agent, ticket } => {
-                let result = self.clear(ticket);
+                let done = self.clear(ticket);
+                let result = self.unless_lost(done);
                 self.answer(agent, Event::Cleared { ticket, result });
             }
             Due::AgentDies => return self.restart_agent(),
             Due::Wish => self.random_wish(),
+            Due::DiskFills => self.ledger.disk_is_full = true,
+            Due::DiskHasRoom => self.ledger.disk_is_full = false,
         }
         Ok(())
+    }
+
+    /// What was done is said to have failed where nobody could see that it was.
+    fn unless_lost(&mut self, done: Result<(), Blocked>) -> Result<(), Blocked> {
+        if done.is_ok() && self.fault(30) {
+            return Err(Blocked::Failed { error: "cannot be looked at".to_owned() });
+        }
+        done
+    }
+
+    /// It is stored first, and refused where that cannot be; the control plane says it again.
+    fn told(&mut self, assignment: Assignment) -> Checked {
+        if self.ledger.disk_is_full && self.roll(2) == 0 {
+            self.after(3_000, Due::Answer { agent: self.agent, event: Event::Assigned(assignment) });
+            return Ok(());
+        }
+        if self.stored.as_ref().is_none_or(|it| it.generation < assignment.generation) {
+            self.stored = Some(assignment.clone());
+        }
+        self.feed(Event::Assigned(assignment))
     }
 
     /// The shell looks for the process that holds the slot: it is told of its end, also of one that is past.
@@ -563,7 +653,20 @@ impl World {
                     drop(self.swap(ticket, &release)?);
                 }
                 Due::Cleared { ticket, .. } if self.roll(2) == 0 => drop(self.clear(ticket)),
-                Due::Swapped { .. } | Due::Cleared { .. } | Due::Prepared { .. } => {}
+                // Whoever has not begun by then sees that nobody asks for it any more, and goes.
+                Due::KeeperStarts { agent, ticket, release } if self.roll(2) == 0 => {
+                    self.keeper_starts(agent, ticket, &release)?;
+                }
+                Due::PreKeeperStarts { agent, ticket, release, run_id, index }
+                    if self.pre_alive.is_none() && self.roll(2) == 0 =>
+                {
+                    self.pre_keeper_starts(agent, ticket, &release, run_id, index)?;
+                }
+                Due::Swapped { .. }
+                | Due::Cleared { .. }
+                | Due::Prepared { .. }
+                | Due::KeeperStarts { .. }
+                | Due::PreKeeperStarts { .. } => {}
                 _ => drop(self.due.insert(at, due)),
             }
         }
@@ -587,7 +690,9 @@ impl World {
             self.sequence += 1;
             let pid = u32::try_from(self.sequence).unwrap();
             self.newest = ticket;
-            self.alive = Some(Running { ticket, pid, known: false });
+            let runs = release.clone();
+            self.alive =
+                Some(Running { ticket, pid, release: runs, known: false, denied: false, spared_until: None });
             if (self.hostile && is_crashing(release)) || self.fault(5) {
                 let within = if is_crashing(release) { 1_000 } else { 25_000 };
                 let millis = 100 + self.roll(within);
@@ -596,6 +701,13 @@ impl World {
             }
             Launch::Started { pid }
         };
+        if matches!(result, Launch::Started { .. }) && self.fault(30) {
+            // It runs, and its keeper was lost on its way to say so.
+            self.alive.iter_mut().for_each(|it| it.denied = true);
+            let result = Launch::Failed { error: "nobody answered".to_owned() };
+            self.after(0, Due::Answer { agent, event: Event::Launched { ticket, result } });
+            return Ok(());
+        }
         // The keeper's word comes before any later word about its process.
         if let Some(alive) = self.alive.as_mut().filter(|it| it.ticket == ticket && agent == self.agent) {
             alive.known = true;
@@ -682,16 +794,33 @@ impl World {
         self.check(&before)?;
         self.passed_in_place(&before);
         for action in &actions {
-            if let Action::Swap { release, .. } = action {
-                self.pre_commands_passed(release)?;
+            match action {
+                Action::Swap { release, .. } => self.pre_commands_passed(release)?,
+                Action::Stop { ticket, grace } => self.stopped_with_cause(*ticket, *grace)?,
+                _ => {}
             }
         }
-        let survives = if self.fault(60) { self.roll(actions.len() as u64 + 1) } else { u64::MAX };
-        for (done, action) in actions.into_iter().enumerate() {
-            if done as u64 >= survives {
+        self.ledger.hold(actions, self.now);
+        self.settle()
+    }
+
+    /// As the slot's task does it: store, then act. The agent may die anywhere.
+    fn settle(&mut self) -> Checked {
+        if self.dies_here() {
+            return self.restart_agent();
+        }
+        let stored = self.ledger.store(&self.replica, self.boot, self.now);
+        if self.dies_here() {
+            return self.restart_agent();
+        }
+        for action in self.ledger.begun(stored, &self.replica, self.now) {
+            self.carry_out(action)?;
+            if self.dies_here() {
                 return self.restart_agent();
             }
-            self.carry_out(action)?;
+        }
+        if self.ledger.keeps_down(&self.replica) {
+            return violated(Invariant::ACrashIsAnsweredWithoutALedger, format!("{:?}", self.replica));
         }
         Ok(())
     }
@@ -705,6 +834,14 @@ impl World {
             }
             Process::Draining { ticket, .. } => self.served = Some(ticket),
             _ => {}
+        }
+    }
+
+    fn dies_here(&mut self) -> bool {
+        self.places += u64::from(self.hostile);
+        match self.dies_at {
+            Some(place) => self.hostile && self.places == place,
+            None => self.fault(150),
         }
     }
 
@@ -733,6 +870,9 @@ impl World {
         }
         if next.crash_restarts < before.crash_restarts || next.forced_restarts < before.forced_restarts {
             return violated(Invariant::CountsOnlyGrow, format!("{before:?} → {next:?}"));
+        }
+        if next.crash_restarts > self.crashes {
+            return violated(Invariant::OnlyCrashesAreCounted, format!("{} crashes, {next:?}", self.crashes));
         }
         if let (Restart::Done { request: done }, Restart::Due { request: due }) =
             (&before.restart, &next.restart)
@@ -769,9 +909,19 @@ impl World {
             self.ended = None;
             self.pre_alive = None;
             self.pre_ended = None;
+            self.boot += 1;
+            (self.newest, self.fence) = (Ticket(0), Ticket(0));
+            (self.pre_newest, self.pre_killed) = (Ticket(0), Ticket(0));
             self.torn |= self.current.is_some() && self.fault(2);
             self.due.retain(|_, due| {
-                matches!(due, Due::AgentDies | Due::Wish | Due::Answer { event: Event::Assigned(_), .. })
+                matches!(
+                    due,
+                    Due::AgentDies
+                        | Due::Wish
+                        | Due::DiskFills
+                        | Due::DiskHasRoom
+                        | Due::Answer { event: Event::Assigned(_), .. }
+                )
             });
         }
         if let Some(alive) = &mut self.alive {
@@ -789,34 +939,47 @@ impl World {
             }
             (None, None) => Found::Nothing,
         };
-        let before = self.replica.clone();
-        let boot = match reboot {
+        let power_cut = reboot && self.roll(2) == 0;
+        let before = self.ledger.outlives(power_cut);
+        self.condemned.retain(|it| before.condemned.as_ref().is_some_and(|(known, _)| known == it));
+        let boot = match self.ledger.boot != self.boot {
             true => Boot::Earlier { whole: self.current.clone().filter(|_| !self.torn) },
             false => Boot::Present,
         };
-        let (next, again) = before.recover(found, pre_found, boot, self.now);
+        let (next, again) = before.recover(found, pre_found, boot.clone(), self.now);
         self.replica = next;
-        for action in again {
-            self.carry_out(action)?;
-        }
         if before.crash_restarts > self.replica.crash_restarts {
             return violated(Invariant::CountsOnlyGrow, format!("{before:?} → {:?}", self.replica));
         }
-        if let Found::Ended { ticket, cause } = found {
-            self.feed(Event::Exited { ticket, cause })?;
+        let mut events = Vec::new();
+        let same_boot = boot == Boot::Present;
+        if let (true, Found::Ended { ticket, cause }) = (same_boot, found) {
+            events.push(Event::Exited { ticket, cause });
         }
-        if let Found::Ended { ticket, cause } = pre_found {
-            self.feed(pre_command_ended(ticket, cause == ExitCause::Code(0)))?;
+        if let (true, Found::Ended { ticket, cause }) = (same_boot, pre_found) {
+            events.push(pre_command_ended(ticket, cause == ExitCause::Code(0)));
         }
+        events.extend(self.stored.clone().map(Event::Assigned));
+        events.push(Event::Tick);
         if let Some(alive) = self.alive.clone() {
             self.probe(alive.ticket);
         }
-        self.feed(Event::Tick)
+        let agent = self.agent;
+        self.ledger.hold(again, self.now);
+        self.settle()?;
+        for event in events {
+            // This one may be dead by now.
+            if self.agent == agent {
+                self.feed(event)?;
+            }
+        }
+        Ok(())
     }
 
     fn step(&mut self) -> Checked {
         let due = self.due.first_key_value().map(|(key, _)| *key);
-        match (due, self.replica.deadline(self.now)) {
+        let deadline = self.replica.deadline(self.now).into_iter().chain(self.ledger.again).min();
+        match (due, deadline) {
             (Some((at, _)), Some(deadline)) if deadline <= at => self.tick(deadline),
             (Some(key), _) => {
                 self.now = self.now.max(key.0);
@@ -844,13 +1007,19 @@ impl World {
             if self.roll(40) == 0 {
                 self.ask_for_a_restart();
             }
+            if self.roll(100) == 0 {
+                let (fills, lasts) = (self.roll(2_000), self.roll(120_000));
+                self.after(fills, Due::DiskFills);
+                self.after(fills + lasts, Due::DiskHasRoom);
+            }
             if self.roll(40) == 0 {
                 self.condemn();
             }
             self.step()?;
         }
         self.hostile = false;
-        self.due.retain(|_, due| !matches!(due, Due::AgentDies | Due::Wish));
+        self.ledger.disk_is_full = false;
+        self.due.retain(|_, due| !matches!(due, Due::AgentDies | Due::Wish | Due::DiskFills));
         let good = release(5);
         self.wish(Some(good.clone()), true);
         self.calm(Invariant::WhatIsWantedRunsInTheEnd, |world| {
@@ -915,16 +1084,24 @@ fn ten_thousand_histories_keep_every_invariant() {
     }
 }
 
+/// The invariant that catches a fault: this one, where any history shows it.
+fn caught(fault: Fault, wanted: Invariant) -> Option<Invariant> {
+    plant(Some(fault));
+    let mut named = (1..=HISTORIES).filter_map(|seed| World::new(seed, false).play().err());
+    let first = named.next().map(|it| it.invariant);
+    let found = first.filter(|it| *it == wanted);
+    // Some break more than one rule, and another shows first.
+    let found = found.or_else(|| named.take(MORE).map(|it| it.invariant).find(|it| *it == wanted)).or(first);
+    plant(None);
+    found
+}
+
 macro_rules! caught {
     ($($test:ident: $fault:ident => $invariant:ident;)+) => {
         $(
             #[test]
             fn $test() {
-                plant(Some(Fault::$fault));
-                let caught = first_violation(HISTORIES);
-                plant(None);
-                let (seed, violation) = caught.expect("no history shows the fault");
-                assert_eq!(violation.invariant, Invariant::$invariant, "seed {seed}: {}", violation.detail);
+                assert_eq!(caught(Fault::$fault, Invariant::$invariant), Some(Invariant::$invariant));
             }
         )+
     };
@@ -955,5 +1132,13 @@ mod planted_faults {
         condemning_any_process: CondemnAnyProcess => NothingIsStoppedWithoutCause;
         sparing_the_condemned: SpareTheCondemned => TheCondemnedEnd;
         trusting_any_folder: TrustAnyFolder => OnlyWhatWasStagedRuns;
+        starting_what_is_not_written: StartWhatIsNotWritten => NothingIsStoppedWithoutCause;
+        starting_nothing_unwritten: StartNothingUnwritten => ACrashIsAnsweredWithoutALedger;
+        running_pre_commands_unwritten: RunPreCommandsUnwritten => PreCommandsRunOnceAndInOrder;
+        swapping_unwritten: SwapUnwritten => OnlyWhatWasStagedRuns;
+        stopping_unwritten: StopUnwritten => OnlyCrashesAreCounted;
+        beginning_pre_commands_in_memory: BeginPreCommandsInMemory => PreCommandsRunOnceAndInOrder;
+        killing_what_was_not_told: KillWhatWasNotTold => NothingIsKilledBeforeItsGrace;
+        killing_at_once_afterwards: KillAtOnceAfterwards => NothingIsKilledBeforeItsGrace;
     }
 }

@@ -4,7 +4,6 @@
 //! back as an answer; the task waits for nothing but the ledger.
 
 mod health;
-mod held;
 mod limits;
 mod recovery;
 mod settle;

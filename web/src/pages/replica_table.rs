@@ -55,7 +55,7 @@ const UPTIME: Column<Replica> = Column {
     title: "Uptime",
     class: "number middle",
     cell: |it| match (it.started_at, it.next_start_at) {
-        (_, Some(at)) => html! { <><span class="dim">{ "starts " }</span><Ago {at} /></> },
+        (_, Some(at)) => html! { <><span class="dim">{ "next start " }</span><Ago {at} /></> },
         (Some(at), None) => html! { <Elapsed {at} /> },
         (None, None) => html! {},
     },

@@ -139,7 +139,13 @@ async fn programs_are_told_to_begin_anew_where_they_can_hear_it() {
 
     let own = |token: &str| Call::post("/api/v1/control-plane/restart", &nothing).bearer(token);
     assert_eq!(bench.send(own(&operator)).await.code(), "not-allowed");
+    std::fs::write(bench.config.path(), "port: many\n").unwrap();
+    let refused = bench.send(own(&admin)).await;
+    assert_eq!(refused.code(), "conflict");
+    let said = String::from_utf8(refused.body.clone()).unwrap();
+    assert!(said.contains(":1:7: port: found \\\"many\\\""), "{said}");
     assert!(!bench.api.cancel.is_cancelled());
+    std::fs::write(bench.config.path(), "port: 5001\n").unwrap();
     assert_eq!(bench.send(own(&admin)).await.status, StatusCode::ACCEPTED);
     assert!(bench.api.begin_anew.is_cancelled() && bench.api.cancel.is_cancelled());
 }

@@ -12,7 +12,7 @@ use crate::db::entity::nodes::assignment;
 use crate::db::entity::row::{integer, millis, sha256_of, slot_number, version_of};
 use crate::db::error::Fault;
 use crate::db::{ROWS_PER_STATEMENT, nodes, rollouts};
-use crate::fleet::Place;
+use crate::fleet::{Assigned, Place};
 use crate::rollout::Step;
 
 /// Returns the nodes whose assignment is another one now. `begun_at`: the application's generation from now on. Forgetting a place that was withdrawn changes none.
@@ -24,21 +24,22 @@ pub(super) async fn write(
     begun_at: u64,
     now: Time,
 ) -> Result<BTreeSet<NodeId>, Fault> {
-    let mut changed: BTreeMap<Place, (Option<&ReleaseKey>, Option<&String>)> = BTreeMap::new();
+    let mut changed: BTreeMap<Place, Told<'_>> = BTreeMap::new();
     let (mut forgotten, mut restarted) = (Vec::new(), Vec::new());
     for step in steps {
         match step {
-            Step::Assign { place, release, pre_commands_run } => {
-                changed.insert(*place, (Some(release), pre_commands_run.as_ref()));
+            Step::Assign { place, release, pre_commands_run, begins } => {
+                let pre_commands_run = pre_commands_run.as_ref();
+                changed.insert(*place, Told { release: Some(release), pre_commands_run, begins: *begins });
             }
             Step::Withdraw { place } => {
-                changed.insert(*place, (None, None));
+                changed.insert(*place, Told { release: None, pre_commands_run: None, begins: true });
             }
             Step::Forget { place } => forgotten.push(*place),
             Step::Restart { place, restart } => restarted.push((*place, *restart)),
         }
     }
-    let before = releases_before(tx, app, &changed).await?;
+    let before = assigned_before(tx, app, &changed).await?;
     let told = changed.keys().chain(restarted.iter().map(|(place, _)| place));
     let nodes: BTreeSet<NodeId> = told.map(|place| place.node).collect();
     let generations = nodes::raise(tx, nodes.clone()).await?;
@@ -47,17 +48,17 @@ pub(super) async fn write(
     }
     let rows: Vec<_> = changed
         .iter()
-        .map(|(place, (release, pre_commands_run))| assignment::Model {
+        .map(|(place, told)| assignment::Model {
             node: place.node.0,
             app: app.to_string(),
             slot: slot_number(place.slot),
-            version: version_of(*release),
-            sha256: sha256_of(*release),
-            pre_commands_run: pre_commands_run.cloned(),
+            version: version_of(told.release),
+            sha256: sha256_of(told.release),
+            pre_commands_run: told.pre_commands_run.cloned(),
             generation: generations.get(&place.node).copied().map(integer).unwrap_or_default(),
             since: millis(now),
             rollout: rollout.map(|rollout| rollout.0),
-            begun_at: integer(begun_at),
+            begun_at: integer(told.begun_at(begun_at, before.get(place))),
             restart: None,
             restart_at: None,
         })
@@ -83,27 +84,41 @@ pub(super) async fn write(
     }
     let moved: Vec<_> = changed
         .iter()
-        .filter(|(place, (release, _))| before.get(place).and_then(Option::as_ref) != *release)
+        .filter(|(place, told)| before.get(place).and_then(|it| it.release.as_ref()) != told.release)
         .collect();
     let places: Vec<_> = moved.iter().map(|(place, _)| **place).collect();
     rollouts::end_history(tx, app, &places, now).await?;
-    let placed: Vec<_> =
-        moved.iter().filter_map(|(place, (release, _))| release.map(|release| (**place, release))).collect();
+    let placed: Vec<_> = moved.iter().filter_map(|(place, told)| Some((**place, told.release?))).collect();
     rollouts::begin_history(tx, app, &placed, rollout, now).await?;
     Ok(generations.into_keys().collect())
 }
 
-/// What the places were told to run so far.
-async fn releases_before(
+/// What a place is to run from now on.
+struct Told<'a> {
+    release: Option<&'a ReleaseKey>,
+    pre_commands_run: Option<&'a String>,
+    begins: bool,
+}
+
+impl Told<'_> {
+    /// What does not begin by this was begun when it was told the same before, or nobody knows when.
+    fn begun_at(&self, now: u64, before: Option<&Assigned>) -> u64 {
+        let same = before.filter(|it| it.release.as_ref() == self.release);
+        if self.begins { now } else { same.map_or(0, |it| it.begun_at) }
+    }
+}
+
+/// What the places were told so far.
+async fn assigned_before(
     tx: &impl ConnectionTrait,
     app: &AppName,
-    changed: &BTreeMap<Place, (Option<&ReleaseKey>, Option<&String>)>,
-) -> Result<BTreeMap<Place, Option<ReleaseKey>>, Fault> {
+    changed: &BTreeMap<Place, Told<'_>>,
+) -> Result<BTreeMap<Place, Assigned>, Fault> {
     if changed.is_empty() {
         return Ok(BTreeMap::new());
     }
     let rows = assignment::Entity::find().filter(assignment::Column::App.eq(app.as_str())).all(tx).await?;
-    rows.into_iter().map(|row| assignments::parse(row).map(|it| (it.place, it.assigned.release))).collect()
+    rows.into_iter().map(|row| assignments::parse(row).map(|it| (it.place, it.assigned))).collect()
 }
 
 async fn upsert(tx: &impl ConnectionTrait, rows: Vec<assignment::Model>) -> Result<(), Fault> {

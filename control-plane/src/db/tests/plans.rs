@@ -63,7 +63,7 @@ fn rollout(name: &str, key: ReleaseKey, phase: RolloutPhase, now: u64) -> Rollou
 }
 
 fn assign(place: Place, release: &ReleaseKey) -> Step {
-    Step::Assign { place, release: release.clone(), pre_commands_run: None }
+    Step::Assign { place, release: release.clone(), pre_commands_run: None, begins: true }
 }
 
 /// What of it the node is told to start anew.
@@ -106,6 +106,21 @@ async fn a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_no
     assert_eq!((here.release.clone(), here.since), (Some(key("1", 1)), Time(6)));
     assert_eq!(here.restart, Some(ToldRestart { id: first.id, at: Time(9) }));
     assert!(told.assigned.values().all(|it| it.begun_at > asked.restarts[1].generation));
+
+    // Where it may go on running, only what was told the same before is known to have begun.
+    let stays = |place, release: &ReleaseKey| match assign(place, release) {
+        Step::Assign { place, release, pre_commands_run, .. } => {
+            Step::Assign { place, release, pre_commands_run, begins: false }
+        }
+        other => other,
+    };
+    let steps = vec![stays(place(one, 1), &key("1", 1)), stays(place(two, 1), &key("1", 1))];
+    let plan = Plan { steps, ..Plan::default() };
+    it.db.store_plan(&app("shop"), told.generation, &plan, Time(9)).await.unwrap();
+    let turned_back = fleet(&it.db, "shop").await;
+    let begun_at = |fleet: &AppFleet, node| fleet.assigned[&place(node, 1)].begun_at;
+    assert_eq!((begun_at(&turned_back, one), begun_at(&turned_back, two)), (begun_at(&told, one), 0));
+    let told = turned_back;
 
     let failure = Some("web-2 was not connected".to_owned());
     let over = |id, failure| RestartOver { id, failure };
@@ -174,6 +189,7 @@ async fn a_stored_plan_comes_back_as_the_next_snapshot(it: TestDb) {
         place: place(one, 1),
         release: key("1", 1),
         pre_commands_run: Some("run 1".to_owned()),
+        begins: true,
     };
     let plan = Plan {
         rollouts: vec![done.clone(), running.clone()],
@@ -388,6 +404,7 @@ async fn a_places_history_tells_what_it_ran_and_when(it: TestDb) {
                 place: it_runs,
                 release: key("1", 1),
                 pre_commands_run: Some("1".to_owned()),
+                begins: false,
             }],
             ..Plan::default()
         },

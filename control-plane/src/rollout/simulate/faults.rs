@@ -38,5 +38,6 @@ caught! {
     giving_new_nodes_the_newest_is_caught: NewNodesGetTheNewest => TWO_RELEASES,
     taking_one_crash_for_a_loop_is_caught: OneCrashIsALoop => JUST_GHOSTS,
     restarting_all_at_once_is_caught: RestartAllAtOnce => RESTARTS_ROLL,
+    taking_a_word_for_a_start_is_caught: TakeAWordForAStart => RESTARTS_ALL,
     taking_down_all_there_is_is_caught: TakeAllDown => ALL_THERE_IS,
 }

@@ -56,6 +56,8 @@ struct HostSlot {
     crashes: u32,
     /// The last restart that it was told of.
     restart: Option<RestartId>,
+    /// When its last process was started, whatever anybody was told of it.
+    started_at: u64,
     ran: Option<(String, bool)>,
 }
 
@@ -115,13 +117,15 @@ impl Host {
                 phase: Phase::Empty,
                 crashes: 0,
                 restart: None,
+                started_at: 0,
                 ran: None,
             });
             let restart = assigned.restart.map(|it| it.id);
             let restarts = restart.is_some() && restart != slot.restart;
             slot.restart = restart.or(slot.restart);
+            // Also where another release was about to take its place.
             let lives = slot.running.is_some() && slot.running == assigned.release;
-            if restarts && lives && slot.wanted == assigned.release && slot.phase != Phase::Failed {
+            if restarts && lives {
                 slot.serves = false;
                 slot.phase = Phase::Stopping(now + dice.up_to(1_500));
             }
@@ -147,6 +151,11 @@ impl Host {
         }
         self.slots.retain(|number, slot| wanted.contains_key(number) || slot.phase != Phase::Empty);
         self.report_all(now, dice);
+    }
+
+    /// When the process in a slot was started last.
+    pub(super) fn started_at(&self, slot: Slot) -> u64 {
+        self.slots.get(&slot).map_or(0, |slot| slot.started_at)
     }
 
     /// Every phase whose time has come goes on.
@@ -258,6 +267,7 @@ impl HostSlot {
                 self.crashes = if self.running == self.wanted { self.crashes } else { 0 };
                 self.running.clone_from(&self.wanted);
                 self.phase = if self.wanted.is_some() {
+                    self.started_at = now;
                     Phase::Starting(now + dice.up_to(2_000))
                 } else {
                     Phase::Empty
@@ -271,7 +281,10 @@ impl HostSlot {
                 }
                 _ => self.phase = Phase::Ready(now),
             },
-            Phase::BackingOff(at) if now >= at => self.phase = Phase::Starting(now + dice.up_to(1_000)),
+            Phase::BackingOff(at) if now >= at => {
+                self.started_at = now;
+                self.phase = Phase::Starting(now + dice.up_to(1_000));
+            }
             Phase::Ready(since) if now >= since + STABLE_AFTER => self.phase = Phase::Stable(now),
             Phase::Stable(since) if behaviour == Behaviour::CrashesLate && now >= since + 5_000 => {
                 return self.crash(now);

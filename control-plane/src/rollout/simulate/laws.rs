@@ -94,7 +94,7 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
     if restarted > 1 {
         return Some(RESTARTS_ROLL);
     }
-    restarts_over(fleet, &before, plan)
+    restarts_over(fleet, plan, now)
         .or_else(|| ghosts(fleet, &before, plan))
         .or_else(|| in_force(fleet, &before, plan, after))
         .or_else(|| silent(fleet, &before, plan))
@@ -136,26 +136,32 @@ fn restarts(
 }
 
 /// One that is said to be complete left nothing out.
-fn restarts_over(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
+fn restarts_over(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
     let complete =
         |wish: &&RestartWish| plan.restarts.iter().any(|over| over.id == wish.id && over.failure.is_none());
-    // Whoever runs another release is not restarted but replaced.
+    let left_out = |wish: &RestartWish| {
+        let told_before = |place: &Place| fleet.assigned[place].begun_at < wish.generation;
+        restarted_by(fleet, plan, wish, now).iter().any(told_before)
+    };
+    fleet.restarts.iter().filter(complete).any(left_out).then_some(RESTARTS_ALL)
+}
+
+/// Where a restart that is complete has started something anew: whoever runs another release than the one in force is not
+/// restarted but replaced.
+pub(super) fn restarted_by(fleet: &AppFleet, plan: &Plan, wish: &RestartWish, now: Time) -> Vec<Place> {
+    let before = Draft::new(fleet, now);
     let in_force = match &plan.in_force {
         Some(InForce::Release(release)) => Some(release),
         Some(InForce::Nothing) => None,
         None => fleet.in_force.as_ref(),
     };
-    let left_out = |wish: &RestartWish| {
-        fleet.assigned.iter().any(|(place, told)| {
-            let counts = before.host(place.node).is_some() && place.slot.number() <= before.replicas();
-            let about = wish.covers(*place) && (counts || wish.place().is_some());
-            about
-                && told.release.is_some()
-                && told.release.as_ref() == in_force
-                && told.begun_at < wish.generation
-        })
+    let about = |place: &Place| {
+        let counts = before.host(place.node).is_some() && place.slot.number() <= before.replicas();
+        wish.covers(*place) && (counts || wish.place().is_some())
     };
-    fleet.restarts.iter().filter(complete).any(left_out).then_some(RESTARTS_ALL)
+    let runs = fleet.assigned.iter().filter(|(_, told)| told.release.is_some());
+    let runs = runs.filter(|(_, told)| told.release.as_ref() == in_force).map(|(place, _)| *place);
+    runs.filter(about).collect()
 }
 
 /// Of a first deployment that failed: nothing is left to serve with.
@@ -186,7 +192,7 @@ fn given(
     step: &Step,
     moved: &mut usize,
 ) -> Option<Law> {
-    let Step::Assign { place, release, pre_commands_run } = step else { return None };
+    let Step::Assign { place, release, pre_commands_run, .. } = step else { return None };
     let in_force = match &plan.in_force {
         Some(InForce::Release(release)) => Some(release),
         Some(InForce::Nothing) => None,

@@ -3,6 +3,8 @@
 //! Where the ledger's memory of the machine is lost, the lock still says what runs, and the mark in `current` of which
 //! release that is: a swap takes the lock, so what runs was started from what lies there. Nothing healthy is restarted for it.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use proto::ids::ReleaseKey;
 use proto::pb;
 use tokio::sync::mpsc;
@@ -129,6 +131,7 @@ impl SlotTask {
         self.book = Book::of(replica.clone());
         let (replica, again) = replica.recover(found, pre_found, boot, clock::now());
         self.replica = replica;
+        self.replica.spread = self.spread();
         self.assigned = assignment.map(Assigned::from).unwrap_or_default();
         // What cannot be read of it was set aside, and was for people alone.
         self.remains = self.shared.paths.ledger(&self.id).remains().ok().flatten().unwrap_or_default();
@@ -157,6 +160,13 @@ impl SlotTask {
         acts::flush(&self.shared, &self.context);
         info!(process = ?self.replica.process, "taken up");
         Ok(())
+    }
+
+    /// Of this slot of this host, for as long as it is up.
+    fn spread(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.shared.boot_id, self.id.app.as_str(), self.id.slot.number()).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// What the slot's folders alone say.

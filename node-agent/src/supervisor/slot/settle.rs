@@ -11,8 +11,8 @@ use tracing::{error, info};
 use super::super::ledger::Runtime;
 use super::super::{acts, crash_point};
 use super::SlotTask;
-use super::held::Held;
 use crate::clock::{self, Time};
+use crate::replica::held::{Held, must_last};
 use crate::replica::{Action, Event, Health, Process, Replica, decide};
 
 /// First pause before a ledger that could not be written is tried again …
@@ -47,7 +47,7 @@ impl Book {
 
     /// What an earlier agent had asked for and is asked for once more.
     pub(super) fn asked_again(&mut self, actions: Vec<Action>) {
-        self.held.add(actions);
+        self.held.add(actions, clock::now());
     }
 
     /// When it is to be tried again.
@@ -76,11 +76,6 @@ impl Book {
             _ => false,
         }
     }
-
-    /// What a launch would start is what the ledger says lies there.
-    fn knows_current(&self, replica: &Replica) -> bool {
-        self.written.current.is_some() && self.written.current == replica.current
-    }
 }
 
 impl SlotTask {
@@ -88,10 +83,11 @@ impl SlotTask {
         // Becoming stable changes nothing in the machine but what is to be said of it.
         let told_by_time = event == Event::Tick;
         let cause = crash_point::variant(&event);
-        let (next, actions) = decide(&self.replica, event, clock::now());
+        let now = clock::now();
+        let (next, actions) = decide(&self.replica, event, now);
         let changed = next != self.replica;
         self.replica = next;
-        self.book.held.add(actions);
+        self.book.held.add(actions, now);
         if changed || told_by_time || !self.book.held.is_empty() {
             self.settle(&cause);
         }
@@ -101,12 +97,8 @@ impl SlotTask {
     /// Makes the ledger say what was decided, and then begins it. `cause` names this place for a test.
     pub(super) fn settle(&mut self, cause: &str) {
         let stored = self.store(cause);
-        let mut begun = if stored {
-            self.book.held.take()
-        } else {
-            let relaunch = self.book.knows_current(&self.replica);
-            self.book.held.take_free(relaunch)
-        };
+        let Book { written, held, .. } = &mut self.book;
+        let mut begun = if stored { held.take(clock::now()) } else { held.take_free(written, &self.replica) };
         // What there is to say of it can wait for what there is to do.
         begun.sort_by_key(|action| matches!(action, Action::Note(_)));
         for action in begun {
@@ -129,9 +121,7 @@ impl SlotTask {
         if *is_ours && *written == self.replica {
             return true;
         }
-        let durable = !is_ours
-            || written.current != self.replica.current
-            || written.pre_commands != self.replica.pre_commands;
+        let durable = !is_ours || must_last(written, &self.replica);
         let runtime = Runtime { boot_id: self.shared.boot_id.clone(), replica: self.replica.clone() };
         crash_point::here(|| format!("{} {cause}: to be written", self.place()));
         match self.shared.paths.ledger(&self.id).store_runtime(&runtime, durable) {

@@ -1,0 +1,142 @@
+//! The start that follows when this program begins anew in its own process: which program it is, and whether it would come up.
+//!
+//! Asked before anything stops, because a control plane that finds its configuration unusable does not come back by itself.
+//! What only a start can tell (a port that another program takes meanwhile, a database that does not answer) is not asked.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::config::{Config, ConfigError, Flags};
+use crate::listen::{self, ListenError};
+use crate::secrets::{SecretError, Secrets};
+
+/// Why it would not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Secrets(#[from] SecretError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("{} is not there", program.display())]
+    Program {
+        program: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// With the flags and variables of this one, which it inherits.
+#[derive(Clone)]
+pub struct NextStart {
+    program: PathBuf,
+    flags: Flags,
+    variables: BTreeMap<String, String>,
+}
+
+impl NextStart {
+    pub fn new(program: PathBuf, flags: Flags, variables: BTreeMap<String, String>) -> Self {
+        Self { program, flags, variables }
+    }
+
+    /// What a start makes of its configuration, up to where it would change something. Reads files.
+    pub fn check(&self) -> Result<(), Unfit> {
+        let program = || self.program.clone();
+        std::fs::metadata(&self.program).map_err(|source| Unfit::Program { program: program(), source })?;
+        let config = Config::load(&self.flags, &self.variables)?;
+        Secrets::load(&config.secrets, &self.variables)?;
+        if let Some(files) = &config.console.tls {
+            listen::check(files)?;
+        }
+        Ok(())
+    }
+
+    /// Takes this program's place, with its arguments. Returns where that fails.
+    pub fn begin(&self) -> (PathBuf, std::io::Error) {
+        let error = Command::new(&self.program).args(std::env::args_os().skip(1)).exec();
+        (self.program.clone(), error)
+    }
+}
+
+impl std::fmt::Debug for NextStart {
+    /// Variables may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NextStart")
+            .field("program", &self.program)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
+}
+
+/// This program by the name it was started under, so that a link that points elsewhere by then leads there. To be asked before
+/// anybody can have put another program in its place.
+pub fn this_program() -> std::io::Result<PathBuf> {
+    let (lies, folder) = (std::env::current_exe()?, std::env::current_dir().unwrap_or_default());
+    let named = std::env::args_os().next().unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Ok(by_name(&named, &folder, &path, lies))
+}
+
+/// Where the name leads to another program or to none, the place where this one lies.
+fn by_name(named: &OsStr, folder: &Path, path: &OsStr, lies: PathBuf) -> PathBuf {
+    let is_this = |place: &PathBuf| place.canonicalize().is_ok_and(|it| it == lies);
+    let found = if named.as_encoded_bytes().contains(&b'/') {
+        Some(folder.join(named)).filter(is_this)
+    } else {
+        std::env::split_paths(path).map(|it| folder.join(it).join(named)).find(is_this)
+    };
+    found.unwrap_or(lies)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_started_through_a_link_is_found_through_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let (old, new, link) = (folder.join("old"), folder.join("new"), folder.join("deployex"));
+        for program in [&old, &new] {
+            std::fs::write(program, "").unwrap();
+        }
+        std::os::unix::fs::symlink("old", &link).unwrap();
+        let found = |named: &str| by_name(named.as_ref(), &folder, folder.as_os_str(), old.clone());
+        for named in [link.to_str().unwrap(), "./deployex", "deployex"] {
+            assert_eq!(found(named).file_name().unwrap(), "deployex", "{named}");
+        }
+        assert_eq!(found("old"), old);
+        for named in ["another", "./new", ""] {
+            assert_eq!(found(named), old, "{named}");
+        }
+        // Nobody may have one of these begin in our place.
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("new", &link).unwrap();
+        assert_eq!(found("deployex"), old);
+    }
+
+    #[test]
+    fn what_a_start_would_refuse_is_known_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deployex.yaml");
+        let flags = Flags { config: Some(file.clone()), ..Flags::default() };
+        let next = NextStart::new(std::env::current_exe().unwrap(), flags.clone(), BTreeMap::new());
+        assert!(matches!(next.check(), Err(Unfit::Config(ConfigError::Unreadable { .. }))));
+        std::fs::write(&file, "port: 5001\n").unwrap();
+        next.check().unwrap();
+        std::fs::write(&file, "port: many\nport_: 1\n").unwrap();
+        let said = next.check().unwrap_err().to_string();
+        assert!(said.contains("has 2 faults") && said.contains(":1:7: port: "), "{said}");
+        std::fs::write(&file, "tls: { certificate: /nowhere/a.pem, key: /nowhere/b.pem }\n").unwrap();
+        assert!(matches!(next.check(), Err(Unfit::Listen(ListenError::Pem { .. }))));
+        std::fs::write(&file, "secrets_adapter: file\nsecrets_path: /nowhere/secrets.yaml\n").unwrap();
+        assert!(matches!(next.check(), Err(Unfit::Secrets(_))));
+        let gone = NextStart::new(folder.path().join("deployex"), flags, BTreeMap::new());
+        assert!(matches!(gone.check(), Err(Unfit::Program { .. })));
+        assert!(!format!("{next:?}").contains("variables"));
+    }
+}
