@@ -28,6 +28,12 @@ pub(super) fn assignment_failed(id: Option<&SlotId>, fault: &str, at_unix_ms: u6
     }
 }
 
+/// What the whole node's ledger remembered could not be read.
+pub(super) fn node_ledger_failed(fault: &str, at_unix_ms: u64) -> pb::AgentEvent {
+    let text = format!("the agent began without its ledger, and is sent its assignment anew: {fault}");
+    pb::AgentEvent { at_unix_ms, kind: "ledger_failed".to_owned(), text, ..Default::default() }
+}
+
 fn about(id: &SlotId, kind: &str, text: String, at_unix_ms: u64) -> pb::AgentEvent {
     pb::AgentEvent {
         at_unix_ms,
