@@ -230,7 +230,7 @@ impl SlotTask {
         self.happen(Event::Exited { ticket: Ticket(ended.process.ticket), cause: ended.cause });
         // Read after the machine has answered, so that a restart does not wait for it.
         let exit_at = self.replica.last_exit.map(|exit| exit.at);
-        acts::read_remains(&self.shared, &self.context, exit_at, self.answers.clone());
+        acts::read_remains(&self.shared, &self.context, exit_at, ended.unix_ms, self.answers.clone());
     }
 
     fn publish(&mut self) {
