@@ -8,6 +8,7 @@ mod acts;
 mod assigned;
 mod crash_point;
 mod epmd;
+mod hindrance;
 pub mod launch;
 mod ledger;
 mod notes;
