@@ -7,6 +7,7 @@ pub mod clock;
 pub mod host;
 mod inherited;
 pub mod keeper;
+mod limits;
 pub mod link;
 pub mod logs;
 pub mod releases;
