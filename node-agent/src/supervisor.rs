@@ -11,6 +11,7 @@ mod epmd;
 mod hindrance;
 pub mod launch;
 mod ledger;
+mod listeners;
 mod notes;
 mod paths;
 mod probe;

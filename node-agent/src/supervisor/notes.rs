@@ -28,6 +28,11 @@ pub(super) fn assignment_failed(id: Option<&SlotId>, fault: &str, at_unix_ms: u6
     }
 }
 
+/// Somebody else has a port that is to be the slot's.
+pub(super) fn port_held(id: &SlotId, fault: &str, at_unix_ms: u64) -> pb::AgentEvent {
+    about(id, "port_failed", format!("slot {} is not alone: {fault}", id.slot), at_unix_ms)
+}
+
 /// What the whole node's ledger remembered could not be read.
 pub(super) fn node_ledger_failed(fault: &str, at_unix_ms: u64) -> pb::AgentEvent {
     let text = format!("the agent began without its ledger, and is sent its assignment anew: {fault}");

@@ -64,6 +64,11 @@ pub(super) enum Answer {
         ticket: Ticket,
         passed: bool,
     },
+    /// Who else has one of the process's ports, in words; `None`: nobody any more.
+    PortHeld {
+        ticket: Ticket,
+        held: Option<String>,
+    },
     Remains(Remains),
     Fetched {
         ticket: Ticket,
@@ -86,6 +91,8 @@ pub(super) struct SlotTask {
     preparing: CancellationToken,
     probing: Option<(Ticket, CancellationToken)>,
     killing: CancellationToken,
+    /// Who has one of the ports of what runs here, or ran here last.
+    port_held: Option<String>,
     remains: Remains,
     /// When the slot was last reported.
     told_at: Time,
@@ -137,6 +144,7 @@ impl SlotTask {
             preparing: CancellationToken::new(),
             probing: None,
             killing: CancellationToken::new(),
+            port_held: None,
             remains: Remains::default(),
             told_at: Time::default(),
             fetched_bytes: 0,
@@ -208,6 +216,7 @@ impl SlotTask {
                 self.happen(event);
             }
             Answer::Probed { ticket, passed } => self.happen(Event::Probed { ticket, passed }),
+            Answer::PortHeld { ticket, held } => self.port_is_held(ticket, held),
             Answer::Remains(remains) => {
                 if let Err(fault) = self.shared.paths.ledger(&self.id).store_remains(&remains) {
                     warn!(fault = %acts::chain(&fault), "why the last process ended will not outlive this agent");
@@ -258,7 +267,7 @@ impl SlotTask {
 
     /// What is wrong around the machine.
     fn faults(&self) -> String {
-        let faults = [self.book.fault(), self.lost.clone(), self.refused.clone()];
+        let faults = [self.book.fault(), self.lost.clone(), self.refused.clone(), self.port_held.clone()];
         faults.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
