@@ -3,6 +3,7 @@
 mod supervisor {
     pub(crate) mod damage;
     pub(crate) mod full_disk;
+    pub(crate) mod host;
     pub(crate) mod power_cut;
     pub(crate) mod refusal;
     pub(crate) mod remains;
