@@ -95,7 +95,8 @@ fn wait(left: u64, not_before: Duration, unstored: bool) -> Duration {
 async fn store(identity: Arc<Identity>) -> Option<Arc<Identity>> {
     let kept = Arc::clone(&identity);
     match tokio::task::spawn_blocking(move || kept.store()).await {
-        Ok(Ok(())) => None,
+        // A thread that panicked does so each time.
+        Ok(Ok(())) | Err(_) => None,
         Ok(Err(error)) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -103,8 +104,6 @@ async fn store(identity: Arc<Identity>) -> Option<Arc<Identity>> {
             );
             Some(identity)
         }
-        // Its thread panicked, which no other try is spared.
-        Err(_) => None,
     }
 }
 

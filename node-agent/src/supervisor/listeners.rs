@@ -42,7 +42,7 @@ enum Listener {
 pub(super) struct Ports {
     pub(super) id: SlotId,
     pub(super) pid: u32,
-    pub(super) ports: Vec<u16>,
+    pub(super) numbers: Vec<u16>,
     /// The one that its check connects to, where it does.
     pub(super) checked: Option<u16>,
     /// Below which every process of ours has its outputs: `{folder}/{app}/{slot}/stdout.fifo`.
@@ -56,8 +56,10 @@ struct Said {
     connects: bool,
     /// A stranger has what the check connects to.
     withheld: bool,
-    /// Who has one of the ports. `None`: that was not looked at yet, and something else may be said of an earlier process.
-    held: Option<Option<String>>,
+    /// Who has one of the ports.
+    held: Option<String>,
+    /// That was said; before, something else may stand of an earlier process.
+    told: bool,
 }
 
 /// Passes on what a check says, a yes only where it was not a stranger that answered; and says of each stranger on one of the
@@ -78,7 +80,7 @@ pub(super) async fn vouch(
                 return;
             }
         }
-        let waits = said.withheld || matches!(said.held, Some(Some(_)));
+        let waits = said.withheld || said.held.is_some();
         news = tokio::select! {
             biased; // what is new comes before another look at what is known
             () = cancel.cancelled() => None,
@@ -100,8 +102,8 @@ impl Said {
         let mut answers = Vec::new();
         let (stranger, held) = look(ports).await;
         let was_withheld = std::mem::replace(&mut self.withheld, self.connects && stranger);
-        if self.held.as_ref() != Some(&held) {
-            self.held = Some(held.clone());
+        if !std::mem::replace(&mut self.told, true) || self.held != held {
+            self.held.clone_from(&held);
             answers.push(Answer::PortHeld { ticket, held });
         }
         if connects.is_some() || was_withheld && !self.withheld {
@@ -117,7 +119,7 @@ async fn look(ports: &Ports) -> (bool, Option<String>) {
     let looked = tokio::task::spawn_blocking(move || {
         let mut held = None;
         let mut stranger = false;
-        let others = ports.ports.iter().copied().filter(|it| Some(*it) != ports.checked);
+        let others = ports.numbers.iter().copied().filter(|it| Some(*it) != ports.checked);
         for port in ports.checked.into_iter().chain(others) {
             if let Listener::Stranger(who) = listener(port, &ports) {
                 stranger |= Some(port) == ports.checked;
@@ -282,7 +284,7 @@ mod tests {
     }
 
     fn ports(port: u16, pid: u32, slots: &Path) -> Ports {
-        Ports { id: id(1), pid, ports: vec![port], checked: Some(port), slots: slots.to_owned() }
+        Ports { id: id(1), pid, numbers: vec![port], checked: Some(port), slots: slots.to_owned() }
     }
 
     /// A process that has the listener, and an open file of that slot. It ends when its input does.

@@ -50,7 +50,7 @@ impl SlotTask {
         let ports = Ports {
             id: self.id.clone(),
             pid,
-            ports: ports.into_iter().map(|(_, port)| port).collect(),
+            numbers: ports.into_iter().map(|(_, port)| port).collect(),
             checked: match check {
                 Check::Tcp { port } => Some(port),
                 Check::Process => None,
