@@ -275,7 +275,7 @@ impl Agents {
         self.hub.board().heard_after(since)
     }
 
-    /// By how much the node's wall clock was ahead of ours when its session began.
+    /// By how much the node's wall clock was ahead of ours when it was heard last.
     pub fn clock_ahead_ms(&self, node: NodeId) -> Option<i64> {
         self.hub.board().clock_ahead_ms(node)
     }

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -13,6 +14,7 @@ use proto::join_token::JoinToken;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -20,6 +22,7 @@ use tracing::info;
 use crate::cgroup::home::{Hierarchy, Home};
 use crate::host;
 use crate::inherited::Inherited;
+use crate::limits;
 use crate::link::{Address, Edges, Enrolment, Identity, Link, enrol};
 use crate::logs::LogFolder;
 use crate::oom;
@@ -35,6 +38,11 @@ const LOG_PATH: &str = "/var/log";
 const EPMD_PORT: u16 = 4369;
 /// Orders are few and large.
 const ORDERS: usize = 8;
+/// Threads of the link beside its own.
+const LINK_HELPERS: usize = 4;
+const FOR_GOOD: Duration = Duration::from_hours(24 * 365);
+/// Shorter than an idle thread lives.
+const THREAD_EVERY: Duration = Duration::from_secs(5);
 /// What waits here while the control plane is away; more is in the log alone.
 const EVENTS: usize = 256;
 
@@ -196,6 +204,8 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         timezone: variable("TZ"),
         boot_id: host::boot_id(),
     };
+    // Also for keepers and replicas, which begin with what the agent has.
+    let files = limits::raise_files();
     if !rustix::process::geteuid().is_root() {
         tracing::warn!("not root: every replica runs as the agent's own user, whatever run_as says");
     }
@@ -211,15 +221,26 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         var_path: var.clone(),
         inventory,
     };
-    info!(node = %name, control_plane = %control_plane, var_path = %var.display(), "running");
+    info!(node = %name, control_plane = %control_plane, var_path = %var.display(), files, "running");
     let tasks = TaskTracker::new();
     // On a thread of its own: a disk that stalls under the ledgers must not make the node look lost.
     let own_thread = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(LINK_HELPERS)
+        .thread_keep_alive(FOR_GOOD)
         .build()
         .context("cannot start the link")?;
+    // Names are looked up and logs read on threads that are made when needed. Where the host lets none be made the work waits
+    // for one that is there: so there is one from the beginning, or the link would end with the first that is refused.
+    let helper = own_thread.spawn_blocking(|| ());
     let linked = cancel.clone();
-    tasks.spawn_blocking(move || own_thread.block_on(link.run(edges, linked)));
+    tasks.spawn_blocking(move || {
+        own_thread.block_on(async {
+            drop(helper.await);
+            link.run(edges, linked).await;
+        });
+    });
+    tasks.spawn(keep_a_thread(cancel.clone()));
     tasks.spawn(supervisor.run(ordered));
     tasks.spawn(inherited.reap(cancel.clone()));
     tasks.close();
@@ -272,6 +293,19 @@ fn keepers(program: PathBuf, var: &Path) -> Keepers {
         info!(why, "replicas cannot be limited on this host in all that they use");
     }
     keepers
+}
+
+/// Work that touches a disk waits for a thread where the host lets none be made; it is taken up by the next that is. So one is
+/// asked for again and again, and mostly there.
+async fn keep_a_thread(cancel: CancellationToken) {
+    loop {
+        drop(tokio::task::spawn_blocking(|| ()));
+        tokio::select! {
+            biased; // stopping comes before all
+            () = cancel.cancelled() => return,
+            () = sleep(THREAD_EVERY) => {}
+        }
+    }
 }
 
 /// Beside this program.

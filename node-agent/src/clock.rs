@@ -50,5 +50,23 @@ fn millis(clock: ClockId) -> u64 {
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX).saturating_add_signed(put_forward_ms())
+}
+
+#[cfg(not(all(feature = "crash-points", debug_assertions)))]
+const fn put_forward_ms() -> i64 {
+    0
+}
+
+/// For a test, which cannot set the clock of the host it runs on: by how much this program's wall clock is, as the file says
+/// now that `DEPLOYEX_CLOCK_AHEAD` names. Nothing in a released binary, as with the crash points.
+#[cfg(all(feature = "crash-points", debug_assertions))]
+fn put_forward_ms() -> i64 {
+    use std::sync::OnceLock;
+    static FILE: OnceLock<Option<String>> = OnceLock::new();
+
+    #[expect(clippy::disallowed_methods, reason = "how the test that sets the clock says where")]
+    let file = FILE.get_or_init(|| std::env::var("DEPLOYEX_CLOCK_AHEAD").ok());
+    let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+    text.and_then(|it| it.trim().parse().ok()).unwrap_or_default()
 }

@@ -286,6 +286,10 @@ pub enum Launch {
     Failed {
         error: String,
     },
+    /// The host is why: it lacks what any program needs.
+    Hindered {
+        error: String,
+    },
     /// The slot's lock is taken by a process that was started with that ticket.
     Held {
         by: Ticket,

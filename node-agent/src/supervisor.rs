@@ -8,8 +8,10 @@ mod acts;
 mod assigned;
 mod crash_point;
 mod epmd;
+mod hindrance;
 pub mod launch;
 mod ledger;
+mod listeners;
 mod notes;
 mod paths;
 mod probe;
@@ -21,6 +23,7 @@ mod traffic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +33,7 @@ use proto::ids::{AppName, Slot};
 use proto::pb;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -48,6 +51,10 @@ use crate::releases::{Fetch, Store};
 
 /// An assignment that could not be stored (a full disk) is tried again after this.
 const STORE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Who holds the agent's lock for longer than this is another agent.
+const NOT_ALONE: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A slot of an application on this host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,7 +107,7 @@ impl Supervisor {
         fs::create_dir_all(paths.var()).with_context(|| format!("cannot make {}", paths.var().display()))?;
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&agent);
         made.with_context(|| format!("cannot make {}", agent.display()))?;
-        let only_one = only_one(&paths)?;
+        let only_one = only_one(&paths).await?;
         let store = Store::open(agent.join("releases")).await?;
         let shared = Arc::new(Shared {
             epmd: Epmd::new(epmd_port, paths.epmd()),
@@ -142,7 +149,9 @@ impl Supervisor {
             Ok(Some(stored)) if whole => stored.generation,
             Ok(_) => 0,
             Err(fault) => {
-                warn!(fault = %acts::chain(&fault), "the node's ledger could not be read");
+                let fault = acts::chain(&fault);
+                warn!(fault, "the node's ledger could not be read");
+                supervisor.shared.note(notes::node_ledger_failed(&fault, clock::unix_ms()));
                 0
             }
         };
@@ -347,15 +356,32 @@ fn is_held(assignment: &pb::Assignment, id: &SlotId) -> bool {
     assignment.held.iter().any(|app| app == id.app.as_str())
 }
 
-fn only_one(paths: &Paths) -> anyhow::Result<File> {
+/// Held for as long as the agent runs; whose it is stands in it. A keeper that an earlier agent was just starting may hold it
+/// for a moment after that agent.
+async fn only_one(paths: &Paths) -> anyhow::Result<File> {
     let path = paths.agent().join("lock");
     let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    let file = match file {
+        // The lock is the kernel's: what runs here is taken up also where nothing can be written.
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => File::open(&path),
+        other => other,
+    };
+    let mut file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    let give_up = Instant::now() + NOT_ALONE;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() < give_up {
+            sleep(LOOK_AGAIN).await;
+            continue;
+        }
+        let mut pid = String::new();
+        let _ = (&file).take(20).read_to_string(&mut pid);
+        let who = pid.trim().parse::<u32>().map_or_else(|_| String::new(), |pid| format!(" (pid {pid})"));
         anyhow::bail!(
-            "another agent works on {}; stop it first, or give this one a folder of its own (--var-path)",
+            "another agent{who} works on {}; stop it first, or give this one a folder of its own (--var-path)",
             paths.var().display()
         );
     }
+    // For people: where it cannot be written the lock holds all the same.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }

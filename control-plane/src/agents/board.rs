@@ -120,8 +120,7 @@ impl Board {
         entry.heard = Some(now);
         entry.slots = 0;
         entry.stored = hello.generation;
-        let ahead = i128::from(hello.clock_unix_ms) - i128::from(wall.0);
-        entry.clock_ahead_ms = i64::try_from(ahead).unwrap_or(i64::MAX);
+        entry.clock_ahead_ms = ahead_ms(hello.clock_unix_ms, wall);
         let says = hello.started_unix_ms > 0;
         // By its own clock it has run for so long, whatever that clock shows.
         let runs_for = hello.clock_unix_ms.saturating_sub(hello.started_unix_ms);
@@ -132,9 +131,10 @@ impl Board {
     pub(super) fn report(&mut self, node: NodeId, report: &pb::SlotReport, now: Time) -> Result<(), BadName> {
         let app: AppName = report.app.parse()?;
         let place = Place { node, slot: Slot::new(report.slot)? };
-        let observed = read_report(report, now)?;
+        let mut observed = read_report(report, now)?;
         let entry = self.nodes.entry(node).or_default();
         entry.heard = Some(now);
+        by_our_clock(&mut observed, entry.clock_ahead_ms);
         // An agent stores an assignment before any slot of it speaks of it.
         entry.stored = entry.stored.max(observed.generation);
         let places = self.slots.entry(app).or_default();
@@ -165,6 +165,15 @@ impl Board {
         entry.host = Some(HostReport { sample, replicas: replicas.collect(), at: now });
     }
 
+    /// A clock may be set while a session lasts. `shown`: what the node's showed at our `wall`.
+    pub(super) fn clock_shown(&mut self, node: NodeId, shown: u64, wall: Time) {
+        if shown > 0
+            && let Some(entry) = self.nodes.get_mut(&node)
+        {
+            entry.clock_ahead_ms = ahead_ms(shown, wall);
+        }
+    }
+
     /// A node that was removed: nothing is known of it any more.
     pub(super) fn forget(&mut self, node: NodeId) {
         self.drop_slots(node);
@@ -187,6 +196,20 @@ impl Board {
             places.retain(|place, _| place.node != node);
             !places.is_empty()
         });
+    }
+}
+
+/// Zero where the agent shows no clock.
+fn ahead_ms(shown: u64, wall: Time) -> i64 {
+    let ahead = i128::from(shown) - i128::from(wall.0);
+    if shown == 0 { 0 } else { i64::try_from(ahead).unwrap_or(i64::MAX) }
+}
+
+/// What the agent dates by a clock that is wrong.
+fn by_our_clock(observed: &mut Observed, ahead_ms: i64) {
+    let exit = observed.last_exit.as_mut().map(|exit| &mut exit.at);
+    for at in observed.started_at.as_mut().into_iter().chain(exit) {
+        *at = Time(at.0.saturating_add_signed(ahead_ms.saturating_neg()));
     }
 }
 
@@ -326,6 +349,24 @@ mod tests {
         assert_eq!(board.turned(START.plus(3_000)), turn(Liveness::Up, Liveness::Suspect));
         assert_eq!(board.turned(START.plus(5_000)), turn(Liveness::Suspect, Liveness::Lost));
         assert_eq!(board.turned(START.plus(60_000)), []);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_while_the_node_is_connected_is_noticed() {
+        let (mut board, node) = (Board::new(START), node());
+        let hello = pb::Hello { clock_unix_ms: START.0, ..Default::default() };
+        board.hello(node, &hello, (START, START));
+        assert_eq!(board.clock_ahead_ms(node), Some(0));
+        let later = START.plus(1_000);
+        board.clock_shown(node, later.0 + 3_600_000, later);
+        assert_eq!(board.clock_ahead_ms(node), Some(3_600_000));
+        let exit = pb::LastExit { at_unix_ms: later.0 + 3_600_000, ..Default::default() };
+        let ended = pb::SlotReport { last_exit: Some(exit), ..report(1, pb::SlotState::Stable) };
+        board.report(node, &ended, later).unwrap();
+        let seen = board.observed(&app()).into_values().next().unwrap();
+        assert_eq!(seen.last_exit.unwrap().at, later, "by our clock");
+        board.clock_shown(node, 0, later);
+        assert_eq!(board.clock_ahead_ms(node), Some(3_600_000), "it did not say");
     }
 
     #[test]

@@ -139,7 +139,10 @@ impl Session {
         let (node, now) = (self.node, self.hub.clock.now());
         match message.kind {
             Some(Said::Heartbeat(heartbeat)) => {
+                let wall = self.hub.clock.wall();
                 self.hub.board().heartbeat(node, &heartbeat, now);
+                self.hub.board().clock_shown(node, heartbeat.clock_unix_ms, wall);
+                self.events.clock_shown(heartbeat.clock_unix_ms, wall);
                 let sequence = heartbeat.sequence;
                 let events = self.events.recorded();
                 self.tell(Told::Ack(pb::HeartbeatAck { sequence, events })).await?;

@@ -27,11 +27,18 @@ pub(super) struct Events {
 impl Events {
     /// `agent`: what its clock shows at the moment `wall`.
     pub(super) fn new(node: NodeId, agent: u64, wall: Time) -> Self {
-        let ahead = i128::from(agent) - i128::from(wall.0);
+        let mut events = Self { node, ahead_ms: 0, passed: 0, dropped: None, recorded: Arc::default() };
+        events.clock_shown(agent, wall);
+        events
+    }
+
+    /// What the agent's clock, which may be set at any time, shows at the moment `wall`.
+    pub(super) fn clock_shown(&mut self, agent: u64, wall: Time) {
         // An agent that shows nothing is not half a century behind.
-        let ahead = if agent == 0 { 0 } else { ahead };
-        let ahead_ms = i64::try_from(ahead).unwrap_or_default();
-        Self { node, ahead_ms, passed: 0, dropped: None, recorded: Arc::default() }
+        if agent != 0 {
+            let ahead = i128::from(agent) - i128::from(wall.0);
+            self.ahead_ms = i64::try_from(ahead).unwrap_or_default();
+        }
     }
 
     pub(super) fn recorded(&self) -> u64 {
@@ -96,6 +103,9 @@ mod tests {
         assert_eq!(when(WALL.0, WALL.0 + hour), WALL.plus(5), "never in the future");
         assert_eq!(when(WALL.0, 0), WALL.plus(5), "it does not say");
         assert_eq!(when(0, WALL.0 - 1), Time(WALL.0 - 1), "its clock is not known");
+        let mut set = events(WALL.0);
+        set.clock_shown(WALL.0 + hour, WALL);
+        assert_eq!(set.when(WALL.0 + hour - 5, WALL), Time(WALL.0 - 5), "its clock was set meanwhile");
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
         ("enrolled", enrolled_at.to_string()),
         ("certificate until", or_dash(*certificate_expires_at)),
         ("agent started", or_dash(*agent_started_at)),
-        ("clock", or_dash(clock_ahead_ms.map(|ms| format!("{ms} ms ahead of ours")))),
+        ("clock", or_dash(clock_ahead_ms.map(clock))),
     ];
     if let Some(host) = inventory {
         lines.extend([
@@ -131,6 +131,17 @@ fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
         text.push_str(&app::replicas(slots, paint, now));
     }
     text
+}
+
+/// Certificates count by it, and what people read of the host is dated by it.
+fn clock(ahead_ms: i64) -> String {
+    let by = duration(ahead_ms.unsigned_abs());
+    match ahead_ms {
+        -1_000..=1_000 => "right".to_owned(),
+        -30_000..=30_000 => format!("{by} {} ours", if ahead_ms > 0 { "ahead of" } else { "behind" }),
+        30_001.. => format!("{by} ahead of ours: set one of them right"),
+        _ => format!("{by} behind ours: set one of them right"),
+    }
 }
 
 fn said_of_removal(removed: &NodeRemoved) -> String {
@@ -206,6 +217,13 @@ pub(super) mod tests {
             slots: vec![app::tests::replica()],
         };
         insta::assert_snapshot!(render(&node, Paint { on: false }, Timestamp(200_000)));
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_said_to_be() {
+        let said = [12, -4_000, 3_600_000, -3_600_000].map(clock);
+        let wrong = ["1h ahead of ours: set one of them right", "1h behind ours: set one of them right"];
+        assert_eq!(said, ["right", "4s behind ours", wrong[0], wrong[1]]);
     }
 
     #[test]

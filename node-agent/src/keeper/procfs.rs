@@ -48,7 +48,7 @@ pub(crate) fn handle(pid: u32, start_ticks: u64) -> Option<OwnedFd> {
     Stat::of(pid).filter(|stat| !stat.dead && stat.start_ticks == start_ticks).map(|_| handle)
 }
 
-pub(super) fn all() -> impl Iterator<Item = u32> {
+pub(crate) fn all() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -70,7 +70,7 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 }
 
 /// Children, their children, and so on. Bounded, because a fork bomb may be among them.
-pub(super) fn descendants(pid: u32) -> Vec<(u32, Stat)> {
+pub(crate) fn descendants(pid: u32) -> Vec<(u32, Stat)> {
     const MOST: usize = 4096;
     let mut found = Vec::new();
     let mut next = vec![pid];

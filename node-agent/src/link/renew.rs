@@ -32,27 +32,30 @@ enum RenewError {
     Identity(#[from] IdentityError),
     #[error("cannot make a request for a certificate")]
     Request(#[from] rcgen::Error),
-    #[error("the new certificate was not stored")]
-    Store(#[from] tokio::task::JoinError),
 }
+
+/// A certificate that is due again as soon as it comes is so by a clock that is wrong. It is not asked for more often than this.
+const AFTER_RENEWAL: Duration = Duration::from_hours(1);
 
 /// Runs as long as the link. Whoever dials reads the identity in force from the same watch.
 pub(super) async fn keep(identity: watch::Sender<Arc<Identity>>, cancel: CancellationToken) {
     let mut failures = 0;
+    let mut not_before = Duration::ZERO;
+    let mut unstored: Option<Arc<Identity>> = None;
     loop {
         let current = Arc::clone(&identity.borrow());
         let left = current.validity.renew_at().saturating_sub(clock::unix_ms());
-        let wait = match left {
-            0 if failures == 0 => Duration::ZERO,
-            0 => backoff::wait(failures, rand::random()) * slower(&current),
-            left => Duration::from_millis(left).min(LOOK_AGAIN),
-        };
+        let wait = wait(left, not_before, unstored.is_some());
         tokio::select! {
             biased; // stopping comes before new work
             () = cancel.cancelled() => return,
             () = sleep(wait) => {}
         }
-        if current.validity.renew_at() > clock::unix_ms() {
+        not_before = not_before.saturating_sub(wait);
+        if let Some(kept) = unstored.take() {
+            unstored = store(kept).await;
+        }
+        if current.validity.renew_at() > clock::unix_ms() || !not_before.is_zero() {
             continue;
         }
         let renewed = tokio::select! {
@@ -63,16 +66,43 @@ pub(super) async fn keep(identity: watch::Sender<Arc<Identity>>, cancel: Cancell
         match renewed {
             Ok(renewed) => {
                 tracing::info!("this host's certificate was renewed");
-                identity.send_replace(Arc::new(renewed));
+                let renewed = Arc::new(renewed);
+                // In force also where it cannot be stored: the old one still serves to renew after a restart.
+                unstored = store(Arc::clone(&renewed)).await;
+                identity.send_replace(renewed);
                 failures = 0;
+                not_before = AFTER_RENEWAL;
             }
             Err(error) => {
                 failures += 1;
+                not_before = backoff::wait(failures, rand::random()) * slower(&current);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "cannot renew this host's certificate"
                 );
             }
+        }
+    }
+}
+
+/// How long nothing is to be done. `left`: milliseconds until the certificate is due.
+fn wait(left: u64, not_before: Duration, unstored: bool) -> Duration {
+    let wait = Duration::from_millis(left).max(not_before);
+    if left > 0 || unstored { wait.min(LOOK_AGAIN) } else { wait }
+}
+
+/// What could not be stored. It is tried again.
+async fn store(identity: Arc<Identity>) -> Option<Arc<Identity>> {
+    let kept = Arc::clone(&identity);
+    match tokio::task::spawn_blocking(move || kept.store()).await {
+        // A thread that panicked does so each time.
+        Ok(Ok(())) | Err(_) => None,
+        Ok(Err(error)) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the renewed certificate is used and cannot be stored; that is tried again"
+            );
+            Some(identity)
         }
     }
 }
@@ -90,6 +120,19 @@ async fn renew(identity: &Identity) -> Result<Identity, RenewError> {
             .map_err(|_| LinkError::TimedOut { address: identity.control_plane.clone() })?
             .map_err(|status| wire.explain(status))?
             .into_inner();
-    let renewed = identity.with_certificate(answer.certificate_pem, answer.ca_pem)?;
-    tokio::task::spawn_blocking(move || renewed.store().map(|()| renewed)).await?.map_err(Into::into)
+    Ok(identity.with_certificate(answer.certificate_pem, answer.ca_pem)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_makes_every_certificate_due_asks_for_one_an_hour() {
+        assert_eq!(wait(0, Duration::ZERO, false), Duration::ZERO, "due, for the first time");
+        assert_eq!(wait(0, AFTER_RENEWAL, false), AFTER_RENEWAL, "due again at once");
+        assert_eq!(wait(86_400_000, Duration::ZERO, false), LOOK_AGAIN, "the clock may be set meanwhile");
+        assert_eq!(wait(1_000, Duration::ZERO, false), Duration::from_secs(1));
+        assert_eq!(wait(0, AFTER_RENEWAL, true), LOOK_AGAIN, "what is not stored is tried again");
+    }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use proto::archive::Fault;
-use proto::ids::Digest;
+use proto::ids::{Digest, Version};
 
 use super::FetchError;
 
@@ -21,6 +21,11 @@ pub enum StageError {
     /// Its bytes are the right ones, so no further try changes it.
     #[error("the release archive was refused: {0}")]
     Archive(Fault),
+    /// It would be so each time.
+    #[error(
+        "release {version} is built for {built_for}, this host is {host}; build it for {host} and publish it anew"
+    )]
+    Machine { version: Version, built_for: &'static str, host: &'static str },
     #[error("no room left on the disk of {}; what was written was removed", path.display())]
     DiskFull { path: PathBuf },
     #[error("{} of the unpacked release was changed or lost; it will be fetched again", path.display())]
@@ -39,7 +44,7 @@ pub enum StageError {
 impl StageError {
     /// Trying again can only fail in the same way.
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Archive(_))
+        matches!(self, Self::Archive(_) | Self::Machine { .. })
     }
 
     /// For `map_err`: what was done to which path. A full disk has its own words.

@@ -7,7 +7,7 @@ use super::layout::Share;
 use super::manifest::{self, Item};
 use super::store::{Owner, Wanted};
 use super::unpack::{Home, remove_folder};
-use super::{SlotFolder, StageError, otp};
+use super::{SlotFolder, StageError, machine, otp};
 use layer::Layer;
 
 mod layer;
@@ -38,6 +38,7 @@ pub(super) fn stage(
 fn lay(home: &Home, wanted: &Wanted, folder: &SlotFolder, owner: Option<Owner>) -> Result<(), StageError> {
     let items = load(home)?;
     let files = home.files();
+    machine::check(wanted, &items, &files)?;
     let staging = folder.staging();
     let mut layer = Layer::create(&files, &staging, owner)?;
     for item in &items {

@@ -13,6 +13,7 @@ use proto::ids::{AppName, Digest, ReleaseKey};
 use proto::state::Language;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
+use tracing::warn;
 
 use super::download::download;
 use super::stage;
@@ -63,8 +64,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens `{var}/agent/releases`, made where it is missing, and removes what a crash left half done. Downloads are kept
-    /// and go on.
+    /// Opens `{var}/agent/releases`, made where it is missing, and removes what a crash left half done; where that cannot be
+    /// done now, the next agent does it. Downloads are kept and go on.
     pub async fn open(root: PathBuf) -> Result<Self, StageError> {
         let store = Self { root, flights: Arc::default(), unpacking: Arc::new(Semaphore::new(1)) };
         let root = store.root.clone();
@@ -72,7 +73,10 @@ impl Store {
             create_private(&root)?;
             for (app_folder, _) in children(&root)? {
                 for (folder, _) in children(&app_folder)?.filter(|(_, name)| name.ends_with(UNPACKING)) {
-                    remove_folder(&folder)?;
+                    if let Err(error) = remove_folder(&folder) {
+                        let error = &error as &dyn std::error::Error;
+                        warn!(error, "what a crash left half unpacked stays for now");
+                    }
                 }
             }
             Ok(())

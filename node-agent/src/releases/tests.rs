@@ -469,3 +469,27 @@ async fn under_a_limit() {
     let mut out = std::io::stdout().lock();
     out.flush().unwrap();
 }
+
+#[tokio::test]
+async fn a_release_for_another_machine_is_refused_for_good_and_nothing_of_it_is_laid() {
+    let host = Host::new().await;
+    // The head of an emulator for s390x, which nobody emulates here.
+    let mut emulator = b"\x7fELF\x02\x02\x01".to_vec();
+    emulator.resize(18, 0);
+    emulator.extend([0, 0x16, 0, 0]);
+    let release = Builder::new()
+        .folder("bin/")
+        .file("bin/demo", 0o755, b"#!/bin/sh\n")
+        .folder("erts-1/")
+        .folder("erts-1/bin/")
+        .file("erts-1/bin/beam.smp", 0o755, &emulator)
+        .folder("lib/")
+        .folder("releases/");
+    let bucket = Bucket::new(release.gzip());
+    let unpacked = host.store.ensure(&wanted(&bucket.tarball), &bucket, |_| {}).await.unwrap();
+    let error = host.store.stage(&unpacked, &host.slot(1), None).await.unwrap_err();
+    assert!(error.is_permanent());
+    let said = error.to_string();
+    assert!(said.starts_with("release ") && said.contains(" is built for s390x, this host is "), "{said}");
+    assert!(!host.slot(1).incoming().exists());
+}

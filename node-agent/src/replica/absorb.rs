@@ -16,6 +16,8 @@ const FETCH_RETRY_MIN: u64 = 1_000;
 const FETCH_RETRY_MAX: u64 = 60_000;
 /// A swap or a removal that failed (a full or read-only disk) is tried again after this.
 const STUCK_RETRY: u64 = 5_000;
+/// A start that the host did not let happen is tried again after this, however often: it works when the host can again.
+const HINDERED_RETRY: u64 = 5_000;
 
 impl Replica {
     /// Takes in what happened. Only this looks at the event.
@@ -190,6 +192,14 @@ impl Replica {
             Launch::Failed { error } => {
                 actions.push(Action::Note(Note::CannotStart { error: error.clone() }));
                 self.back_off(error, now);
+            }
+            Launch::Hindered { error } => {
+                // Once, not with every try.
+                if self.fault.as_ref() != Some(&error) {
+                    actions.push(Action::Note(Note::CannotStart { error: error.clone() }));
+                }
+                self.fault = Some(error);
+                self.process = Process::BackingOff { until: now.plus(HINDERED_RETRY) };
             }
             Launch::Held { by, pid } => self.hold(by, pid, now),
         }
@@ -367,6 +377,24 @@ mod tests {
         let restart = Some(restart.to_owned());
         let assignment = Assignment { generation, wanted: None, policy: POLICY, restart };
         decide(replica, Event::Assigned(assignment), Time(0)).0.restart
+    }
+
+    #[test]
+    fn a_start_that_the_host_hinders_is_tried_again_soon_counts_for_nothing_and_is_noted_once() {
+        let process = Process::Launching { ticket: Ticket(1) };
+        let policy = Policy { backoff_min: 1_000, backoff_max: 300_000, ..POLICY };
+        let assignment = Assignment { generation: 1, wanted: None, policy, restart: None };
+        let launching = Replica { assignment: Some(assignment), process, failures: 3, ..Replica::default() };
+        let hindered = Launch::Hindered { error: "no file descriptor".to_owned() };
+        let mut actions = Vec::new();
+        let mut replica = launching.clone();
+        for _ in 0..9 {
+            replica.process = launching.process.clone();
+            replica.launched(Ticket(1), hindered.clone(), Time(7), &mut actions);
+            assert_eq!(replica.process, Process::BackingOff { until: Time(7 + HINDERED_RETRY) });
+        }
+        assert_eq!((replica.failures, actions.len()), (3, 1));
+        assert_eq!(replica.fault.as_deref(), Some("no file descriptor"));
     }
 
     #[test]

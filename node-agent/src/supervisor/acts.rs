@@ -28,6 +28,7 @@ pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_p
 pub(super) use self::prepare::prepare;
 use self::remains::last_bytes;
 pub(super) use self::remains::{last_lines, read_remains};
+use super::hindrance::Hindrance;
 use super::process::{self, Confinement, Ended, Keeper, Keepers, LaunchError, SlotDir};
 use super::slot::{Answer, found, name};
 use super::{Shared, SlotId, crash_point};
@@ -60,7 +61,7 @@ fn passed(context: &SlotContext, release: &ReleaseKey, what: &str) {
     crash_point::here(|| format!("{} {} {what}", context.id, name(release)));
 }
 
-/// An error with its causes, on one line.
+/// An error with its causes, on one line; and where it is the host that lacks something, what to do about it.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -72,6 +73,9 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         source = cause.source();
     }
+    if let Some(hindrance) = Hindrance::behind(error) {
+        text.push_str(&hindrance.to_string());
+    }
     text
 }
 
@@ -82,6 +86,13 @@ pub(super) fn exit_cause(status: std::process::ExitStatus) -> ExitCause {
         (None, Some(signal)) => ExitCause::Signal(signal),
         (None, None) => ExitCause::Unknown,
     }
+}
+
+/// Nothing was launched. Where the host is why, it is tried again soon.
+fn not_launched(error: &(dyn std::error::Error + 'static)) -> Launch {
+    let hindered = Hindrance::behind(error).is_some();
+    let error = chain(error);
+    if hindered { Launch::Hindered { error } } else { Launch::Failed { error } }
 }
 
 /// What a slot's lock, keeper and records show.
@@ -166,7 +177,7 @@ async fn locked(
     };
     match work.await {
         Ok(()) => (Ok(()), None),
-        Err(error) => (Err(Blocked::Failed { error: format!("{error:#}") }), None),
+        Err(error) => (Err(Blocked::Failed { error: chain(error.as_ref()) }), None),
     }
 }
 
@@ -178,7 +189,7 @@ async fn hold(shared: &Shared, context: &SlotContext) -> Result<File, Worked> {
     let lock = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let lock = match lock {
         Ok(lock) => lock,
-        Err(error) => return failed(format!("cannot open {}: {error}", path.display())),
+        Err(error) => return failed(format!("cannot open {}: {}", path.display(), chain(&error))),
     };
     let since = clock::now();
     while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -215,7 +226,7 @@ pub(super) fn launch(
         let launched = match spec {
             Ok(spec) => process::launch(&shared.standby, &context.dir, &spec, Some(&confinement)).await,
             Err(error) => {
-                let result = Launch::Failed { error: format!("{error:#}") };
+                let result = not_launched(error.as_ref());
                 let _ = answers.send(Answer::Launched { ticket, result, keeper: None, ended: None }).await;
                 return;
             }
@@ -228,7 +239,7 @@ pub(super) fn launch(
             }
             Err(LaunchError::Held { .. }) => held(&shared, &context, ticket).await,
             Err(error) => {
-                let result = Launch::Failed { error: chain(&error) };
+                let result = not_launched(&error);
                 Answer::Launched { ticket, result, keeper: None, ended: None }
             }
         };
@@ -249,7 +260,7 @@ async fn held(shared: &Shared, context: &SlotContext, ticket: Ticket) -> Answer 
         Ok((Found::Ended { .. } | Found::Nothing, _, _)) => {
             (Launch::Failed { error: REMAINS.to_owned() }, None, None)
         }
-        Err(error) => (Launch::Failed { error: chain(&error) }, None, None),
+        Err(error) => (not_launched(&error), None, None),
     };
     Answer::Launched { ticket, result, keeper, ended }
 }

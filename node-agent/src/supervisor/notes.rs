@@ -40,6 +40,17 @@ pub(super) fn traffic_failed(app: &AppName, fault: &str, at_unix_ms: u64) -> pb:
     }
 }
 
+/// Somebody else has a port that is to be the slot's.
+pub(super) fn port_held(id: &SlotId, fault: &str, at_unix_ms: u64) -> pb::AgentEvent {
+    about(id, "port_failed", format!("slot {} is not alone: {fault}", id.slot), at_unix_ms)
+}
+
+/// What the whole node's ledger remembered could not be read.
+pub(super) fn node_ledger_failed(fault: &str, at_unix_ms: u64) -> pb::AgentEvent {
+    let text = format!("the agent began without its ledger, and is sent its assignment anew: {fault}");
+    pb::AgentEvent { at_unix_ms, kind: "ledger_failed".to_owned(), text, ..Default::default() }
+}
+
 fn about(id: &SlotId, kind: &str, text: String, at_unix_ms: u64) -> pb::AgentEvent {
     pb::AgentEvent {
         at_unix_ms,

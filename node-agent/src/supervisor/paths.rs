@@ -57,8 +57,13 @@ impl Paths {
         Ledger::at(self.agent().join("traffic").join(app.as_str()))
     }
 
+    /// Where each slot has its ledger, its locks and its pipes.
+    pub(super) fn slots(&self) -> PathBuf {
+        self.agent().join("slots")
+    }
+
     fn slot_state(&self, id: &SlotId) -> PathBuf {
-        self.agent().join("slots").join(id.app.as_str()).join(id.slot.to_string())
+        self.slots().join(id.app.as_str()).join(id.slot.to_string())
     }
 
     pub(super) fn slot_folder(&self, id: &SlotId) -> PathBuf {
@@ -89,7 +94,7 @@ impl Paths {
     /// Slots that were ever assigned here. What is not named as one is not ours and left alone.
     pub(super) fn known_slots(&self) -> io::Result<Vec<SlotId>> {
         let mut found = Vec::new();
-        for (app, folder) in children(&self.agent().join("slots"))? {
+        for (app, folder) in children(&self.slots())? {
             let Ok(app) = app.parse::<AppName>() else { continue };
             for (slot, _) in children(&folder)? {
                 if let Ok(slot) = slot.parse::<Slot>() {

@@ -22,6 +22,7 @@ pub(super) use self::told::{is_asked_live, live, ready};
 pub(super) use self::watch::{Watch, watch};
 use super::Shared;
 use super::acts::{self, SlotContext};
+use super::hindrance::is_ours;
 
 /// Until the first success a start is watched closely: a virtual machine is up in half a second.
 const STARTING_INTERVAL: Duration = Duration::from_millis(50);
@@ -79,11 +80,13 @@ pub(super) struct Failure {
     pub(super) body: String,
     /// Nobody was disturbed by the question.
     pub(super) nobody_there: bool,
+    /// It could not be put: this agent or its host lacks something. That says nothing of the replica.
+    pub(super) unasked: bool,
 }
 
 impl Failure {
     fn of(outcome: impl Into<String>) -> Self {
-        Self { outcome: outcome.into(), body: String::new(), nobody_there: false }
+        Self { outcome: outcome.into(), body: String::new(), nobody_there: false, unasked: false }
     }
 
     fn late(within: Duration) -> Self {
@@ -95,12 +98,20 @@ impl Failure {
             std::io::ErrorKind::ConnectionRefused => {
                 Self { nobody_there: true, ..Self::of("found nobody listening") }
             }
-            _ => Self::of(format!("could not connect: {error}")),
+            _ => Self { unasked: is_ours(error), ..Self::of(format!("could not connect: {error}")) },
         }
     }
 }
 
 impl Probe {
+    /// The port whose answer counts.
+    pub(super) fn port(&self) -> Option<u16> {
+        match self.ask {
+            Ask::Tcp { port } | Ask::Http { port, .. } => Some(port),
+            Ask::Process | Ask::Exec { .. } | Ask::NoSuchPort { .. } => None,
+        }
+    }
+
     /// As in `GET /health on port 4000`.
     fn asked(&self) -> String {
         match &self.ask {
@@ -164,7 +175,9 @@ async fn connect(port: u16) -> std::io::Result<TcpStream> {
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     match TcpStream::connect(v4).await {
         Ok(stream) => Ok(stream),
-        Err(error) => TcpStream::connect(v6).await.map_err(|_| error),
+        Err(error) => {
+            TcpStream::connect(v6).await.map_err(|other| if is_ours(&other) { other } else { error })
+        }
     }
 }
 
@@ -176,7 +189,26 @@ fn first_part(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_we_were_not_able_to_ask_is_no_answer() {
+        let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listening.local_addr().unwrap().port();
+        assert!(connect(port).await.is_ok());
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: before.maximum }).unwrap();
+        let without_files = connect(port).await;
+        setrlimit(Resource::Nofile, before).unwrap();
+        assert!(Failure::connecting(&without_files.unwrap_err()).unasked);
+        drop(listening);
+        let nobody = Failure::connecting(&connect(port).await.unwrap_err());
+        assert!(nobody.nobody_there && !nobody.unasked);
+    }
 
     #[test]
     fn a_start_is_watched_closely_and_who_has_to_work_for_its_answer_less_so() {

@@ -75,6 +75,11 @@ pub(super) enum Answer {
         ticket: Ticket,
         unlimited: Option<String>,
     },
+    /// Who else has one of the process's ports, in words; `None`: nobody any more.
+    PortHeld {
+        ticket: Ticket,
+        held: Option<String>,
+    },
     Remains(Remains),
     Fetched {
         ticket: Ticket,
@@ -98,6 +103,8 @@ pub(super) struct SlotTask {
     watches: Watches,
     failed_check: Option<Failed>,
     killing: CancellationToken,
+    /// Who has one of the ports of what runs here, or ran here last.
+    port_held: Option<String>,
     remains: Remains,
     /// When the slot was last reported.
     told_at: Time,
@@ -154,6 +161,7 @@ impl SlotTask {
             watches: Watches::default(),
             failed_check: None,
             killing: CancellationToken::new(),
+            port_held: None,
             remains: Remains::default(),
             told_at: Time::default(),
             fetched_bytes: 0,
@@ -239,6 +247,7 @@ impl SlotTask {
             }
             Answer::Checked { ticket, check } => self.checked(ticket, *check),
             Answer::Confined { ticket, unlimited } => self.confined(ticket, unlimited),
+            Answer::PortHeld { ticket, held } => self.port_is_held(ticket, held),
             Answer::Remains(remains) => {
                 if let Err(fault) = self.shared.paths.ledger(&self.id).store_remains(&remains) {
                     warn!(fault = %acts::chain(&fault), "why the last process ended will not outlive this agent");
@@ -261,7 +270,7 @@ impl SlotTask {
         self.happen(Event::Exited { ticket: Ticket(ended.process.ticket), cause: ended.cause });
         // Read after the machine has answered, so that a restart does not wait for it.
         let exit_at = self.replica.last_exit.as_ref().map(|exit| exit.at);
-        acts::read_remains(&self.shared, &self.context, exit_at, self.answers.clone());
+        acts::read_remains(&self.shared, &self.context, exit_at, ended.unix_ms, self.answers.clone());
     }
 
     fn publish(&mut self) {
@@ -299,6 +308,7 @@ impl SlotTask {
             self.unlimited.clone(),
             unscoped,
             self.sending.fault(),
+            self.port_held.clone(),
         ];
         faults.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }

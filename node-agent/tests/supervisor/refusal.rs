@@ -30,6 +30,17 @@ async fn a_refused_assignment_is_told_and_what_ran_goes_on() {
 }
 
 #[tokio::test]
+async fn a_second_agent_on_one_folder_refuses_and_says_who_is_there() {
+    let world = World::new();
+    let agent = world.agent().await;
+    let refused = world.refused_agent().await;
+    let who = format!("another agent (pid {}) works on {}", std::process::id(), world.path("var").display());
+    assert!(refused.contains(&who), "{refused}");
+    agent.end().await;
+    world.agent().await.end().await;
+}
+
+#[tokio::test]
 async fn a_slot_that_is_new_shows_why_it_is_not_there() {
     let world = World::new();
     let agent = world.agent().await;

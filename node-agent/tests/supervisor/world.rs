@@ -119,6 +119,17 @@ impl World {
     }
 
     async fn start(&self, keeper: &Path, boot_id: &str) -> Agent {
+        self.try_to_start(keeper, boot_id).await.unwrap()
+    }
+
+    /// Why there can be no other.
+    pub(crate) async fn refused_agent(&self) -> String {
+        let keeper = Path::new(env!("CARGO_BIN_EXE_deployex-keeper"));
+        let started = self.try_to_start(keeper, &node_agent::host::boot_id()).await;
+        format!("{:#}", started.map(drop).unwrap_err())
+    }
+
+    async fn try_to_start(&self, keeper: &Path, boot_id: &str) -> anyhow::Result<Agent> {
         let settings = Settings {
             paths: Paths::new(self.path("var"), self.path("var/log")),
             keepers: Keepers::new(keeper, self.home.clone()),
@@ -130,17 +141,37 @@ impl World {
         let (orders, ordered) = mpsc::channel(8);
         let cancel = CancellationToken::new();
         let fetch = Arc::clone(&self.bucket) as Arc<dyn Fetch>;
-        let supervisor = Supervisor::start(settings, fetch, notes, cancel.clone()).await.unwrap();
+        let supervisor = Supervisor::start(settings, fetch, notes, cancel.clone()).await?;
         let observed = supervisor.observed();
         let tasks = TaskTracker::new();
         tasks.spawn(supervisor.run(ordered));
         tasks.close();
-        Agent { orders, events, observed, cancel, tasks }
+        Ok(Agent { orders, events, observed, cancel, tasks })
     }
 
     /// An assignment of slot 1 to this version, whose program writes its pid down and sleeps.
     pub(crate) fn assignment(&self, generation: u64, version: &str) -> pb::Assignment {
-        let tarball = release(version);
+        self.assignment_of(release(version), generation, version)
+    }
+
+    /// The same, of a program that listens on this port if it can, and ends if not.
+    pub(crate) fn listening(&self, generation: u64, version: &str, port: u16) -> pb::Assignment {
+        let mut assignment = self.assignment(generation, &format!("{version}-listens"));
+        let port = pb::PortBase { key: "PORT".to_owned(), base: u32::from(port) };
+        assignment.applications[0].ports = vec![port];
+        assignment
+    }
+
+    /// The same for a shipment that is run by the `erl` in this folder.
+    pub(crate) fn shipment(&self, generation: u64, version: &str, path: &Path) -> pb::Assignment {
+        let mut assignment = self.assignment_of(Builder::gleam().gzip(), generation, version);
+        let path = path.to_string_lossy().into_owned();
+        assignment.applications[0].language = pb::Language::Gleam.into();
+        assignment.applications[0].env.push(pb::EnvEntry { key: "PATH".to_owned(), value: path });
+        assignment
+    }
+
+    fn assignment_of(&self, tarball: Vec<u8>, generation: u64, version: &str) -> pb::Assignment {
         let sha256 = Digest(Sha256::digest(&tarball).into());
         let size = tarball.len() as u64;
         self.bucket.0.lock().unwrap().insert(sha256, tarball);
@@ -201,6 +232,11 @@ impl World {
         fs::write(self.path("starts.go"), "").unwrap();
     }
 
+    /// From now on, until it is dropped, nobody who comes new to it can write below `var`.
+    pub(crate) fn read_only(&self) -> ReadOnly {
+        ReadOnly::mount(&self.path("var"))
+    }
+
     /// How many of the starts live.
     pub(crate) fn living(&self) -> usize {
         self.starts().iter().filter(|(_, pid)| lives(*pid)).count()
@@ -228,7 +264,7 @@ impl Drop for World {
         for (_, pid) in self.starts() {
             // Only one that is ours: another may have its number by now.
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if comm.trim() == "sleep" {
+            if ["sleep", "beam.smp"].contains(&comm.trim()) {
                 kill(pid);
             }
         }
@@ -316,14 +352,43 @@ impl Drop for Disk {
     }
 }
 
+/// A read-only view of a folder, in its place.
+pub(crate) struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    fn mount(at: &Path) -> Self {
+        assert!(rustix::process::geteuid().is_root(), "this test mounts a folder of its own: run it as root");
+        let mount = |words: &[&str]| Command::new("mount").args(words).arg(at).status().unwrap().success();
+        let folder = at.to_string_lossy();
+        assert!(
+            mount(&["--bind", &folder]) && mount(&["-o", "remount,bind,ro"]),
+            "a folder cannot be mounted"
+        );
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
 fn release(version: &str) -> Vec<u8> {
     // A version named so leaves somebody behind who does not go when asked.
     let lingers = if version.ends_with("-lingers") { "(trap '' TERM; sleep 1000) &" } else { "" };
     // And one named so says something.
     let talks = if version.ends_with("-talks") { format!("echo {version} talks;") } else { String::new() };
+    let listens = if version.ends_with("-listens") {
+        // The shell becomes the virtual machine: what was written down is its pid.
+        "exec erl -noshell -eval '{ok, L} = gen_tcp:listen(list_to_integer(os:getenv(\"PORT\")), [{reuseaddr, true}]), \
+         Serve = fun Next() -> {ok, S} = gen_tcp:accept(L), gen_tcp:close(S), Next() end, Serve().'\n"
+    } else {
+        ""
+    };
     let script = format!(
         "#!/bin/sh\n\
-         if [ \"$1\" = start ]; then echo {version} $$ >> \"$STARTS\"; {talks} {lingers}\nexec sleep 1000; fi\n\
+         if [ \"$1\" = start ]; then echo {version} $$ >> \"$STARTS\"; {talks} {lingers}\n{listens}exec sleep 1000; fi\n\
          echo \"$@\" >> \"$STARTS.pre\"\n\
          until [ -e \"$STARTS.go\" ]; do sleep 0.02; done\n"
     );

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct Agent {
     folder: TempDir,
     epmd_port: u16,
     environment: Vec<(String, String)>,
+    /// Whose it is, where that is not the test's user.
+    user: Option<u32>,
 }
 
 /// How a host joins.
@@ -89,7 +92,7 @@ impl Agent {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         // Replicas run as a user of their own, who has to get into their folders.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("the folder is ours");
-        Self { running: None, folder, epmd_port: ports::free(1), environment: Vec::new() }
+        Self { running: None, folder, epmd_port: ports::free(1), environment: Vec::new(), user: None }
     }
 
     pub async fn enrol(&mut self, joining: Joining<'_>) -> Result<(), JoinError> {
@@ -109,6 +112,26 @@ impl Agent {
     pub fn resume(&mut self) {
         let mut command = self.command("run");
         self.running = Some(Running::start(&mut command, &self.folder.path().join("output")));
+    }
+
+    /// All of it belongs to this user from now on, and so does the next start. Its programs too: he need not reach the workspace.
+    pub fn give_to(&mut self, user: u32) {
+        let programs = self.folder.path().join("bin");
+        fs::create_dir_all(&programs).expect("the folder is ours");
+        fs::create_dir_all(self.folder.path().join("log")).expect("the folder is ours");
+        for name in ["deployex-agent", "deployex-keeper"] {
+            fs::copy(xtask::workspace::program(name), programs.join(name)).expect("the program is built");
+        }
+        let given =
+            Command::new("chown").arg("-R").arg(format!("{user}:{user}")).arg(self.folder.path()).status();
+        assert!(given.expect("chown can be run").success(), "only root gives folders away");
+        self.user = Some(user);
+    }
+
+    /// Runs a second agent in the first one's folder to its end: its status, and what it said.
+    pub fn run_beside(&self) -> (ExitStatus, String) {
+        let output = self.command("run").stdin(Stdio::null()).output().expect("the agent's program is built");
+        (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// SIGKILL to the agent alone: keepers and replicas go on.
@@ -163,6 +186,10 @@ impl Agent {
 
     fn command(&self, word: &str) -> Command {
         let mut command = program("deployex-agent");
+        if let Some(user) = self.user {
+            command = Command::new(self.folder.path().join("bin/deployex-agent"));
+            command.env_clear().uid(user).gid(user);
+        }
         command.arg(word).arg("--var-path").arg(self.var_path());
         command.arg("--log-path").arg(self.folder.path().join("log"));
         command.env("ERL_EPMD_PORT", self.epmd_port.to_string());

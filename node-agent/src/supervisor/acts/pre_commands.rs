@@ -57,7 +57,8 @@ async fn start_pre_command(
         let logs = shared.paths.pre_logs(&context.id);
         anyhow::Ok(spec(ticket, command, &around, logs))
     };
-    let spec = work.await.map_err(|error| failed(format!("`{line}` cannot be run: {error:#}")))?;
+    let spec =
+        work.await.map_err(|error| failed(format!("`{line}` cannot be run: {}", chain(error.as_ref()))))?;
     let cannot = |error: String| failed(format!("`{line}` cannot be run: {error}"));
     let mut gone_before = false;
     // It works for the application and is bounded as a replica of it, beside the one that runs.

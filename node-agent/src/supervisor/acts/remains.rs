@@ -16,7 +16,7 @@ use super::super::Shared;
 use super::super::ledger::Remains;
 use super::super::slot::Answer;
 use super::{Answers, SlotContext};
-use crate::clock::{self, Time};
+use crate::clock::Time;
 use crate::replica::report::{TAIL_MAX, tail};
 
 /// Where a VM is told to write its dump, in the slot's work folder.
@@ -32,10 +32,13 @@ const SLOGAN_CHARS: usize = 500;
 /// A dump that was written to longer ago is not of the process that has just ended.
 const FRESH: Duration = Duration::from_secs(30);
 
+/// `ended_unix_ms`: when the end was seen, by the same clock by which a dump has its time. Ours may have been set since, and
+/// this agent begun long after.
 pub(in crate::supervisor) fn read_remains(
     shared: &Arc<Shared>,
     context: &Arc<SlotContext>,
     exit_at: Option<Time>,
+    ended_unix_ms: u64,
     answers: Answers,
 ) {
     let (shared, context) = (shared.clone(), context.clone());
@@ -43,7 +46,7 @@ pub(in crate::supervisor) fn read_remains(
         let (logs, work) = (shared.paths.logs(&context.id), context.folder.path().join("work"));
         let read = tokio::task::spawn_blocking(move || {
             let log_tail = log_tail(&logs);
-            let (crash_dump, slogan) = match keep_dump(&work, clock::unix_ms()) {
+            let (crash_dump, slogan) = match keep_dump(&work, ended_unix_ms) {
                 Ok(kept) => kept.unwrap_or_default(),
                 Err(error) => {
                     let path = work.join(DUMP);
@@ -88,7 +91,7 @@ pub(super) fn last_bytes(path: &Path) -> String {
 ///
 /// The folder is the application's, who may put anything anywhere in it, while we may be root: so everything goes by open
 /// folders, and no link is followed.
-/// `now`: milliseconds since 1970.
+/// `now`: when the process ended, milliseconds since 1970.
 fn keep_dump(work: &Path, now: u64) -> Result<Option<(PathBuf, String)>, Errno> {
     let folder = |at: &OwnedFd, name: &str| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -182,9 +185,15 @@ mod tests {
     fn a_dump_of_long_ago_is_put_away_and_not_taken_for_the_last_crash() {
         let work = tempfile::tempdir().unwrap();
         dump(work.path(), "of a pre-command, weeks ago");
-        let now = clock::unix_ms() + 60_000;
+        let now = crate::clock::unix_ms() + 60_000;
         assert_eq!(keep_dump(work.path(), now), Ok(None));
         assert_eq!(kept(work.path()), [format!("{now}.dump")]);
+        // One of an end that nobody looked at for an hour is the last crash's all the same.
+        dump(work.path(), "an hour ago");
+        let then = crate::clock::unix_ms() - 3_600_000;
+        let dumped = File::options().write(true).open(work.path().join(DUMP)).unwrap();
+        dumped.set_modified(UNIX_EPOCH + Duration::from_millis(then)).unwrap();
+        assert_eq!(keep_dump(work.path(), then + 200).unwrap().unwrap().1, "an hour ago");
         // A folder of that name is none, and breaks nothing.
         fs::create_dir(work.path().join(DUMP)).unwrap();
         assert_eq!(keep_dump(work.path(), now), Ok(None));

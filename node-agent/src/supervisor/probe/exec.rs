@@ -24,6 +24,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::super::hindrance::Hindrance;
 use super::super::process::UserIds;
 use super::{BODY_MAX, Failure, READ_MAX, first_part};
 
@@ -46,7 +47,10 @@ pub(in crate::supervisor) struct Order {
 /// Whether the command ends with status 0 in time. What it printed last is told where it does not.
 pub(super) async fn run(order: &Order, within: Duration) -> Result<(), Failure> {
     let by = Instant::now() + within;
-    let cannot = |error: io::Error| Failure::of(format!("cannot be run: {error}"));
+    let cannot = |error: io::Error| Failure {
+        unasked: Hindrance::behind(&error).is_some(),
+        ..Failure::of(format!("cannot be run: {error}"))
+    };
     let (output, input) = io::pipe().map_err(cannot)?;
     let mut output = pipe::Receiver::from_owned_fd(output.into()).map_err(cannot)?;
     // Listened for before there is one, so that no end is missed.

@@ -64,6 +64,11 @@ async fn ask_again(asker: &Asker, index: usize, probe: &Probe, mut streak: Strea
     let mut closely = !streak.passes();
     loop {
         let failure = asker.ask(probe, &mut order).await.err();
+        if failure.as_ref().is_some_and(|it| it.unasked) {
+            // The last answer stands.
+            sleep(probe.interval).await;
+            continue;
+        }
         streak.count(failure.is_none());
         asked = asked.saturating_add(1);
         closely &= !streak.passes() && asked < STARTING_PATIENCE;

@@ -16,7 +16,7 @@ pub enum LaunchError {
     Spec(#[from] SpecError),
     #[error("the program {0} is not given by an absolute path")]
     Relative(PathBuf),
-    #[error("cannot start the keeper {keeper}; is it installed beside the agent?")]
+    #[error("cannot start the keeper {keeper}{}", Missing(.source))]
     Keeper { keeper: PathBuf, source: io::Error },
     #[error("cannot prepare the slot's folder {slot}")]
     Folder { slot: PathBuf, source: io::Error },
@@ -37,7 +37,7 @@ pub enum LaunchError {
 pub enum FindError {
     #[error("cannot look into the slot's folder {slot}")]
     Folder { slot: PathBuf, source: io::Error },
-    #[error("cannot start the keeper {keeper}; is it installed beside the agent?")]
+    #[error("cannot start the keeper {keeper}{}", Missing(.source))]
     Keeper { keeper: PathBuf, source: io::Error },
     #[error("a keeper that was to take over could not: {}", Doing(.step, .path))]
     Step { step: Step, path: PathBuf, source: io::Error },
@@ -70,6 +70,20 @@ pub(super) fn explain(
         _ => dir.0.clone(),
     };
     (failure.step, path, io::Error::from_raw_os_error(failure.errno))
+}
+
+/// What to look after where there may be no such program.
+struct Missing<'a>(&'a io::Error);
+
+impl std::fmt::Display for Missing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                f.write_str("; is it installed beside the agent?")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 struct Doing<'a>(&'a Step, &'a Path);

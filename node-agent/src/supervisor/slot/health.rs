@@ -2,12 +2,20 @@
 
 use proto::ids::ReleaseKey;
 use proto::pb;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
+use super::super::listeners::{Ports, vouch};
 use super::super::probe::{self, Asker, Watch, watch};
-use super::SlotTask;
+use super::super::{assigned, notes};
+use super::{Answer, SlotTask};
+use crate::clock;
 use crate::replica::report::FailedCheck;
 use crate::replica::{Health, Process, Ticket};
+
+/// Answers of a list of probes that wait until it is seen who gave them.
+const CHECKS: usize = 8;
 
 /// Who is asked now, by both lists of probes.
 #[derive(Debug, Default)]
@@ -56,6 +64,10 @@ impl SlotTask {
         let Some((ticket, health)) = running else {
             self.launched_with = None;
             self.unlimited = None;
+            // Who held its port may be why it ended: that is said until it runs again, or is not to.
+            if !matches!(self.replica.process, Process::BackingOff { .. } | Process::Launching { .. }) {
+                self.port_held = None;
+            }
             return;
         };
         self.confine();
@@ -65,8 +77,19 @@ impl SlotTask {
         let probes = probe::ready(settings.as_ref(), self.id.slot.number());
         // What an agent before found ready is so until a check fails, and what it found unready until one passes.
         let passes = matches!(health, Health::Ready { .. });
+        let ports = assigned::ports(settings.as_ref(), self.id.slot.number());
+        let ports = Ports {
+            id: self.id.clone(),
+            pid: self.running_pid(),
+            numbers: ports.into_iter().map(|(_, port)| port).collect(),
+            checked: probes.iter().filter_map(probe::Probe::port).collect(),
+            slots: self.shared.paths.slots(),
+        };
         let asker = self.asker(settings.unwrap_or_default());
-        self.watches.ready = Some(self.begin(Watch { ticket, liveness: false, probes, passes, asker }));
+        let (sender, checks) = mpsc::channel(CHECKS);
+        let cancel = self.begin(Watch { ticket, liveness: false, probes, passes, asker }, sender);
+        self.shared.tracker.spawn(vouch(ports, ticket, checks, self.answers.clone(), cancel.clone()));
+        self.watches.ready = Some((ticket, cancel));
     }
 
     /// From the first time that the process was ready: how long a start may take is not a question of liveness.
@@ -84,17 +107,38 @@ impl SlotTask {
             return;
         }
         let asker = self.asker(settings.unwrap_or_default());
-        self.watches.live = Some(self.begin(Watch { ticket, liveness: true, probes, passes: true, asker }));
+        let begun = Watch { ticket, liveness: true, probes, passes: true, asker };
+        self.watches.live = Some((ticket, self.begin(begun, self.answers.clone())));
     }
 
     fn asker(&self, app: pb::Application) -> Asker {
         Asker { shared: self.shared.clone(), context: self.context.clone(), app }
     }
 
-    fn begin(&self, begun: Watch) -> (Ticket, CancellationToken) {
-        let (ticket, cancel) = (begun.ticket, self.shared.cancel.child_token());
-        self.shared.tracker.spawn(watch(begun, self.answers.clone(), cancel.clone()));
-        (ticket, cancel)
+    fn running_pid(&self) -> u32 {
+        match self.replica.process {
+            Process::Up { pid, .. } | Process::Draining { pid, .. } => pid,
+            _ => 0,
+        }
+    }
+
+    fn begin(&self, begun: Watch, answers: mpsc::Sender<Answer>) -> CancellationToken {
+        let cancel = self.shared.cancel.child_token();
+        self.shared.tracker.spawn(watch(begun, answers, cancel.clone()));
+        cancel
+    }
+
+    /// Told once for each stranger; the report says it for as long as it is so.
+    pub(super) fn port_is_held(&mut self, asked: Ticket, held: Option<String>) {
+        if ticket(self.watches.ready.as_ref()) != Some(asked) || self.port_held == held {
+            return;
+        }
+        if let Some(fault) = &held {
+            warn!(fault, "a port of this slot is another's");
+            self.shared.note(notes::port_held(&self.id, fault, clock::unix_ms()));
+        }
+        self.port_held = held;
+        self.publish();
     }
 
     /// A check that failed, or that failed before and has passed since.

@@ -4,6 +4,7 @@
 //! release that is: a swap takes the lock, so what runs was started from what lies there. Nothing healthy is restarted for it.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
 
 use proto::ids::ReleaseKey;
 use proto::pb;
@@ -13,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::super::acts;
 use super::super::assigned::Assigned;
+use super::super::hindrance::Hindrance;
 use super::super::ledger::{Ledger, LedgerError, Runtime};
 use super::super::notes;
 use super::super::process::FindError;
@@ -121,11 +123,11 @@ impl SlotTask {
             runtime.is_none() && self.shared.paths.pre_dir(&self.id).path().is_dir();
         let replica = match runtime {
             Some(Runtime { replica, .. }) => replica,
-            None => Replica::of_folders(self.lies_in_current().await, self.context.folder.path().exists()),
+            None => Replica::of_folders(self.lies_in_current().await?, self.context.folder.path().exists()),
         };
         let boot = match same_boot {
             true => Boot::Present,
-            false => Boot::Earlier { whole: self.lies_in_current().await },
+            false => Boot::Earlier { whole: self.lies_in_current().await? },
         };
         self.tell_lost(lost);
         self.book = Book::of(replica.clone());
@@ -169,10 +171,15 @@ impl SlotTask {
         hasher.finish()
     }
 
-    /// What the slot's folders alone say.
-    async fn lies_in_current(&self) -> Option<ReleaseKey> {
+    /// What the slot's folders alone say. What cannot be read only because the host lacks something lies there all the same.
+    async fn lies_in_current(&self) -> Result<Option<ReleaseKey>, FindError> {
         let folder = &self.context.folder;
-        folder.release_in(&folder.current()).await.ok().flatten()
+        match folder.release_in(&folder.current()).await {
+            Err(error) if Hindrance::behind(&error).is_some() => {
+                Err(FindError::Folder { slot: folder.path().to_owned(), source: io::Error::other(error) })
+            }
+            lies => Ok(lies.ok().flatten()),
+        }
     }
 
     fn tell_lost(&mut self, lost: Vec<String>) {
