@@ -182,7 +182,7 @@ fn checked_only(f: &mut Fields<'_>, ports: &[PortBase]) {
     deploy::limits(f);
     deploy::logs(f);
     deploy::nginx(f, ports);
-    monitoring::read(f, &monitoring::OF_APPLICATIONS);
+    monitoring::of_applications(f);
     certificates::read(f);
 }
 

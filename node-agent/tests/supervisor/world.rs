@@ -165,6 +165,7 @@ impl World {
                 restart_id: String::new(),
             }],
             held: Vec::new(),
+            host_monitoring: None,
         }
     }
 
