@@ -154,8 +154,8 @@ impl<'a> Session<'a> {
         let sample = fresh.then(|| self.wiring.samples.borrow_and_update().clone()).flatten();
         let (host, replicas) =
             sample.map_or((None, Vec::new()), |sample| (Some(sample.host), sample.replicas));
-        let heartbeat =
-            pb::Heartbeat { sequence: self.sequence, clock_unix_ms: clock::unix_ms(), host, replicas };
+        let (sequence, clock_unix_ms) = (self.sequence, clock::unix_ms());
+        let heartbeat = pb::Heartbeat { sequence, clock_unix_ms, host, replicas, limits: Vec::new() };
         self.say(Say::Heartbeat(heartbeat)).await
     }
 
