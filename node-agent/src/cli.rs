@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use proto::ids::NodeName;
 use proto::join_token::JoinToken;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -188,9 +188,11 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         tracing::warn!("not root: every replica runs as the agent's own user, whatever run_as says");
     }
-    let supervisor = Supervisor::start(settings, link.fetch(), notes, cancel.clone()).await?;
+    let mut supervisor = Supervisor::start(settings, link.fetch(), notes, cancel.clone()).await?;
     let (orders, ordered) = mpsc::channel(ORDERS);
     let begin_anew = CancellationToken::new();
+    let (sampled, samples) = watch::channel(None);
+    let limits = supervisor.watch_host(samples);
     let edges = Edges {
         begin_anew: begin_anew.clone(),
         orders,
@@ -198,6 +200,8 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         events,
         logs: LogFolder(logs),
         var_path: var.clone(),
+        sampled,
+        limits,
     };
     info!(node = %name, control_plane = %control_plane, var_path = %var.display(), "running");
     let tasks = TaskTracker::new();

@@ -8,6 +8,7 @@ mod acts;
 mod assigned;
 mod crash_point;
 mod epmd;
+mod host_watch;
 pub mod launch;
 mod ledger;
 mod notes;
@@ -36,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use self::epmd::Epmd;
+use self::host_watch::Watch;
 use self::ledger::LedgerError;
 pub use self::paths::Paths;
 use self::shared::Shared;
@@ -81,6 +83,7 @@ pub struct Supervisor {
     store_again: Instant,
     /// Why the newest assignment is not in force, as it was said last.
     fault: Option<String>,
+    watch: Watch,
     /// Two agents on one data folder would undo each other's work.
     _only_one: File,
 }
@@ -115,6 +118,7 @@ impl Supervisor {
             tracker: TaskTracker::new(),
             cancel,
         });
+        let (stored, watch) = node_memory(&shared);
         let mut supervisor = Self {
             shared,
             slots: BTreeMap::new(),
@@ -122,6 +126,7 @@ impl Supervisor {
             pending: None,
             store_again: Instant::now(),
             fault: None,
+            watch,
             _only_one: only_one,
         };
         supervisor.shared.tracker.spawn(epmd::keep_up(supervisor.shared.clone()));
@@ -132,15 +137,8 @@ impl Supervisor {
             whole &= memory.as_ref().is_ok_and(Memory::is_whole);
             supervisor.take_up(id, memory);
         }
-        supervisor.generation = match supervisor.shared.paths.node_ledger().assignment() {
-            // What was set aside must be sent again: nothing is acknowledged until then.
-            Ok(Some(stored)) if whole => stored.generation,
-            Ok(_) => 0,
-            Err(fault) => {
-                warn!(fault = %acts::chain(&fault), "the node's ledger could not be read");
-                0
-            }
-        };
+        // What was set aside must be sent again: nothing is acknowledged until then.
+        supervisor.generation = stored.filter(|_| whole).unwrap_or(0);
         supervisor.acknowledge();
         Ok(supervisor)
     }
@@ -167,6 +165,7 @@ impl Supervisor {
                     Some(assignment) => self.assign(assignment).await,
                     None => break,
                 },
+                () = self.watch.sampled() => self.look_at_host().await,
             }
         }
         self.slots.clear();
@@ -204,6 +203,7 @@ impl Supervisor {
         info!(generation = assignment.generation, slots = assignment.slots.len(), "assigned");
         self.generation = assignment.generation;
         self.fault = None;
+        self.watch.assigned(assignment.host_monitoring.as_ref());
         self.forget_unheld();
         self.acknowledge();
         for (id, part) in parts {
@@ -233,7 +233,11 @@ impl Supervisor {
                 .map_err(|fault| (Some(id.clone()), fault))?;
             crash_point::here(|| format!("{id} assignment: stored"));
         }
-        let summary = pb::Assignment { generation: assignment.generation, ..Default::default() };
+        let summary = pb::Assignment {
+            generation: assignment.generation,
+            host_monitoring: assignment.host_monitoring,
+            ..Default::default()
+        };
         crash_point::here(|| "assignment: to be acknowledged".to_owned());
         self.shared.paths.node_ledger().store_assignment(&summary).map_err(|fault| (None, fault))?;
         crash_point::here(|| "assignment: acknowledged".to_owned());
@@ -333,6 +337,19 @@ impl Supervisor {
             }
         });
     }
+}
+
+/// Of the last assignment that was stored whole, its generation; and what is watched on this host.
+fn node_memory(shared: &Shared) -> (Option<u64>, Watch) {
+    let ledger = shared.paths.node_ledger();
+    let unread = |fault: LedgerError| {
+        warn!(fault = %acts::chain(&fault), "the node's ledger could not be read");
+    };
+    let stored = ledger.assignment().map_err(unread).ok().flatten();
+    let remembered = ledger.watch().map_err(unread).ok().flatten();
+    let limits = stored.as_ref().and_then(|it| it.host_monitoring.as_ref());
+    let watch = Watch::new(limits, remembered, &shared.boot_id);
+    (stored.map(|it| it.generation), watch)
 }
 
 /// The control plane cannot say now what that slot is to be.

@@ -4,6 +4,7 @@ mod supervisor {
     pub(crate) mod damage;
     pub(crate) mod full_disk;
     pub(crate) mod health;
+    pub(crate) mod host_watch;
     pub(crate) mod power_cut;
     pub(crate) mod probes;
     pub(crate) mod refusal;

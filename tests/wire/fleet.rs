@@ -298,6 +298,8 @@ impl Agent {
             events: event,
             logs: LogFolder(folder.path().join("log")),
             var_path: folder.path().to_owned(),
+            sampled: watch::Sender::new(None),
+            limits: watch::Sender::new(Vec::new()).subscribe(),
             begin_anew: begin_anew.clone(),
         };
         let (cancel, mut task) = (CancellationToken::new(), JoinSet::new());

@@ -16,6 +16,7 @@ use proto::pb;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::host_watch::Remembered;
 use crate::clock::Time;
 use crate::replica::Replica;
 
@@ -137,6 +138,16 @@ impl Ledger {
 
     pub(super) fn store_remains(&self, remains: &Remains) -> Result<(), LedgerError> {
         self.replace("remains", &self.json("remains", remains)?, false)
+    }
+
+    /// What was last said of the host's limits.
+    pub(super) fn watch(&self) -> Result<Option<Remembered>, LedgerError> {
+        let Some(payload) = self.read("watch")? else { return Ok(None) };
+        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("watch"))
+    }
+
+    pub(super) fn store_watch(&self, watch: &Remembered) -> Result<(), LedgerError> {
+        self.replace("watch", &self.json("watch", watch)?, false)
     }
 
     fn json(&self, name: &str, value: &impl Serialize) -> Result<Vec<u8>, LedgerError> {
