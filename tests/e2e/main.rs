@@ -11,6 +11,7 @@ mod crash_points;
 mod deployments;
 mod environment;
 mod fleet;
+mod host;
 mod hostile;
 mod membership;
 mod one_host;
