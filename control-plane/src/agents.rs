@@ -11,6 +11,7 @@
 
 mod board;
 mod gate;
+mod history;
 pub mod lease;
 mod listener;
 pub mod pki;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use proto::agent::MAX_MESSAGE;
 use proto::ids::{AppName, NodeId, ReleaseKey};
+use proto::metrics::HostPoint;
 use proto::pb;
 use proto::pb::agent_server::AgentServer;
 use proto::pb::control_message::Kind as Order;
@@ -253,6 +255,16 @@ impl Agents {
 
     pub fn host_sample(&self, node: NodeId) -> Option<HostReport> {
         self.hub.board().host(node)
+    }
+
+    /// The node's last hour, oldest first: each point with when it was heard by our own clock, and dated for people. Only what
+    /// was heard after `since`.
+    pub fn host_history(&self, node: NodeId, since: Option<Time>) -> Vec<(Time, HostPoint)> {
+        let mut points = self.hub.board().history(node, since, self.hub.clock.now());
+        for (heard, point) in &mut points {
+            point.at = self.shown(*heard).into();
+        }
+        points
     }
 
     /// The generation of the last assignment that the node said, in its present session, to have stored; 0: not yet heard.

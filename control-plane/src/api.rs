@@ -4,6 +4,7 @@ mod apps;
 mod events;
 mod fleet;
 mod health;
+mod history;
 mod live;
 mod logs;
 mod me;
@@ -157,6 +158,7 @@ fn v1(api: &Api) -> Routes {
         .get("/rollouts", VIEWER, rollouts::list)
         .get("/rollouts/{id}", VIEWER, rollouts::show)
         .get("/events", VIEWER, events::list)
+        .get("/metrics-history", VIEWER, history::show)
         .get("/live", VIEWER, live::connect)
         .get("/openapi.json", ANYONE, openapi::document)
 }

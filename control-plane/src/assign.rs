@@ -13,6 +13,7 @@ use proto::pb;
 
 use crate::db::{Db, DbError, NodeAssignment, WantedApplication, WantedSlot};
 use crate::error::chain;
+use crate::spec::monitoring::{HostMonitoring, Threshold};
 use crate::spec::{AppSpec, DistributionMode, EnvEntry, EnvValue, Limits, ReadyWhen};
 
 /// Why nodes cannot be told of an application now. What they were told before stays in force there.
@@ -80,9 +81,13 @@ pub fn secret_values(spec: &AppSpec, cookie: &[u8], secrets: &dyn Secrets) -> Re
 
 /// One application's fault holds up no other: where it cannot be described, its slots stay as they are.
 fn snapshot(wanted: &NodeAssignment, secrets: &dyn Secrets) -> pb::Assignment {
-    let NodeAssignment { generation, applications, slots } = wanted;
+    let NodeAssignment { generation, applications, slots, monitoring } = wanted;
     let used: BTreeSet<&AppName> = slots.keys().map(|(app, _)| app).collect();
-    let mut assignment = pb::Assignment { generation: *generation, ..Default::default() };
+    let mut assignment = pb::Assignment {
+        generation: *generation,
+        host_monitoring: monitoring.as_ref().map(host_monitoring),
+        ..Default::default()
+    };
     for (app, wanted) in applications.iter().filter(|(app, _)| used.contains(app)) {
         match application(wanted, secrets) {
             Ok(application) => assignment.applications.push(application),
@@ -95,6 +100,19 @@ fn snapshot(wanted: &NodeAssignment, secrets: &dyn Secrets) -> pb::Assignment {
     let told = slots.iter().filter(|((app, _), _)| !assignment.held.iter().any(|held| held == app.as_str()));
     assignment.slots = told.map(|((app, number), wanted)| slot(app, *number, wanted)).collect();
     assignment
+}
+
+fn host_monitoring(monitoring: &HostMonitoring) -> pb::HostMonitoring {
+    let threshold = |threshold: Threshold| {
+        let Threshold { warning, restart, cooldown } = threshold;
+        pb::HostThreshold {
+            warning_percent: warning.into(),
+            restart_percent: restart.map_or(0, u32::from),
+            cooldown_ms: cooldown.0,
+        }
+    };
+    let HostMonitoring { memory, disk } = *monitoring;
+    pb::HostMonitoring { memory: memory.map(threshold), disk: disk.map(threshold) }
 }
 
 fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::Application, Untold> {
@@ -255,6 +273,7 @@ mod tests {
                 ((app, Slot::new(4).unwrap()), slot(Some("run-1"))),
             ]
             .into(),
+            monitoring: Some(HostMonitoring::default()),
         }
     }
 
@@ -269,6 +288,8 @@ mod tests {
         assert_eq!(application.stable_after_ms, 30_000);
         let limits = pb::Limits { memory_max_bytes: 2 << 30, cpu_max_percent: 0, pids_max: 64 };
         assert_eq!(application.limits, Some(limits), "0: as much as there is");
+        let disk = pb::HostThreshold { warning_percent: 90, restart_percent: 0, cooldown_ms: 300_000 };
+        assert_eq!(assignment.host_monitoring, Some(pb::HostMonitoring { memory: None, disk: Some(disk) }));
         let runs: Vec<_> = assignment
             .slots
             .iter()

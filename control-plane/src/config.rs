@@ -36,6 +36,7 @@ pub use self::database_url::DatabaseUrl;
 use self::fault::Sink;
 pub use self::fault::{Fault, Faults, Origin};
 use self::fields::{Fields, Path as KeyPath};
+use crate::spec::monitoring::HostMonitoring;
 use crate::spec::{AppSpec, Later};
 
 /// Why a configuration cannot be used. Nothing of it was applied.
@@ -66,6 +67,8 @@ pub struct Config {
     pub releases: ReleaseBucket,
     pub secrets: SecretsFrom,
     pub hosts: HostPaths,
+    /// At which shares agents warn of their hosts' memory and disk, or restart a replica.
+    pub monitoring: HostMonitoring,
     /// `serve --demo`: signs in admin / deployex, on loopback only.
     pub demo: bool,
     /// In the order of the file.
@@ -292,6 +295,7 @@ impl Config {
             },
             secrets: SecretsFrom { adapter: SecretsAdapter::Env, path: None },
             hosts: HostPaths::default(),
+            monitoring: HostMonitoring::default(),
             demo: false,
             applications: Vec::new(),
             names_applications: false,

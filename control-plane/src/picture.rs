@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use proto::ids::{AppName, Digest, NodeId, NodeName, ReleaseKey, Slot, Version};
-use proto::nodes::HostUsage;
+use proto::metrics::HostPoint;
+use proto::nodes::{HostDetail, HostLimit, HostUsage};
 use proto::pb;
 use proto::replicas::Usage;
 use proto::state::{Language, Liveness};
@@ -30,6 +31,9 @@ pub trait Backend: Send + Sync {
 
     /// What is known of a node beyond the database.
     fn sight(&self, node: NodeId) -> NodeSight;
+
+    /// Its host's last hour, oldest first, each point with when it was heard by our own clock; only what was heard after `since`.
+    fn host_history(&self, node: NodeId, since: Option<Time>) -> Vec<(Time, HostPoint)>;
 
     /// Rises whenever something may look different.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -79,6 +83,9 @@ pub struct NodeSight {
     pub liveness: Liveness,
     pub heard_at: Option<Time>,
     pub usage: Option<HostUsage>,
+    pub host: Option<HostDetail>,
+    /// Those that the node's agent watches.
+    pub limits: Vec<HostLimit>,
     pub loads: BTreeMap<(AppName, Slot), Usage>,
     pub clock_ahead_ms: Option<i64>,
     /// When its agent's program began.
@@ -91,6 +98,8 @@ impl Default for NodeSight {
             liveness: Liveness::Lost,
             heard_at: None,
             usage: None,
+            host: None,
+            limits: Vec::new(),
             loads: BTreeMap::new(),
             clock_ahead_ms: None,
             agent_started: None,

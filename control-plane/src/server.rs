@@ -8,6 +8,7 @@
 
 mod edges;
 mod heard;
+mod hosts;
 mod notices;
 mod parts;
 mod sockets;

@@ -3,6 +3,7 @@
 //! Plain data, kept as JSON in the database and given to the planner. Reading YAML is `config`'s work; what each key means
 //! to an agent is decided where the assignment is made.
 
+pub mod monitoring;
 mod probe;
 
 use std::collections::BTreeMap;

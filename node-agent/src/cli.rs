@@ -13,7 +13,7 @@ use proto::ids::NodeName;
 use proto::join_token::JoinToken;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -209,9 +209,11 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         tracing::warn!("not root: every replica runs as the agent's own user, whatever run_as says");
     }
-    let supervisor = Supervisor::start(settings, link.fetch(), notes, cancel.clone()).await?;
+    let mut supervisor = Supervisor::start(settings, link.fetch(), notes, cancel.clone()).await?;
     let (orders, ordered) = mpsc::channel(ORDERS);
     let begin_anew = CancellationToken::new();
+    let (sampled, samples) = watch::channel(None);
+    let limits = supervisor.watch_host(samples);
     let edges = Edges {
         begin_anew: begin_anew.clone(),
         orders,
@@ -220,6 +222,8 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         logs: LogFolder(logs),
         var_path: var.clone(),
         inventory,
+        sampled,
+        limits,
     };
     info!(node = %name, control_plane = %control_plane, var_path = %var.display(), files, "running");
     let tasks = TaskTracker::new();

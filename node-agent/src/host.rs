@@ -1,24 +1,32 @@
 //! What this host and the replicas on it use: sampled every few seconds, cheaply, because it runs for ever on every host.
 //!
-//! The host's numbers come from sysinfo, the replicas' from their control groups, or from `/proc/{pid}/stat` where they have
-//! none: all processes of a host are never listed.
+//! The host's numbers come from files of the kernel (`kernel`, read by `figures`), the replicas' from their control groups, or
+//! from `/proc/{pid}/stat` where they have none: all processes of a host are never listed. From which share on something is
+//! done is decided in `thresholds`; the supervisor does it.
+
+mod figures;
+mod kernel;
+pub mod thresholds;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use proto::ids::{AppName, Slot};
 use proto::pb;
 use sysinfo::System;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use self::kernel::Kernel;
 use crate::cgroup::home::{Hierarchy, Home};
 use crate::link::Observed;
 
 /// A chart needs no more; each sample costs some hundred microseconds.
 const EVERY: Duration = Duration::from_secs(5);
+/// What only grows is compared with what it was: the first look is so long after the start.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// One look at the host.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,7 +43,7 @@ pub async fn sample(
     cancel: CancellationToken,
 ) {
     let mut sampler = Sampler::new(var_path);
-    let mut turn = interval(EVERY);
+    let mut turn = interval_at(Instant::now() + FIRST, EVERY);
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -53,8 +61,7 @@ fn process(((app, slot), report): (&(AppName, Slot), &pb::SlotReport)) -> Option
 }
 
 struct Sampler {
-    var_path: PathBuf,
-    system: Option<System>,
+    kernel: Kernel,
     ticks_per_second: u64,
     page: u64,
     /// Microseconds of CPU time that each process, or its control group, had used at the last look.
@@ -67,33 +74,11 @@ impl Sampler {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
         let hierarchy = Hierarchy::of_this_process();
-        Self { var_path, system: System::new().ok(), ticks_per_second, page, used: HashMap::new(), hierarchy }
+        Self { kernel: Kernel::open(var_path), ticks_per_second, page, used: HashMap::new(), hierarchy }
     }
 
     fn look(&mut self, replicas: &[(AppName, Slot, u32)]) -> Sample {
-        Sample { host: self.host(), replicas: self.replicas(replicas) }
-    }
-
-    fn host(&mut self) -> pb::HostSample {
-        let load = System::load_average().ok();
-        let (disk_used_bytes, disk_total_bytes) = room(&self.var_path);
-        let mut sample = pb::HostSample {
-            load1: load.as_ref().map_or(0.0, |load| load.one),
-            load5: load.as_ref().map_or(0.0, |load| load.five),
-            load15: load.as_ref().map_or(0.0, |load| load.fifteen),
-            disk_used_bytes,
-            disk_total_bytes,
-            uptime_ms: System::uptime().unwrap_or(0).saturating_mul(1_000),
-            ..Default::default()
-        };
-        if let Some(system) = self.system.as_mut() {
-            system.refresh_cpu_usage();
-            system.refresh_memory();
-            sample.cpu_percent = f64::from(system.global_cpu_usage());
-            sample.memory_used_bytes = system.used_memory();
-            sample.memory_total_bytes = system.total_memory();
-        }
-        sample
+        Sample { host: self.kernel.look(), replicas: self.replicas(replicas) }
     }
 
     fn replicas(&mut self, replicas: &[(AppName, Slot, u32)]) -> Vec<pb::ReplicaSample> {
@@ -139,13 +124,6 @@ fn usage(stat: &str) -> Option<Usage> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Usage { ticks: number(14)?.saturating_add(number(15)?), pages: number(24)? })
-}
-
-/// Used and total bytes of the file system; nothing where it cannot be asked.
-fn room(path: &Path) -> (u64, u64) {
-    let Ok(stat) = rustix::fs::statvfs(path) else { return (0, 0) };
-    let used = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
-    (used, stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
 /// Another id means another boot: nothing that ran before runs now.
@@ -209,8 +187,6 @@ mod tests {
         assert_eq!(sample.replicas.len(), 1);
         assert!(sample.replicas[0].memory_bytes > 1 << 20);
         assert!(sample.host.memory_total_bytes > sample.host.memory_used_bytes);
-        assert!(sample.host.disk_total_bytes >= sample.host.disk_used_bytes);
-        assert!(sample.host.disk_total_bytes > 0);
     }
 
     #[test]

@@ -63,6 +63,10 @@ pub struct Edges {
     pub var_path: PathBuf,
     /// What this host is.
     pub inventory: pb::Inventory,
+    /// Where each look at the host goes, also for the supervisor.
+    pub sampled: watch::Sender<Option<host::Sample>>,
+    /// How the host stands to its limits.
+    pub limits: watch::Receiver<Vec<pb::HostLimit>>,
     /// Cancelled once the control plane asks that the agent's program begin anew.
     pub begin_anew: CancellationToken,
 }
@@ -82,6 +86,7 @@ struct Wiring {
     events: mpsc::Receiver<pb::AgentEvent>,
     unrecorded: Unrecorded,
     samples: watch::Receiver<Option<host::Sample>>,
+    limits: watch::Receiver<Vec<pb::HostLimit>>,
     logs: LogFolder,
     begin_anew: CancellationToken,
     inventory: pb::Inventory,
@@ -116,9 +121,10 @@ impl Link {
 
     /// Until cancelled.
     pub async fn run(self, edges: Edges, cancel: CancellationToken) {
-        let Edges { orders, observed, events, logs, var_path, inventory, begin_anew } = edges;
+        let Edges { orders, observed, events, logs, var_path, inventory, sampled, limits, begin_anew } =
+            edges;
         let tasks = TaskTracker::new();
-        let (sampled, samples) = watch::channel(None);
+        let samples = sampled.subscribe();
         let looking_at = observed.clone();
         tasks.spawn(host::sample(var_path, looking_at, sampled, cancel.clone()));
         tasks.spawn(renew::keep(self.identity.clone(), cancel.clone()));
@@ -128,6 +134,7 @@ impl Link {
             events,
             unrecorded: Unrecorded::default(),
             samples,
+            limits,
             logs,
             begin_anew,
             inventory,

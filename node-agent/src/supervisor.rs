@@ -9,6 +9,7 @@ mod assigned;
 mod crash_point;
 mod epmd;
 mod hindrance;
+mod host_watch;
 pub mod launch;
 mod ledger;
 mod listeners;
@@ -39,6 +40,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use self::epmd::Epmd;
+use self::host_watch::Watch;
 use self::ledger::LedgerError;
 pub use self::paths::Paths;
 use self::process::Keepers;
@@ -90,6 +92,7 @@ pub struct Supervisor {
     store_again: Instant,
     /// Why the newest assignment is not in force, as it was said last.
     fault: Option<String>,
+    watch: Watch,
     /// Two agents on one data folder would undo each other's work.
     _only_one: File,
 }
@@ -124,6 +127,7 @@ impl Supervisor {
             tracker: TaskTracker::new(),
             cancel,
         });
+        let (stored, watch) = node_memory(&shared);
         let mut supervisor = Self {
             shared,
             slots: BTreeMap::new(),
@@ -131,6 +135,7 @@ impl Supervisor {
             pending: None,
             store_again: Instant::now(),
             fault: None,
+            watch,
             _only_one: only_one,
         };
         supervisor.shared.tracker.spawn(epmd::keep_up(supervisor.shared.clone()));
@@ -144,17 +149,8 @@ impl Supervisor {
         }
         // Not before every slot is expected: an application of which one is not known yet is left as it is.
         supervisor.shared.tracker.spawn(traffic::keep(supervisor.shared.clone()));
-        supervisor.generation = match supervisor.shared.paths.node_ledger().assignment() {
-            // What was set aside must be sent again: nothing is acknowledged until then.
-            Ok(Some(stored)) if whole => stored.generation,
-            Ok(_) => 0,
-            Err(fault) => {
-                let fault = acts::chain(&fault);
-                warn!(fault, "the node's ledger could not be read");
-                supervisor.shared.note(notes::node_ledger_failed(&fault, clock::unix_ms()));
-                0
-            }
-        };
+        // What was set aside must be sent again: nothing is acknowledged until then.
+        supervisor.generation = stored.filter(|_| whole).unwrap_or(0);
         supervisor.acknowledge();
         Ok(supervisor)
     }
@@ -181,6 +177,7 @@ impl Supervisor {
                     Some(assignment) => self.assign(assignment).await,
                     None => break,
                 },
+                () = self.watch.sampled() => self.look_at_host().await,
             }
         }
         self.slots.clear();
@@ -219,6 +216,7 @@ impl Supervisor {
         info!(generation = assignment.generation, slots = assignment.slots.len(), "assigned");
         self.generation = assignment.generation;
         self.fault = None;
+        self.watch.assigned(assignment.host_monitoring.as_ref());
         self.forget_unheld();
         self.acknowledge();
         for (id, part) in parts {
@@ -248,7 +246,11 @@ impl Supervisor {
                 .map_err(|fault| (Some(id.clone()), fault))?;
             crash_point::here(|| format!("{id} assignment: stored"));
         }
-        let summary = pb::Assignment { generation: assignment.generation, ..Default::default() };
+        let summary = pb::Assignment {
+            generation: assignment.generation,
+            host_monitoring: assignment.host_monitoring,
+            ..Default::default()
+        };
         crash_point::here(|| "assignment: to be acknowledged".to_owned());
         self.shared.paths.node_ledger().store_assignment(&summary).map_err(|fault| (None, fault))?;
         crash_point::here(|| "assignment: acknowledged".to_owned());
@@ -349,6 +351,24 @@ impl Supervisor {
             }
         });
     }
+}
+
+/// Of the last assignment that was stored whole, its generation; and what is watched on this host.
+fn node_memory(shared: &Shared) -> (Option<u64>, Watch) {
+    let ledger = shared.paths.node_ledger();
+    let unread = |fault: LedgerError| {
+        let fault = acts::chain(&fault);
+        warn!(fault, "the node's ledger could not be read");
+        fault
+    };
+    let stored = ledger.assignment().map_err(unread).unwrap_or_else(|fault| {
+        shared.note(notes::node_ledger_failed(&fault, clock::unix_ms()));
+        None
+    });
+    let remembered = ledger.watch().map_err(unread).ok().flatten();
+    let limits = stored.as_ref().and_then(|it| it.host_monitoring.as_ref());
+    let watch = Watch::new(limits, remembered, &shared.boot_id);
+    (stored.map(|it| it.generation), watch)
 }
 
 /// The control plane cannot say now what that slot is to be.

@@ -5,6 +5,7 @@ mod supervisor {
     pub(crate) mod full_disk;
     pub(crate) mod health;
     pub(crate) mod host;
+    pub(crate) mod host_watch;
     pub(crate) mod limits;
     pub(crate) mod power_cut;
     pub(crate) mod probes;

@@ -5,7 +5,7 @@
 
 use crate::ids::{BadName, Digest, NodeId, ReleaseKey};
 use crate::pb;
-use crate::state::{ExitCause, Language, SlotState, StagingPhase};
+use crate::state::{ExitCause, HostLevel, Language, SlotState, StagingPhase};
 
 /// The protocol versions that this build speaks.
 pub const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=1;
@@ -79,6 +79,27 @@ impl pb::SlotState {
             Self::BackingOff => SlotState::BackingOff,
             Self::Failed => SlotState::Failed,
         })
+    }
+}
+
+impl pb::HostLevel {
+    pub fn word(self) -> Option<HostLevel> {
+        Some(match self {
+            Self::Unspecified => return None,
+            Self::Normal => HostLevel::Normal,
+            Self::Warning => HostLevel::Warning,
+            Self::Exceeded => HostLevel::Exceeded,
+        })
+    }
+}
+
+impl From<HostLevel> for pb::HostLevel {
+    fn from(level: HostLevel) -> Self {
+        match level {
+            HostLevel::Normal => Self::Normal,
+            HostLevel::Warning => Self::Warning,
+            HostLevel::Exceeded => Self::Exceeded,
+        }
     }
 }
 
@@ -209,6 +230,9 @@ mod tests {
         }
         for phase in StagingPhase::ALL {
             assert_eq!(pb::StagingPhase::from(*phase).word(), Some(*phase));
+        }
+        for level in HostLevel::ALL {
+            assert_eq!(pb::HostLevel::from(*level).word(), Some(*level));
         }
         for language in Language::ALL {
             assert_eq!(pb::Language::from(*language).word(), Some(*language));

@@ -13,6 +13,7 @@ pub mod events;
 pub mod ids;
 pub mod join_token;
 pub mod live;
+pub mod metrics;
 mod natural;
 pub mod nodes;
 pub mod overview;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::apps::Application;
 use crate::events::Event;
 use crate::ids::{AppName, NodeName, RolloutId};
+use crate::metrics::HostHistory;
 use crate::nodes::Node;
 use crate::overview::{Fleet, FleetChange};
 use crate::rollouts::Rollout;
@@ -35,6 +36,8 @@ pub enum Topic {
     Application { name: AppName },
     /// [`News::Node`] or [`News::Gone`].
     Node { name: NodeName },
+    /// [`News::HostHistory`] with the last hour, then with what came since; or [`News::Gone`].
+    HostHistory { name: NodeName },
     /// [`News::Rollout`] or [`News::Gone`].
     Rollout { id: RolloutId },
     /// [`News::Events`]: the newest, then each as it comes.
@@ -59,6 +62,7 @@ pub enum News {
     FleetChange(Box<FleetChange>),
     Application(Box<Application>),
     Node(Box<Node>),
+    HostHistory(HostHistory),
     Rollout(Box<Rollout>),
     /// Newest last. `restart`: forget those from before.
     Events {

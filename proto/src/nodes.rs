@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{NodeId, NodeName, TokenId};
 use crate::replicas::Replica;
-use crate::state::Liveness;
+use crate::state::{HostLevel, Liveness};
 use crate::timestamp::Timestamp;
 
 /// A node in lists and in the overview.
@@ -24,6 +24,9 @@ pub struct NodeSummary {
     pub replicas_ready: u32,
     /// Absent: nothing was measured lately.
     pub usage: Option<HostUsage>,
+    /// Limits of the host that are passed now; none where nothing was measured lately.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<HostLimit>,
 }
 
 /// A node with all that its page shows.
@@ -42,6 +45,12 @@ pub struct Node {
     pub clock_ahead_ms: Option<i64>,
     /// Absent: its agent has not said yet.
     pub inventory: Option<Inventory>,
+    /// Further figures of the host; absent: nothing was measured lately, or by an agent that is older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostDetail>,
+    /// Every limit of the host that its agent watches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<HostLimit>,
     /// By application, then slot. Named so beside `replicas`, which counts them.
     pub slots: Vec<Replica>,
 }
@@ -79,6 +88,57 @@ pub struct HostUsage {
     /// Over 1, 5 and 15 minutes.
     pub load: [f64; 3],
     pub uptime_ms: u64,
+}
+
+/// What only a node's own page shows of its host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HostDetail {
+    /// 0..=100 each.
+    pub cores_percent: Vec<f32>,
+    pub memory_available_bytes: u64,
+    pub swap_used_bytes: u64,
+    pub swap_total_bytes: u64,
+    /// To those who are not root.
+    pub disk_available_bytes: u64,
+    /// Bytes per second, of all disks.
+    pub disk_read: f64,
+    pub disk_write: f64,
+    /// Bytes per second, of all interfaces but the loopback.
+    pub network_received: f64,
+    pub network_sent: f64,
+    /// Absent: its kernel does not say.
+    pub pressure: Option<Pressure>,
+}
+
+/// Share of the last ten seconds in which some, or all (full), that could run waited: 0..=100.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Pressure {
+    pub cpu_some: f32,
+    pub memory_some: f32,
+    pub memory_full: f32,
+    pub io_some: f32,
+    pub io_full: f32,
+}
+
+/// How one figure of a host stands to its limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HostLimit {
+    /// `memory` or `disk`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub percent: f64,
+    pub warning_percent: u32,
+    /// Absent: nothing is restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_percent: Option<u32>,
+    pub level: HostLevel,
+    pub since: Timestamp,
+    /// What is done about it, or why nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentence: Option<String>,
 }
 
 /// `DELETE /nodes/{node}`: its certificate is revoked and its session cut.

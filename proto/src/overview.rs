@@ -127,6 +127,7 @@ mod tests {
             replicas: *replicas,
             replicas_ready: 0,
             usage: None,
+            warnings: Vec::new(),
         };
         Fleet {
             headline: Headline { tone: Tone::Ok, text: text.to_owned(), environment: "local".to_owned() },

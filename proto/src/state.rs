@@ -43,6 +43,11 @@ words! {
 }
 
 words! {
+    /// Where a figure of a host stands: below its limits, at the first, or at the one where a replica is restarted.
+    HostLevel { Normal = "normal", Warning = "warning", Exceeded = "exceeded" }
+}
+
+words! {
     /// What a slot does now, as its agent last said.
     SlotState {
         /// Nothing runs and nothing is wanted.

@@ -11,6 +11,7 @@ mod crash_points;
 mod deployments;
 mod environment;
 mod fleet;
+mod host;
 mod host_faults;
 mod hostile;
 mod membership;

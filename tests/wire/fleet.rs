@@ -299,6 +299,8 @@ impl Agent {
             logs: LogFolder(folder.path().join("log")),
             var_path: folder.path().to_owned(),
             inventory: node_agent::host::inventory(None),
+            sampled: watch::Sender::new(None),
+            limits: watch::Sender::new(Vec::new()).subscribe(),
             begin_anew: begin_anew.clone(),
         };
         let (cancel, mut task) = (CancellationToken::new(), JoinSet::new());

@@ -1,5 +1,6 @@
 //! What pages are made of. Each is shown in all its states by the gallery (feature `gallery`, `/_components`).
 
+pub mod chart;
 pub mod dialog;
 pub mod event_list;
 pub mod fleet_map;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use proto::apps::{Application, ApplicationSummary, PortBase, Settings};
 use proto::events::Event;
 use proto::ids::{Digest, ReleaseKey, Slot};
-use proto::nodes::{HostUsage, NodeSummary};
+use proto::metrics::{EVERY_MS, HostHistory, HostPoint};
+use proto::nodes::{HostUsage, NodeSummary, Pressure};
 use proto::releases::Release;
 use proto::replicas::{PortInUse, Replica, ReplicaTile, Usage};
 use proto::rollouts::{Progress, Rollout, RolloutPreCommands, RolloutSummary};
@@ -162,7 +163,42 @@ pub fn node_summary(name: &str) -> NodeSummary {
             load: [0.4, 0.5, 0.6],
             uptime_ms: 864_000_000,
         }),
+        warnings: Vec::new(),
     }
+}
+
+/// An hour of a host with four cores, whose agent was away for some minutes and whose memory fills up.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "invented"
+)]
+pub fn host_history() -> HostHistory {
+    let points = (0..720_u64).filter(|n| !(260..300).contains(n)).map(|n| {
+        let wave = |period: u64, high: f32| high * (1.0 + (n as f32 * 6.3 / period as f32).sin()) / 2.0;
+        let cpu = 8.0 + wave(180, 40.0) + wave(17, 9.0);
+        let core = |shift: u64| (cpu + wave(23 + shift * 7, 30.0) - 15.0).clamp(0.0, 100.0) as u8;
+        HostPoint {
+            at: Timestamp(NOW.0 - (719 - n) * EVERY_MS),
+            cpu,
+            cores: (0..4).map(core).collect(),
+            memory_used: (3 << 30) + n * 6_200_000,
+            swap_used: 0,
+            load: 0.4 + wave(200, 2.5),
+            pressure: Some(Pressure {
+                cpu_some: wave(90, 4.0),
+                io_some: wave(40, 1.5),
+                ..Pressure::default()
+            }),
+            disk_used: (40 << 30) + n * 1_000_000,
+            disk_read: if n % 60 < 4 { 4_000_000.0 } else { 20_000.0 },
+            disk_write: 300_000.0 + wave(30, 900_000.0),
+            network_received: 900_000.0 + wave(120, 1_500_000.0),
+            network_sent: 400_000.0 + wave(70, 700_000.0),
+        }
+    });
+    HostHistory { node: parsed("node-1"), since: None, every_ms: EVERY_MS, points: points.collect() }
 }
 
 pub fn event(id: u128, text: &str) -> Event {

@@ -3,11 +3,13 @@
 use proto::apps::ApplicationSummary;
 use proto::events::Event;
 use proto::ids::{AppName, NodeName, ReleaseKey};
-use proto::nodes::{JoinToken, NodeSummary};
+use proto::nodes::{HostLimit, JoinToken, NodeSummary};
 use proto::releases::Release;
 use proto::replicas::{FailedCheck, LastExit, ProbeList, Replica, Staging};
 use proto::rollouts::{Progress, RolloutSummary};
-use proto::state::{Language, Liveness, Role, RolloutPhase, SlotState, StagingPhase, Strategy, Tone};
+use proto::state::{
+    HostLevel, Language, Liveness, Role, RolloutPhase, SlotState, StagingPhase, Strategy, Tone,
+};
 use proto::timestamp::Timestamp;
 
 use crate::format::{bytes, count, duration};
@@ -237,6 +239,27 @@ pub fn restart_sentence(replicas: u32, strategy: Strategy) -> String {
 }
 
 /// The same of everything on a node.
+/// A limit of a host that is passed.
+pub fn limit_sentence(limit: &HostLimit) -> String {
+    let HostLimit { kind, percent, warning_percent, restart_percent, level, since: _, sentence } = limit;
+    let allowed = match (level, restart_percent) {
+        (HostLevel::Exceeded, Some(restart)) => format!("a replica is restarted from {restart} % on"),
+        _ => format!("warned of from {warning_percent} % on"),
+    };
+    let mut text = format!("The {kind} of this host is {percent:.0} % full ({allowed}).");
+    if let Some(sentence) = sentence {
+        let mut letters = sentence.chars();
+        let first = letters.next().map(|it| it.to_uppercase().to_string()).unwrap_or_default();
+        text = format!("{text} {first}{}.", letters.as_str());
+    }
+    if kind == "disk" {
+        text.push_str(
+            " Remove what is not needed there: releases, logs and crash dumps lie below the agent's folders.",
+        );
+    }
+    text
+}
+
 pub fn restart_node_sentence(node: &NodeSummary) -> String {
     let replicas = count(node.replicas.into(), "replica", "replicas");
     format!(

@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use proto::agent::MAX_SLOTS;
 use proto::ids::{AppName, BadName, NodeId, ReleaseKey, Slot};
+use proto::metrics::HostPoint;
 use proto::pb;
 use proto::replicas::ProbeList;
 use proto::state::{ExitCause, Liveness, SlotState};
 
+use super::history::Histories;
 use super::lease;
 use crate::clock::Time;
 use crate::fleet::{
@@ -22,10 +24,14 @@ const MAX_TAIL: usize = 16 << 10;
 /// A sentence.
 const MAX_SENTENCE: usize = 2 << 10;
 
+/// Figures of a host that are watched.
+const MAX_LIMITS: usize = 8;
+
 /// What a node last said of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostReport {
     pub sample: pb::HostSample,
+    pub limits: Vec<pb::HostLimit>,
     pub replicas: BTreeMap<(AppName, Slot), ReplicaLoad>,
     pub at: Time,
 }
@@ -67,11 +73,12 @@ pub(super) struct Board {
     started: Time,
     nodes: HashMap<NodeId, Entry>,
     slots: BTreeMap<AppName, BTreeMap<Place, Observed>>,
+    histories: Histories,
 }
 
 impl Board {
     pub(super) fn new(started: Time) -> Self {
-        Self { started, nodes: HashMap::new(), slots: BTreeMap::new() }
+        Self { started, nodes: HashMap::new(), slots: BTreeMap::new(), histories: Histories::default() }
     }
 
     pub(super) fn liveness(&self, node: NodeId, now: Time) -> Liveness {
@@ -84,6 +91,11 @@ impl Board {
 
     pub(super) fn host(&self, node: NodeId) -> Option<HostReport> {
         self.nodes.get(&node)?.host.clone()
+    }
+
+    /// Its last hour, oldest first; only what came after `since`.
+    pub(super) fn history(&self, node: NodeId, since: Option<Time>, now: Time) -> Vec<(Time, HostPoint)> {
+        self.histories.of(node, since, now)
     }
 
     pub(super) fn stored(&self, node: NodeId) -> u64 {
@@ -151,7 +163,8 @@ impl Board {
     pub(super) fn heartbeat(&mut self, node: NodeId, heartbeat: &pb::Heartbeat, now: Time) {
         let entry = self.nodes.entry(node).or_default();
         entry.heard = Some(now);
-        let Some(sample) = heartbeat.host else { return };
+        let Some(sample) = heartbeat.host.clone() else { return };
+        self.histories.add(node, &sample, now);
         let replicas = heartbeat.replicas.iter().take(MAX_SLOTS).filter_map(|replica| {
             let place = (replica.app.parse().ok()?, Slot::new(replica.slot).ok()?);
             let load = ReplicaLoad {
@@ -162,7 +175,13 @@ impl Board {
             };
             Some((place, load))
         });
-        entry.host = Some(HostReport { sample, replicas: replicas.collect(), at: now });
+        let limits = heartbeat.limits.iter().take(MAX_LIMITS).map(|limit| pb::HostLimit {
+            r#type: first_part(&limit.r#type),
+            sentence: first_part(&limit.sentence),
+            ..*limit
+        });
+        entry.host =
+            Some(HostReport { limits: limits.collect(), sample, replicas: replicas.collect(), at: now });
     }
 
     /// A clock may be set while a session lasts. `shown`: what the node's showed at our `wall`.
@@ -178,6 +197,7 @@ impl Board {
     pub(super) fn forget(&mut self, node: NodeId) {
         self.drop_slots(node);
         self.nodes.remove(&node);
+        self.histories.forget(node);
     }
 
     /// Which nodes' liveness has turned since the last look.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use proto::apps::ApplicationSummary;
-use proto::nodes::NodeSummary;
+use proto::nodes::{HostLimit, NodeSummary};
 use proto::overview::{Fleet, Headline};
 use proto::state::{Liveness, Tone};
 
@@ -46,6 +46,10 @@ fn headline(apps: &[ApplicationSummary], nodes: &[NodeSummary]) -> (Tone, String
             first.sentence.trim_end_matches('.')
         );
         return (Tone::Bad, text);
+    }
+    let full = nodes.iter().find_map(|node| Some((&node.name, node.warnings.first()?)));
+    if let (0, Some((name, HostLimit { kind, percent, .. }))) = (lost, full) {
+        return (Tone::Waiting, format!("The {kind} of {name} is {percent:.0} % full."));
     }
     match (apps.len(), nodes.len(), lost, moving) {
         (_, _, lost @ 1.., _) => {
@@ -122,6 +126,7 @@ mod tests {
             replicas: 1,
             replicas_ready: 1,
             usage: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -149,5 +154,26 @@ mod tests {
         for (tones, tone, text) in stories {
             assert_eq!(said(tones), (tone, text.to_owned()), "{tones:?}");
         }
+    }
+
+    #[test]
+    fn a_host_that_passes_a_limit_is_named() {
+        let mut full = node();
+        full.warnings.push(HostLimit {
+            kind: "disk".to_owned(),
+            percent: 93.4,
+            warning_percent: 90,
+            restart_percent: None,
+            level: proto::state::HostLevel::Warning,
+            since: proto::timestamp::Timestamp(0),
+            sentence: None,
+        });
+        let said = |nodes: &[NodeSummary]| headline(&[app("shop", Tone::Ok, "is well")], nodes);
+        assert_eq!(
+            said(&[node(), full.clone()]),
+            (Tone::Waiting, "The disk of node-1 is 93 % full.".to_owned())
+        );
+        let lost = NodeSummary { liveness: Liveness::Lost, ..node() };
+        assert!(said(&[lost, full]).1.contains("not connected"));
     }
 }

@@ -17,6 +17,7 @@ use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrad
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use proto::events::Event;
+use proto::ids::NodeName;
 use proto::live::{Ask, MAX_TOPICS, Message, News, Topic};
 use proto::overview::Fleet;
 use proto::problem::Code;
@@ -25,9 +26,10 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Api, apps, events, fleet, nodes, releases, rollouts};
+use super::{Api, apps, events, fleet, history, nodes, releases, rollouts};
 use crate::auth::client::{Client, Origin, Peer};
 use crate::auth::principal::{Principal, foreign_origin, identify};
+use crate::clock::Time;
 use crate::db::{EventFilter, PageRequest};
 use crate::error::{ApiError, ApiResult};
 use crate::picture::Picture;
@@ -185,6 +187,8 @@ enum Shown {
     Nothing,
     Fleet(Box<Fleet>),
     Whole(Box<News>),
+    /// A host's last hour up to a moment by our own clock; `None`: nothing was kept of it yet.
+    History(Option<Time>),
     /// The events that it may meet again in the next picture.
     Events(BTreeSet<proto::ids::EventId>),
 }
@@ -313,6 +317,7 @@ async fn news(api: &Api, scene: &Scene, topic: &Topic, shown: Shown) -> (Option<
     match topic {
         Topic::Fleet => fleet_news(fleet::view(&scene.picture), shown),
         Topic::Events => events_news(&scene.events, shown),
+        Topic::HostHistory { name } => history_news(api, &scene.picture, name, shown),
         Topic::Application { .. } | Topic::Node { .. } | Topic::Rollout { .. } => {
             let news = whole(api, &scene.picture, topic).await.unwrap_or_else(|error| News::Failed {
                 topic: topic.clone(),
@@ -341,9 +346,29 @@ async fn whole(api: &Api, picture: &Picture, topic: &Topic) -> ApiResult<News> {
         Topic::Rollout { id } => {
             rollouts::find(api, picture, *id).await?.map(|it| News::Rollout(Box::new(it)))
         }
-        Topic::Fleet | Topic::Events => None,
+        Topic::Fleet | Topic::Events | Topic::HostHistory { .. } => None,
     };
     Ok(found.unwrap_or_else(|| News::Gone(topic.clone())))
+}
+
+fn history_news(api: &Api, picture: &Picture, name: &NodeName, shown: Shown) -> (Option<News>, Shown) {
+    let Some(node) = picture.node_by_name(name).map(|it| it.node.id) else {
+        let gone = News::Gone(Topic::HostHistory { name: name.clone() });
+        return match shown {
+            Shown::Whole(before) if *before == gone => (None, Shown::Whole(before)),
+            _ => (Some(gone.clone()), Shown::Whole(Box::new(gone))),
+        };
+    };
+    if let Shown::History(Some(newest)) = shown {
+        return match history::after(api, node, name.clone(), newest) {
+            Some((history, newest)) => (Some(News::HostHistory(history)), Shown::History(Some(newest))),
+            None => (None, shown),
+        };
+    }
+    let (history, newest) = history::whole(api, node, name.clone());
+    // That nothing is kept is said once.
+    let is_news = newest.is_some() || !matches!(shown, Shown::History(None));
+    (is_news.then_some(News::HostHistory(history)), Shown::History(newest))
 }
 
 fn fleet_news(next: Fleet, shown: Shown) -> (Option<News>, Shown) {

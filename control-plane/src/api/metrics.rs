@@ -7,14 +7,15 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, Method};
 use metrics::Label;
+use proto::nodes::Pressure;
 use proto::problem::Code;
-use proto::state::{Liveness, RolloutPhase, SlotState, Tone};
+use proto::state::{HostLevel, Liveness, RolloutPhase, SlotState, Tone};
 
 use super::{Api, apps, replicas};
 use crate::auth::client::{Client, Peer};
 use crate::auth::principal::identify;
 use crate::error::{ApiError, ApiResult};
-use crate::picture::Picture;
+use crate::picture::{NodePicture, Picture};
 use crate::telemetry::Metrics;
 
 #[utoipa::path(get, path = "/metrics", tag = "outside",
@@ -76,7 +77,63 @@ fn of_fleet(picture: &Picture) -> Metrics {
         let count = phases.iter().filter(|it| *it == phase).count();
         set("deployex_rollouts", vec![Label::new("phase", phase.word())], count);
     }
+    for node in picture.nodes.values() {
+        of_host(&fleet, node);
+    }
     fleet
+}
+
+/// Of a host that was measured lately.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
+fn of_host(fleet: &Metrics, node: &NodePicture) {
+    let NodePicture { node, sight, .. } = node;
+    let set = |name: &'static str, more: &[(&'static str, &str)], value: f64| {
+        let mut labels = vec![Label::new("node", node.name.to_string())];
+        labels.extend(more.iter().map(|(key, value)| Label::new(*key, (*value).to_owned())));
+        fleet.gauge(name, labels).set(value);
+    };
+    let plain = |name: &'static str, value: f64| set(name, &[], value);
+    if let Some(usage) = &sight.usage {
+        plain("deployex_node_cpu_percent", usage.cpu_percent);
+        plain("deployex_node_memory_used_bytes", usage.memory_used_bytes as f64);
+        plain("deployex_node_memory_total_bytes", usage.memory_total_bytes as f64);
+        plain("deployex_node_disk_used_bytes", usage.disk_used_bytes as f64);
+        plain("deployex_node_disk_total_bytes", usage.disk_total_bytes as f64);
+        plain("deployex_node_uptime_seconds", usage.uptime_ms as f64 / 1_000.0);
+        for (minutes, load) in ["1", "5", "15"].into_iter().zip(usage.load) {
+            set("deployex_node_load", &[("minutes", minutes)], load);
+        }
+    }
+    if let Some(host) = &sight.host {
+        for (core, percent) in host.cores_percent.iter().enumerate() {
+            set("deployex_node_core_percent", &[("core", &core.to_string())], f64::from(*percent));
+        }
+        plain("deployex_node_memory_available_bytes", host.memory_available_bytes as f64);
+        plain("deployex_node_swap_used_bytes", host.swap_used_bytes as f64);
+        plain("deployex_node_swap_total_bytes", host.swap_total_bytes as f64);
+        plain("deployex_node_disk_available_bytes", host.disk_available_bytes as f64);
+        plain("deployex_node_disk_read_bytes_per_second", host.disk_read);
+        plain("deployex_node_disk_write_bytes_per_second", host.disk_write);
+        plain("deployex_node_network_received_bytes_per_second", host.network_received);
+        plain("deployex_node_network_sent_bytes_per_second", host.network_sent);
+        if let Some(Pressure { cpu_some, memory_some, memory_full, io_some, io_full }) = host.pressure {
+            let waits = [
+                ("cpu", "some", cpu_some),
+                ("memory", "some", memory_some),
+                ("memory", "full", memory_full),
+                ("io", "some", io_some),
+                ("io", "full", io_full),
+            ];
+            for (resource, who, percent) in waits {
+                let labels = [("resource", resource), ("who", who)];
+                set("deployex_node_pressure_percent", &labels, f64::from(percent));
+            }
+        }
+    }
+    for limit in &sight.limits {
+        let passed = if limit.level == HostLevel::Normal { 0.0 } else { 1.0 };
+        set("deployex_node_limit_passed", &[("type", &limit.kind)], passed);
+    }
 }
 
 /// What each figure of the fleet means.
@@ -88,7 +145,35 @@ fn describe_fleet(metrics: &Metrics) {
     metrics.describe_gauge("deployex_replicas", "Replicas by application and state.");
     metrics.describe_gauge("deployex_replicas_wanted", "Replicas that there should be, by application.");
     metrics.describe_gauge("deployex_rollouts", "Rollouts that are not over, by phase.");
+    for (name, means) in OF_HOSTS {
+        metrics.describe_gauge(name, means);
+    }
 }
+
+/// What each figure of a host means.
+const OF_HOSTS: [(&str, &str); 18] = [
+    ("deployex_node_cpu_percent", "Of all cores together."),
+    ("deployex_node_core_percent", "Of each core."),
+    ("deployex_node_load", "Processes that run or wait, over so many minutes."),
+    ("deployex_node_memory_used_bytes", "What is not available."),
+    ("deployex_node_memory_available_bytes", "What a program can have without swapping."),
+    ("deployex_node_memory_total_bytes", "All of it."),
+    ("deployex_node_swap_used_bytes", "What was swapped out."),
+    ("deployex_node_swap_total_bytes", "Room to swap."),
+    (
+        "deployex_node_pressure_percent",
+        "Of the last ten seconds: some, or all (full), that could run waited.",
+    ),
+    ("deployex_node_disk_used_bytes", "Of the file system with the var path."),
+    ("deployex_node_disk_available_bytes", "There, to those who are not root."),
+    ("deployex_node_disk_total_bytes", "There, all of it."),
+    ("deployex_node_disk_read_bytes_per_second", "From all disks."),
+    ("deployex_node_disk_write_bytes_per_second", "To all disks."),
+    ("deployex_node_network_received_bytes_per_second", "By all interfaces but the loopback."),
+    ("deployex_node_network_sent_bytes_per_second", "By all interfaces but the loopback."),
+    ("deployex_node_uptime_seconds", "Since the host booted."),
+    ("deployex_node_limit_passed", "1 where the host is above a limit of memory or disk."),
+];
 
 /// What each figure of this program means; they are counted where they happen.
 pub(super) fn describe(metrics: &Metrics) {

@@ -7,7 +7,7 @@ use proto::ids::NodeName;
 use proto::nodes::{Inventory, JoinToken, NewJoinToken, Node, NodeRemoved, NodeSummary};
 use proto::page::Page;
 use proto::replicas::Replica;
-use proto::state::Severity;
+use proto::state::{HostLevel, Severity};
 use serde::Deserialize;
 
 use super::{Api, replicas};
@@ -141,12 +141,13 @@ pub(super) fn summary(picture: &Picture, it: &NodePicture) -> NodeSummary {
         replicas: u32::try_from(tiles.len()).unwrap_or(u32::MAX),
         replicas_ready: u32::try_from(ready).unwrap_or(u32::MAX),
         usage: sight.usage,
+        warnings: sight.limits.iter().filter(|it| it.level != HostLevel::Normal).cloned().collect(),
     }
 }
 
 pub(super) fn view(picture: &Picture, it: &NodePicture) -> Node {
     let NodePicture { node, sight, certificate_ends } = it;
-    let NodeSight { clock_ahead_ms, agent_started, .. } = sight;
+    let NodeSight { clock_ahead_ms, agent_started, host, limits, .. } = sight;
     let EnrolledNode { inventory, enrolled_at, .. } = node;
     Node {
         summary: summary(picture, it),
@@ -166,6 +167,8 @@ pub(super) fn view(picture: &Picture, it: &NodePicture) -> Node {
             limits: host.limits,
             limits_fault: Some(host.limits_fault).filter(|fault| !fault.is_empty()),
         }),
+        host: host.clone(),
+        limits: limits.clone(),
         slots: replicas_on(picture, &node.name).collect(),
     }
 }

@@ -7,8 +7,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    apps, events, fleet, health, live, logs, me, metrics, nodes, programs, releases, replicas, restarts,
-    rollouts, sessions, tokens,
+    apps, events, fleet, health, history, live, logs, me, metrics, nodes, programs, releases, replicas,
+    restarts, rollouts, sessions, tokens,
 };
 
 #[derive(OpenApi)]
@@ -19,7 +19,7 @@ use super::{
         fleet::show, apps::list, apps::show, apps::deploy::deploy, apps::history, releases::list, releases::ghosted,
         releases::clear_all, releases::clear, replicas::list, replicas::show, logs::follow, nodes::list,
         nodes::show, nodes::remove, nodes::join_token, restarts::application, restarts::replica, restarts::node, restarts::show, programs::show, programs::control_plane, programs::agent, rollouts::list, rollouts::show, events::list,
-        live::connect, document, health::health, metrics::show,
+        history::show, live::connect, document, health::health, metrics::show,
     ),
     components(schemas(Problem, Ask)),
     modifiers(&Security),

@@ -2,6 +2,7 @@
 
 mod access;
 mod fleet;
+mod history;
 mod live;
 mod requests;
 
@@ -14,6 +15,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Version};
+use proto::metrics::HostPoint;
+use proto::nodes::HostLimit;
 use proto::pb;
 use proto::problem::Problem;
 use proto::state::{Language, Liveness, Role};
@@ -48,6 +51,10 @@ pub(super) struct FakeBackend {
     pub(super) told_anew: Mutex<Vec<NodeId>>,
     /// Where versions are looked for that are not recorded.
     pub(super) bucket: Mutex<Option<(Db, FolderSource)>>,
+    /// What is kept of hosts, oldest first.
+    pub(super) history: Mutex<Vec<(NodeId, Time, HostPoint)>>,
+    /// Of every host.
+    pub(super) limits: Mutex<Vec<HostLimit>>,
     changes: watch::Sender<u64>,
 }
 
@@ -64,7 +71,15 @@ impl Backend for FakeBackend {
     fn sight(&self, node: NodeId) -> NodeSight {
         let is_up = self.up.lock().unwrap().contains(&node);
         let liveness = if is_up { Liveness::Up } else { Liveness::Lost };
-        NodeSight { liveness, ..NodeSight::default() }
+        let limits = self.limits.lock().unwrap().clone();
+        NodeSight { liveness, limits, ..NodeSight::default() }
+    }
+
+    fn host_history(&self, node: NodeId, since: Option<Time>) -> Vec<(Time, HostPoint)> {
+        let points = self.history.lock().unwrap();
+        let of_node =
+            points.iter().filter(|(of, at, _)| *of == node && since.is_none_or(|since| *at > since));
+        of_node.map(|(_, at, point)| (*at, point.clone())).collect()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

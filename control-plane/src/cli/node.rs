@@ -2,8 +2,10 @@
 
 use clap::Subcommand;
 use proto::ids::NodeName;
-use proto::nodes::{JoinToken, NewJoinToken, Node as NodeView, NodeRemoved, NodeSummary};
-use proto::state::{Liveness, Tone};
+use proto::nodes::{
+    HostDetail, HostLimit, HostUsage, JoinToken, NewJoinToken, Node as NodeView, NodeRemoved, NodeSummary,
+};
+use proto::state::{HostLevel, Liveness, Tone};
 use proto::timestamp::Timestamp;
 
 use super::client::Client;
@@ -102,6 +104,8 @@ fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
         agent_started_at,
         clock_ahead_ms,
         inventory,
+        host,
+        limits,
         slots,
     } = node;
     let mut text = table(std::slice::from_ref(summary), paint, now);
@@ -125,7 +129,12 @@ fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
         ]);
         lines.extend(host.limits_fault.iter().map(|fault| ("", fault.clone())));
     }
+    lines.extend(usage(summary.usage.as_ref(), host.as_ref()));
     text.push_str(&facts(&lines));
+    if !limits.is_empty() {
+        text.push('\n');
+        text.push_str(&limits_table(limits, paint, now));
+    }
     if !slots.is_empty() {
         text.push('\n');
         text.push_str(&app::replicas(slots, paint, now));
@@ -142,6 +151,77 @@ fn clock(ahead_ms: i64) -> String {
         30_001.. => format!("{by} ahead of ours: set one of them right"),
         _ => format!("{by} behind ours: set one of them right"),
     }
+}
+
+fn usage(usage: Option<&HostUsage>, host: Option<&HostDetail>) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(HostUsage { load: [one, five, fifteen], uptime_ms, .. }) = usage {
+        lines.push(("load", format!("{one:.2} {five:.2} {fifteen:.2} over 1, 5 and 15 minutes")));
+        lines.push(("up for", duration(*uptime_ms)));
+    }
+    let Some(host) = host else { return lines };
+    if !host.cores_percent.is_empty() {
+        let cores = host.cores_percent.iter().map(|it| format!("{it:.0}%")).collect::<Vec<_>>().join(" ");
+        lines.push(("each core", cores));
+    }
+    let available = bytes(host.memory_available_bytes);
+    lines.push((
+        "memory",
+        match host.swap_total_bytes {
+            0 => format!("{available} available, no swap"),
+            total => format!(
+                "{available} available, {} of {} swap used",
+                bytes(host.swap_used_bytes),
+                bytes(total)
+            ),
+        },
+    ));
+    lines.push((
+        "pressure",
+        match host.pressure {
+            None => "this kernel does not say".to_owned(),
+            Some(it) => format!(
+                "waited in the last 10 s: CPU {:.1}%, memory {:.1}% (all {:.1}%), I/O {:.1}% (all {:.1}%)",
+                it.cpu_some, it.memory_some, it.memory_full, it.io_some, it.io_full
+            ),
+        },
+    ));
+    let disk = (bytes(host.disk_available_bytes), per_second(host.disk_read), per_second(host.disk_write));
+    lines.push(("disk", format!("{} available, {} read, {} written", disk.0, disk.1, disk.2)));
+    let network = (per_second(host.network_received), per_second(host.network_sent));
+    lines.push(("network", format!("{} received, {} sent", network.0, network.1)));
+    lines
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are not negative")]
+fn per_second(rate: f64) -> String {
+    format!("{}/s", bytes(rate.max(0.0).round() as u64))
+}
+
+fn limits_table(limits: &[HostLimit], paint: Paint, now: Timestamp) -> String {
+    let mut table = Table::new(&["LIMIT", "STATE", "NOW", "WARNS AT", "RESTARTS AT", "FOR"]);
+    for limit in limits {
+        let tone = match limit.level {
+            HostLevel::Normal => Tone::Ok,
+            HostLevel::Warning => Tone::Waiting,
+            HostLevel::Exceeded => Tone::Bad,
+        };
+        table.row(vec![
+            (&limit.kind).into(),
+            paint.state(tone, limit.level),
+            format!("{:.0}%", limit.percent).into(),
+            format!("{}%", limit.warning_percent).into(),
+            or_dash(limit.restart_percent.map(|it| format!("{it}%"))).into(),
+            duration(now.0.saturating_sub(limit.since.0)).into(),
+        ]);
+    }
+    let mut text = table.render();
+    for limit in limits {
+        text.push_str(
+            &limit.sentence.as_ref().map(|it| wrap(&format!("{}: {it}", limit.kind))).unwrap_or_default(),
+        );
+    }
+    text
 }
 
 fn said_of_removal(removed: &NodeRemoved) -> String {
@@ -168,7 +248,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use proto::ids::NodeId;
-    use proto::nodes::{HostUsage, Inventory};
+    use proto::nodes::{Inventory, Pressure};
 
     use super::*;
 
@@ -191,6 +271,7 @@ pub(super) mod tests {
                 load: [0.1, 0.2, 0.3],
                 uptime_ms: 86_400_000,
             }),
+            warnings: Vec::new(),
         }
     }
 
@@ -214,6 +295,41 @@ pub(super) mod tests {
                 limits: vec!["cpu".to_owned()],
                 limits_fault: Some("cgroup v2 has no controller for memory, pids".to_owned()),
             }),
+            host: Some(HostDetail {
+                cores_percent: vec![3.2, 40.0, 0.0, 6.6],
+                memory_available_bytes: 6 << 30,
+                swap_used_bytes: 0,
+                swap_total_bytes: 0,
+                disk_available_bytes: 66 << 30,
+                disk_read: 0.0,
+                disk_write: 123_456.0,
+                network_received: 1_234.5,
+                network_sent: 2_000_000.0,
+                pressure: Some(Pressure { cpu_some: 1.25, ..Pressure::default() }),
+            }),
+            limits: vec![
+                HostLimit {
+                    kind: "memory".to_owned(),
+                    percent: 91.2,
+                    warning_percent: 75,
+                    restart_percent: Some(90),
+                    level: HostLevel::Exceeded,
+                    since: Timestamp(80_000),
+                    sentence: Some(
+                        "slot 1 of myapp was restarted: the next restart is in 180 s at the earliest"
+                            .to_owned(),
+                    ),
+                },
+                HostLimit {
+                    kind: "disk".to_owned(),
+                    percent: 12.5,
+                    warning_percent: 90,
+                    restart_percent: None,
+                    level: HostLevel::Normal,
+                    since: Timestamp(0),
+                    sentence: None,
+                },
+            ],
             slots: vec![app::tests::replica()],
         };
         insta::assert_snapshot!(render(&node, Paint { on: false }, Timestamp(200_000)));

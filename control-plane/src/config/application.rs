@@ -193,7 +193,7 @@ fn checked_only(f: &mut Fields<'_>) {
     f.read("shell_user", rules::account);
     f.read("cluster", rules::word(&[("off", ()), ("node", ()), ("fleet", ())]));
     deploy::logs(f);
-    monitoring::read(f, &monitoring::OF_APPLICATIONS);
+    monitoring::of_applications(f);
     certificates::read(f);
 }
 

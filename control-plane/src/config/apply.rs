@@ -15,6 +15,7 @@ use super::changes::{Change, Class, between};
 use crate::clock::Time;
 use crate::db::{Application, ApplicationsDiff, Db, DbError, NewApplication, NewEvent, Source as Owner};
 use crate::spec::AppSpec;
+use crate::spec::monitoring::HostMonitoring;
 
 /// Where the control plane's own settings are remembered as they were at the last start.
 const OWN: &str = "configuration.control_plane";
@@ -177,9 +178,14 @@ pub async fn apply(config: &Config, db: &Db, secrets: &dyn Secrets, now: Time) -
     if before != fingerprints {
         remembered.push((SECRETS, serde_json::to_string(&fingerprints)?));
     }
+    let monitoring = serde_json::to_string(&config.monitoring)?;
+    let every_node = db.setting(HostMonitoring::SETTING).await?.as_ref() != Some(&monitoring);
+    if every_node {
+        remembered.push((HostMonitoring::SETTING, monitoring));
+    }
     if plan != Plan::default() || !events.is_empty() || !remembered.is_empty() {
         let (dropped, retold) = (plan.dropped.clone(), plan.retold.clone());
-        let diff = ApplicationsDiff { put, dropped, retold, remembered, events };
+        let diff = ApplicationsDiff { put, dropped, retold, every_node, remembered, events };
         db.put_applications(diff, now).await?;
     }
     Ok(plan)
@@ -311,6 +317,24 @@ mod tests {
                 "the configuration names one for the first time",
                 "the configuration names two for the first time"
             ]
+        );
+    }
+
+    #[tokio::test]
+    async fn other_limits_of_hosts_are_told_to_every_node_without_touching_an_application() {
+        let (db, _folder) = database().await;
+        applied(&db, &config(TWO), 1).await;
+        let before = db.applications().await.unwrap();
+        let watched = format!("{TWO}monitoring: [{{ type: memory, restart_threshold_percent: 95 }}]\n");
+        applied(&db, &config(&watched), 2).await;
+        assert_eq!(db.applications().await.unwrap(), before);
+        let stored = db.setting(HostMonitoring::SETTING).await.unwrap().unwrap();
+        assert_eq!(serde_json::from_str::<HostMonitoring>(&stored).unwrap(), config(&watched).monitoring);
+        assert_eq!(
+            said(&db).await.last().unwrap(),
+            "the control plane's configuration changed: monitoring[memory].cooldown_ms 300000 (was not set); \
+             monitoring[memory].restart_threshold_percent 95 (was not set); \
+             monitoring[memory].warning_threshold_percent 75 (was not set)"
         );
     }
 

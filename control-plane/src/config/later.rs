@@ -13,10 +13,10 @@ const OF_THE_FILE: [Known; 8] = [
     ("otp_tls_certificates", &[], "replicas are connected without TLS"),
     ("release_endpoint", &[], "no store is reached yet"),
     ("release_signature_key", &[], "signatures of releases are not checked"),
-    ("monitoring", &["[]"], "nothing is watched for its limits"),
+    ("monitoring", &["[]"], "atoms, processes and ports are not watched; memory and disk of hosts are"),
     ("notifications", &["[]"], "nothing is sent"),
     ("otlp_endpoint", &[], "metrics are not exported by OpenTelemetry; /metrics is there"),
-    ("metrics_retention_time_ms", &[], "no metrics are kept; /metrics has those of now"),
+    ("metrics_retention_time_ms", &["3600000"], "the metrics of hosts are kept for one hour"),
     ("logs_retention_time_ms", &[], "logs are read from the hosts' files, which it does not bound"),
 ];
 

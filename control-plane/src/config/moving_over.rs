@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use proto::state::{Language, Strategy};
 
 use super::{Config, Faults, Flags, ReleaseAdapter, SecretsAdapter};
+use crate::spec::monitoring::{HostMonitoring, Threshold};
 use crate::spec::{EnvValue, Millis, PortBase, ReadyWhen};
 
 fn read(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, Faults> {
@@ -134,6 +135,27 @@ fn a_file_of_0_9_with_every_key_is_taken_as_it_is() {
     assert_eq!(env, ["MYPHOENIXAPP_PHX_SERVER=true", "NUMBER=123", "AWS_REGION=sa-east-1", "NOTHING="]);
     assert_eq!((gleam.language, gleam.replicas.get(), gleam.ports.len()), (Language::Gleam, 3, 0));
     assert_eq!(config.notices, Vec::<String>::new());
+    let memory = Threshold { warning: 75, restart: Some(90), cooldown: Millis(300_000) };
+    assert_eq!(config.monitoring, HostMonitoring { memory: Some(memory), disk: Some(Threshold::OF_DISKS) });
+}
+
+#[test]
+fn what_is_watched_on_hosts_is_what_is_listed_and_the_disk() {
+    let of = |yaml: &str| read(yaml, &[]).unwrap().monitoring;
+    assert_eq!(of("port: 5001\n"), HostMonitoring { memory: None, disk: Some(Threshold::OF_DISKS) });
+    let said = of(
+        "monitoring:\n  - { type: memory, enable_restart: false, warning_threshold_percent: 60 }\n  - { type: disk, warning_threshold_percent: 80 }\n  - { type: atom }\n",
+    );
+    let memory = Threshold { warning: 60, restart: None, cooldown: Millis(300_000) };
+    let disk = Threshold { warning: 80, ..Threshold::OF_DISKS };
+    assert_eq!(said, HostMonitoring { memory: Some(memory), disk: Some(disk) });
+    let later = read("monitoring: [{ type: memory }, { type: atom }]\n", &[]).unwrap().not_yet_in_force();
+    assert_eq!(
+        later,
+        [
+            "monitoring is not yet in force: atoms, processes and ports are not watched; memory and disk of hosts are"
+        ]
+    );
 }
 
 #[test]
@@ -144,9 +166,7 @@ fn what_is_taken_and_not_yet_used_is_said_in_words() {
     secrets_adapter is not yet in force: secrets cannot be fetched from aws yet, only from variables (env) or a file
     log_path is not yet in force: both programs log to standard error
     otp_tls_certificates is not yet in force: replicas are connected without TLS
-    monitoring is not yet in force: nothing is watched for its limits
     notifications is not yet in force: nothing is sent
-    metrics_retention_time_ms is not yet in force: no metrics are kept; /metrics has those of now
     logs_retention_time_ms is not yet in force: logs are read from the hosts' files, which it does not bound
     applications[myphoenixapp].monitoring is not yet in force: nothing is watched for its limits
     applications[myphoenixapp].certificates is not yet in force: no certificates are ordered

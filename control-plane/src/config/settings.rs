@@ -5,6 +5,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::fault::{Origin, shown};
 use super::fields::{Fields, read_variable};
 use super::{
@@ -38,6 +40,7 @@ pub(super) fn read(f: &mut Fields<'_>, flags: &Flags) -> (Config, ForAll) {
     config.releases = releases(f, config.releases);
     config.secrets = secrets(f);
     config.hosts = hosts(f, flags);
+    config.monitoring = monitoring::of_hosts(f);
     config.later = later(f);
     installer_only(f);
     listeners_differ(f, &config);
@@ -223,7 +226,6 @@ fn later(f: &mut Fields<'_>) -> Later {
     for key in RETENTIONS {
         f.read(key, rules::millis(1_000..=365 * DAY_MS));
     }
-    monitoring::read(f, &monitoring::OF_HOSTS);
     notifications::read(f);
     if let Some(mut metrics) = f.below("metrics") {
         if metrics.read("otlp_endpoint", rules::url(&["https", "http"])).is_some() {
@@ -234,6 +236,12 @@ fn later(f: &mut Fields<'_>) -> Later {
     let others = ["release_endpoint", "release_signature_key", "monitoring", "notifications"];
     for key in others.into_iter().chain(RETENTIONS) {
         keep(&mut later, f, key);
+    }
+    if let Some(Value::Array(watched)) = later.0.get_mut("monitoring") {
+        watched.retain(|it| it["type"].as_str().is_none_or(|word| !monitoring::is_in_force(word)));
+        if watched.is_empty() {
+            later.0.remove("monitoring");
+        }
     }
     later
 }

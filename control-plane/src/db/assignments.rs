@@ -12,9 +12,10 @@ use super::entity::nodes::{assignment, node};
 use super::entity::row::Row;
 use super::error::{DbError, Fault, doing, missing};
 use super::releases::{self, Release};
-use super::restarts;
+use super::{restarts, settings};
 use crate::fleet::{Assigned, Place, ToldRestart};
 use crate::spec::AppSpec;
+use crate::spec::monitoring::HostMonitoring;
 
 /// All that a node is to run, as of one instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +25,8 @@ pub struct NodeAssignment {
     pub applications: BTreeMap<AppName, WantedApplication>,
     /// Withdrawn places are not among them: an agent empties what is not listed.
     pub slots: BTreeMap<(AppName, Slot), WantedSlot>,
+    /// `None`: no configuration was applied by a version that knows of it.
+    pub monitoring: Option<HostMonitoring>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -67,8 +70,15 @@ impl Db {
             let mut names: Vec<String> = places.iter().map(|row| row.app.clone()).collect();
             names.sort();
             names.dedup();
-            let mut wanted =
-                NodeAssignment { generation, applications: BTreeMap::new(), slots: BTreeMap::new() };
+            let monitoring = settings::get(&tx, HostMonitoring::SETTING).await?;
+            let row = Row::new("settings", HostMonitoring::SETTING);
+            let monitoring = monitoring.map(|it| row.json("value", &it)).transpose()?;
+            let mut wanted = NodeAssignment {
+                generation,
+                applications: BTreeMap::new(),
+                slots: BTreeMap::new(),
+                monitoring,
+            };
             let rows = application::Entity::find()
                 .filter(application::Column::Name.is_in(names.iter().map(String::as_str)))
                 .all(&tx)

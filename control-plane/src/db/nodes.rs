@@ -13,7 +13,7 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 
 pub use self::certificates::{Certificate, NewCertificate};
-pub(super) use self::generations::raise;
+pub(super) use self::generations::{all_ids, raise};
 use super::connection::Db;
 use super::entity::nodes::{assignment, node};
 use super::entity::row::{Row, json, millis};
@@ -99,7 +99,8 @@ impl Db {
                 agent_version: agent_version.clone(),
                 boot_id: String::new(),
                 inventory: None,
-                generation: 0,
+                // Above the 0 of an agent that was told nothing: what concerns every host it is told at once.
+                generation: 1,
                 enrolled_at: millis(now),
                 last_seen_at: None,
                 removed_at: None,

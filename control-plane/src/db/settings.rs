@@ -9,10 +9,7 @@ use super::error::{DbError, Fault, doing};
 
 impl Db {
     pub async fn setting(&self, key: &str) -> Result<Option<String>, DbError> {
-        doing("read a setting", async {
-            Ok(setting::Entity::find_by_id(key).one(self.reader()).await?.map(|row| row.value))
-        })
-        .await
+        doing("read a setting", async { get(self.reader(), key).await }).await
     }
 
     pub async fn put_setting(&self, key: &str, value: &str) -> Result<(), DbError> {
@@ -32,6 +29,10 @@ impl Db {
         })
         .await
     }
+}
+
+pub(super) async fn get(connection: &impl ConnectionTrait, key: &str) -> Result<Option<String>, Fault> {
+    Ok(setting::Entity::find_by_id(key).one(connection).await?.map(|row| row.value))
 }
 
 pub(super) async fn put(connection: &impl ConnectionTrait, key: &str, value: &str) -> Result<(), Fault> {

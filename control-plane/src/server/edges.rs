@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Version};
-use proto::nodes::HostUsage;
+use proto::metrics::HostPoint;
 use proto::pb;
 use proto::replicas::Usage;
 use proto::state::{Language, Liveness};
@@ -16,6 +16,7 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
+use super::hosts;
 use crate::agents::registry::{AssignmentSource, RelayError, ReleaseBytes, ReleaseRelay, Source};
 use crate::agents::{Agents, HostReport, OpenStreamError, ReplicaLoad};
 use crate::assign::{self, Assignments, Unopened};
@@ -210,7 +211,13 @@ impl Backend for Behind {
         NodeSight {
             liveness,
             heard_at: self.agents.heard_at(node),
-            usage: now.as_ref().map(|report| usage(&report.sample)),
+            usage: now.as_ref().map(|report| hosts::usage(&report.sample)),
+            host: now.as_ref().and_then(|report| hosts::detail(&report.sample)),
+            limits: now
+                .iter()
+                .flat_map(|report| report.limits.iter().map(|it| (it.clone(), self.agents.shown(report.at))))
+                .map(|(limit, at)| hosts::limit(limit, at))
+                .collect(),
             loads: now
                 .map(|HostReport { replicas, .. }| replicas)
                 .unwrap_or_default()
@@ -220,6 +227,10 @@ impl Backend for Behind {
             clock_ahead_ms: self.agents.clock_ahead_ms(node),
             agent_started: self.agents.agent_started(node),
         }
+    }
+
+    fn host_history(&self, node: NodeId, since: Option<Time>) -> Vec<(Time, HostPoint)> {
+        self.agents.host_history(node, since)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -266,18 +277,6 @@ impl Backend for Behind {
             Some((chunk.map_err(|error| LogError::Refused(error.to_string())), opened))
         });
         Ok(chunks.boxed())
-    }
-}
-
-fn usage(sample: &pb::HostSample) -> HostUsage {
-    HostUsage {
-        cpu_percent: sample.cpu_percent,
-        memory_used_bytes: sample.memory_used_bytes,
-        memory_total_bytes: sample.memory_total_bytes,
-        disk_used_bytes: sample.disk_used_bytes,
-        disk_total_bytes: sample.disk_total_bytes,
-        load: [sample.load1, sample.load5, sample.load15],
-        uptime_ms: sample.uptime_ms,
     }
 }
 

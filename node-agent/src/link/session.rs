@@ -154,8 +154,9 @@ impl<'a> Session<'a> {
         let sample = fresh.then(|| self.wiring.samples.borrow_and_update().clone()).flatten();
         let (host, replicas) =
             sample.map_or((None, Vec::new()), |sample| (Some(sample.host), sample.replicas));
-        let heartbeat =
-            pb::Heartbeat { sequence: self.sequence, clock_unix_ms: clock::unix_ms(), host, replicas };
+        let limits = if host.is_some() { self.wiring.limits.borrow_and_update().clone() } else { Vec::new() };
+        let (sequence, clock_unix_ms) = (self.sequence, clock::unix_ms());
+        let heartbeat = pb::Heartbeat { sequence, clock_unix_ms, host, replicas, limits };
         self.say(Say::Heartbeat(heartbeat)).await
     }
 

@@ -188,6 +188,7 @@ fn part(assignment: &pb::Assignment, slot: &pb::SlotAssignment) -> Result<pb::As
         applications: vec![app.clone()],
         slots: vec![slot.clone()],
         held: Vec::new(),
+        host_monitoring: None,
     };
     let bytes = part.encoded_len();
     if bytes > PART_MAX {
@@ -221,6 +222,7 @@ mod tests {
                 restart_id: String::new(),
             }],
             held: Vec::new(),
+            host_monitoring: None,
         }
     }
 

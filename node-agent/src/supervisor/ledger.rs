@@ -16,6 +16,7 @@ use proto::pb;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::host_watch::Remembered;
 use super::traffic::Pending;
 use crate::clock::Time;
 use crate::replica::Replica;
@@ -158,6 +159,16 @@ impl Ledger {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What was last said of the host's limits.
+    pub(super) fn watch(&self) -> Result<Option<Remembered>, LedgerError> {
+        let Some(payload) = self.read("watch")? else { return Ok(None) };
+        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("watch"))
+    }
+
+    pub(super) fn store_watch(&self, watch: &Remembered) -> Result<(), LedgerError> {
+        self.replace("watch", &self.json("watch", watch)?, false)
     }
 
     fn json(&self, name: &str, value: &impl Serialize) -> Result<Vec<u8>, LedgerError> {

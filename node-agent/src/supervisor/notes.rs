@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use proto::ids::AppName;
 use proto::pb;
+use proto::state::HostLevel;
 
 use super::SlotId;
+use crate::host::thresholds::{Candidate, Change, Figure, Limit};
 use crate::replica::Note;
 
 /// What a slot's ledger remembered could not be read.
@@ -49,6 +51,87 @@ pub(super) fn port_held(id: &SlotId, fault: &str, at_unix_ms: u64) -> pb::AgentE
 pub(super) fn node_ledger_failed(fault: &str, at_unix_ms: u64) -> pb::AgentEvent {
     let text = format!("the agent began without its ledger, and is sent its assignment anew: {fault}");
     pb::AgentEvent { at_unix_ms, kind: "ledger_failed".to_owned(), text, ..Default::default() }
+}
+
+/// A figure of the host has passed a limit, or is below it again.
+pub(super) fn level_changed(change: &Change, at_unix_ms: u64) -> pb::AgentEvent {
+    let Change { figure, level, percent, limit } = change;
+    let warning = limit.warning;
+    let (kind, action, text) = match level {
+        HostLevel::Normal => (
+            "watchdog_threshold_cleared",
+            "none",
+            format!("{figure} of this host is at {percent:.0} % and below its limits again"),
+        ),
+        HostLevel::Warning | HostLevel::Exceeded => (
+            "watchdog_threshold_warning",
+            "warning",
+            format!("{figure} of this host is at {percent:.0} %; it is warned of from {warning} % on"),
+        ),
+    };
+    let data = [("warning_threshold_percent", warning.to_string()), ("action", action.to_owned())];
+    of_host(kind, *figure, *percent, data, text, at_unix_ms)
+}
+
+/// The memory of the host is above its limit, and that replica is restarted for it.
+pub(super) fn restarted_for_memory(
+    candidate: &Candidate,
+    limit: Limit,
+    percent: f64,
+    at_unix_ms: u64,
+) -> pb::AgentEvent {
+    let Candidate { app, slot, bytes, .. } = candidate;
+    let text = format!(
+        "memory of this host is at {percent:.0} %: slot {slot} of {app}, which holds {} and is the largest replica, is \
+         restarted, as from {} % on",
+        mib(*bytes),
+        limit.restart.unwrap_or_default()
+    );
+    let data = [
+        ("restart_threshold_percent", limit.restart.unwrap_or_default().to_string()),
+        ("action", "restart".to_owned()),
+        ("memory_bytes", bytes.to_string()),
+    ];
+    let event = of_host("watchdog_threshold_exceeded", Figure::Memory, percent, data, text, at_unix_ms);
+    pb::AgentEvent { app: app.to_string(), slot: u32::from(slot.number()), ..event }
+}
+
+/// The memory of the host is above its limit, and nobody can be restarted for it now.
+pub(super) fn nothing_restarted(why: &str, limit: Limit, percent: f64, at_unix_ms: u64) -> pb::AgentEvent {
+    let restart = limit.restart.unwrap_or_default();
+    let text = format!(
+        "memory of this host is at {percent:.0} %, and a replica is to be restarted from {restart} % on: {why}"
+    );
+    let data = [("restart_threshold_percent", restart.to_string()), ("action", "none".to_owned())];
+    of_host("watchdog_threshold_exceeded", Figure::Memory, percent, data, text, at_unix_ms)
+}
+
+/// What stands beside the end of a replica that was restarted for its host.
+pub(super) fn because_of_memory(candidate: &Candidate, limit: Limit, percent: f64) -> String {
+    format!(
+        "memory of its host was at {percent:.0} % (a replica is restarted from {} % on), and it was the largest with {}",
+        limit.restart.unwrap_or_default(),
+        mib(candidate.bytes)
+    )
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+fn of_host<const N: usize>(
+    kind: &str,
+    figure: Figure,
+    percent: f64,
+    data: [(&str, String); N],
+    text: String,
+    at_unix_ms: u64,
+) -> pb::AgentEvent {
+    let mut data: HashMap<String, String> =
+        data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    data.insert("type".to_owned(), figure.word().to_owned());
+    data.insert("current_percentage".to_owned(), format!("{percent:.1}"));
+    pb::AgentEvent { at_unix_ms, kind: kind.to_owned(), text, data, ..Default::default() }
 }
 
 fn about(id: &SlotId, kind: &str, text: String, at_unix_ms: u64) -> pb::AgentEvent {

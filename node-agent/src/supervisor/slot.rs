@@ -31,7 +31,7 @@ use super::{Shared, SlotId};
 use crate::clock::{self, Time};
 use crate::replica::recover::Found;
 use crate::replica::report::{FailedCheck, Surroundings};
-use crate::replica::{Action, Event, Launch, Replica, Ticket};
+use crate::replica::{Action, Condemned, Event, Launch, Process, Replica, Ticket};
 
 /// Answers of one slot under way: each action gives one, and a list of probes one per change.
 const ANSWERS: usize = 64;
@@ -44,6 +44,11 @@ pub(super) enum SlotOrder {
     Assigned(Box<pb::Assignment>),
     /// One could not be taken or stored: why.
     Refused(String),
+    /// That process, if it still runs, is to be ended and started anew.
+    Condemned {
+        pid: u32,
+        condemned: Condemned,
+    },
 }
 
 /// What comes back from an action.
@@ -222,6 +227,13 @@ impl SlotTask {
                 self.refused = Some(fault);
                 self.publish();
             }
+            SlotOrder::Condemned { pid, condemned } => match self.replica.process {
+                Process::Up { ticket, pid: running, .. } if running == pid => {
+                    self.happen(Event::Condemned { ticket, condemned });
+                }
+                // It has ended meanwhile, or is about to.
+                _ => {}
+            },
         }
     }
 

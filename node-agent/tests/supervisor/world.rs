@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use node_agent::cgroup::home::Home;
+use node_agent::host::Sample;
 use node_agent::link::Observed;
 use node_agent::releases::{Chunks, Fetch, FetchError};
 use node_agent::supervisor::process::Keepers;
@@ -58,6 +59,9 @@ pub(crate) struct World {
 pub(crate) struct Agent {
     pub(crate) orders: mpsc::Sender<pb::Assignment>,
     pub(crate) events: mpsc::Receiver<pb::AgentEvent>,
+    /// What is sampled of the host is in the test's hands.
+    pub(crate) samples: watch::Sender<Option<Sample>>,
+    pub(crate) limits: watch::Receiver<Vec<pb::HostLimit>>,
     observed: watch::Receiver<Observed>,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -141,12 +145,14 @@ impl World {
         let (orders, ordered) = mpsc::channel(8);
         let cancel = CancellationToken::new();
         let fetch = Arc::clone(&self.bucket) as Arc<dyn Fetch>;
-        let supervisor = Supervisor::start(settings, fetch, notes, cancel.clone()).await?;
+        let mut supervisor = Supervisor::start(settings, fetch, notes, cancel.clone()).await?;
+        let (samples, sampled) = watch::channel(None);
+        let limits = supervisor.watch_host(sampled);
         let observed = supervisor.observed();
         let tasks = TaskTracker::new();
         tasks.spawn(supervisor.run(ordered));
         tasks.close();
-        Ok(Agent { orders, events, observed, cancel, tasks })
+        Ok(Agent { orders, events, samples, limits, observed, cancel, tasks })
     }
 
     /// An assignment of slot 1 to this version, whose program writes its pid down and sleeps.
@@ -200,6 +206,7 @@ impl World {
                 restart_id: String::new(),
             }],
             held: Vec::new(),
+            host_monitoring: None,
         }
     }
 

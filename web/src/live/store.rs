@@ -8,6 +8,7 @@ use proto::apps::{Application, ApplicationSummary};
 use proto::events::Event;
 use proto::ids::{AppName, NodeName, RolloutId};
 use proto::live::{News, Topic};
+use proto::metrics::HostHistory;
 use proto::nodes::{Node, NodeSummary};
 use proto::overview::{Fleet, FleetChange, Headline};
 use proto::replicas::Replica;
@@ -26,6 +27,7 @@ pub struct Store {
     applications: BTreeMap<AppName, Look<ApplicationNow>>,
     nodes: BTreeMap<NodeName, Look<NodeNow>>,
     rollouts: BTreeMap<RolloutId, Look<Rollout>>,
+    histories: BTreeMap<NodeName, Look<HostHistory>>,
 }
 
 /// [`Fleet`], shared piece by piece.
@@ -60,6 +62,10 @@ impl Store {
         self.nodes.get(name).cloned().unwrap_or_default()
     }
 
+    pub fn host_history(&self, name: &NodeName) -> Look<HostHistory> {
+        self.histories.get(name).cloned().unwrap_or_default()
+    }
+
     pub fn rollout(&self, id: RolloutId) -> Look<Rollout> {
         self.rollouts.get(&id).cloned().unwrap_or_default()
     }
@@ -69,6 +75,7 @@ impl Store {
     pub fn only(mut self, topics: &BTreeSet<Topic>) -> Self {
         self.applications.retain(|name, _| topics.contains(&Topic::Application { name: name.clone() }));
         self.nodes.retain(|name, _| topics.contains(&Topic::Node { name: name.clone() }));
+        self.histories.retain(|name, _| topics.contains(&Topic::HostHistory { name: name.clone() }));
         self.rollouts.retain(|id, _| topics.contains(&Topic::Rollout { id: *id }));
         self
     }
@@ -97,6 +104,21 @@ impl Store {
                 let slots = self.node(&name).value().map(|it| it.slots.clone()).unwrap_or_default();
                 self.nodes.insert(name, Look::here(NodeNow::after(&slots, *node)));
             }
+            News::HostHistory(next) => {
+                let name = next.node.clone();
+                let history = match self.host_history(&name).value() {
+                    Some(known) => {
+                        let mut history = (**known).clone();
+                        history.absorb(next);
+                        Some(history)
+                    }
+                    // Without the hour there is nothing to go on from; a new link starts with the whole.
+                    None => Some(next).filter(|it| it.since.is_none()),
+                };
+                if let Some(history) = history {
+                    self.histories.insert(name, Look::here(history));
+                }
+            }
             News::Rollout(rollout) => {
                 self.rollouts.insert(rollout.summary.id, Look::here(*rollout));
             }
@@ -111,6 +133,7 @@ impl Store {
             News::Gone(topic) => match topic {
                 Topic::Application { name } => drop(self.applications.insert(name, Look::Gone)),
                 Topic::Node { name } => drop(self.nodes.insert(name, Look::Gone)),
+                Topic::HostHistory { name } => drop(self.histories.insert(name, Look::Gone)),
                 Topic::Rollout { id } => drop(self.rollouts.insert(id, Look::Gone)),
                 Topic::Fleet | Topic::Events => {}
             },
@@ -129,6 +152,10 @@ impl Store {
             Topic::Node { name } => {
                 let failed = self.node(&name).failed(detail);
                 self.nodes.insert(name, failed);
+            }
+            Topic::HostHistory { name } => {
+                let failed = self.host_history(&name).failed(detail);
+                self.histories.insert(name, failed);
             }
             Topic::Rollout { id } => {
                 let failed = self.rollout(id).failed(detail);
@@ -269,6 +296,23 @@ mod tests {
         let store = store.absorb(News::Application(Box::new(application)));
         let after = store.application(&name).value().unwrap().slots.clone();
         assert!(before[0] == after[0] && before[1] != after[1]);
+    }
+
+    #[test]
+    fn an_hour_grows_by_what_is_told_and_never_begins_in_its_middle() {
+        let whole = sample::host_history();
+        let name = whole.node.clone();
+        let mut next = whole.clone();
+        let last = next.points.last().unwrap().clone();
+        let at = proto::timestamp::Timestamp(last.at.0 + whole.every_ms);
+        next.points = vec![proto::metrics::HostPoint { at, ..last.clone() }];
+        next.since = Some(last.at);
+        let store = Store::default().absorb(News::HostHistory(next.clone()));
+        assert_eq!(store.host_history(&name), Look::Awaited);
+        let store = store.absorb(News::HostHistory(whole)).absorb(News::HostHistory(next));
+        assert_eq!(store.host_history(&name).value().unwrap().points.last().unwrap().at, at);
+        let store = store.only(&BTreeSet::new());
+        assert_eq!(store.host_history(&name), Look::Awaited);
     }
 
     #[test]

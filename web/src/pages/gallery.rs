@@ -1,12 +1,14 @@
 //! Every component in every state, with invented things (`/_components`, feature `gallery`): to be looked at whenever one of
 //! them changes. Nothing here asks the control plane.
 
+use proto::metrics::HostHistory;
 use proto::replicas::ReplicaTile;
 use proto::rollouts::{RolloutNode, RolloutPreCommands, RolloutSlot};
 use proto::state::{Liveness, RolloutPhase, Severity, SlotState, Tone};
 use yew::{Callback, Html, component, html};
 
 use super::View;
+use super::node::charts::{Drawn, Wholes};
 use super::replica_table::{Of, ReplicaTable};
 use crate::clock::FrozenClock;
 use crate::components::event_list::EventList;
@@ -40,6 +42,7 @@ pub fn GalleryPage() -> Html {
                 </section>
                 <section><h2>{ "Field" }</h2>{ fields() }</section>
                 <section><h2>{ "Meter" }</h2>{ for [0.0, 0.4, 23.0, 89.9, 97.0].into_iter().map(|percent| html! { <Meter {percent} label="Example" /> }) }</section>
+                <section><h2>{ "Chart" }</h2>{ charts() }</section>
                 <section><h2>{ "Notices" }</h2>{ notices() }</section>
                 <section><h2>{ "Stepper" }</h2>{ steppers() }</section>
                 <section><h2>{ "Events" }</h2>{ events() }</section>
@@ -64,6 +67,29 @@ fn fields() -> Html {
             { field("With a hint", None, Some("how many may join with it"), false) }
             { field("Refused", Some("is a number from 1 to 10000"), None, false) }
             { field("Disabled", None, None, true) }
+        </>
+    }
+}
+
+fn charts() -> Html {
+    let whole = |memory, limits| Wholes { memory, disk: 100 << 30, cpus: Some(4), limits };
+    let limits = vec![("memory".to_owned(), 75, Some(90)), ("disk".to_owned(), 90, None)];
+    let full = sample::host_history();
+    let mut young = full.clone();
+    young.points.drain(..young.points.len() - 20);
+    young.points.iter_mut().for_each(|it| it.pressure = None);
+    let mut large = full.clone();
+    large.points.iter_mut().for_each(|it| {
+        it.cores = (0..64).map(|core| it.cores[core % 4] / (1 + u8::from(core > 9))).collect()
+    });
+    let empty = HostHistory { points: Vec::new(), ..full.clone() };
+    let drawn = |history, wholes| html! { <Drawn history={Shared::new(history)} {wholes} /> };
+    html! {
+        <>
+            { drawn(full, whole(8 << 30, limits)) }
+            <h2>{ "Just begun, pressure not told, nothing watched" }</h2>{ drawn(young, whole(16 << 30, Vec::new())) }
+            <h2>{ "64 cores" }</h2>{ drawn(large, whole(8 << 30, Vec::new())) }
+            <h2>{ "Nothing yet" }</h2>{ drawn(empty, Wholes::default()) }
         </>
     }
 }

@@ -1,11 +1,12 @@
 //! One node: what it is, how full it is, what runs on it.
 
+pub mod charts;
 mod remove;
 
 use proto::ids::NodeName;
 use proto::live::Topic;
-use proto::nodes::{HostUsage, Inventory};
-use proto::state::{Liveness, Tone};
+use proto::nodes::{HostLimit, HostUsage, Inventory};
+use proto::state::{HostLevel, Liveness, Tone};
 use yew::{Html, Properties, component, html};
 
 use super::View;
@@ -22,6 +23,7 @@ use crate::live::{use_store, use_topic};
 use crate::route::Route;
 use crate::session::use_account;
 use crate::words;
+use charts::HostCharts;
 use remove::RemoveDialog;
 
 #[derive(Properties, PartialEq)]
@@ -57,8 +59,11 @@ pub fn NodePage(props: &Props) -> Html {
         html! {
             <View id="node" title={name.to_string()} {crumbs} {actions}>
                 { link(it) }
+                { for it.node.summary.warnings.iter().map(warning) }
                 { for it.node.summary.usage.map(usage) }
                 { facts(it) }
+                <HostCharts name={name.clone()} usage={it.node.summary.usage} limits={it.node.limits.clone()}
+                    cpus={it.node.inventory.as_ref().map(|it| it.cpus)} />
                 <section aria-label="Replicas of this node">
                     <header class="section-head"><h2>{ "Replicas" }</h2></header>
                     if it.slots.is_empty() {
@@ -96,6 +101,12 @@ fn link(it: &NodeNow) -> Html {
             { lost }
         </>
     }
+}
+
+/// A limit that is passed now.
+fn warning(limit: &HostLimit) -> Html {
+    let tone = if limit.level == HostLevel::Exceeded { Tone::Bad } else { Tone::Waiting };
+    html! { <Banner {tone} kind="limit" text={words::limit_sentence(limit)} /> }
 }
 
 fn usage(usage: HostUsage) -> Html {

@@ -23,6 +23,7 @@ GET /api/v1/events viewer
 GET /api/v1/fleet viewer
 GET /api/v1/live viewer
 GET /api/v1/me viewer
+GET /api/v1/metrics-history viewer
 GET /api/v1/nodes viewer
 GET /api/v1/nodes/{node} viewer
 GET /api/v1/openapi.json anyone

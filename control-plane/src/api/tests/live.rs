@@ -15,6 +15,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::task::TaskTracker;
 
 use super::fleet::configured;
+use super::history::heard;
 use super::{Bench, Call};
 use crate::api::show_live;
 use crate::db::NewEvent;
@@ -157,6 +158,31 @@ async fn each_topic_begins_with_all_of_it_and_goes_on_with_what_changes() {
     assert_eq!(news(&mut socket).await, News::Gone(gone));
     subscribe(&mut socket, vec![Topic::Fleet]).await;
     assert!(matches!(news(&mut socket).await, News::Fleet(_)));
+}
+
+#[tokio::test]
+async fn a_hosts_hour_is_told_once_and_then_what_is_added() {
+    let wire = Wire::up().await;
+    let node = super::fleet::enrolled(&wire.bench, "web-1").await;
+    let (mut socket, _) = wire.console().await;
+    let topic = |name: &str| Topic::HostHistory { name: name.parse().unwrap() };
+    subscribe(&mut socket, vec![topic("web-1")]).await;
+    let told = async |socket: &mut Socket| match news(socket).await {
+        News::HostHistory(history) => (history.since.is_none(), history.points.len()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(&mut socket).await, (true, 0), "that there is nothing yet");
+    heard(&wire.bench, node, 5_000);
+    heard(&wire.bench, node, 10_000);
+    assert_eq!(told(&mut socket).await, (true, 2));
+    heard(&wire.bench, node, 15_000);
+    assert_eq!(told(&mut socket).await, (false, 1));
+    // A new link begins with the whole.
+    let (mut again, _) = wire.console().await;
+    subscribe(&mut again, vec![topic("web-1")]).await;
+    assert_eq!(told(&mut again).await, (true, 3));
+    subscribe(&mut again, vec![topic("web-2")]).await;
+    assert_eq!(news(&mut again).await, News::Gone(topic("web-2")));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use crate::clock::Time;
 use crate::config::Config;
 use crate::config::changes::Class;
 use crate::db::NewEvent;
+use crate::spec::monitoring::{HostMonitoring, Threshold};
 
 /// Before what is compared and not said.
 const HIDDEN: &str = "sha256:";
@@ -32,6 +33,7 @@ pub(super) fn sheet(config: &Config) -> BTreeMap<String, String> {
         releases,
         secrets,
         hosts,
+        monitoring,
         later,
     } = config;
     let mut keys = BTreeMap::new();
@@ -74,6 +76,16 @@ pub(super) fn sheet(config: &Config) -> BTreeMap<String, String> {
     for (key, path) in paths {
         if let Some(path) = path {
             put(key, path.display().to_string());
+        }
+    }
+    let HostMonitoring { memory, disk } = monitoring;
+    for (figure, threshold) in [("memory", memory), ("disk", disk)] {
+        if let Some(Threshold { warning, restart, cooldown }) = threshold {
+            put(&format!("monitoring[{figure}].warning_threshold_percent"), warning.to_string());
+            if let Some(restart) = restart {
+                put(&format!("monitoring[{figure}].restart_threshold_percent"), restart.to_string());
+                put(&format!("monitoring[{figure}].cooldown_ms"), cooldown.0.to_string());
+            }
         }
     }
     // There are tokens in these: a digest tells that they changed, and nothing else.

@@ -36,6 +36,8 @@ pub struct ApplicationsDiff {
     pub dropped: Vec<AppName>,
     /// As they were, save for the secrets that are opened for agents.
     pub retold: Vec<AppName>,
+    /// What concerns hosts has changed: every node is told anew.
+    pub every_node: bool,
     /// Settings of which there is one, stored with the rest.
     pub remembered: Vec<(&'static str, String)>,
     /// What is told of it.
@@ -43,7 +45,7 @@ pub struct ApplicationsDiff {
 }
 
 impl Db {
-    /// Applies a configuration: all of it or nothing. Returns the nodes that hold what changed; their generations are raised.
+    /// Applies a configuration: all of it or nothing. Returns the nodes whom it concerns; their generations are raised.
     pub async fn put_applications(
         &self,
         diff: ApplicationsDiff,
@@ -51,7 +53,7 @@ impl Db {
     ) -> Result<BTreeSet<NodeId>, DbError> {
         doing("store the applications", async {
             let tx = self.write().await?;
-            let ApplicationsDiff { put, dropped, retold, remembered, events } = diff;
+            let ApplicationsDiff { put, dropped, retold, every_node, remembered, events } = diff;
             let mut told_anew = retold;
             for new in put {
                 let app = new.spec.name.clone();
@@ -65,7 +67,7 @@ impl Db {
             for (key, value) in remembered {
                 settings::put(&tx, key, &value).await?;
             }
-            let mut holders = BTreeSet::new();
+            let mut holders = if every_node { nodes::all_ids(&tx).await? } else { BTreeSet::new() };
             for app in told_anew {
                 holders.extend(assignments::holders(&tx, &app).await?);
             }

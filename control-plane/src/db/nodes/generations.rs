@@ -11,6 +11,18 @@ use crate::db::entity::nodes::node;
 use crate::db::entity::row::Row;
 use crate::db::error::Fault;
 
+/// Every node that was not removed.
+pub(in crate::db) async fn all_ids(tx: &impl ConnectionTrait) -> Result<BTreeSet<NodeId>, Fault> {
+    let ids = node::Entity::find()
+        .select_only()
+        .column(node::Column::Id)
+        .filter(node::Column::RemovedAt.is_null())
+        .into_tuple::<uuid::Uuid>()
+        .all(tx)
+        .await?;
+    Ok(ids.into_iter().map(NodeId).collect())
+}
+
 /// One more for each, in the order of their ids, so that two transactions for the same nodes never wait for each other.
 /// Nodes that were removed are not in the answer.
 pub(in crate::db) async fn raise(

@@ -17,6 +17,7 @@ use crate::rollout::{
     Evidence, Ghost, Happening, HappeningKind, InForce, Plan, PreCommandsState, Progress, RestartOver,
     Rollout, Step,
 };
+use crate::spec::monitoring::{HostMonitoring, Threshold};
 use crate::spec::{AppSpec, Millis};
 
 on_both_engines!(
@@ -209,7 +210,7 @@ async fn a_stored_plan_comes_back_as_the_next_snapshot(it: TestDb) {
     assert_eq!(after.ghosted, BTreeSet::from([key("1", 2)]));
     assert_eq!(after.proven, BTreeSet::from([key("1", 2)]));
     let assigned = &after.assigned[&place(one, 1)];
-    assert_eq!((assigned.generation, assigned.since), (1, Time(30)));
+    assert_eq!((assigned.generation, assigned.since), (2, Time(30)));
     assert_eq!(assigned.pre_commands_run.as_deref(), Some("run 1"));
     assert_eq!(after.assigned[&place(two, 1)].release, None);
     assert_eq!(events_told(&it.db).await, ["it was ghosted"]);
@@ -288,7 +289,7 @@ async fn a_plan_for_a_removed_node_is_refused_whole(it: TestDb) {
     assert!(it.db.store_plan(&app("shop"), generation, &plan, Time(9)).await.unwrap_err().is_conflict());
     let after = fleet(&it.db, "shop").await;
     assert_eq!((after.generation, after.rollout, after.assigned), (generation, None, BTreeMap::new()));
-    assert_eq!(it.db.node(one).await.unwrap().unwrap().generation, 0);
+    assert_eq!(it.db.node(one).await.unwrap().unwrap().generation, 1);
 }
 
 async fn a_nodes_assignment_is_one_snapshot_with_its_generation(it: TestDb) {
@@ -308,7 +309,7 @@ async fn a_nodes_assignment_is_one_snapshot_with_its_generation(it: TestDb) {
         it.db.store_plan(&app(name), generation, &plan, Time(9)).await.unwrap();
     }
     let wanted = it.db.node_assignment(one).await.unwrap();
-    assert_eq!(wanted.generation, 2);
+    assert_eq!(wanted.generation, 3);
     assert_eq!(wanted.applications.keys().map(ToString::to_string).collect::<Vec<_>>(), ["other", "shop"]);
     assert_eq!(wanted.applications[&app("shop")].cookie, b"shop");
     let slots: Vec<_> =
@@ -342,6 +343,14 @@ async fn other_settings_raise_the_nodes_that_hold_the_application_and_no_other(i
     let sent = it.db.node_assignment(one).await.unwrap();
     assert_eq!(sent.generation, before.0 + 1);
     assert_eq!(sent.applications[&app("shop")].spec.deploy.stop_grace, Millis(123));
+    // What concerns hosts is told to every one, also to those that run nothing.
+    let limits =
+        HostMonitoring { memory: Some(Threshold { restart: Some(80), ..Threshold::OF_DISKS }), disk: None };
+    let remembered = vec![(HostMonitoring::SETTING, serde_json::to_string(&limits).unwrap())];
+    let hosts = ApplicationsDiff { every_node: true, remembered, ..ApplicationsDiff::default() };
+    assert_eq!(it.db.put_applications(hosts, Time(5)).await.unwrap(), BTreeSet::from([one, two]));
+    assert_eq!(generations().await, (before.0 + 2, before.1 + 1));
+    assert_eq!(it.db.node_assignment(two).await.unwrap().monitoring, Some(limits));
     // Nothing of it differs the second time; a secret is seen by the caller alone.
     assert!(it.db.put_applications(diff, Time(5)).await.unwrap().is_empty());
     let retold = ApplicationsDiff { retold: vec![app("shop")], ..ApplicationsDiff::default() };
@@ -460,8 +469,8 @@ async fn fifty_plans_at_once_are_each_stored_once(it: TestDb) {
     tasks.join_all().await;
     let after = fleet(&it.db, "shop").await;
     assert_eq!(after.assigned.len(), 100);
-    assert_eq!(it.db.node(one).await.unwrap().unwrap().generation, 50);
+    assert_eq!(it.db.node(one).await.unwrap().unwrap().generation, 51);
     let generations: BTreeSet<_> =
         after.assigned.iter().filter(|(place, _)| place.node == two).map(|(_, it)| it.generation).collect();
-    assert_eq!(generations, (1..=50).collect());
+    assert_eq!(generations, (2..=51).collect());
 }

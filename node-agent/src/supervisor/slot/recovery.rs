@@ -89,7 +89,8 @@ impl SlotTask {
                 () = self.shared.cancel.cancelled() => return false,
                 order = orders.recv() => match order {
                     Some(SlotOrder::Refused(fault)) => self.refused = Some(fault),
-                    Some(SlotOrder::Assigned(_)) => {}
+                    // What cannot be told to be the one that was meant, is not ended.
+                    Some(SlotOrder::Assigned(_) | SlotOrder::Condemned { .. }) => {}
                     None => return false,
                 },
                 () = sleep(std::time::Duration::from_millis(pause)) => {}
