@@ -1,5 +1,7 @@
 //! Control groups of the kernel's own: who begins in one, and who ends with it. They are made by root alone.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of it is test code")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

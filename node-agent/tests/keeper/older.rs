@@ -3,6 +3,8 @@
 //! A keeper lives as long as its process, so that one of a year ago may meet the agent of today, and where agent and keeper
 //! are replaced one after the other, the agent of yesterday a keeper of today.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of it is test code")]
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -40,6 +42,7 @@ fn locked(world: &World, name: &str) -> File {
 }
 
 /// A keeper of version 1, as its recorded lines have it: one that is asked to stop, and then goes.
+#[allow(clippy::zombie_processes, reason = "its keeper waits for it, once it was told to")]
 fn keep_as_version_1(world: &World) -> (u32, std::thread::JoinHandle<Vec<String>>) {
     world.slot.create().unwrap();
     let locks = [locked(world, "keeper.lock"), locked(world, "lock")];

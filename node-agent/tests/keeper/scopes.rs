@@ -1,5 +1,7 @@
 //! Scopes of the systemd that runs this host. Named so that `cargo xtask test` runs them where there is one.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of it is test code")]
+
 use std::fs;
 use std::process::Command;
 

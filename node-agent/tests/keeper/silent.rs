@@ -1,5 +1,7 @@
 //! What agents find that they did not leave so: keepers that say nothing, numbers that belong to others by now, stale sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of it is test code")]
+
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::Path;

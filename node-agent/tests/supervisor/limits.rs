@@ -1,5 +1,7 @@
 //! Limits of replicas: in force at once, and said where they are not.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of it is test code")]
+
 use std::fs;
 
 use node_agent::cgroup::home::{Hierarchy, Home};
