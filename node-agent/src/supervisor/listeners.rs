@@ -86,8 +86,7 @@ pub(super) async fn vouch(
             () = cancel.cancelled() => None,
             Some(check) = checks.recv() => match check {
                 Answer::Probed { passed, .. } => Some(Some(passed)),
-                other if answers.send(other).await.is_err() => None,
-                _ => Some(None),
+                other => answers.send(other).await.is_ok().then_some(None),
             },
             () = sleep(LOOK_AGAIN), if waits => Some(None),
         };

@@ -25,7 +25,7 @@ fn full(memory: u64, disk: u64) -> Sample {
         ..Default::default()
     };
     let replica =
-        pb::ReplicaSample { app: APP.to_owned(), slot: 1, memory_bytes: 300 * MIB, cpu_percent: 0.0 };
+        pb::ReplicaSample { app: APP.to_owned(), slot: 1, memory_bytes: 300 * MIB, ..Default::default() };
     Sample { host, replicas: vec![replica] }
 }
 
