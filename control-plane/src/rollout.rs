@@ -115,7 +115,13 @@ pub enum Step {
     /// It was withdrawn and nothing is there any more: forget it.
     Forget { place: Place },
     /// What runs there is to be started anew.
-    Restart { place: Place, restart: RestartId },
+    Restart {
+        place: Place,
+        restart: RestartId,
+        /// It may have been started anew for this very wish already, and then is not once more: of what was asked for later
+        /// nothing is done. The application's generation of the wish; `None`: whatever was asked for so far is done by this.
+        only_since: Option<u64>,
+    },
 }
 
 impl Step {

@@ -2,6 +2,7 @@
 
 mod keeper {
     pub(crate) mod beam;
+    pub(crate) mod endings;
     pub(crate) mod groups;
     pub(crate) mod launch;
     pub(crate) mod logs;

@@ -259,7 +259,9 @@ pub(super) fn one_line(text: &str) -> String {
 pub(super) fn quoted(text: &str, most: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let last = &lines[lines.len().saturating_sub(most)..];
-    last.iter().map(|line| format!("  | {}\n", cut(&one_line(line), WIDTH - 4))).collect()
+    last.iter()
+        .flat_map(|line| ["  | ".to_owned(), cut(&one_line(line), WIDTH - 4), "\n".to_owned()])
+        .collect()
 }
 
 fn cut(text: &str, width: usize) -> String {

@@ -121,10 +121,10 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
             Step::Forget { place } => {
                 fleet.assigned.remove(place);
             }
-            Step::Restart { place, restart } => {
+            Step::Restart { place, restart, only_since } => {
                 if let Some(assigned) = fleet.assigned.get_mut(place) {
                     assigned.restart = Some(ToldRestart { id: *restart, at: now });
-                    assigned.begun_at = begun_at;
+                    assigned.begun_at = only_since.unwrap_or(begun_at);
                     assigned.generation = generation;
                 }
             }

@@ -95,7 +95,10 @@ impl<'a> Draft<'a> {
                 turn => turn,
             },
             (None, Some((host, due))) => self.restart_on(wish, host, &due, target),
-            (None, None) => Turn::Over(self.missed(wish, target)),
+            (None, None) => match self.first_unheard(wish, target) {
+                Some((host, place)) => self.await_stable(host, place, wish.at),
+                None => Turn::Over(self.missed(wish, target)),
+            },
         };
         // The spare of the host that comes next stays where it is lent.
         let next = self.first_due(wish, target).map(|(host, _)| host.id);
@@ -110,6 +113,11 @@ impl<'a> Draft<'a> {
         for host in self.hosts() {
             for place in self.covered_on(host, wish, target) {
                 let Some((told, begun_at)) = self.told_restart(place) else { continue };
+                // Told once more: it is among the first and the last.
+                let again = told.id == wish.id && begun_at == wish.generation;
+                if again && !host.is(Liveness::Lost) && !self.is_stable(place) {
+                    return Some((host, place));
+                }
                 let newest = Some((begun_at, place, host)).filter(|_| begun_at >= wish.generation);
                 any = later(any, newest);
                 own = later(own, newest.filter(|_| told.id == wish.id));
@@ -132,6 +140,26 @@ impl<'a> Draft<'a> {
             let mut due = self.covered_on(host, wish, target);
             due.retain(|place| self.is_due(wish, *place));
             (!due.is_empty()).then_some((host, due))
+        })
+    }
+
+    /// A slot that may have to be started anew, for all that its agent has said so far.
+    fn first_unheard(&self, wish: &RestartWish, target: &ReleaseKey) -> Option<(Host<'a>, Place)> {
+        let unheard = |place: Place| {
+            let told = self.fleet.assigned.get(&place);
+            let begun_at = told.map_or(0, |it| it.begun_at);
+            match self.plan.steps.iter().rev().find(|step| step.place() == place) {
+                Some(Step::Assign { begins: false, release, .. }) => {
+                    let same = told.is_some_and(|it| it.release.as_ref() == Some(release));
+                    !same || begun_at < wish.generation
+                }
+                Some(_) => false,
+                None => begun_at < wish.generation && self.standing(place) == Standing::Told,
+            }
+        };
+        self.hosts().into_iter().filter(|host| !host.is(Liveness::Lost)).find_map(|host| {
+            let covered = self.covered_on(host, wish, target);
+            covered.into_iter().find(|place| unheard(*place)).map(|place| (host, place))
         })
     }
 
@@ -206,17 +234,23 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// It was neither told to start anew nor given a release since.
+    /// It was neither told to start anew nor given a release since, and its agent has taken up what it was told last.
     fn is_due(&self, wish: &RestartWish, place: Place) -> bool {
         let before = self.fleet.assigned.get(&place).is_some_and(|it| it.begun_at < wish.generation);
-        before && !self.has_been_told(place)
+        before && self.standing(place) != Standing::Told && !self.has_been_told(place)
+    }
+
+    /// Nobody knows when what runs there was begun.
+    fn is_unknown(&self, place: Place) -> bool {
+        self.fleet.assigned.get(&place).is_none_or(|it| it.begun_at == 0)
     }
 
     /// What it was told to start anew for, by this plan or before it, with the application's generation of that.
     fn told_restart(&self, place: Place) -> Option<(ToldRestart, u64)> {
         match self.plan.steps.iter().rev().find(|step| step.place() == place) {
-            Some(Step::Restart { restart, .. }) => {
-                Some((ToldRestart { id: *restart, at: self.now }, self.fleet.generation + 1))
+            Some(Step::Restart { restart, only_since, .. }) => {
+                let begun_at = only_since.unwrap_or(self.fleet.generation + 1);
+                Some((ToldRestart { id: *restart, at: self.now }, begun_at))
             }
             Some(_) => None,
             None => self.fleet.assigned.get(&place).and_then(|it| Some((it.restart?, it.begun_at))),
@@ -235,7 +269,11 @@ impl<'a> Draft<'a> {
     }
 
     fn start_anew(&mut self, wish: &RestartWish, place: Place, release: ReleaseKey) {
-        self.tell_anew(Step::Restart { place, restart: wish.id }, release);
+        // Nobody knows what it has done since: an agent does each wish once.
+        let same = self.fleet.restarts.iter().filter(|it| it.place().is_some() && it.place() == wish.place());
+        let wish = same.max_by_key(|it| it.generation).unwrap_or(wish);
+        let only_since = self.is_unknown(place).then_some(wish.generation);
+        self.tell_anew(Step::Restart { place, restart: wish.id, only_since }, release);
         if let Some(host) = self.host(place.node) {
             self.wait(Waiting::ToBeTakenUp { node: host.node.name.clone(), slot: place.slot });
         }

@@ -373,7 +373,7 @@ impl World {
         Ok(Some(again))
     }
 
-    /// Who says that a restart is complete is told by the hosts what they have started since it was asked for.
+    /// Nothing runs on that ran when a restart was asked for which is complete: the hosts themselves say so.
     fn left_running(&self, plan: &Plan) -> Option<Law> {
         let complete = |wish: &&RestartWish| {
             plan.restarts.iter().any(|over| over.id == wish.id && over.failure.is_none())
@@ -382,7 +382,10 @@ impl World {
             let asked = self.asked.get(&wish.id).copied().unwrap_or_default();
             let about = laws::restarted_by(&self.fleet, plan, wish, self.clock());
             about.into_iter().any(|place| {
-                self.hosts.get(&place.node).is_none_or(|host| host.started_at(place.slot) <= asked)
+                let release = self.fleet.assigned[&place].release.as_ref();
+                let host = self.hosts.get(&place.node).zip(release);
+                let since = host.and_then(|(host, release)| host.runs_since(place.slot, release));
+                since.is_some_and(|since| since <= asked)
             })
         };
         self.fleet.restarts.iter().filter(complete).any(runs_on).then_some(laws::RESTARTS_ALL)

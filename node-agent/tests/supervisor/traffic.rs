@@ -148,12 +148,17 @@ async fn what_an_agent_left_under_way_the_next_one_brings_to_its_end() {
     agent.assign(site.assignment(1, "0.1.0")).await;
     agent.reports("the fault", |it| it.fault.contains("NGINX is not reloaded")).await;
     eventually("what passed the check", || site.lists("").then_some(())).await;
+    agent.runs("0.1.0").await;
     agent.end().await;
 
     fs::remove_file(world.path("broken")).unwrap();
     let before = site.asked().len();
     let agent = world.agent().await;
     eventually("what was left to do", || (site.asked()[before..] == ["-t", "-s reload"]).then_some(())).await;
+    // It is over once the reload has taken hold.
+    let pending = world.path("var/agent/traffic/demo/pending");
+    eventually("its note removed", || (!pending.exists()).then_some(())).await;
+    agent.runs("0.1.0").await;
     agent.end().await;
 
     // Now there is nothing left, and the file says what it should: nothing is done.

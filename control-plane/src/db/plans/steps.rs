@@ -36,11 +36,13 @@ pub(super) async fn write(
                 changed.insert(*place, Told { release: None, pre_commands_run: None, begins: true });
             }
             Step::Forget { place } => forgotten.push(*place),
-            Step::Restart { place, restart } => restarted.push((*place, *restart)),
+            Step::Restart { place, restart, only_since } => {
+                restarted.push((*place, *restart, only_since.unwrap_or(begun_at)));
+            }
         }
     }
     let before = assigned_before(tx, app, &changed).await?;
-    let told = changed.keys().chain(restarted.iter().map(|(place, _)| place));
+    let told = changed.keys().chain(restarted.iter().map(|(place, ..)| place));
     let nodes: BTreeSet<NodeId> = told.map(|place| place.node).collect();
     let generations = nodes::raise(tx, nodes.clone()).await?;
     if let Some(removed) = nodes.iter().find(|node| !generations.contains_key(node)) {
@@ -64,7 +66,7 @@ pub(super) async fn write(
         })
         .collect();
     upsert(tx, rows).await?;
-    for (place, restart) in restarted {
+    for (place, restart, begun_at) in restarted {
         let row = assignment::ActiveModel {
             node: Set(place.node.0),
             app: Set(app.to_string()),

@@ -96,7 +96,7 @@ async fn a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_no
     assert!(asked.restarts[0].generation < asked.restarts[1].generation);
     assert!(asked.assigned.values().all(|it| it.begun_at < asked.restarts[0].generation));
 
-    let restart = Step::Restart { place: place(one, 1), restart: first.id };
+    let restart = Step::Restart { place: place(one, 1), restart: first.id, only_since: None };
     let plan = Plan { steps: vec![restart, assign(place(two, 1), &key("1", 2))], ..Plan::default() };
     let changed = it.db.store_plan(&app("shop"), asked.generation, &plan, Time(9)).await.unwrap();
     assert_eq!(changed, BTreeSet::from([one, two]));

@@ -128,6 +128,9 @@ impl Host {
             if restarts && lives {
                 slot.serves = false;
                 slot.phase = Phase::Stopping(now + dice.up_to(1_500));
+            } else if restarts && slot.running.is_some() {
+                // What serves until the other is there, too.
+                slot.started_at = now;
             }
             if slot.wanted == assigned.release && slot.run == assigned.pre_commands_run {
                 continue;
@@ -153,9 +156,11 @@ impl Host {
         self.report_all(now, dice);
     }
 
-    /// When the process in a slot was started last.
-    pub(super) fn started_at(&self, slot: Slot) -> u64 {
-        self.slots.get(&slot).map_or(0, |slot| slot.started_at)
+    /// Since when the process runs that is in a slot, where it is of that release.
+    pub(super) fn runs_since(&self, slot: Slot, release: &ReleaseKey) -> Option<u64> {
+        let slot = self.slots.get(&slot).filter(|slot| slot.running.as_ref() == Some(release))?;
+        let lives = matches!(slot.phase, Phase::Starting(_) | Phase::Ready(_) | Phase::Stable(_));
+        (slot.serves || lives).then_some(slot.started_at)
     }
 
     /// Every phase whose time has come goes on.
