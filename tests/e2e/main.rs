@@ -4,6 +4,7 @@
 
 mod acknowledged;
 mod bucket;
+mod chaos;
 mod command_line;
 mod configuration;
 mod console;

@@ -18,4 +18,5 @@ pub mod process;
 pub mod programs;
 pub mod release;
 pub mod replicas;
+pub mod strokes;
 pub mod wait;
