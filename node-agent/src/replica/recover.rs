@@ -7,7 +7,7 @@
 use proto::ids::ReleaseKey;
 use proto::state::ExitCause;
 
-use super::advance::STOP_MARGIN;
+use super::advance::{STOP_MARGIN, WITHDRAW_MAX};
 use super::fault::{Fault, planted};
 use super::{Action, Current, Health, PreCommandFailure, PreCommandsRun, Process, Replica, Stage, Ticket};
 use crate::clock::Time;
@@ -147,11 +147,12 @@ impl Replica {
             (Found::Running { ticket, pid }, was) if Some(ticket) == asked => {
                 self.process = match was {
                     Process::Up { since, health, .. } => Process::Up { ticket, pid, since, health },
-                    Process::Draining { since, health, asked, withdrawn, until, .. } => {
-                        if !withdrawn {
-                            again.push(Action::Withdraw { ticket: asked });
-                        }
-                        Process::Draining { ticket, pid, since, health, asked, withdrawn, until }
+                    // Asked anew, also where it was withdrawn: an agent that could not write that down may have had it sent
+                    // requests again since.
+                    Process::Draining { since, health, asked, .. } => {
+                        again.push(Action::Withdraw { ticket: asked });
+                        let until = now.plus(WITHDRAW_MAX);
+                        Process::Draining { ticket, pid, since, health, asked, withdrawn: false, until }
                     }
                     // Told to stop once more, because the first word may not have been heard. A keeper that has heard it goes on
                     // counting from then.

@@ -381,7 +381,6 @@ impl World {
                 self.soon(Due::KeeperStarts { agent, ticket, release });
             }
             Action::Withdraw { ticket } => {
-                // A new agent asks again, and is no more patient than the one before.
                 let patience = self.now.plus(WITHDRAW_MAX);
                 self.drained = Some(self.drained.map_or(patience, |it| it.min(patience)));
                 // An NGINX that cannot be reloaded.
@@ -484,7 +483,12 @@ impl World {
     fn stopped_drained(&self, ticket: Ticket, grace: u64) -> Checked {
         let hangs =
             self.replica.condemned.as_ref().is_some_and(|(_, why)| why.charge == Charge::Unresponsive);
-        if grace == 0 || hangs || self.served != Some(ticket) || self.drained.is_some_and(|it| self.now >= it)
+        let is_over = self.alive.as_ref().is_none_or(|it| it.ticket != ticket);
+        if is_over
+            || grace == 0
+            || hangs
+            || self.served != Some(ticket)
+            || self.drained.is_some_and(|it| self.now >= it)
         {
             return Ok(());
         }
@@ -832,7 +836,12 @@ impl World {
                 self.drained = None;
                 self.served = (health != Health::Starting).then_some(ticket);
             }
-            Process::Draining { ticket, .. } => self.served = Some(ticket),
+            Process::Draining { ticket, .. } => {
+                self.served = Some(ticket);
+                // Patience counts from the decision, also where a full disk keeps anybody from being told.
+                let patience = self.now.plus(WITHDRAW_MAX);
+                self.drained.get_or_insert(patience);
+            }
             _ => {}
         }
     }
@@ -909,6 +918,7 @@ impl World {
             self.ended = None;
             self.pre_alive = None;
             self.pre_ended = None;
+            (self.served, self.drained) = (None, None);
             self.boot += 1;
             (self.newest, self.fence) = (Ticket(0), Ticket(0));
             (self.pre_newest, self.pre_killed) = (Ticket(0), Ticket(0));
@@ -948,6 +958,8 @@ impl World {
         };
         let (next, again) = before.recover(found, pre_found, boot.clone(), self.now);
         self.replica = next;
+        // Whom the new agent does not know to be ready it has taken out of traffic before it does anything else.
+        self.serves();
         if before.crash_restarts > self.replica.crash_restarts {
             return violated(Invariant::CountsOnlyGrow, format!("{before:?} → {:?}", self.replica));
         }
