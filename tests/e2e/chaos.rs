@@ -245,6 +245,7 @@ impl Chaos {
 }
 
 impl Drop for Chaos {
+    #[expect(clippy::print_stdout, reason = "what a failed run was, for a person")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let output = self.agent.output();

@@ -95,8 +95,8 @@ mod tests {
     fn a_ghost_says_why() {
         let reason =
             "slot 1 on web-1 crashed 3 times within 2 minutes of its deployment, last with exit status 1";
-        let lines: String = (1..=14).map(|number| format!("line {number}\n")).collect();
-        let log_tail = Some(format!("{lines}{}\u{7}", "x".repeat(200)));
+        let numbers: Vec<String> = (1..=14).map(|number: u8| number.to_string()).collect();
+        let log_tail = Some(format!("line {}\n{}\u{7}", numbers.join("\nline "), "x".repeat(200)));
         let ghost = Ghost { key: release("2.5.0"), at: Timestamp(0), reason: reason.to_owned(), log_tail };
         let silent = Ghost { key: release("2.4.0"), log_tail: None, ..ghost.clone() };
         insta::assert_snapshot!(table(&[ghost, silent], Timestamp(7_200_000)));

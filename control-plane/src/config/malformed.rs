@@ -462,7 +462,7 @@ release_bucket: s3://bucket/path
   - { type: disk, enable_restart: true, warning_threshold_percent: 0 }
 ",
      &[
-        r#"2:35: monitoring[disk].enable_restart: found a key that a disk has not; remove it: a full disk is warned of, and nothing is restarted for it"#,
+        "2:35: monitoring[disk].enable_restart: found a key that a disk has not; remove it: a full disk is warned of, and nothing is restarted for it",
         r#"2:68: monitoring[disk].warning_threshold_percent: found "0"; allowed: a whole number from 1 to 100 in plain decimal digits"#,
      ]),
     ("monitoring",

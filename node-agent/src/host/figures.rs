@@ -169,8 +169,8 @@ mod tests {
 
     #[test]
     fn load_and_pressure_are_read() {
-        assert_eq!(load("0.52 0.58 1.00 2/345 6789\n"), [0.52, 0.58, 1.0]);
-        assert_eq!(load(""), [0.0; 3]);
+        assert_eq!(load("0.52 0.58 1.00 2/345 6789\n").to_vec(), vec![0.52, 0.58, 1.0]);
+        assert_eq!(load("").to_vec(), vec![0.0; 3]);
         let both = "some avg10=1.25 avg60=0.00 avg300=0.00 total=5\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=1\n";
         assert_eq!(pressure(both), (1.25, 0.5));
         assert_eq!(pressure("some avg10=3.00 avg60=0.00 avg300=0.00 total=5\n"), (3.0, 0.0));

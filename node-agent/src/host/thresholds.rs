@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn where_restarts_do_not_help_they_become_rare() {
         let mut host = Host::new();
-        let (_, restarts) = host.through(&[95.0; 3_000]);
+        let (_, restarts) = host.through(&vec![95.0; 3_000]);
         let at: Vec<u64> = restarts.iter().map(|it| it.0).collect();
         let apart: Vec<u64> = at.windows(2).map(|it| it[1] - it[0]).collect();
         assert_eq!(apart, [300, 600, 1_200, 2_400, 3_600, 3_600]);

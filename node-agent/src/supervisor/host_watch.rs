@@ -61,7 +61,7 @@ impl Watch {
             return std::future::pending().await;
         }
         if self.samples.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A host that runs out of memory or disk, as its samples say: who is told, what is restarted, and what a successor of the
 //! agent remembers without any control plane.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use node_agent::host::Sample;
 use proto::pb;
 

@@ -80,7 +80,7 @@ fn charts() -> Html {
     young.points.iter_mut().for_each(|it| it.pressure = None);
     let mut large = full.clone();
     large.points.iter_mut().for_each(|it| {
-        it.cores = (0..64).map(|core| it.cores[core % 4] / (1 + u8::from(core > 9))).collect()
+        it.cores = (0..64).map(|core| it.cores[core % 4] / (1 + u8::from(core > 9))).collect();
     });
     let empty = HostHistory { points: Vec::new(), ..full.clone() };
     let drawn = |history, wholes| html! { <Drawn history={Shared::new(history)} {wholes} /> };

@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    const WITHIN: Duration = Duration::from_secs(60);
+    const WITHIN: Duration = Duration::from_mins(1);
 
     fn sh(script: &str, cwd: &Path, user: Option<UserIds>) -> Order {
         let env = [("PATH", "/usr/bin:/bin"), ("COLOUR", "red")];

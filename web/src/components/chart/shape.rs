@@ -201,11 +201,8 @@ mod tests {
             (Unit::BytesPerSecond, 123_456.0, "200 KiB/s"),
             (Unit::Bytes, 1_073_741_824.0 * 1.5, "2.0 GiB"),
         ] {
-            assert_eq!(
-                unit.text(unit.ceiling(most)).replace("1000 B", "1000 B"),
-                text.replace("1000 B", &format::bytes(1_000)),
-                "{most}"
-            );
+            let text = text.replace("1000 B", &format::bytes(1_000));
+            assert_eq!(unit.text(unit.ceiling(most)), text, "{most}");
         }
     }
 
