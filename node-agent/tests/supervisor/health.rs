@@ -1,84 +1,94 @@
-//! What a replica's server would be: answers as the test says, and counts who asked for what.
+//! What a replica's server answers, as the test says, and who asked it for what. The replica itself listens: a stranger on its
+//! port would not make it ready.
+//!
+//! It is told by files: `{path}.answer` is sent as it stands, each question adds a byte to `{path}.asked`, `slip` spoils one
+//! answer, and where `gone` is it listens no more.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio_util::task::AbortOnDropHandle;
+use proto::pb;
+use tempfile::TempDir;
 
-/// Gone when dropped.
+use super::world::eventually;
+
 pub(crate) struct Server {
     pub(crate) port: u16,
-    known: Arc<Mutex<Known>>,
-    _serving: AbortOnDropHandle<()>,
-}
-
-#[derive(Default)]
-struct Known {
-    /// By path, as long as nothing else is said: 200.
-    answers: BTreeMap<String, (u16, &'static str)>,
-    /// So many of the next questions are answered with 500.
-    slips: usize,
-    asked: BTreeMap<String, usize>,
+    folder: TempDir,
 }
 
 impl Server {
-    pub(crate) async fn start() -> Self {
-        Self::serving(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    pub(crate) fn new() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self { port: free.local_addr().unwrap().port(), folder: tempfile::tempdir().unwrap() }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the handle ends it")]
-    fn serving(listener: TcpListener) -> Self {
-        let port = listener.local_addr().unwrap().port();
-        let known = Arc::<Mutex<Known>>::default();
-        let serving = tokio::spawn(serve(listener, Arc::clone(&known)));
-        Self { port, known, _serving: AbortOnDropHandle::new(serving) }
+    /// The same assignment, of a program that serves here.
+    pub(crate) fn serves(&self, mut assignment: pb::Assignment) -> pb::Assignment {
+        let application = &mut assignment.applications[0];
+        application.ports = vec![pb::PortBase { key: "PORT".to_owned(), base: u32::from(self.port) }];
+        let folder = self.folder.path().to_string_lossy().into_owned();
+        application.env.push(pb::EnvEntry { key: "SERVES".to_owned(), value: folder });
+        assignment
     }
 
-    /// From now on, to this path.
-    pub(crate) fn answer(&self, path: &str, status: u16, body: &'static str) {
-        self.known.lock().unwrap().answers.insert(path.to_owned(), (status, body));
+    /// From now on, to this path; 200 until then.
+    pub(crate) fn answer(&self, path: &str, status: u16, body: &str) {
+        let new = self.folder.path().join("new");
+        let length = body.len();
+        fs::write(&new, format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{body}")).unwrap();
+        fs::rename(new, self.file(path, "answer")).unwrap();
     }
 
     /// The next question gets a bad answer, the one after that a good one again.
     pub(crate) fn slip_once(&self) {
-        self.known.lock().unwrap().slips += 1;
+        fs::write(self.folder.path().join("slip"), "").unwrap();
     }
 
-    pub(crate) fn asked(&self, path: &str) -> usize {
-        self.known.lock().unwrap().asked.get(path).copied().unwrap_or_default()
+    pub(crate) fn asked(&self, path: &str) -> u64 {
+        fs::metadata(self.file(path, "asked")).map_or(0, |it| it.len())
+    }
+
+    /// It listens no more, and lives on.
+    pub(crate) async fn leave(&self) {
+        fs::write(self.folder.path().join("gone"), "").unwrap();
+        let refused = || TcpStream::connect(("127.0.0.1", self.port)).is_err().then_some(());
+        eventually("a port that nobody listens on", refused).await;
+    }
+
+    fn file(&self, path: &str, what: &str) -> PathBuf {
+        self.folder.path().join(format!("{}.{what}", path.replace('/', "_")))
     }
 }
 
-impl Known {
-    fn answer(&mut self, path: &str) -> (u16, &'static str) {
-        *self.asked.entry(path.to_owned()).or_default() += 1;
-        if self.slips > 0 {
-            self.slips -= 1;
-            return (500, "a slip");
-        }
-        self.answers.get(path).copied().unwrap_or((200, "ok"))
-    }
-}
-
-async fn serve(listener: TcpListener, known: Arc<Mutex<Known>>) {
-    loop {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                // Who only wanted to know whether somebody listens.
-                Err(_) => break,
-            }
-        }
-        let head = String::from_utf8_lossy(&head);
-        let Some(path) = head.split(' ').nth(1) else { continue };
-        let (status, body) = known.lock().unwrap().answer(path);
-        let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        let _ = stream.write_all(answer.as_bytes()).await;
-    }
-}
+/// What a program does that has `SERVES` in its environment, as a line of a shell script.
+pub(crate) const SERVE: &str = r#"exec erl -noshell -eval '
+Dir = os:getenv("SERVES"),
+{ok, L} = gen_tcp:listen(list_to_integer(os:getenv("PORT")),
+    [binary, {ip, {127, 0, 0, 1}}, {reuseaddr, true}, {packet, http_bin}, {active, false}]),
+Serve = fun Next() ->
+    {ok, S} = gen_tcp:accept(L),
+    case gen_tcp:recv(S, 0) of
+        {ok, {http_request, _, {abs_path, Path}, _}} ->
+            Skip = fun Rest() -> case gen_tcp:recv(S, 0) of {ok, {http_header, _, _, _, _}} -> Rest(); _ -> ok end end,
+            Skip(),
+            Name = filename:join(Dir, string:replace(binary_to_list(Path), "/", "_", all)),
+            ok = file:write_file([Name, ".asked"], "x", [append]),
+            Answer = case {file:delete(filename:join(Dir, "slip")), file:read_file([Name, ".answer"])} of
+                {ok, _} -> "HTTP/1.1 500 X\r\ncontent-length: 6\r\n\r\na slip";
+                {_, {ok, Said}} -> Said;
+                _ -> "HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\nok"
+            end,
+            gen_tcp:send(S, Answer);
+        _ -> ok
+    end,
+    gen_tcp:close(S),
+    case filelib:is_file(filename:join(Dir, "gone")) of
+        true -> gen_tcp:close(L), timer:sleep(infinity);
+        false -> Next()
+    end
+end,
+Serve().'"#;

@@ -15,13 +15,6 @@ fn http(path: &str, after: u32) -> pb::Probe {
     pb::Probe { kind: Some(Kind::Http(http)), interval_ms: OFTEN_MS, timeout_ms: 60_000, after }
 }
 
-/// The same, listening where the server does.
-fn on(server: &Server, mut assignment: pb::Assignment) -> pb::Assignment {
-    assignment.applications[0].ports =
-        vec![pb::PortBase { key: "PORT".to_owned(), base: u32::from(server.port) }];
-    assignment
-}
-
 fn with(mut assignment: pb::Assignment, ready: &[pb::Probe], live: &[pb::Probe]) -> pb::Assignment {
     assignment.applications[0].ready_probes = ready.to_vec();
     assignment.applications[0].live_probes = live.to_vec();
@@ -33,17 +26,17 @@ fn told(agent: &mut Agent, kind: &str) -> Vec<String> {
     all.filter(|it| it.kind == kind).map(|it| it.text).collect()
 }
 
-async fn asked_more(server: &Server, path: &str, times: usize) {
+async fn asked_more(server: &Server, path: &str, times: u64) {
     let before = server.asked(path);
     eventually("further questions", || (server.asked(path) >= before + times).then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_replica_is_ready_once_its_health_says_so_and_until_then_it_is_told_why_not() {
-    let (world, server) = (World::new(), Server::start().await);
+    let (world, server) = (World::new(), Server::new());
     server.answer("/health", 503, "database down");
     let agent = world.agent().await;
-    agent.assign(with(on(&server, world.assignment(1, "0.1.0-talks")), &[http("/health", 2)], &[])).await;
+    agent.assign(with(server.serves(world.assignment(1, "0.1.0-talks")), &[http("/health", 2)], &[])).await;
     let report = agent.reports("a failed check", |it| it.failed_check.is_some()).await;
     let check = report.failed_check.clone().unwrap();
     assert_eq!(report.state(), pb::SlotState::Starting);
@@ -59,18 +52,18 @@ async fn a_replica_is_ready_once_its_health_says_so_and_until_then_it_is_told_wh
     server.answer("/health", 200, "");
     agent.reports("that it passes", |it| it.failed_check.as_ref().is_some_and(|it| it.in_a_row == 0)).await;
     // Of another release nothing has failed.
-    agent.assign(with(on(&server, world.assignment(2, "0.2.0")), &[http("/health", 2)], &[])).await;
+    agent.assign(with(server.serves(world.assignment(2, "0.2.0")), &[http("/health", 2)], &[])).await;
     assert_eq!(agent.runs("0.2.0").await.failed_check, None);
     agent.end().await;
 }
 
 #[tokio::test]
 async fn all_probes_of_a_list_must_pass() {
-    let (world, server) = (World::new(), Server::start().await);
+    let (world, server) = (World::new(), Server::new());
     server.answer("/second", 500, "");
     let agent = world.agent().await;
     let both = [http("/first", 1), http("/second", 1)];
-    agent.assign(with(on(&server, world.assignment(1, "0.1.0")), &both, &[])).await;
+    agent.assign(with(server.serves(world.assignment(1, "0.1.0")), &both, &[])).await;
     agent.reports("a failed check", |it| it.failed_check.is_some()).await;
     asked_more(&server, "/first", 5).await;
     assert_eq!(agent.report().state(), pb::SlotState::Starting);
@@ -83,9 +76,9 @@ async fn all_probes_of_a_list_must_pass() {
 
 #[tokio::test]
 async fn one_failure_alone_takes_nobody_out_of_traffic_and_two_in_a_row_do() {
-    let (world, server) = (World::new(), Server::start().await);
+    let (world, server) = (World::new(), Server::new());
     let mut agent = world.agent().await;
-    agent.assign(with(on(&server, world.assignment(1, "0.1.0")), &[http("/health", 2)], &[])).await;
+    agent.assign(with(server.serves(world.assignment(1, "0.1.0")), &[http("/health", 2)], &[])).await;
     agent.runs("0.1.0").await;
     for _ in 0..3 {
         server.slip_once();
@@ -102,9 +95,9 @@ async fn one_failure_alone_takes_nobody_out_of_traffic_and_two_in_a_row_do() {
 
 #[tokio::test]
 async fn a_replica_that_stops_answering_is_started_anew_and_its_event_says_why() {
-    let (world, server) = (World::new(), Server::start().await);
+    let (world, server) = (World::new(), Server::new());
     let mut agent = world.agent().await;
-    agent.assign(with(on(&server, world.assignment(1, "0.1.0")), &[], &[http("/live", 3)])).await;
+    agent.assign(with(server.serves(world.assignment(1, "0.1.0")), &[], &[http("/live", 3)])).await;
     let before = agent.runs("0.1.0").await;
     asked_more(&server, "/live", 5).await;
     assert_eq!(agent.report().pid, before.pid);
@@ -126,11 +119,11 @@ async fn a_replica_that_stops_answering_is_started_anew_and_its_event_says_why()
 
 #[tokio::test]
 async fn how_long_a_start_may_take_is_no_question_of_liveness() {
-    let (world, server) = (World::new(), Server::start().await);
+    let (world, server) = (World::new(), Server::new());
     server.answer("/ready", 503, "");
     server.answer("/live", 500, "");
     let agent = world.agent().await;
-    let assignment = on(&server, world.assignment(1, "0.1.0"));
+    let assignment = server.serves(world.assignment(1, "0.1.0"));
     agent.assign(with(assignment, &[http("/ready", 1)], &[http("/live", 1_000)])).await;
     asked_more(&server, "/ready", 20).await;
     assert_eq!(server.asked("/live"), 0);
@@ -165,13 +158,13 @@ async fn a_command_decides_by_its_exit_status() {
 
 #[tokio::test]
 async fn probes_that_change_count_from_the_next_deployment() {
-    let (world, server) = (World::new(), Server::start().await);
+    let (world, server) = (World::new(), Server::new());
     server.answer("/health", 503, "");
     let agent = world.agent().await;
     agent.assign(world.assignment(1, "0.1.0")).await;
     let before = agent.runs("0.1.0").await;
     let stricter = |generation, version| {
-        with(on(&server, world.assignment(generation, version)), &[http("/health", 1)], &[])
+        with(server.serves(world.assignment(generation, version)), &[http("/health", 1)], &[])
     };
     agent.assign(stricter(2, "0.1.0")).await;
     let after = agent.reports("it is told", |it| it.generation == 2).await;
@@ -186,10 +179,10 @@ async fn probes_that_change_count_from_the_next_deployment() {
 
 #[tokio::test]
 async fn liveness_ends_as_soon_as_nobody_asks_for_it() {
-    let (world, server) = (World::new(), Server::start().await);
+    let (world, server) = (World::new(), Server::new());
     let agent = world.agent().await;
     let assignment = |generation, live: &[pb::Probe]| {
-        with(on(&server, world.assignment(generation, "0.1.0")), &[http("/ready", 1)], live)
+        with(server.serves(world.assignment(generation, "0.1.0")), &[http("/ready", 1)], live)
     };
     agent.assign(assignment(1, &[http("/live", 1_000)])).await;
     agent.runs("0.1.0").await;
@@ -204,9 +197,9 @@ async fn liveness_ends_as_soon_as_nobody_asks_for_it() {
 
 #[tokio::test]
 async fn an_agent_that_begins_anew_finds_ready_what_was_and_tells_nobody_twice() {
-    let (world, server) = (World::new(), Server::start().await);
+    let (world, server) = (World::new(), Server::new());
     let agent = world.agent().await;
-    agent.assign(with(on(&server, world.assignment(1, "0.1.0")), &[http("/health", 2)], &[])).await;
+    agent.assign(with(server.serves(world.assignment(1, "0.1.0")), &[http("/health", 2)], &[])).await;
     let before = agent.runs("0.1.0").await;
     agent.end().await;
     let mut agent = world.agent().await;
@@ -219,14 +212,14 @@ async fn an_agent_that_begins_anew_finds_ready_what_was_and_tells_nobody_twice()
 
 #[tokio::test]
 async fn what_fails_while_no_agent_looks_is_seen_by_the_next_one() {
-    let (world, server) = (World::new(), Server::start().await);
+    let (world, server) = (World::new(), Server::new());
     let agent = world.agent().await;
     // By the default: that its first port takes connections.
-    agent.assign(on(&server, world.assignment(1, "0.1.0"))).await;
+    agent.assign(server.serves(world.assignment(1, "0.1.0"))).await;
     agent.runs("0.1.0").await;
     agent.end().await;
     let port = server.port;
-    drop(server);
+    server.leave().await;
     let agent = world.agent().await;
     let report = agent.reports("unready", |it| it.state() == pb::SlotState::Unready).await;
     let check = report.failed_check.unwrap();

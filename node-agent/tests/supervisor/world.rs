@@ -382,6 +382,8 @@ impl Drop for ReadOnly {
 }
 
 fn release(version: &str) -> Vec<u8> {
+    // One that is told where serves what it is told there.
+    let serves = format!("if [ -n \"$SERVES\" ]; then {}; fi\n", super::health::SERVE);
     // A version named so leaves somebody behind who does not go when asked.
     let lingers = if version.ends_with("-lingers") { "(trap '' TERM; sleep 1000) &" } else { "" };
     // And one named so says something.
@@ -395,7 +397,7 @@ fn release(version: &str) -> Vec<u8> {
     };
     let script = format!(
         "#!/bin/sh\n\
-         if [ \"$1\" = start ]; then echo {version} $$ >> \"$STARTS\"; {talks} {lingers}\n{listens}exec sleep 1000; fi\n\
+         if [ \"$1\" = start ]; then echo {version} $$ >> \"$STARTS\"; {talks} {lingers}\n{serves}{listens}exec sleep 1000; fi\n\
          echo \"$@\" >> \"$STARTS.pre\"\n\
          until [ -e \"$STARTS.go\" ]; do sleep 0.02; done\n"
     );
