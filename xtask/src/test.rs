@@ -195,7 +195,10 @@ fn systemd() -> Result<Outcome> {
     }
     match booted::what_is_missing() {
         Some(why) => Ok(Outcome::NotRun(format!("systemd is not the first process of this host, and {why}"))),
-        None => done(booted::run("node-agent::keeper", "with_systemd")),
+        None => Ok(match booted::run("node-agent::keeper", "with_systemd")? {
+            None => Outcome::Passed,
+            Some(why) => Outcome::NotRun(format!("systemd is not the first process of this host, and {why}")),
+        }),
     }
 }
 
