@@ -22,6 +22,9 @@ use xtask::fixtures::Sample;
 
 const HITS: u32 = 100;
 
+/// Where nobody asks for another by `SEED=…`, be it any (`SEED=random`): what a change breaks is then not a matter of luck.
+const SEED: u64 = 1;
+
 /// Each with the slots that it has at rest, and while it is deployed.
 const APPLICATIONS: [(Sample, u16, u16); 2] = [(Sample::Erlang, 2, 3), (Sample::Gleam, 1, 1)];
 
@@ -292,7 +295,10 @@ fn rests(application: &Application, replicas: u16) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_random_strokes_during_deployments_double_nothing_orphan_nothing_and_pass() {
     #[expect(clippy::disallowed_methods, reason = "how a person repeats a run")]
-    let seed = std::env::var("SEED").ok().and_then(|it| it.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    let seed = match std::env::var("SEED") {
+        Ok(seed) => seed.parse().unwrap_or_else(|_| rand::random()),
+        Err(_) => SEED,
+    };
     println!("SEED={seed}");
     let mut chaos = Chaos::begin(seed).await;
     chaos.rage().await;

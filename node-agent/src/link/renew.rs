@@ -69,9 +69,9 @@ pub(super) async fn keep(identity: watch::Sender<Arc<Identity>>, cancel: Cancell
                 let renewed = Arc::new(renewed);
                 // In force also where it cannot be stored: the old one still serves to renew after a restart.
                 unstored = store(Arc::clone(&renewed)).await;
-                identity.send_replace(renewed);
                 failures = 0;
-                not_before = AFTER_RENEWAL;
+                not_before = after_renewal(renewed.validity.renew_at(), clock::unix_ms());
+                identity.send_replace(renewed);
             }
             Err(error) => {
                 failures += 1;
@@ -83,6 +83,11 @@ pub(super) async fn keep(identity: watch::Sender<Arc<Identity>>, cancel: Cancell
             }
         }
     }
+}
+
+/// How long no other is asked for. One that lives for seconds is due in seconds, and that is no fault.
+fn after_renewal(renew_at: u64, now: u64) -> Duration {
+    if renew_at > now { Duration::ZERO } else { AFTER_RENEWAL }
 }
 
 /// How long nothing is to be done. `left`: milliseconds until the certificate is due.
@@ -130,6 +135,8 @@ mod tests {
     #[test]
     fn a_clock_that_makes_every_certificate_due_asks_for_one_an_hour() {
         assert_eq!(wait(0, Duration::ZERO, false), Duration::ZERO, "due, for the first time");
+        assert_eq!(after_renewal(999, 1_000), AFTER_RENEWAL, "due as it comes");
+        assert_eq!(after_renewal(1_001, 1_000), Duration::ZERO);
         assert_eq!(wait(0, AFTER_RENEWAL, false), AFTER_RENEWAL, "due again at once");
         assert_eq!(wait(86_400_000, Duration::ZERO, false), LOOK_AGAIN, "the clock may be set meanwhile");
         assert_eq!(wait(1_000, Duration::ZERO, false), Duration::from_secs(1));

@@ -118,7 +118,10 @@ pub(super) fn run(binary: &str, filter: &str) -> Result<Option<String>> {
             ensure!(!log.contains(" 0 passed"), "no test of {binary} is called {filter}");
             Ok(None)
         }
-        "" => Ok(Some("a container was begun and did not come so far as to run the tests".to_owned())),
+        "" if log.trim().is_empty() => {
+            Ok(Some("a container was begun and did not come so far as to run the tests".to_owned()))
+        }
+        "" => bail!("the tests had not ended after {} s", PATIENCE.as_secs()),
         status => bail!("the tests ended with {status}"),
     }
 }
