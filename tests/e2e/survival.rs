@@ -153,7 +153,7 @@ async fn a_replica_that_stands_still_is_unready_and_can_be_restarted() {
     let (running, before) = two_replicas(Engine::Sqlite).await;
     let first = pids(&before)[&1];
     kill_process(pid(first), Signal::STOP).unwrap();
-    // The kernel takes some connections for it before it takes no more.
+    // The kernel goes on taking connections for it.
     let is =
         |state, of: u32| move |it: &Application| it.slots[0].state == state && it.slots[0].pid == Some(of);
     let still = running

@@ -12,6 +12,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) dead: bool,
+    /// By a signal, until another lets it go on.
+    pub(crate) stopped: bool,
     pub(crate) parent: u32,
     pub(crate) group: u32,
     pub(crate) session: u32,
@@ -28,6 +30,7 @@ impl Stat {
         let fields: Vec<&str> = line.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         Some(Self {
             dead: matches!(*fields.first()?, "Z" | "X" | "x"),
+            stopped: *fields.first()? == "T",
             parent: fields.get(1)?.parse().ok()?,
             group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
@@ -135,8 +138,10 @@ mod tests {
     #[test]
     fn a_name_full_of_parentheses_hides_no_field() {
         let line = "42 (a) Z 1 (b)) S 7 8 9 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 777 1000 5";
-        let stat = Stat { dead: false, parent: 7, group: 8, session: 9, start_ticks: 777 };
+        let stat = Stat { dead: false, stopped: false, parent: 7, group: 8, session: 9, start_ticks: 777 };
         assert_eq!(Stat::parse(line), Some(stat));
+        let stopped = line.replace(") S 7", ") T 7");
+        assert_eq!(Stat::parse(&stopped), Some(Stat { stopped: true, ..stat }));
         assert_eq!(Stat::parse("42 (a"), None);
         assert_eq!(Stat::parse("42 (a) S 1"), None);
     }

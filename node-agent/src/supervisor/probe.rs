@@ -23,6 +23,7 @@ pub(super) use self::watch::{Watch, watch};
 use super::Shared;
 use super::acts::{self, SlotContext};
 use super::hindrance::is_ours;
+use crate::keeper::procfs::Stat;
 
 /// Until the first success a start is watched closely: a virtual machine is up in half a second.
 const STARTING_INTERVAL: Duration = Duration::from_millis(50);
@@ -139,6 +140,8 @@ impl Probe {
 pub(super) struct Asker {
     pub(super) shared: Arc<Shared>,
     pub(super) context: Arc<SlotContext>,
+    /// Of the replica.
+    pub(super) pid: u32,
     /// The settings with which the replica was launched.
     pub(super) app: pb::Application,
 }
@@ -146,6 +149,10 @@ pub(super) struct Asker {
 impl Asker {
     /// `order`: what an `exec` probe runs, once that is known.
     async fn ask(&self, probe: &Probe, order: &mut Option<Order>) -> Result<(), Failure> {
+        // The kernel goes on taking connections for it, as many as its queue holds.
+        if Stat::of(self.pid).is_some_and(|it| it.stopped) {
+            return Err(Failure::of("found its process standing still: a signal (SIGSTOP) has stopped it"));
+        }
         match &probe.ask {
             Ask::Process => Ok(()),
             Ask::Tcp { port } => match timeout(probe.timeout, connect(*port)).await {

@@ -112,7 +112,8 @@ impl SlotTask {
     }
 
     fn asker(&self, app: pb::Application) -> Asker {
-        Asker { shared: self.shared.clone(), context: self.context.clone(), app }
+        let pid = self.running_pid();
+        Asker { shared: self.shared.clone(), context: self.context.clone(), pid, app }
     }
 
     fn running_pid(&self) -> u32 {
