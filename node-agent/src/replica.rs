@@ -19,14 +19,15 @@ use proto::ids::ReleaseKey;
 use proto::state::ExitCause;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Time;
-
 pub(crate) use self::advance::WITHDRAW_MAX;
+pub use self::note::Note;
+use crate::clock::Time;
 
 mod absorb;
 mod advance;
 mod fault;
 pub mod held;
+mod note;
 pub mod recover;
 pub mod report;
 #[cfg(test)]
@@ -344,59 +345,6 @@ pub enum Action {
         ticket: Ticket,
     },
     Note(Note),
-}
-
-/// Something worth remembering, for the fleet's list of events.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    DeploymentStarted {
-        release: ReleaseKey,
-    },
-    Deployed {
-        release: ReleaseKey,
-    },
-    Ready {
-        release: Option<ReleaseKey>,
-    },
-    Crashed {
-        cause: ExitCause,
-        restarts: u32,
-    },
-    /// `because`: this agent's own reason; `None`: somebody asked for it.
-    Restarting {
-        restarts: u32,
-        because: Option<String>,
-    },
-    Stopped,
-    CannotPrepare {
-        release: ReleaseKey,
-        error: String,
-    },
-    PreCommandFailed {
-        release: ReleaseKey,
-        error: String,
-    },
-    CannotStart {
-        error: String,
-    },
-}
-
-impl Note {
-    /// Something went wrong that nobody asked for.
-    pub fn is_bad(&self) -> bool {
-        match self {
-            Self::Crashed { .. }
-            | Self::CannotPrepare { .. }
-            | Self::PreCommandFailed { .. }
-            | Self::Restarting { because: Some(_), .. }
-            | Self::CannotStart { .. } => true,
-            Self::DeploymentStarted { .. }
-            | Self::Deployed { .. }
-            | Self::Ready { .. }
-            | Self::Restarting { because: None, .. }
-            | Self::Stopped => false,
-        }
-    }
 }
 
 /// What is remembered of the pre-commands that were run last: to be reported, and never run twice.
