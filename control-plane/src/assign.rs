@@ -302,7 +302,7 @@ mod tests {
     fn probes_are_told_beside_what_an_agent_that_knows_none_goes_by() {
         let (mut wanted, secrets) = (wanted(), Known([("prod/DB", "x")].into()));
         let spec = &mut wanted.applications.get_mut(&"shop".parse().unwrap()).unwrap().spec;
-        let probe = |ask| Probe { ask, interval: Millis(1_000), timeout: Millis(2_000), after: 2 };
+        let probe = |ask| Probe { ask, interval: Some(Millis(1_000)), timeout: Millis(2_000), after: 2 };
         let health = Ask::Http { port: Some("PORT".to_owned()), path: "/health".to_owned(), expect: 204 };
         spec.ready_probes = vec![probe(health), probe(Ask::Process)];
         spec.live = vec![probe(Ask::Tcp { port: None }), probe(Ask::Exec { command: "bin/ok".to_owned() })];

@@ -242,7 +242,8 @@ mod tests {
         assert!(fields.remove("ready_probes").is_some() && fields.remove("live").is_some());
         assert_eq!(serde_json::from_value::<AppSpec>(stored).unwrap(), spec);
         let ask = Ask::Http { port: None, path: "/health".to_owned(), expect: 200 };
-        spec.ready_probes = vec![Probe { ask, interval: Millis(1_000), timeout: Millis(2_000), after: 2 }];
+        spec.ready_probes =
+            vec![Probe { ask, interval: Some(Millis(1_000)), timeout: Millis(2_000), after: 2 }];
         let stored = serde_json::to_value(&spec).unwrap();
         // A word that it knows: it goes by the first port.
         assert_eq!(stored["ready"], "default");

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 
+use crate::kernel_file;
+
 /// Accounting periods of the CPU's bandwidth, in microseconds; the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;
 
@@ -170,7 +172,9 @@ impl Cgroup {
     }
 
     fn read(&self, file: &str) -> Option<String> {
-        fs::read_to_string(self.0.join(file)).ok().map(|text| text.trim_end().to_owned())
+        let mut text = kernel_file::read(self.0.join(file)).ok()?;
+        text.truncate(text.trim_end().len());
+        Some(text)
     }
 
     fn number(&self, file: &str) -> Option<u64> {

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::kernel::Kernel;
 use crate::cgroup::home::{Hierarchy, Home};
+use crate::kernel_file;
 use crate::link::Observed;
 
 /// A chart needs no more; each sample costs some hundred microseconds.
@@ -86,7 +87,7 @@ impl Sampler {
         let before = std::mem::take(&mut self.used);
         let mut samples = Vec::with_capacity(replicas.len());
         for (app, slot, pid) in replicas {
-            let Some(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok() else { continue };
+            let Some(stat) = kernel_file::read(format!("/proc/{pid}/stat")).ok() else { continue };
             let Some(usage) = usage(&stat) else { continue };
             // With all its children, where it has a group of its own.
             let group = self.hierarchy.as_ref().and_then(|it| it.group_of(*pid, app, *slot));

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod host;
 mod inherited;
 pub mod keeper;
+mod kernel_file;
 mod limits;
 pub mod link;
 pub mod logs;

@@ -20,5 +20,10 @@ fn one(probe: &Probe) -> pb::Probe {
         }
         Ask::Exec { command } => Kind::Exec(pb::ExecProbe { command: command.clone() }),
     };
-    pb::Probe { kind: Some(kind), interval_ms: interval.0, timeout_ms: timeout.0, after: u32::from(*after) }
+    pb::Probe {
+        kind: Some(kind),
+        interval_ms: interval.map_or(0, |it| it.0),
+        timeout_ms: timeout.0,
+        after: u32::from(*after),
+    }
 }

@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn probes_count_from_the_next_deployment_and_liveness_ends_at_once() {
-        let probe = |ask| Probe { ask, interval: Millis(1_000), timeout: Millis(2_000), after: 2 };
+        let probe = |ask| Probe { ask, interval: Some(Millis(1_000)), timeout: Millis(2_000), after: 2 };
         let health = Ask::Http { port: None, path: "/health".to_owned(), expect: 200 };
         let mut after = app();
         after.ready_probes = vec![probe(health), probe(Ask::Process)];

@@ -389,7 +389,7 @@ fn probes_are_read_with_their_defaults_and_one_that_nobody_asks_is_named() {
     assert_eq!(
         said(&app.ready_probes),
         [
-            "http /health on the first port expecting 200 every 1000 ms within 2000 ms after 2",
+            "http /health on the first port expecting 200 within 2000 ms after 2",
             "exec `bin/ok` every 5000 ms within 9000 ms after 1",
         ]
     );

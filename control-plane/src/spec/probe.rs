@@ -11,8 +11,9 @@ use super::Millis;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     pub ask: Ask,
-    /// Between an answer and the next question.
-    pub interval: Millis,
+    /// Between an answer and the next question; `None`: 5 s while all is well, 1 s once an answer was not as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Millis>,
     /// Over the whole of a question.
     pub timeout: Millis,
     /// So many answers of one kind in a row count: for `ready` to become ready and to be so no more, for `live` to be ended.
@@ -44,6 +45,9 @@ impl fmt::Display for Probe {
             }
             Ask::Exec { command } => write!(f, "exec `{command}`")?,
         }
-        write!(f, " every {} ms within {} ms after {after}", interval.0, timeout.0)
+        if let Some(interval) = interval {
+            write!(f, " every {} ms", interval.0)?;
+        }
+        write!(f, " within {} ms after {after}", timeout.0)
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use proto::ids::{AppName, Slot};
 
 use super::{Cgroup, Limits};
+use crate::kernel_file;
 
 /// Those that bound what a replica may use.
 pub const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
@@ -61,7 +62,7 @@ impl Hierarchy {
 
     /// The group of its own that this replica began in; `None`: it has none, or the process is another by now.
     pub fn group_of(&self, pid: u32, app: &AppName, slot: Slot) -> Option<Cgroup> {
-        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let cgroup = kernel_file::read(format!("/proc/{pid}/cgroup")).ok()?;
         let folder = self.folder(&cgroup)?;
         let name = folder.file_name()?.to_str()?;
         let launch = name.strip_prefix(&format!("{app}-{slot}-"))?;

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::kernel_file;
+
 /// One line of `/proc/PID/stat`, the fields that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -22,7 +24,7 @@ pub(crate) struct Stat {
 
 impl Stat {
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse(&kernel_file::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
     /// The name in parentheses may hold anything, parentheses included; the fields start after the last one.

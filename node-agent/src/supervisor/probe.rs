@@ -23,6 +23,7 @@ pub(super) use self::watch::{Watch, watch};
 use super::Shared;
 use super::acts::{self, SlotContext};
 use super::hindrance::is_ours;
+use crate::clock::Time;
 use crate::keeper::procfs::Stat;
 
 /// Until the first success a start is watched closely: a virtual machine is up in half a second.
@@ -34,6 +35,11 @@ const EXEC_INTERVAL: Duration = Duration::from_millis(500);
 /// After so many questions without success nothing is gained by asking so often.
 const STARTING_PATIENCE: u32 = 1_200;
 
+/// Where the settings name no interval, between questions that are answered as they should be …
+const CALM_INTERVAL: Duration = Duration::from_secs(5);
+/// … and from one that was not.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Of what was answered or printed, in bytes: this much is read …
 const READ_MAX: usize = 4 << 10;
 /// … and this much is told.
@@ -43,12 +49,21 @@ const BODY_MAX: usize = 1 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Probe {
     pub(super) ask: Ask,
-    /// Between an answer and the next question.
-    pub(super) interval: Duration,
+    pub(super) pace: Pace,
     /// Over the whole of a question.
     pub(super) timeout: Duration,
     /// So many answers of one kind in a row count.
     pub(super) after: u32,
+}
+
+/// How long it is from an answer to the next question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// As the settings name it.
+    Every(Duration),
+    /// They name none: rarely while every answer is as it should be, because an agent asks all its replicas for ever, and
+    /// soon once one is not.
+    Usual,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,16 +139,41 @@ impl Probe {
         }
     }
 
-    /// How long to wait with the next question. `closely`: it has not succeeded yet.
-    fn pause(&self, closely: bool, failure: Option<&Failure>) -> Duration {
+    /// How long to wait with the next question, at this moment.
+    fn pause(&self, mood: Mood, failure: Option<&Failure>, now: Time) -> Duration {
+        let interval = match (self.pace, mood) {
+            (Pace::Every(interval), _) => interval,
+            (Pace::Usual, Mood::Calm) => return self.calm(now),
+            (Pace::Usual, _) => DOUBT_INTERVAL,
+        };
         let pause = match (&self.ask, failure) {
-            _ if !closely => self.interval,
+            _ if mood != Mood::Close => interval,
             (Ask::Exec { .. }, _) => EXEC_INTERVAL,
             (_, Some(Failure { nobody_there: false, .. })) => ANSWERING_INTERVAL,
             _ => STARTING_INTERVAL,
         };
-        pause.min(self.interval)
+        pause.min(interval)
     }
+
+    /// All connections of a host are tried at the same moments: the agent wakes once for them, however many they are. What is
+    /// work for a replica is not, or all of them would work at once.
+    fn calm(&self, now: Time) -> Duration {
+        let every = u64::try_from(CALM_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        match self.ask {
+            Ask::Tcp { .. } => Duration::from_millis(every - now.0 % every),
+            _ => CALM_INTERVAL,
+        }
+    }
+}
+
+/// How its answers have been up to now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    /// It has not succeeded yet, and may at any moment.
+    Close,
+    /// The last was not as it should be, or not often enough in a row.
+    Doubt,
+    Calm,
 }
 
 /// Whom the questions of one slot are put by.
@@ -219,20 +259,39 @@ mod tests {
 
     #[test]
     fn a_start_is_watched_closely_and_who_has_to_work_for_its_answer_less_so() {
-        let probe =
-            |ask| Probe { ask, interval: Duration::from_secs(1), timeout: Duration::from_secs(2), after: 1 };
-        let http = probe(Ask::Http { port: 1, path: "/".to_owned(), expect: 200 });
-        let exec = probe(Ask::Exec { line: "true".to_owned() });
+        let probe = |ask, pace| Probe { ask, pace, timeout: Duration::from_secs(2), after: 1 };
+        let second = Pace::Every(Duration::from_secs(1));
+        let http = probe(Ask::Http { port: 1, path: "/".to_owned(), expect: 200 }, second);
+        let exec = probe(Ask::Exec { line: "true".to_owned() }, second);
         let (answers, absent) =
             (Failure::of("answered 503"), Failure { nobody_there: true, ..Failure::of("") });
-        assert_eq!(http.pause(true, Some(&absent)), STARTING_INTERVAL);
-        assert_eq!(http.pause(true, Some(&answers)), ANSWERING_INTERVAL);
-        assert_eq!(http.pause(true, None), STARTING_INTERVAL);
-        assert_eq!(exec.pause(true, Some(&answers)), EXEC_INTERVAL);
+        let close = |probe: &Probe, failure| probe.pause(Mood::Close, failure, Time(0));
+        assert_eq!(close(&http, Some(&absent)), STARTING_INTERVAL);
+        assert_eq!(close(&http, Some(&answers)), ANSWERING_INTERVAL);
+        assert_eq!(close(&http, None), STARTING_INTERVAL);
+        assert_eq!(close(&exec, Some(&answers)), EXEC_INTERVAL);
+        assert_eq!(close(&Probe { pace: Pace::Usual, ..http.clone() }, Some(&absent)), STARTING_INTERVAL);
         for failure in [None, Some(&answers), Some(&absent)] {
-            assert_eq!(http.pause(false, failure), Duration::from_secs(1));
+            for mood in [Mood::Doubt, Mood::Calm] {
+                assert_eq!(http.pause(mood, failure, Time(17)), Duration::from_secs(1));
+            }
         }
-        let often = Probe { interval: Duration::from_millis(100), ..exec };
-        assert_eq!(often.pause(true, None), Duration::from_millis(100));
+        let often = Probe { pace: Pace::Every(Duration::from_millis(100)), ..exec };
+        assert_eq!(close(&often, None), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn without_an_interval_it_is_asked_rarely_until_it_fails_and_connections_are_tried_together() {
+        let usual = |ask| Probe { ask, pace: Pace::Usual, timeout: Duration::from_secs(2), after: 2 };
+        let (tcp, exec) = (usual(Ask::Tcp { port: 1 }), usual(Ask::Exec { line: "true".to_owned() }));
+        for probe in [&tcp, &exec] {
+            assert_eq!(probe.pause(Mood::Doubt, Some(&Failure::of("answered 503")), Time(7)), DOUBT_INTERVAL);
+        }
+        for now in [0, 1, 1_234, 4_999, 5_000, 98_765] {
+            assert_eq!(exec.pause(Mood::Calm, None, Time(now)), CALM_INTERVAL);
+            let pause = tcp.pause(Mood::Calm, None, Time(now));
+            assert!(!pause.is_zero() && pause <= CALM_INTERVAL, "{pause:?} from {now}");
+            assert_eq!((u128::from(now) + pause.as_millis()) % CALM_INTERVAL.as_millis(), 0);
+        }
     }
 }

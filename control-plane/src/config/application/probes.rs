@@ -12,7 +12,6 @@ const KINDS: [&str; 5] = ["http", "tcp", "exec", "otp", "process"];
 /// More would be a mistake, and every one is asked of every replica.
 const MOST: usize = 16;
 
-const INTERVAL: Millis = Millis(1_000);
 const TIMEOUT: Millis = Millis(2_000);
 /// One failure alone (a pause of the VM, a busy moment) takes no replica out of traffic.
 const READY_AFTER: u16 = 2;
@@ -53,7 +52,7 @@ fn list(f: &mut Fields<'_>, key: &'static str, ports: &[PortBase], after: u16) -
     let mut probes = Vec::new();
     for item in items.into_iter().take(MOST) {
         if let Value::Scalar { .. } = item.node.value {
-            let process = Probe { ask: Ask::Process, interval: INTERVAL, timeout: TIMEOUT, after };
+            let process = Probe { ask: Ask::Process, interval: None, timeout: TIMEOUT, after };
             probes.extend(check(f.sink, item.node, item.path.as_str(), bare).map(|()| process));
             continue;
         }
@@ -82,7 +81,7 @@ fn bare(scalar: Scalar<'_>) -> Checked<()> {
 
 /// `None`: it is at fault, or nobody asks it yet.
 fn one(f: &mut Fields<'_>, ports: &[PortBase], after: u16) -> Option<Probe> {
-    let interval = f.read("interval_ms", rules::millis(100..=3_600_000)).unwrap_or(INTERVAL);
+    let interval = f.read("interval_ms", rules::millis(100..=3_600_000));
     let timeout = f.read("timeout_ms", rules::millis(10..=3_600_000)).unwrap_or(TIMEOUT);
     let after = f.read("after", rules::whole::<u16>(1..=1_000)).unwrap_or(after);
     let named: Vec<&'static str> = KINDS.into_iter().filter(|it| f.names(it)).collect();

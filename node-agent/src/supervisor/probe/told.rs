@@ -6,9 +6,8 @@ use proto::pb;
 use proto::pb::probe::Kind;
 
 use super::super::launch;
-use super::{Ask, Probe};
+use super::{Ask, Pace, Probe};
 
-const INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
 const LIVE_AFTER: u32 = 3;
 
@@ -39,24 +38,25 @@ pub(in crate::supervisor) fn is_asked_live(app: Option<&pb::Application>) -> boo
 }
 
 fn usual(ask: Ask) -> Probe {
-    Probe { ask, interval: INTERVAL, timeout: TIMEOUT, after: 1 }
+    Probe { ask, pace: Pace::Usual, timeout: TIMEOUT, after: 1 }
 }
 
 fn listed(probes: &[pb::Probe], ports: &[(String, u16)], after: u32) -> Vec<Probe> {
-    let or = |millis: u64, default: Duration| match millis {
-        0 => default,
-        millis => Duration::from_millis(millis),
-    };
     let one = |probe: &pb::Probe| {
         Some(Probe {
             ask: ask(probe.kind.as_ref()?, ports),
-            interval: or(probe.interval_ms, INTERVAL),
-            timeout: or(probe.timeout_ms, TIMEOUT),
+            pace: named(probe.interval_ms).map_or(Pace::Usual, Pace::Every),
+            timeout: named(probe.timeout_ms).unwrap_or(TIMEOUT),
             after: if probe.after == 0 { after } else { probe.after },
         })
     };
     // One that only a newer agent knows is left out.
     probes.iter().filter_map(one).collect()
+}
+
+/// `None`: it is left to us.
+fn named(millis: u64) -> Option<Duration> {
+    (millis > 0).then(|| Duration::from_millis(millis))
 }
 
 fn ask(kind: &Kind, ports: &[(String, u16)]) -> Ask {
@@ -125,8 +125,11 @@ mod tests {
         app.live_probes =
             vec![pb::Probe { after: 7, interval_ms: 5, ..probe(Kind::Process(true)) }, http("", 0)];
         let [first, second] = &live(Some(&app), 1)[..] else { panic!("two") };
-        assert_eq!((first.after, first.interval, first.timeout), (7, Duration::from_millis(5), TIMEOUT));
-        assert_eq!((second.after, second.interval), (LIVE_AFTER, INTERVAL));
+        assert_eq!(
+            (first.after, first.pace, first.timeout),
+            (7, Pace::Every(Duration::from_millis(5)), TIMEOUT)
+        );
+        assert_eq!((second.after, second.pace), (LIVE_AFTER, Pace::Usual));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::super::acts;
 use super::super::slot::Answer;
 use super::streak::Streak;
 use super::telling::{News, Telling};
-use super::{Ask, Asker, Failure, Probe, STARTING_PATIENCE};
+use super::{Ask, Asker, Failure, Mood, Probe, STARTING_PATIENCE};
 use crate::clock;
 use crate::replica::report::FailedCheck;
 use crate::replica::{Charge, Condemned, Event, Ticket};
@@ -66,13 +66,18 @@ async fn ask_again(asker: &Asker, index: usize, probe: &Probe, mut streak: Strea
         let failure = asker.ask(probe, &mut order).await.err();
         if failure.as_ref().is_some_and(|it| it.unasked) {
             // The last answer stands.
-            sleep(probe.interval).await;
+            sleep(probe.pause(Mood::Doubt, failure.as_ref(), clock::now())).await;
             continue;
         }
         streak.count(failure.is_none());
         asked = asked.saturating_add(1);
         closely &= !streak.passes() && asked < STARTING_PATIENCE;
-        let pause = probe.pause(closely, failure.as_ref());
+        let mood = match failure {
+            _ if closely => Mood::Close,
+            None if streak.passes() => Mood::Calm,
+            _ => Mood::Doubt,
+        };
+        let pause = probe.pause(mood, failure.as_ref(), clock::now());
         let seen = Seen { index, passes: streak.passes(), failures: streak.failures(), failure };
         if tell.send(seen).await.is_err() {
             return;
