@@ -229,12 +229,17 @@ impl Replica {
         if *ticket != answer {
             return;
         }
-        match (passed, *health) {
+        let was = *health;
+        match (passed, was) {
             (true, Health::Starting | Health::Unready) => {
                 *health = Health::Ready { since: now };
                 actions.push(Action::Note(Note::Ready { release }));
             }
-            (false, Health::Ready { .. }) => *health = Health::Unready,
+            (false, Health::Ready { .. }) => {
+                *health = Health::Unready;
+                // What is about to end often fails its check first.
+                self.forgive(was, now);
+            }
             (true, Health::Ready { .. }) | (false, Health::Starting | Health::Unready) => {}
         }
     }
@@ -312,7 +317,7 @@ impl Replica {
         }
     }
 
-    fn restarting(&mut self, because: Option<String>, actions: &mut Vec<Action>) {
+    pub(super) fn restarting(&mut self, because: Option<String>, actions: &mut Vec<Action>) {
         self.forced_restarts = self.forced_restarts.saturating_add(1);
         actions.push(Action::Note(Note::Restarting { restarts: self.forced_restarts, because }));
     }
@@ -421,6 +426,11 @@ mod tests {
 
     /// How long it waits after each of its crashes, which come so long after it was ready.
     fn pauses(spread: u64, ready_for: &[u64]) -> Vec<u64> {
+        pauses_where(spread, ready_for, false)
+    }
+
+    /// `unready`: its check fails before it ends.
+    fn pauses_where(spread: u64, ready_for: &[u64], unready: bool) -> Vec<u64> {
         let policy = Policy { backoff_min: 1_000, backoff_max: 300_000, reset_after: 60_000, ..POLICY };
         let release = ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) };
         let wanted = Some(Wanted { release: release.clone(), pre_commands: None });
@@ -433,8 +443,12 @@ mod tests {
             let launched = decide(&replica, Event::Tick, now).0;
             let Process::Launching { ticket } = launched.process else { panic!("{launched:?}") };
             let up = decide(&launched, Event::Launched { ticket, result: Launch::Started { pid: 7 } }, now).0;
-            let ready = decide(&up, Event::Probed { ticket, passed: true }, now).0;
+            let mut ready = decide(&up, Event::Probed { ticket, passed: true }, now).0;
             now = now.plus(*ready_for);
+            if unready {
+                ready = decide(&ready, Event::Probed { ticket, passed: false }, now).0;
+                now = now.plus(5_000);
+            }
             replica = decide(&ready, Event::Exited { ticket, cause: ExitCause::Signal(9) }, now).0;
             let until = match replica.process {
                 Process::BackingOff { until } => until,
@@ -464,6 +478,42 @@ mod tests {
         assert!(pauses[1] > 0 && pauses[2] > pauses[1], "{pauses:?}");
         assert_eq!(pauses[3], 0);
         assert!((900..=1_000).contains(&pauses[4]), "{pauses:?}");
+    }
+
+    #[test]
+    fn a_check_that_fails_before_the_end_takes_no_good_time_back() {
+        let pauses = pauses_where(7, &[10, 10, 10, 60_000, 10], true);
+        assert!(pauses[2] > 0 && pauses[3] == 0, "{pauses:?}");
+        assert!((900..=1_000).contains(&pauses[4]), "{pauses:?}");
+    }
+
+    #[test]
+    fn a_restart_that_ends_a_pause_is_counted_and_told() {
+        let release = ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) };
+        let wanted = Some(Wanted { release: release.clone(), pre_commands: None });
+        let assignment = Assignment { generation: 1, wanted, policy: POLICY, restart: None };
+        let waiting = Replica {
+            assignment: Some(assignment.clone()),
+            current: Some(Current { release, since: Ticket(0) }),
+            process: Process::BackingOff { until: Time(90_000) },
+            last_exit: Some(LastExit {
+                cause: ExitCause::Code(1),
+                at: Time(1),
+                asked_for: false,
+                because: None,
+            }),
+            crash_restarts: 4,
+            ..Replica::default()
+        };
+        let restart = Assignment { generation: 2, restart: Some("now".to_owned()), ..assignment };
+        let (next, actions) = decide(&waiting, Event::Assigned(restart.clone()), Time(10));
+        assert!(matches!(next.process, Process::Launching { .. }), "{next:?}");
+        assert_eq!((next.forced_restarts, next.crash_restarts), (1, 4));
+        let told = Action::Note(Note::Restarting { restarts: 1, because: None });
+        assert!(actions.contains(&told), "{actions:?}");
+        // What has not run here yet begins.
+        let new = Replica { last_exit: None, ..waiting };
+        assert_eq!(decide(&new, Event::Assigned(restart), Time(10)).0.forced_restarts, 0);
     }
 
     #[test]

@@ -262,6 +262,10 @@ impl Replica {
             (Some(_), Some(current)) => {
                 if let Restart::Due { request } = &self.restart {
                     self.restart = Restart::Done { request: request.clone() };
+                    // A pause after a crash was cut short. What had not yet run here was not restarted.
+                    if self.last_exit.is_some() {
+                        self.restarting(None, actions);
+                    }
                 }
                 let ticket = self.ticket();
                 self.process = Process::Launching { ticket };
