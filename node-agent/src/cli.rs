@@ -5,28 +5,31 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use proto::ids::NodeName;
 use proto::join_token::JoinToken;
+use proto::pb;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::cgroup::home::{Hierarchy, Home};
+use crate::clock;
 use crate::host;
 use crate::inherited::Inherited;
 use crate::limits;
 use crate::link::{Address, Edges, Enrolment, Identity, Link, enrol};
 use crate::logs::LogFolder;
 use crate::oom;
-use crate::program;
+use crate::program::{self, KEEPER};
 use crate::supervisor::process::Keepers;
 use crate::supervisor::{Paths, Settings, Supervisor};
 use crate::systemd::Systemd;
@@ -43,7 +46,7 @@ const LINK_HELPERS: usize = 4;
 const FOR_GOOD: Duration = Duration::from_hours(24 * 365);
 /// Shorter than an idle thread lives.
 const THREAD_EVERY: Duration = Duration::from_secs(5);
-/// What waits here while the control plane is away; more is in the log alone.
+/// The link takes them at once.
 const EVENTS: usize = 256;
 
 /// `DeployEx`'s agent: supervises the replicas of this host.
@@ -209,9 +212,9 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         tracing::warn!("not root: every replica runs as the agent's own user, whatever run_as says");
     }
-    let mut supervisor = Supervisor::start(settings, link.fetch(), notes, cancel.clone()).await?;
+    let mut supervisor = Supervisor::start(settings, link.fetch(), notes.clone(), cancel.clone()).await?;
     let (orders, ordered) = mpsc::channel(ORDERS);
-    let begin_anew = CancellationToken::new();
+    let begin_anew = Arc::new(Notify::new());
     let (sampled, samples) = watch::channel(None);
     let limits = supervisor.watch_host(samples);
     let edges = Edges {
@@ -250,12 +253,19 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     tasks.close();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let again = tokio::select! {
-        biased; // who is told to stop does not begin anew
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = begin_anew.cancelled() => true,
-        () = tasks.wait() => false,
+    let again = loop {
+        tokio::select! {
+            biased; // who is told to stop does not begin anew
+            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break false,
+            () = begin_anew.notified() => {}
+            () = tasks.wait() => break false,
+        }
+        // Whoever ended first and could not begin would leave this host to itself.
+        match program::would_begin(&again_as).await {
+            Ok(()) => break true,
+            Err(why) => refuse_to_begin_anew(&why, &notes),
+        }
     };
     info!(again, "stopping; replicas go on running");
     cancel.cancel();
@@ -273,6 +283,13 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         return Err(error).with_context(|| format!("cannot begin {} anew", again_as.display()));
     }
     Ok(())
+}
+
+fn refuse_to_begin_anew(why: &str, notes: &mpsc::Sender<pb::AgentEvent>) {
+    let text = format!("the agent was to begin anew and goes on as it is: {why}");
+    error!("{text}");
+    let kind = "agent_restart_refused".to_owned();
+    let _ = notes.try_send(pb::AgentEvent { at_unix_ms: clock::unix_ms(), kind, text, ..Default::default() });
 }
 
 /// Where keepers are, and the control groups of what they start.
@@ -314,7 +331,7 @@ async fn keep_a_thread(cancel: CancellationToken) {
 
 /// Beside this program.
 fn keeper(program: &Path) -> anyhow::Result<PathBuf> {
-    let keeper = program.with_file_name("deployex-keeper");
+    let keeper = program.with_file_name(KEEPER);
     anyhow::ensure!(
         keeper.is_file(),
         "{} is missing; it is installed beside deployex-agent",

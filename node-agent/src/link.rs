@@ -8,6 +8,7 @@
 //! ```
 //! It decides nothing about replicas, and nothing stops because the link is down.
 
+mod backlog;
 mod backoff;
 mod bulk;
 mod dial;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use proto::ids::{AppName, Slot};
 use proto::pb;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -67,8 +68,8 @@ pub struct Edges {
     pub sampled: watch::Sender<Option<host::Sample>>,
     /// How the host stands to its limits.
     pub limits: watch::Receiver<Vec<pb::HostLimit>>,
-    /// Cancelled once the control plane asks that the agent's program begin anew.
-    pub begin_anew: CancellationToken,
+    /// Told when the control plane asks that the agent's program begin anew.
+    pub begin_anew: Arc<Notify>,
 }
 
 /// Whether the control plane is reached.
@@ -88,7 +89,7 @@ struct Wiring {
     samples: watch::Receiver<Option<host::Sample>>,
     limits: watch::Receiver<Vec<pb::HostLimit>>,
     logs: LogFolder,
-    begin_anew: CancellationToken,
+    begin_anew: Arc<Notify>,
     inventory: pb::Inventory,
     boot_id: String,
     started_unix_ms: u64,
@@ -126,12 +127,14 @@ impl Link {
         let tasks = TaskTracker::new();
         let samples = sampled.subscribe();
         let looking_at = observed.clone();
+        let (told, waiting) = mpsc::channel(1);
+        tasks.spawn(backlog::relay(events, told, cancel.clone()));
         tasks.spawn(host::sample(var_path, looking_at, sampled, cancel.clone()));
         tasks.spawn(renew::keep(self.identity.clone(), cancel.clone()));
         let mut wiring = Wiring {
             orders,
             observed,
-            events,
+            events: waiting,
             unrecorded: Unrecorded::default(),
             samples,
             limits,

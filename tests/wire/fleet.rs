@@ -24,7 +24,7 @@ use proto::pb;
 use proto::state::Liveness;
 use sha2::Digest as _;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -278,7 +278,7 @@ pub(crate) struct Agent {
     pub(crate) events: mpsc::Sender<pb::AgentEvent>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) fetch: Arc<dyn node_agent::releases::Fetch>,
-    pub(crate) begin_anew: CancellationToken,
+    pub(crate) begin_anew: Arc<Notify>,
     cancel: CancellationToken,
     task: JoinSet<()>,
 }
@@ -289,7 +289,7 @@ impl Agent {
         let (order, orders) = mpsc::channel(8);
         let (observed, observing) = watch::channel(Observed::default());
         let (events, event) = mpsc::channel(8);
-        let begin_anew = CancellationToken::new();
+        let begin_anew = Arc::new(Notify::new());
         let link = Link::new(identity);
         let (standing, fetch) = (link.standing(), link.fetch());
         let edges = link::Edges {

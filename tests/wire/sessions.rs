@@ -60,7 +60,7 @@ async fn an_agent_is_told_to_begin_anew_and_says_since_when_it_runs() {
     let (now, began) = (Clock::start().wall().0, plane.agents.agent_started(agent.node).unwrap().0);
     assert!((now - 60_000..=now).contains(&began), "{began} is not lately, at {now}");
     assert!(plane.agents.restart_agent(agent.node));
-    tokio::time::timeout(PATIENCE, agent.begin_anew.cancelled()).await.unwrap();
+    tokio::time::timeout(PATIENCE, agent.begin_anew.notified()).await.unwrap();
     let node = agent.node;
     agent.stop().await;
     until("its session has ended", || !plane.agents.restart_agent(node)).await;

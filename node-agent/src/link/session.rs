@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
             // A snapshot: one that still waits is out of date.
             Some(Told::Assignment(assignment)) => self.waiting = Some(assignment),
             Some(Told::OpenStream(open)) => return self.open_stream(open).await,
-            Some(Told::RestartAgent(_)) => self.wiring.begin_anew.cancel(),
+            Some(Told::RestartAgent(_)) => self.wiring.begin_anew.notify_one(),
             Some(Told::Welcome(_)) => return Err(LinkError::Protocol("it welcomed twice")),
             Some(Told::Ack(ack)) => {
                 let again = self.wiring.unrecorded.recorded(ack.events);
