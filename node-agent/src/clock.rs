@@ -46,11 +46,22 @@ fn millis(clock: ClockId) -> u64 {
     seconds.saturating_mul(1_000).saturating_add(millis)
 }
 
+/// When a process began, milliseconds since 1970 by the clock that files have their times from, as it is now. `start_ticks`: as
+/// `/proc/PID/stat` counts them, since the boot.
+pub(crate) fn unix_ms_of_ticks(start_ticks: u64) -> u64 {
+    let began = start_ticks.saturating_mul(1_000) / rustix::param::clock_ticks_per_second().max(1);
+    wall_ms().saturating_sub(now().0.saturating_sub(began))
+}
+
 /// Milliseconds since 1970 by the wall clock, for people.
-#[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn unix_ms() -> u64 {
+    wall_ms().saturating_add_signed(put_forward_ms())
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX).saturating_add_signed(put_forward_ms())
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(not(all(feature = "crash-points", debug_assertions)))]

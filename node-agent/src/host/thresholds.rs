@@ -24,6 +24,8 @@ const SLACK: f64 = 2.0;
 /// Where restarts do not help the pause doubles, from at least this up to at most an hour (or the cooldown, if that is longer).
 const LEAST_DOUBLED: u64 = 30_000;
 const LONGEST_PAUSE: u64 = 3_600_000;
+/// What was restarted is waited for twice as long as the pause, and at least twice this.
+const LEAST_PATIENCE: u64 = 60_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Figure {
@@ -89,11 +91,11 @@ pub struct Candidate {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// May be restarted.
+    /// Ready for so long that it counts as stable: may be restarted.
     Ready,
     /// It is starting or stopping.
     Moving,
-    /// Its release is being exchanged: its rollout looks after it.
+    /// Its release is being exchanged or on trial: its rollout looks after it.
     Deploying,
     /// It does not run, or not well.
     Other,
@@ -223,6 +225,13 @@ impl Thresholds {
         verdict
     }
 
+    /// Nothing was restarted after the last look: its replica had ended meanwhile, or was about to. `before`: what the look began
+    /// with. The next look finds another.
+    pub fn nothing_restarted(&mut self, before: &Self) {
+        self.restarted.clone_from(&before.restarted);
+        self.futile = before.futile;
+    }
+
     /// Where a figure stands, and since when.
     pub fn level(&self, figure: Figure) -> (HostLevel, Time) {
         let gauge = match figure {
@@ -240,7 +249,9 @@ impl Thresholds {
                 return Err(Waiting::Cooldown { app: app.clone(), slot: *slot, left });
             }
             let again = look.replicas.iter().find(|it| it.app == *app && it.slot == *slot);
-            if again.is_some_and(|it| it.standing != Standing::Ready) {
+            // Nor for ever: one that does not come back must not keep the host from being relieved.
+            let patience = self.pause(cooldown).max(LEAST_PATIENCE).saturating_mul(2);
+            if again.is_some_and(|it| it.standing != Standing::Ready) && look.now.since(*at) < patience {
                 return Err(Waiting::NotReadyAgain { app: app.clone(), slot: *slot });
             }
         }
@@ -390,6 +401,29 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_come_back_is_not_waited_for_for_ever() {
+        let mut host = Host::new();
+        assert_eq!(host.through(&[95.0; 3]).1.len(), 1);
+        host.replicas[2].standing = Standing::Other;
+        // Twice the cooldown.
+        assert_eq!(host.through(&[95.0; 119]).1, []);
+        let waiting = host.memory(95.0).waiting.map(|it| it.to_string());
+        assert_eq!(waiting, None, "the other is restarted");
+        assert_eq!(host.thresholds.restarted.as_ref().map(|it| it.slot.number()), Some(1));
+    }
+
+    #[test]
+    fn a_restart_that_nobody_took_does_not_count() {
+        let mut host = Host::new();
+        host.through(&[95.0; 2]);
+        let before = host.thresholds.clone();
+        assert!(host.memory(95.0).restart.is_some());
+        host.thresholds.nothing_restarted(&before);
+        assert!(host.memory(95.0).restart.is_some(), "at the next look");
+        assert_eq!(host.thresholds.futile, 0);
+    }
+
+    #[test]
     fn where_restarts_do_not_help_they_become_rare() {
         let mut host = Host::new();
         let (_, restarts) = host.through(&vec![95.0; 3_000]);
@@ -411,7 +445,7 @@ mod tests {
         // Long after the cooldown it is not ready again: nobody else is stopped meanwhile.
         host.replicas[1].standing = Standing::Other;
         host.replicas[2].standing = Standing::Ready;
-        assert_eq!(host.through(&[95.0; 200]).1, []);
+        assert_eq!(host.through(&[95.0; 110]).1, []);
         let again = Waiting::NotReadyAgain { app: "shop".parse().unwrap(), slot: Slot::new(1).unwrap() };
         assert_eq!(host.memory(95.0).waiting, Some(again));
         host.replicas[1].standing = Standing::Ready;

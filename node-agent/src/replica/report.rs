@@ -81,7 +81,7 @@ impl Replica {
             last_exit: self.last_exit.as_ref().map(|exit| pb::LastExit {
                 at_unix_ms: unix(exit.at),
                 asked_for: exit.asked_for,
-                log_tail: tail(around.log_tail),
+                log_tail: tail(around.log_tail, TAIL_MAX),
                 slogan: around.slogan.to_owned(),
                 crash_dump: around.crash_dump.to_owned(),
                 because: exit.because.clone().unwrap_or_default(),
@@ -172,7 +172,7 @@ impl Replica {
             let run = self.pre_commands.as_ref()?;
             let (error, output_tail) = match &run.outcome {
                 Ok(()) => (String::new(), String::new()),
-                Err(failure) => (failure.error.clone(), tail(&failure.output)),
+                Err(failure) => (failure.error.clone(), tail(&failure.output, TAIL_MAX)),
             };
             return Some(pb::PreCommandsReport {
                 run_id: run.run_id.clone(),
@@ -200,9 +200,9 @@ fn key(release: &proto::ids::ReleaseKey) -> pb::ReleaseKey {
     pb::ReleaseKey { version: release.version.to_string(), sha256: release.sha256.0.to_vec().into() }
 }
 
-/// The end of `text`, at most [`TAIL_MAX`] bytes, cut at a line where there is one.
-pub fn tail(text: &str) -> String {
-    let mut from = text.len().saturating_sub(TAIL_MAX);
+/// The end of `text`, at most so many bytes, cut at a line where there is one.
+pub fn tail(text: &str, most: usize) -> String {
+    let mut from = text.len().saturating_sub(most);
     while !text.is_char_boundary(from) {
         from += 1;
     }

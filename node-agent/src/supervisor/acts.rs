@@ -3,7 +3,9 @@
 //! Everything here bears repeating under the same ticket, because a new agent asks again for what its predecessor had asked.
 
 mod flush;
+mod last_words;
 mod log_folder;
+mod owed;
 mod places;
 mod pre_commands;
 mod prepare;
@@ -23,11 +25,12 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 
 pub(super) use self::flush::flush;
+pub(super) use self::last_words::last_lines;
+use self::owed::{BROKEN_OFF, owed};
 pub(super) use self::places::probe_order;
 pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_pre_command};
 pub(super) use self::prepare::prepare;
-use self::remains::last_bytes;
-pub(super) use self::remains::{last_lines, read_remains};
+pub(super) use self::remains::read_remains;
 use super::hindrance::Hindrance;
 use super::process::{self, Confinement, Ended, Keeper, Keepers, LaunchError, SlotDir};
 use super::slot::{Answer, found, name};
@@ -120,8 +123,13 @@ pub(super) fn swap(
     application: Option<pb::Application>,
     answers: Answers,
 ) {
+    let owed = owed(
+        shared,
+        &answers,
+        Event::Swapped { ticket, result: Err(Blocked::Failed { error: BROKEN_OFF.to_owned() }) },
+    );
     let shared = shared.clone();
-    shared.tracker.clone().spawn(async move {
+    let work = async move {
         let _folders = context.folders.lock().await;
         let work = async {
             if let Some(application) = &application {
@@ -138,12 +146,18 @@ pub(super) fn swap(
         answer_blocked(Event::Swapped { ticket, result }, keeper, &answers).await;
         // What the swap set aside is removed while the new release starts.
         let _ = context.folder.sweep().await;
-    });
+    };
+    owed.by(work);
 }
 
 pub(super) fn clear(shared: &Arc<Shared>, context: Arc<SlotContext>, ticket: Ticket, answers: Answers) {
+    let owed = owed(
+        shared,
+        &answers,
+        Event::Cleared { ticket, result: Err(Blocked::Failed { error: BROKEN_OFF.to_owned() }) },
+    );
     let shared = shared.clone();
-    shared.tracker.clone().spawn(async move {
+    let work = async move {
         let _folders = context.folders.lock().await;
         let work = async {
             context.folder.remove_all().await?;
@@ -152,7 +166,8 @@ pub(super) fn clear(shared: &Arc<Shared>, context: Arc<SlotContext>, ticket: Tic
         };
         let (result, keeper) = locked(&shared, &context, work).await;
         answer_blocked(Event::Cleared { ticket, result }, keeper, &answers).await;
-    });
+    };
+    owed.by(work);
 }
 
 async fn answer_blocked(event: Event, keeper: Option<Box<Keeper>>, answers: &Answers) {
@@ -215,13 +230,19 @@ pub(super) fn launch(
     ticket: Ticket,
     release: ReleaseKey,
     limits: Limits,
+    assigned: Option<pb::Application>,
     answers: Answers,
 ) {
+    let owed = owed(
+        shared,
+        &answers,
+        Event::Launched { ticket, result: Launch::Failed { error: BROKEN_OFF.to_owned() } },
+    );
     let shared = shared.clone();
-    shared.tracker.clone().spawn(async move {
+    let work = async move {
         let name = format!("{}-{}-{}", context.id.app, context.id.slot, ticket.0);
         let confinement = Confinement { name, limits };
-        let spec = places::launch_spec(&shared, &context, ticket, &release).await;
+        let spec = places::launch_spec(&shared, &context, ticket, &release, assigned).await;
         passed(&context, &release, "process: to be launched");
         let launched = match spec {
             Ok(spec) => process::launch(&shared.standby, &context.dir, &spec, Some(&confinement)).await,
@@ -247,7 +268,8 @@ pub(super) fn launch(
         // Now that this one runs, one for whoever is next.
         shared.standby.stand_by().await;
         flush(&shared, &context);
-    });
+    };
+    owed.by(work);
 }
 
 async fn held(shared: &Shared, context: &SlotContext, ticket: Ticket) -> Answer {

@@ -3,11 +3,14 @@
 //! Which limits there are is part of the assignment, so that it survives agent and control plane; whom a restart hits is
 //! ended and started anew by the slot's own machine, as everything that runs.
 
+use std::time::Duration;
+
 use proto::ids::{AppName, Slot};
 use proto::pb;
 use proto::state::HostLevel;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::acts;
@@ -18,6 +21,9 @@ use crate::host::Sample;
 use crate::host::thresholds::{Candidate, Figure, Limit, Limits, Look, Standing, Thresholds, Verdict};
 use crate::link::Observed;
 use crate::replica::{Charge, Condemned};
+
+/// A slot that is about its own business says within this whether it takes an order; more slots wait for us.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// As it lies in the node's ledger: another boot id means that nothing of it counts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,15 +89,20 @@ impl Supervisor {
         let replicas = candidates(&self.shared.observed.borrow(), &sample.replicas);
         let before = self.watch.thresholds.clone();
         let look = Look { now, memory, disk, replicas: &replicas };
-        let verdict = self.watch.thresholds.look(self.watch.limits, &look);
+        let mut verdict = self.watch.thresholds.look(self.watch.limits, &look);
+        // Before it is done: the next agent must not do it a second time.
         if !verdict.changes.is_empty() || verdict.restart.is_some() || self.watch.thresholds != before {
             self.remember();
         }
+        if let (Some(candidate), Some(limit)) = (verdict.restart.clone(), self.watch.limits.memory)
+            && !self.restart_for_memory(candidate, limit, memory.unwrap_or_default()).await
+        {
+            self.watch.thresholds.nothing_restarted(&before);
+            self.remember();
+            verdict.restart = None;
+        }
         self.tell(&verdict, memory);
         self.watch.standing.send_replace(self.standing(&verdict, memory, disk, now));
-        if let (Some(candidate), Some(limit)) = (verdict.restart, self.watch.limits.memory) {
-            self.restart_for_memory(candidate, limit, memory.unwrap_or_default()).await;
-        }
     }
 
     /// A full disk is one of the things that are told here: what cannot be stored is told and done all the same.
@@ -132,12 +143,20 @@ impl Supervisor {
         self.shared.note(event);
     }
 
-    async fn restart_for_memory(&self, candidate: Candidate, limit: Limit, percent: f64) {
+    /// Whether it is restarted: it may have ended since it was looked at, or be about to.
+    async fn restart_for_memory(&self, candidate: Candidate, limit: Limit, percent: f64) -> bool {
         let because = notes::because_of_memory(&candidate, limit, percent);
         let Candidate { app, slot, pid, .. } = candidate;
         let condemned = Condemned { charge: Charge::OverLimit, because };
-        if let Some(orders) = self.slots.get(&SlotId { app, slot }) {
-            let _ = orders.send(SlotOrder::Condemned { pid, condemned }).await;
+        let Some(orders) = self.slots.get(&SlotId { app, slot }) else { return false };
+        let (taken, answer) = oneshot::channel();
+        if orders.send(SlotOrder::Condemned { pid, condemned, taken }).await.is_err() {
+            return false;
+        }
+        match timeout(ANSWER_WITHIN, answer).await {
+            Ok(answer) => answer.unwrap_or(false),
+            // Its disk stalls: it will be taken.
+            Err(_) => true,
         }
     }
 
@@ -211,14 +230,16 @@ fn candidates(observed: &Observed, samples: &[pb::ReplicaSample]) -> Vec<Candida
         bytes: sampled(app, *slot).map_or(0, |it| it.memory_bytes),
         standing: standing(report),
     };
-    observed.slots.iter().map(candidate).collect()
+    // What was withdrawn is nobody to be waited for.
+    let is_used = |report: &pb::SlotReport| report.state() != pb::SlotState::Empty;
+    observed.slots.iter().filter(|(_, report)| is_used(report)).map(candidate).collect()
 }
 
 fn standing(report: &pb::SlotReport) -> Standing {
     match report.state() {
         pb::SlotState::Starting | pb::SlotState::Stopping => Standing::Moving,
-        pb::SlotState::Ready | pb::SlotState::Stable if report.staging.is_some() => Standing::Deploying,
-        pb::SlotState::Ready | pb::SlotState::Stable if report.pid > 0 => Standing::Ready,
+        pb::SlotState::Stable if report.staging.is_none() && report.pid > 0 => Standing::Ready,
+        pb::SlotState::Ready | pb::SlotState::Stable => Standing::Deploying,
         _ => Standing::Other,
     }
 }
@@ -236,10 +257,24 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(standing(&report(pb::SlotState::Stable, false)), Standing::Ready);
-        assert_eq!(standing(&report(pb::SlotState::Ready, true)), Standing::Deploying);
+        assert_eq!(standing(&report(pb::SlotState::Stable, true)), Standing::Deploying);
+        // A spare on trial is one.
+        assert_eq!(standing(&report(pb::SlotState::Ready, false)), Standing::Deploying);
         assert_eq!(standing(&report(pb::SlotState::Starting, true)), Standing::Moving);
         assert_eq!(standing(&report(pb::SlotState::BackingOff, false)), Standing::Other);
         assert_eq!(standing(&report(pb::SlotState::Unready, false)), Standing::Other);
+    }
+
+    #[test]
+    fn a_slot_that_was_withdrawn_is_none_of_those_that_are_waited_for() {
+        let mut observed = Observed::default();
+        for (slot, state) in [(1, pb::SlotState::Stable), (2, pb::SlotState::Empty)] {
+            let slot = Slot::new(slot).unwrap();
+            let report = pb::SlotReport { state: state.into(), pid: 7, ..Default::default() };
+            observed.slots.insert(("shop".parse().unwrap(), slot), report);
+        }
+        let slots: Vec<u16> = candidates(&observed, &[]).iter().map(|it| it.slot.number()).collect();
+        assert_eq!(slots, [1]);
     }
 
     #[test]

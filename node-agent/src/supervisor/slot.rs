@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use proto::ids::ReleaseKey;
 use proto::pb;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
@@ -48,6 +48,8 @@ pub(super) enum SlotOrder {
     Condemned {
         pid: u32,
         condemned: Condemned,
+        /// Whether it is.
+        taken: oneshot::Sender<bool>,
     },
 }
 
@@ -75,10 +77,10 @@ pub(super) enum Answer {
         ticket: Ticket,
         check: Box<FailedCheck>,
     },
-    /// How a process is bounded, and what of it does not hold.
+    /// A process is bounded; what of it does not hold: its limits, and that it ends by itself alone.
     Confined {
         ticket: Ticket,
-        unlimited: Option<String>,
+        faults: [Option<String>; 2],
     },
     /// Who else has one of the process's ports, in words; `None`: nobody any more.
     PortHeld {
@@ -118,8 +120,8 @@ pub(super) struct SlotTask {
     lost: Option<String>,
     /// Why the newest assignment is not in force.
     refused: Option<String>,
-    /// Which limits of what runs do not hold, and why.
-    unlimited: Option<String>,
+    /// Which limits of what runs do not hold, and that it has no scope of its own.
+    unconfined: [Option<String>; 2],
     /// The memory of them was lost.
     unsure_of_pre_commands: bool,
     sending: traffic::Sending,
@@ -172,7 +174,7 @@ impl SlotTask {
             fetched_bytes: 0,
             lost: None,
             refused: None,
-            unlimited: None,
+            unconfined: [None, None],
             unsure_of_pre_commands: false,
             sending,
         }
@@ -227,12 +229,13 @@ impl SlotTask {
                 self.refused = Some(fault);
                 self.publish();
             }
-            SlotOrder::Condemned { pid, condemned } => match self.replica.process {
+            SlotOrder::Condemned { pid, condemned, taken } => match self.replica.process {
                 Process::Up { ticket, pid: running, .. } if running == pid => {
+                    let _ = taken.send(true);
                     self.happen(Event::Condemned { ticket, condemned });
                 }
                 // It has ended meanwhile, or is about to.
-                _ => {}
+                _ => drop(taken.send(false)),
             },
         }
     }
@@ -258,7 +261,7 @@ impl SlotTask {
                 self.happen(Event::Probed { ticket, passed });
             }
             Answer::Checked { ticket, check } => self.checked(ticket, *check),
-            Answer::Confined { ticket, unlimited } => self.confined(ticket, unlimited),
+            Answer::Confined { ticket, faults } => self.confined(ticket, faults),
             Answer::PortHeld { ticket, held } => self.port_is_held(ticket, held),
             Answer::Remains(remains) => {
                 if let Err(fault) = self.shared.paths.ledger(&self.id).store_remains(&remains) {
@@ -282,7 +285,8 @@ impl SlotTask {
         self.happen(Event::Exited { ticket: Ticket(ended.process.ticket), cause: ended.cause });
         // Read after the machine has answered, so that a restart does not wait for it.
         let exit_at = self.replica.last_exit.as_ref().map(|exit| exit.at);
-        acts::read_remains(&self.shared, &self.context, exit_at, ended.unix_ms, self.answers.clone());
+        let began = clock::unix_ms_of_ticks(ended.process.start_ticks);
+        acts::read_remains(&self.shared, &self.context, exit_at, began, ended.unix_ms, self.answers.clone());
     }
 
     fn publish(&mut self) {
@@ -312,12 +316,12 @@ impl SlotTask {
 
     /// What is wrong around the machine.
     fn faults(&self) -> String {
-        let unscoped = self.shared.keepers().trouble();
+        let [unlimited, unscoped] = self.unconfined.clone();
         let faults = [
             self.book.fault(),
             self.lost.clone(),
             self.refused.clone(),
-            self.unlimited.clone(),
+            unlimited,
             unscoped,
             self.sending.fault(),
             self.port_held.clone(),
@@ -350,7 +354,8 @@ impl SlotTask {
                 acts::clear(&shared, context, ticket, answers);
             }
             Action::Launch { ticket, release } => {
-                acts::launch(&shared, context, ticket, release, self.limits(), answers);
+                let assigned = self.assigned.release(&release).map(|(_, app)| app);
+                acts::launch(&shared, context, ticket, release, self.limits(), assigned, answers);
             }
             Action::Withdraw { ticket } => self.withdraw(ticket),
             Action::Stop { ticket, grace } => match &self.keeper {

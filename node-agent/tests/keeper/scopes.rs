@@ -41,8 +41,10 @@ fn property(unit: &str, name: &str) -> String {
 async fn as_root_with_systemd_a_replica_and_its_keeper_are_in_a_scope_that_goes_with_them() {
     let world = world();
     let mut keeper = world.launch(&world.sh(1, "exec sleep 1000")).await.unwrap();
-    assert_eq!(world.keepers.trouble(), None);
     let (kept_by, pid) = (world.kept_by().await, keeper.process().pid);
+    assert_eq!(world.keepers.unscoped(pid), None);
+    let elsewhere = world.keepers.unscoped(std::process::id()).unwrap();
+    assert!(elsewhere.starts_with("its keeper has no scope of its own"), "{elsewhere}");
     let scope = scope_of(kept_by);
     assert_eq!(
         (scope_of(pid), group_of(kept_by)),
@@ -84,23 +86,60 @@ async fn as_root_with_systemd_what_a_killed_keeper_leaves_is_reached_by_its_grou
 }
 
 #[tokio::test]
-async fn as_root_with_systemd_stopping_the_unit_of_the_agent_touches_neither_keeper_nor_replica() {
-    let world = world();
-    // This process is the agent, in a unit of its own for as long as it launches.
-    let (own, before) = (std::process::id(), group_of(std::process::id()));
-    let unit = format!("agent-of-{own}.scope");
-    Systemd::of_this_host(0).unwrap().scope(&unit, own).unwrap();
-    let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
-    let mut keeper = world.launch(&world.sh(1, "exec sleep 1000")).await.unwrap();
-    fs::write(format!("/sys/fs/cgroup{before}/cgroup.procs"), own.to_string()).unwrap();
-    assert!(group_of(bystander.id()).ends_with(&unit));
-    assert!(Command::new("systemctl").args(["stop", &unit]).status().unwrap().success());
-    assert!(!bystander.wait().unwrap().success(), "all that is in the unit was ended");
-    assert!(lives(world.kept_by().await) && lives(keeper.process().pid));
-    keeper.stop(std::time::Duration::from_secs(1_000));
-    assert_eq!(
-        soon("end", keeper.ended()).await.cause,
-        ExitCause::Signal(15),
-        "and its keeper still tells of its end"
-    );
+async fn as_root_with_systemd_stopping_or_killing_the_unit_of_the_agent_touches_neither_keeper_nor_replica() {
+    for how in [&["stop"][..], &["kill", "--signal=KILL"]] {
+        let world = world();
+        // This process is the agent, in a unit of its own for as long as it launches.
+        let (own, before) = (std::process::id(), group_of(std::process::id()));
+        let unit = format!("agent-of-{own}-{}.scope", how[0]);
+        Systemd::of_this_host(0).unwrap().scope(&unit, own).unwrap();
+        let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut keeper = world.launch(&world.sh(1, "exec sleep 1000")).await.unwrap();
+        fs::write(format!("/sys/fs/cgroup{before}/cgroup.procs"), own.to_string()).unwrap();
+        assert!(group_of(bystander.id()).ends_with(&unit));
+        assert!(Command::new("systemctl").args(how).arg(&unit).status().unwrap().success());
+        assert!(!bystander.wait().unwrap().success(), "all that is in the unit was ended");
+        assert!(lives(world.kept_by().await) && lives(keeper.process().pid));
+        keeper.stop(std::time::Duration::from_secs(1_000));
+        assert_eq!(
+            soon("end", keeper.ended()).await.cause,
+            ExitCause::Signal(15),
+            "and its keeper still tells of its end"
+        );
+    }
+}
+
+/// The text of a unit as README gives it.
+fn unit_of_readme(name: &str) -> &'static str {
+    let readme = include_str!("../../../README.md");
+    let from = readme.find(&format!("# /etc/systemd/system/{name}\n")).unwrap();
+    readme[from..].split("```").next().unwrap()
+}
+
+#[test]
+fn the_unit_that_readme_gives_the_agent_restarts_it_for_ever_and_spares_what_it_started() {
+    let unit = unit_of_readme("deployex-agent.service");
+    for line in [
+        "StartLimitIntervalSec=0",
+        "Restart=always",
+        "OOMPolicy=continue",
+        "KillMode=process",
+        "TasksMax=infinity",
+    ] {
+        assert!(unit.lines().any(|it| it == line), "{line} in\n{unit}");
+    }
+}
+
+#[test]
+fn as_root_with_systemd_the_units_of_readme_hold_no_word_that_systemd_does_not_know() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["deployex.service", "deployex-agent.service"] {
+        let path = folder.path().join(name);
+        let text = unit_of_readme(name);
+        let begins = text.lines().find(|it| it.starts_with("ExecStart=")).unwrap();
+        // The programs lie elsewhere here.
+        fs::write(&path, text.replace(begins, "ExecStart=/bin/true")).unwrap();
+        let said = Command::new("systemd-analyze").arg("verify").arg(&path).output().unwrap();
+        assert!(said.status.success() && said.stderr.is_empty(), "{name}: {said:?}");
+    }
 }

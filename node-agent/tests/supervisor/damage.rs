@@ -38,7 +38,7 @@ fn can_be_read(what: &str) -> bool {
 
 #[tokio::test]
 async fn what_runs_is_taken_up_whatever_became_of_the_ledger_and_an_assignment_heals_it() {
-    for file in ["assignment", "runtime"] {
+    for file in ["assignment", "runtime", "deployed"] {
         for (what, damage) in DAMAGES {
             let world = World::new();
             let agent = world.agent().await;
@@ -75,7 +75,7 @@ async fn what_runs_is_taken_up_whatever_became_of_the_ledger_and_an_assignment_h
 
 #[tokio::test]
 async fn what_ended_meanwhile_is_started_anew_from_what_lies_there() {
-    for file in ["assignment", "runtime"] {
+    for file in ["assignment", "runtime", "deployed"] {
         let world = World::new();
         let agent = world.agent().await;
         agent.assign(world.assignment(1, "0.1.0")).await;
@@ -174,7 +174,7 @@ async fn what_a_newer_agent_wrote_is_neither_guessed_at_nor_lost() {
     let before = agent.runs("0.1.0").await;
     agent.end().await;
     let newer = |file: &str| format!("deployex-ledger 2 0\n{file} in a form that is not known yet");
-    for file in ["assignment", "runtime"] {
+    for file in ["assignment", "runtime", "deployed"] {
         fs::write(world.ledger(file), newer(file)).unwrap();
     }
     let of_node = world.path("var/agent/assignment");
@@ -201,7 +201,7 @@ async fn what_a_newer_agent_wrote_is_neither_guessed_at_nor_lost() {
         let found: Vec<_> = entries.filter(is_it).map(|it| fs::read_to_string(it.path()).unwrap()).collect();
         found
     };
-    for file in ["assignment", "runtime"] {
+    for file in ["assignment", "runtime", "deployed"] {
         assert_eq!(aside(&world.ledger(""), file), [newer(file)]);
     }
     assert_eq!(aside(of_node.parent().unwrap(), "assignment"), [newer("of the node")]);

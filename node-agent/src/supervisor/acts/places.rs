@@ -19,15 +19,34 @@ use super::super::{Shared, epmd};
 use super::{SlotContext, chain, log_folder};
 use crate::replica::Ticket;
 
+/// `assigned`: the settings of the assignment, where it wants this very release. They are gone by where those of the
+/// deployment were lost: it would never start again otherwise.
 pub(super) async fn launch_spec(
     shared: &Shared,
     context: &SlotContext,
     ticket: Ticket,
     release: &ReleaseKey,
+    assigned: Option<pb::Application>,
 ) -> anyhow::Result<LaunchSpec> {
-    let app = shared.paths.ledger(&context.id).deployed()?;
-    let app =
-        app.with_context(|| format!("it is not known with which settings {} was deployed", name(release)))?;
+    let ledger = shared.paths.ledger(&context.id);
+    let deployed = match ledger.deployed() {
+        Err(fault) if fault.was_set_aside() => {
+            tracing::warn!(fault = %chain(&fault), "the settings of the deployment were lost");
+            None
+        }
+        other => other?,
+    };
+    let app = match (deployed, assigned) {
+        (Some(app), _) => app,
+        (None, Some(app)) => {
+            ledger.store_deployed(&app)?;
+            app
+        }
+        (None, None) => anyhow::bail!(
+            "it is not known with which settings {} was deployed, and another release is wanted",
+            name(release)
+        ),
+    };
     let surroundings = surroundings(shared, context, &app, context.folder.current())?;
     if epmd::is_used_by(&app) {
         let user = surroundings.account.as_ref().map(|it| &it.ids);

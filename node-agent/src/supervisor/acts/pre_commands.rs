@@ -11,10 +11,12 @@ use super::super::assigned;
 use super::super::launch;
 use super::super::process::{self, Confinement, Ended, Keeper, LaunchError};
 use super::super::slot::Answer;
+use super::last_words::last_words;
+use super::owed::{BROKEN_OFF, owed};
 use super::places::{spec, surroundings, write_cookie};
-use super::{Answers, REMAINS, SlotContext, chain, last_bytes, look};
+use super::{Answers, REMAINS, SlotContext, chain, look};
+use crate::clock;
 use crate::replica::recover::Found;
-use crate::replica::report::tail;
 use crate::replica::{Event, PreCommandFailure, Ticket};
 
 pub(in crate::supervisor) fn run_pre_command(
@@ -25,8 +27,10 @@ pub(in crate::supervisor) fn run_pre_command(
     kill: CancellationToken,
     answers: Answers,
 ) {
+    let owed =
+        owed(shared, &answers, Event::PreCommandEnded { ticket, result: Err(failed(BROKEN_OFF.to_owned())) });
     let shared = shared.clone();
-    shared.tracker.clone().spawn(async move {
+    let work = async move {
         let result = match command {
             None => Err(failed("another release is wanted by now".to_owned())),
             Some((line, app)) => start_pre_command(&shared, &context, ticket, &line, &app, &kill).await,
@@ -34,7 +38,8 @@ pub(in crate::supervisor) fn run_pre_command(
         if let Some(result) = result.transpose() {
             let _ = answers.send(Answer::Event(Event::PreCommandEnded { ticket, result })).await;
         }
-    });
+    };
+    owed.by(work);
 }
 
 /// `Ok(None)`: the agent stops; the command goes on and is found by the next one.
@@ -142,7 +147,12 @@ pub(in crate::supervisor) fn await_pre_command(
     answers: Answers,
 ) {
     let (shared, context) = (shared.clone(), context.clone());
-    shared.tracker.clone().spawn(async move {
+    let owed = owed(
+        &shared,
+        &answers,
+        Event::PreCommandEnded { ticket, result: Err(failed(BROKEN_OFF.to_owned())) },
+    );
+    let work = async move {
         let dir = shared.paths.pre_dir(&context.id);
         let result = match look(shared.keepers(), &dir).await {
             Ok((_, Some(keeper), _)) => finish_pre_command(&shared, &context, *keeper, &kill, "it").await,
@@ -153,7 +163,8 @@ pub(in crate::supervisor) fn await_pre_command(
         if let Some(result) = result.transpose() {
             let _ = answers.send(Answer::Event(Event::PreCommandEnded { ticket, result })).await;
         }
-    });
+    };
+    owed.by(work);
 }
 
 pub(in crate::supervisor) fn pre_command_result(
@@ -173,9 +184,9 @@ fn outcome(
     match ended.cause {
         ExitCause::Code(0) => Ok(()),
         cause => {
-            let output =
-                shared.paths.pre_logs(&context.id).iter().map(|path| last_bytes(path)).collect::<String>();
-            Err(PreCommandFailure { error: format!("`{line}` ended with {cause}"), output: tail(&output) })
+            let began = clock::unix_ms_of_ticks(ended.process.start_ticks);
+            let output = last_words(&shared.paths.pre_logs(&context.id), began);
+            Err(PreCommandFailure { error: format!("`{line}` ended with {cause}"), output })
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Shared;
 use super::super::accounts::account;
 use super::super::slot::Answer;
+use super::owed::{BROKEN_OFF, owed};
 use super::{Answers, SlotContext, chain, passed};
 use crate::releases::{self, Owner};
 use crate::replica::{Event, PrepareFailure, Ticket};
@@ -20,8 +21,16 @@ pub(in crate::supervisor) fn prepare(
     cancel: CancellationToken,
     answers: Answers,
 ) {
+    let owed = owed(
+        shared,
+        &answers,
+        Event::Prepared {
+            ticket,
+            result: Err(PrepareFailure { error: BROKEN_OFF.to_owned(), permanent: false }),
+        },
+    );
     let shared = shared.clone();
-    shared.tracker.clone().spawn(async move {
+    let work = async move {
         let Some((wanted, app)) = wanted else {
             let error = "another release is wanted by now".to_owned();
             let result = Err(PrepareFailure { error, permanent: false });
@@ -44,7 +53,8 @@ pub(in crate::supervisor) fn prepare(
             Err(failure) => Err(failure),
         };
         let _ = answers.send(Answer::Event(Event::Prepared { ticket, result })).await;
-    });
+    };
+    owed.by(work);
 }
 
 async fn bring(

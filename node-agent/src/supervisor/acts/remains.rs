@@ -1,8 +1,8 @@
-//! What a process leaves behind that says why it ended: the last lines of its output, and the dump that an Erlang VM writes
-//! when it crashes. Read, and kept, only once the successor may start: nothing waits for it.
+//! What a process leaves behind that says why it ended: its last words, and the dump that an Erlang VM writes when it
+//! crashes. Read, and kept, only once the successor may start: nothing waits for it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use tracing::warn;
 use super::super::Shared;
 use super::super::ledger::Remains;
 use super::super::slot::Answer;
+use super::last_words::last_words;
 use super::{Answers, SlotContext};
 use crate::clock::Time;
-use crate::replica::report::{TAIL_MAX, tail};
 
 /// Where a VM is told to write its dump, in the slot's work folder.
 const DUMP: &str = "erl_crash.dump";
@@ -32,12 +32,13 @@ const SLOGAN_CHARS: usize = 500;
 /// A dump that was written to longer ago is not of the process that has just ended.
 const FRESH: Duration = Duration::from_secs(30);
 
-/// `ended_unix_ms`: when the end was seen, by the same clock by which a dump has its time. Ours may have been set since, and
-/// this agent begun long after.
+/// `began_unix_ms`, `ended_unix_ms`: when the process began and its end was seen, by the same clock by which a dump has its
+/// time. Ours may have been set since, and this agent begun long after.
 pub(in crate::supervisor) fn read_remains(
     shared: &Arc<Shared>,
     context: &Arc<SlotContext>,
     exit_at: Option<Time>,
+    began_unix_ms: u64,
     ended_unix_ms: u64,
     answers: Answers,
 ) {
@@ -45,7 +46,7 @@ pub(in crate::supervisor) fn read_remains(
     shared.tracker.clone().spawn(async move {
         let (logs, work) = (shared.paths.logs(&context.id), context.folder.path().join("work"));
         let read = tokio::task::spawn_blocking(move || {
-            let log_tail = log_tail(&logs);
+            let log_tail = last_words(&logs, began_unix_ms);
             let (crash_dump, slogan) = match keep_dump(&work, ended_unix_ms) {
                 Ok(kept) => kept.unwrap_or_default(),
                 Err(error) => {
@@ -61,30 +62,6 @@ pub(in crate::supervisor) fn read_remains(
             let _ = answers.send(Answer::Remains(remains)).await;
         }
     });
-}
-
-/// The last lines of a replica's output as it is now.
-pub(in crate::supervisor) async fn last_lines(shared: &Shared, context: &SlotContext) -> String {
-    let logs = shared.paths.logs(&context.id);
-    tokio::task::spawn_blocking(move || log_tail(&logs)).await.unwrap_or_default()
-}
-
-/// Of both streams together.
-fn log_tail(logs: &[PathBuf]) -> String {
-    tail(&logs.iter().map(|path| last_bytes(path)).collect::<String>())
-}
-
-/// At most [`TAIL_MAX`] bytes from the end of a file; nothing where there is none.
-pub(super) fn last_bytes(path: &Path) -> String {
-    let read = || {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_MAX as u64)))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL_MAX as u64).read_to_end(&mut bytes)?;
-        io::Result::Ok(bytes)
-    };
-    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
 /// Moves the dump out of the way of the next one and forgets the oldest. `None`: none was written by who has just ended.
@@ -119,8 +96,6 @@ fn keep_dump(work: &Path, now: u64) -> Result<Option<(PathBuf, String)>, Errno> 
         other => other?,
     }
     let dumps = folder(&work_fd, DUMPS)?;
-    let name = format!("{now}{ENDING}");
-    renameat(&work_fd, DUMP, &dumps, &name)?;
     let mut all = Vec::new();
     for entry in Dir::read_from(&dumps)? {
         let entry = entry?.file_name().to_string_lossy().into_owned();
@@ -129,7 +104,11 @@ fn keep_dump(work: &Path, now: u64) -> Result<Option<(PathBuf, String)>, Errno> 
         );
     }
     all.sort_unstable();
-    for (_, oldest) in all.iter().rev().skip(KEPT) {
+    // The newest also where the clock was ahead when its predecessors were put away.
+    let at = all.last().map_or(now, |(newest, _)| now.max(newest.saturating_add(1)));
+    let name = format!("{at}{ENDING}");
+    renameat(&work_fd, DUMP, &dumps, &name)?;
+    for (_, oldest) in all.iter().rev().skip(KEPT - 1) {
         if let Err(error) = unlinkat(&dumps, oldest, AtFlags::empty()) {
             warn!(dump = oldest, %error, "an old crash dump cannot be removed");
         }
@@ -179,6 +158,11 @@ mod tests {
         // The newest by number, not by letter.
         assert_eq!(kept(work.path()), ["10.dump", "11.dump", "12.dump"]);
         assert!(!work.path().join(DUMP).exists());
+        // The clock was ahead, and was set right: the newest is the newest all the same.
+        dump(work.path(), "after the clock was set");
+        let (path, _) = keep_dump(work.path(), 5).unwrap().unwrap();
+        assert_eq!(path, work.path().join("crash-dumps/13.dump"));
+        assert_eq!(kept(work.path()), ["11.dump", "12.dump", "13.dump"]);
     }
 
     #[test]

@@ -119,7 +119,7 @@ async fn judge(watch: &Watch, mut seen: mpsc::Receiver<Seen>, answers: &mpsc::Se
         };
         if let Some(mut check) = news {
             if check.in_a_row > 0 {
-                check.log_tail = acts::last_lines(&asker.shared, &asker.context).await;
+                check.log_tail = acts::last_lines(&asker.shared, &asker.context, asker.pid).await;
             }
             last = Some(check.clone());
             if answers.send(Answer::Checked { ticket, check: Box::new(check) }).await.is_err() {

@@ -10,7 +10,11 @@ use tokio::task::spawn_blocking;
 use super::connection::Connection;
 use crate::cgroup::home::{Hierarchy, Home};
 use crate::keeper::procfs::Stat;
+use crate::kernel_file;
 use crate::systemd::{ScopeError, Systemd};
+
+/// What the scope of a keeper is called, before its pid and its start.
+const SCOPE: &str = "deployex-keeper-";
 
 /// Where keepers come from, and where the groups of their programs go.
 #[derive(Clone, Debug)]
@@ -19,14 +23,22 @@ pub struct Keepers {
     home: Arc<Home>,
     /// Gives each a scope of its own.
     systemd: Option<Systemd>,
-    /// Why the last one has none.
-    unscoped: Arc<Mutex<Option<String>>>,
+    why: Arc<Mutex<Why>>,
+}
+
+/// What was in the way of the last keeper that was started.
+#[derive(Debug, Default)]
+struct Why {
+    /// Of its having a scope of its own.
+    unscoped: Option<String>,
+    /// Of limits for what it starts, though it has one.
+    undivided: Option<String>,
 }
 
 impl Keepers {
     /// All groups in one place.
     pub fn new(program: impl Into<PathBuf>, home: Home) -> Self {
-        Self { program: program.into(), home: Arc::new(home), systemd: None, unscoped: Arc::default() }
+        Self { program: program.into(), home: Arc::new(home), systemd: None, why: Arc::default() }
     }
 
     /// Each keeper in a scope of its own, and the group of its program in there.
@@ -35,14 +47,28 @@ impl Keepers {
         Self { systemd: Some(systemd), ..Self::new(program, home) }
     }
 
-    /// What is wrong with where keepers are, as a sentence.
-    pub fn trouble(&self) -> Option<String> {
-        self.unscoped.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What is wrong with where a replica is, as a sentence: where systemd runs, its keeper and itself belong into a scope.
+    pub fn unscoped(&self, pid: u32) -> Option<String> {
+        let groups = kernel_file::read(format!("/proc/{pid}/cgroup")).ok()?;
+        if self.systemd.is_none() || is_in_scope(&groups) {
+            return None;
+        }
+        let why = self.why().unscoped.clone();
+        let why = why.unwrap_or_else(|| "it was started before it could have one; restart it".to_owned());
+        Some(format!(
+            "its keeper has no scope of its own, so it ends with the agent's unit where that kills all of it: {why}"
+        ))
     }
 
     /// Why not all limits can be set for what they start.
     pub fn why_not(&self) -> Option<String> {
-        self.trouble().or_else(|| self.home.why_not().map(str::to_owned))
+        let Why { unscoped, undivided } = &*self.why();
+        let home = || self.home.why_not().map(str::to_owned);
+        unscoped.clone().or_else(|| undivided.clone()).or_else(home)
+    }
+
+    fn why(&self) -> MutexGuard<'_, Why> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new one, which waits for its order, where it is to stay.
@@ -51,24 +77,25 @@ impl Keepers {
         let Some((systemd, pid)) = self.systemd.clone().zip(connection.pid()) else { return Ok(connection) };
         let scoped = spawn_blocking(move || {
             let start = Stat::of(pid).map_or(0, |it| it.start_ticks);
-            systemd.scope(&format!("deployex-keeper-{pid}-{start}.scope"), pid)?;
+            systemd.scope(&format!("{SCOPE}{pid}-{start}.scope"), pid)?;
             Ok::<_, ScopeError>(Home::in_scope(Hierarchy::of_this_process().as_ref(), pid))
         });
-        let (home, trouble) = match scoped.await {
-            Ok(Ok(home)) => (home, None),
+        let (home, why) = match scoped.await {
+            Ok(Ok(home)) => {
+                let undivided = home.why_not().map(str::to_owned);
+                (home, Why { unscoped: None, undivided })
+            }
             Ok(Err(error)) => {
-                let why = format!(
-                    "its keeper has no scope of its own, so it ends with the agent's unit where that kills all of it: {error}"
-                );
-                (Home::none(why.clone()), Some(why))
+                let why = error.to_string();
+                let without = format!("its keeper has no scope of its own: {why}");
+                (Home::none(without), Why { unscoped: Some(why), undivided: None })
             }
             Err(_) => return Ok(connection),
         };
-        let mut unscoped = self.unscoped.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(why) = trouble.as_ref().filter(|_| unscoped.is_none()) {
-            tracing::warn!(why, "systemd");
+        let before = std::mem::replace(&mut *self.why(), why);
+        if let (Some(why), None) = (&self.why().unscoped, before.unscoped) {
+            tracing::warn!(why, "a keeper has no scope of its own");
         }
-        *unscoped = trouble;
         Ok(connection.at(home))
     }
 
@@ -79,6 +106,12 @@ impl Keepers {
     pub fn home(&self) -> &Home {
         &self.home
     }
+}
+
+/// From what `/proc/PID/cgroup` says.
+fn is_in_scope(groups: &str) -> bool {
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    own.split('/').any(|it| it.starts_with(SCOPE))
 }
 
 /// The one that waits knows nothing yet, holds nothing, and ends when the agent does.
@@ -130,5 +163,20 @@ impl Standby {
 
     fn waiting(&self) -> MutexGuard<'_, Option<Connection>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_in_a_scope_where_its_own_group_lies_in_one() {
+        let own = "0::/deployex.slice/deployex-keeper-71-9.scope/shop-1-4\n";
+        assert!(is_in_scope(own));
+        assert!(is_in_scope(&format!("9:name=systemd:/user.slice\n{own}")));
+        assert!(!is_in_scope("0::/system.slice/deployex-agent.service\n"));
+        assert!(!is_in_scope("9:name=systemd:/deployex.slice/deployex-keeper-71-9.scope\n0::/\n"));
+        assert!(!is_in_scope(""));
     }
 }

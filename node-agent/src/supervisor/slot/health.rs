@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::super::listeners::{Ports, vouch};
 use super::super::probe::{self, Asker, Watch, watch};
-use super::super::{assigned, notes};
+use super::super::{acts, assigned, notes};
 use super::{Answer, SlotTask};
 use crate::clock;
 use crate::replica::report::FailedCheck;
@@ -63,7 +63,7 @@ impl SlotTask {
         end(&mut self.watches.ready);
         let Some((ticket, health)) = running else {
             self.launched_with = None;
-            self.unlimited = None;
+            self.unconfined = [None, None];
             // Who held its port may be why it ended: that is said until it runs again, or is not to.
             if !matches!(self.replica.process, Process::BackingOff { .. } | Process::Launching { .. }) {
                 self.port_held = None;
@@ -71,7 +71,10 @@ impl SlotTask {
             return;
         };
         self.confine();
-        self.launched_with = self.shared.paths.ledger(&self.id).deployed().unwrap_or_default();
+        self.launched_with = self.shared.paths.ledger(&self.id).deployed().unwrap_or_else(|fault| {
+            warn!(fault = %acts::chain(&fault), "the settings of what runs are not known; those of the assignment count");
+            None
+        });
         self.publish();
         let settings = self.launched_with.clone().or_else(|| self.assigned.application());
         let probes = probe::ready(settings.as_ref(), self.id.slot.number());

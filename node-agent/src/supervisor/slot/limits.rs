@@ -25,18 +25,19 @@ impl SlotTask {
                 {
                     tracing::warn!(group = %group.path().display(), unset, "limits cannot be set");
                 }
-                unlimited(group.as_ref(), &limits, shared.keepers().why_not().as_deref())
+                let unlimited = unlimited(group.as_ref(), &limits, shared.keepers().why_not().as_deref());
+                [unlimited, shared.keepers().unscoped(process.pid)]
             };
-            if let Ok(unlimited) = tokio::task::spawn_blocking(look).await {
-                let _ = answers.send(Answer::Confined { ticket: Ticket(process.ticket), unlimited }).await;
+            if let Ok(faults) = tokio::task::spawn_blocking(look).await {
+                let _ = answers.send(Answer::Confined { ticket: Ticket(process.ticket), faults }).await;
             }
         });
     }
 
-    pub(super) fn confined(&mut self, ticket: Ticket, unlimited: Option<String>) {
+    pub(super) fn confined(&mut self, ticket: Ticket, faults: [Option<String>; 2]) {
         let is_of_this = self.keeper.as_ref().is_some_and(|it| it.process().ticket == ticket.0);
-        if is_of_this && self.unlimited != unlimited {
-            self.unlimited = unlimited;
+        if is_of_this && self.unconfined != faults {
+            self.unconfined = faults;
             self.publish();
         }
     }

@@ -44,6 +44,8 @@ impl Memory {
         let mut lost = Vec::new();
         let assignment = or_lost(ledger.assignment(), &mut lost)?;
         let runtime = or_lost(ledger.runtime(), &mut lost)?;
+        // Only that it can be read: it is read again by whoever needs it.
+        or_lost(ledger.deployed(), &mut lost)?;
         Ok(Self { assignment, runtime, lost })
     }
 
