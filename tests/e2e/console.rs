@@ -1,12 +1,9 @@
 //! The console in a real browser: one signs in, watches a release roll out, and visits every page without one error.
 
-use std::time::Duration;
-
 use control_plane::db::{Db, User};
-use fantoccini::Locator;
 use proto::apps::Application;
 use proto::state::{Role, SlotState};
-use tests::browser::Browser;
+use tests::browser::{ADMIN, Browser, PATIENCE};
 use tests::ports;
 use tests::programs::{Agent, ControlPlane};
 use tests::release::Bucket;
@@ -14,10 +11,6 @@ use tests::wait::{Seen, within};
 use xtask::fixtures::Sample;
 
 const APP: &str = "elixir_demo";
-/// For a page to be there, and for a rollout of two slots.
-const PATIENCE: Duration = Duration::from_mins(3);
-/// What `serve --demo` lets in.
-const ADMIN: (&str, &str) = ("admin", "deployex");
 
 fn two_replicas(port: u16) -> String {
     format!(
@@ -26,46 +19,6 @@ fn two_replicas(port: u16) -> String {
          deploy_rollback_timeout_ms: 60000\n    deploy_schedule_interval_ms: 200\n    \
          deploy: {{ strategy: start_first, stable_after_ms: 1000, watch_ms: 2000, stop_grace_ms: 5000 }}\n"
     )
-}
-
-/// Waits until the page has what the selector means.
-async fn there(browser: &Browser, selector: &str) {
-    within(PATIENCE, selector, || async {
-        match browser.client.find(Locator::Css(selector)).await {
-            Ok(_) => Seen::Done(()),
-            Err(_) => Seen::NotYet(text(browser, "body").await),
-        }
-    })
-    .await;
-}
-
-async fn is_absent(browser: &Browser, selector: &str) -> bool {
-    browser.client.find_all(Locator::Css(selector)).await.expect("the page can be asked").is_empty()
-}
-
-/// What is to be read there; empty where there is nothing.
-async fn text(browser: &Browser, selector: &str) -> String {
-    match browser.client.find(Locator::Css(selector)).await {
-        Ok(element) => element.text().await.unwrap_or_default(),
-        Err(_) => String::new(),
-    }
-}
-
-async fn click(browser: &Browser, selector: &str) {
-    there(browser, selector).await;
-    let element = browser.client.find(Locator::Css(selector)).await.expect("it was there");
-    element.click().await.unwrap_or_else(|error| panic!("{selector}: {error}"));
-}
-
-async fn sign_in(browser: &Browser, (name, password): (&str, &str)) {
-    there(browser, "form#sign-in").await;
-    for (field, value) in [("username", name), ("password", password)] {
-        let selector = format!("form#sign-in input[name={field}]");
-        let field = browser.client.find(Locator::Css(&selector)).await.expect("the form has it");
-        field.clear().await.expect("it can be emptied");
-        field.send_keys(value).await.expect("it takes text");
-    }
-    click(browser, "form#sign-in button[type=submit]").await;
 }
 
 async fn open(control_plane: &ControlPlane, path: &str) -> Browser {
@@ -83,48 +36,50 @@ async fn one_watches_a_release_roll_out_and_no_page_has_an_error() {
     control_plane.settles_on(APP, "0.1.0").await;
 
     let browser = open(&control_plane, "/").await;
-    sign_in(&browser, ADMIN).await;
-    there(&browser, "[data-link=live]").await;
-    there(&browser, &format!(".group[data-application={APP}] a[data-state=stable]")).await;
+    browser.sign_in(ADMIN).await;
+    browser.there("[data-link=live]").await;
+    browser.there(&format!(".group[data-application={APP}] a[data-state=stable]")).await;
 
-    click(&browser, "a[data-page=applications]").await;
-    click(&browser, &format!("tr[data-row={APP}] a")).await;
+    browser.click("a[data-page=applications]").await;
+    browser.click(&format!("tr[data-row={APP}] a")).await;
     for slot in 1..=2 {
-        there(&browser, &format!("tr[data-row='first/{APP}/{slot}'] [data-version='0.1.0']")).await;
-        there(&browser, &format!("tr[data-row='first/{APP}/{slot}'] [data-state=stable]")).await;
+        browser.there(&format!("tr[data-row='first/{APP}/{slot}'] [data-version='0.1.0']")).await;
+        browser.there(&format!("tr[data-row='first/{APP}/{slot}'] [data-state=stable]")).await;
     }
 
     bucket.publish(Sample::Elixir, "0.2.0").await;
-    there(&browser, ".stepper[data-phase=running]").await;
+    browser.there(".stepper[data-phase=running]").await;
     for slot in 1..=2 {
-        there(&browser, &format!("tr[data-row='first/{APP}/{slot}'] [data-version='0.2.0']")).await;
+        browser.there(&format!("tr[data-row='first/{APP}/{slot}'] [data-version='0.2.0']")).await;
     }
     control_plane.settles_on(APP, "0.2.0").await;
-    click(&browser, "a[data-tab=rollouts]").await;
-    there(&browser, "table[data-table=history] [data-state=done]").await;
+    browser.click("a[data-tab=rollouts]").await;
+    browser.there("table[data-table=history] [data-state=done]").await;
 
     for tab in ["releases", "logs", "configuration", "replicas"] {
-        click(&browser, &format!("a[data-tab={tab}]")).await;
-        there(&browser, &format!("a[data-tab={tab}][aria-current=page]")).await;
+        browser.click(&format!("a[data-tab={tab}]")).await;
+        browser.there(&format!("a[data-tab={tab}][aria-current=page]")).await;
     }
-    click(&browser, &format!("tr[data-row='first/{APP}/1']")).await;
-    there(&browser, &format!("[data-detail='first/{APP}/1']")).await;
+    browser.click(&format!("tr[data-row='first/{APP}/1']")).await;
+    browser.there(&format!("[data-detail='first/{APP}/1']")).await;
     restart(&browser, &format!("[data-detail='first/{APP}/1'] .restart-replica"), "serves nobody until")
         .await;
     restarted(&control_plane, [1, 0]).await;
     restart(&browser, "#restart", "2 replicas are started anew, one by one").await;
     restarted(&control_plane, [2, 1]).await;
     for page in ["nodes", "rollouts", "events", "overview"] {
-        click(&browser, &format!("a[data-page={page}]")).await;
-        there(&browser, &format!("[data-view={page}]")).await;
+        browser.click(&format!("a[data-page={page}]")).await;
+        browser.there(&format!("[data-view={page}]")).await;
     }
     for (page, row) in [("nodes", "node"), ("rollouts", "rollout")] {
-        click(&browser, &format!("a[data-page={page}]")).await;
-        click(&browser, &format!("table[data-table={page}] tr[data-row] a")).await;
-        there(&browser, &format!("[data-view={row}]")).await;
+        browser.click(&format!("a[data-page={page}]")).await;
+        browser.click(&format!("table[data-table={page}] tr[data-row] a")).await;
+        browser.there(&format!("[data-view={row}]")).await;
         if row == "node" {
             restart(&browser, "#restart-agent", "Its replicas go on running").await;
             restarted(&control_plane, [2, 1]).await;
+            restart(&browser, "#restart", "2 replicas on first are started anew").await;
+            restarted(&control_plane, [3, 2]).await;
         }
     }
 
@@ -135,15 +90,15 @@ async fn one_watches_a_release_roll_out_and_no_page_has_an_error() {
 
 /// Asks for a restart, and reads what will happen before it is confirmed.
 async fn restart(browser: &Browser, button: &str, consequence: &str) {
-    click(browser, button).await;
-    there(browser, "#restart-dialog[open]").await;
-    let said = text(browser, "#restart-dialog .consequence").await;
+    browser.click(button).await;
+    browser.there("#restart-dialog[open]").await;
+    let said = browser.text("#restart-dialog .consequence").await;
     assert!(said.contains(consequence), "{said}");
-    click(browser, "#restart-confirm").await;
+    browser.click("#restart-confirm").await;
     within(PATIENCE, "the dialog closed", || async {
-        match is_absent(browser, "#restart-dialog").await {
+        match browser.is_absent("#restart-dialog").await {
             true => Seen::Done(()),
-            false => Seen::NotYet(text(browser, "#restart-dialog").await),
+            false => Seen::NotYet(browser.text("#restart-dialog").await),
         }
     })
     .await;
@@ -166,15 +121,15 @@ async fn every_page_fits_on_a_telephone() {
     let _agent = Agent::join(&control_plane, "a-host-with-a-longer-name").await;
     control_plane.settles_on(APP, "0.1.0").await;
     let browser = open(&control_plane, "/").await;
-    sign_in(&browser, ADMIN).await;
-    there(&browser, "[data-view=overview]").await;
+    browser.sign_in(ADMIN).await;
+    browser.there("[data-view=overview]").await;
     browser.client.set_window_size(390, 844).await.expect("a window has a size");
     let (app, node) = (format!("applications/{APP}"), "nodes/a-host-with-a-longer-name");
     let pages = ["", "applications", &app, "nodes", node, "rollouts", "events"];
     let views = ["overview", "applications", "application", "nodes", "node", "rollouts", "events"];
     for (page, view) in pages.into_iter().zip(views) {
         browser.client.goto(&control_plane.url(&format!("/{page}"))).await.expect("the console answers");
-        there(&browser, &format!("[data-view={view}] h1")).await;
+        browser.there(&format!("[data-view={view}] h1")).await;
         // How much wider than the window it is, and how many lines its title takes; what wraps has a gap between.
         let measured = "return [document.documentElement.scrollWidth - window.innerWidth, \
                         document.querySelector('h1').getBoundingClientRect().height / 28]";
@@ -190,13 +145,13 @@ async fn the_control_plane_is_restarted_from_its_menu_and_the_page_comes_back() 
     let bucket = Bucket::new();
     let control_plane = ControlPlane::start(&bucket, &two_replicas(ports::free(3))).await;
     let browser = open(&control_plane, "/").await;
-    sign_in(&browser, ADMIN).await;
-    there(&browser, "[data-link=live]").await;
-    click(&browser, "#account summary").await;
+    browser.sign_in(ADMIN).await;
+    browser.there("[data-link=live]").await;
+    browser.click("#account summary").await;
     restart(&browser, "#restart-control-plane", "Replicas go on running").await;
-    there(&browser, "[data-link]:not([data-link=live])").await;
-    there(&browser, "[data-link=live]").await;
-    there(&browser, "[data-view=overview]").await;
+    browser.there("[data-link]:not([data-link=live])").await;
+    browser.there("[data-link=live]").await;
+    browser.there("[data-view=overview]").await;
     browser.close().await;
 }
 
@@ -205,20 +160,20 @@ async fn a_wrong_password_is_refused_in_words_and_the_address_is_kept() {
     let bucket = Bucket::new();
     let control_plane = ControlPlane::start(&bucket, &two_replicas(ports::free(3))).await;
     let browser = open(&control_plane, "/nodes").await;
-    sign_in(&browser, ("admin", "not the password")).await;
-    there(&browser, "form#sign-in [role=alert]").await;
-    let said = text(&browser, "form#sign-in [role=alert]").await;
+    browser.sign_in(("admin", "not the password")).await;
+    browser.there("form#sign-in [role=alert]").await;
+    let said = browser.text("form#sign-in [role=alert]").await;
     assert_eq!(said, "The user name or the password is wrong.");
 
-    sign_in(&browser, ADMIN).await;
-    there(&browser, "[data-view=nodes]").await;
-    there(&browser, "#add-node").await;
+    browser.sign_in(ADMIN).await;
+    browser.there("[data-view=nodes]").await;
+    browser.there("#add-node").await;
 
     // The session goes; the page comes back with the next one.
     browser.client.delete_all_cookies().await.expect("the browser forgets");
     browser.client.refresh().await.expect("the page is loaded again");
-    sign_in(&browser, ADMIN).await;
-    there(&browser, "[data-view=nodes]").await;
+    browser.sign_in(ADMIN).await;
+    browser.there("[data-view=nodes]").await;
     browser.close().await;
 }
 
@@ -228,13 +183,13 @@ async fn who_may_only_look_is_offered_nothing_else() {
     let control_plane = ControlPlane::start(&bucket, &two_replicas(ports::free(3))).await;
     add_viewer(&control_plane, "onlooker").await;
     let browser = open(&control_plane, &format!("/applications/{APP}")).await;
-    sign_in(&browser, ("onlooker", ADMIN.1)).await;
-    there(&browser, "[data-view=application]").await;
-    assert!(is_absent(&browser, "#deploy").await, "a viewer may not deploy");
-    assert!(is_absent(&browser, "#restart").await, "a viewer may not restart");
-    click(&browser, "a[data-page=nodes]").await;
-    there(&browser, "[data-view=nodes]").await;
-    assert!(is_absent(&browser, "#add-node").await, "a viewer may add no node");
+    browser.sign_in(("onlooker", ADMIN.1)).await;
+    browser.there("[data-view=application]").await;
+    assert!(browser.is_absent("#deploy").await, "a viewer may not deploy");
+    assert!(browser.is_absent("#restart").await, "a viewer may not restart");
+    browser.click("a[data-page=nodes]").await;
+    browser.there("[data-view=nodes]").await;
+    assert!(browser.is_absent("#add-node").await, "a viewer may add no node");
     browser.close().await;
 }
 
@@ -243,17 +198,17 @@ async fn a_page_outlives_its_control_plane_and_says_how_old_it_is() {
     let bucket = Bucket::new();
     let mut control_plane = ControlPlane::start(&bucket, &two_replicas(ports::free(3))).await;
     let browser = open(&control_plane, "/applications").await;
-    sign_in(&browser, ADMIN).await;
-    there(&browser, "[data-link=live]").await;
-    there(&browser, &format!("tr[data-row={APP}]")).await;
+    browser.sign_in(ADMIN).await;
+    browser.there("[data-link=live]").await;
+    browser.there(&format!("tr[data-row={APP}]")).await;
 
     control_plane.kill();
-    there(&browser, ".frame[data-stale=true] [data-link=reconnecting]").await;
-    there(&browser, &format!("tr[data-row={APP}]")).await;
-    assert!(text(&browser, "[data-link]").await.contains("as of"), "it says of when it is");
+    browser.there(".frame[data-stale=true] [data-link=reconnecting]").await;
+    browser.there(&format!("tr[data-row={APP}]")).await;
+    assert!(browser.text("[data-link]").await.contains("as of"), "it says of when it is");
 
     control_plane.resume().await;
-    there(&browser, ".frame[data-stale=false] [data-link=live]").await;
+    browser.there(".frame[data-stale=false] [data-link=live]").await;
     browser.close().await;
 }
 

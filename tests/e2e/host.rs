@@ -7,7 +7,7 @@ use fantoccini::Locator;
 use proto::events::Event;
 use proto::nodes::Node;
 use proto::state::HostLevel;
-use tests::browser::Browser;
+use tests::browser::{ADMIN, Browser};
 use tests::ports;
 use tests::programs::{Agent, ControlPlane};
 use tests::release::Bucket;
@@ -118,7 +118,7 @@ async fn a_host_without_memory_restarts_one_replica_and_shows_how_it_is() {
 async fn is_shown(fleet: &Fleet) {
     let browser = Browser::open().await;
     browser.client.goto(&fleet.control_plane.url("/nodes/web-1")).await.unwrap();
-    sign_in(&browser).await;
+    browser.sign_in(ADMIN).await;
     let several = "a chart with several samples";
     within(PATIENCE, several, || async {
         let path = browser.client.find(Locator::Css("[data-chart=CPU] path.series")).await;
@@ -148,22 +148,4 @@ async fn is_shown(fleet: &Fleet) {
     }
     let metrics = tests::http::get(&fleet.control_plane.url("/metrics")).await.unwrap();
     assert!(metrics.contains("deployex_node_memory_available_bytes{node=\"web-1\"}"), "{metrics}");
-}
-
-async fn sign_in(browser: &Browser) {
-    within(PATIENCE, "the form", || async {
-        match browser.client.find(Locator::Css("form#sign-in")).await {
-            Ok(_) => Seen::Done(()),
-            Err(error) => Seen::NotYet(error.to_string()),
-        }
-    })
-    .await;
-    for (field, value) in [("username", "admin"), ("password", "deployex")] {
-        let selector = format!("form#sign-in input[name={field}]");
-        let field = browser.client.find(Locator::Css(&selector)).await.unwrap();
-        field.clear().await.unwrap();
-        field.send_keys(value).await.unwrap();
-    }
-    let button = browser.client.find(Locator::Css("form#sign-in button[type=submit]")).await.unwrap();
-    button.click().await.unwrap();
 }

@@ -13,6 +13,7 @@ use proto::nodes::Node;
 use proto::state::SlotState;
 use proto::timestamp::Timestamp;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use tests::browser::{ADMIN, Browser};
 use tests::http::serves_version;
 use tests::ports;
 use tests::programs::{Agent, ControlPlane};
@@ -107,6 +108,14 @@ async fn a_stranger_has_the_port(host: &Host, stranger: TcpListener) {
     let words =
         format!("port {} is held by {} (pid {})", host.port, command_of_this_test(), std::process::id());
     let held = host.faulty(&words).await;
+    for path in [format!("/applications/{APP}"), format!("/nodes/{NODE}")] {
+        let browser = Browser::open().await;
+        browser.client.goto(&host.control_plane.url(&path)).await.unwrap();
+        browser.sign_in(ADMIN).await;
+        // There it begins a sentence.
+        browser.reads(words.trim_start_matches("port ")).await;
+        browser.close().await;
+    }
     assert_eq!(held.summary.replicas_ready, 0, "the stranger answers its check: {held:#?}");
     eventually("the event", || async {
         let events: Vec<Event> = host.control_plane.ask(&["event", "list"]).unwrap();

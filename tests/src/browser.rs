@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use fantoccini::{Client, ClientBuilder};
+use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 use tempfile::TempDir;
@@ -13,6 +13,12 @@ use xtask::setup::Tool;
 use crate::ports;
 use crate::process::Running;
 use crate::wait::{Seen, within};
+
+/// For a page, on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Who the control planes of the tests begin with: name and password.
+pub const ADMIN: (&str, &str) = ("admin", "deployex");
 
 /// A browser window. Call [`Browser::close`] at the end of the test; dropping it only kills the programs.
 #[derive(Debug)]
@@ -60,6 +66,56 @@ impl Browser {
             .filter(|entry| entry["level"] == "SEVERE")
             .map(|entry| entry["message"].as_str().unwrap_or_default().to_owned())
             .collect()
+    }
+
+    /// Waits until the page has what the selector means.
+    pub async fn there(&self, selector: &str) {
+        within(PATIENCE, selector, || async {
+            match self.client.find(Locator::Css(selector)).await {
+                Ok(_) => Seen::Done(()),
+                Err(_) => Seen::NotYet(self.text("body").await),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until these words are to be read on the page.
+    pub async fn reads(&self, words: &str) {
+        within(PATIENCE, words, || async {
+            let text = self.text("body").await;
+            if text.contains(words) { Seen::Done(()) } else { Seen::NotYet(text) }
+        })
+        .await;
+    }
+
+    pub async fn is_absent(&self, selector: &str) -> bool {
+        self.client.find_all(Locator::Css(selector)).await.expect("the page can be asked").is_empty()
+    }
+
+    /// What is to be read there; empty where there is nothing.
+    pub async fn text(&self, selector: &str) -> String {
+        match self.client.find(Locator::Css(selector)).await {
+            Ok(element) => element.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    pub async fn click(&self, selector: &str) {
+        self.there(selector).await;
+        let element = self.client.find(Locator::Css(selector)).await.expect("it was there");
+        element.click().await.unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    /// On any page of the console.
+    pub async fn sign_in(&self, (name, password): (&str, &str)) {
+        self.there("form#sign-in").await;
+        for (field, value) in [("username", name), ("password", password)] {
+            let selector = format!("form#sign-in input[name={field}]");
+            let field = self.client.find(Locator::Css(&selector)).await.expect("the form has it");
+            field.clear().await.expect("it can be emptied");
+            field.send_keys(value).await.expect("it takes text");
+        }
+        self.click("form#sign-in button[type=submit]").await;
     }
 
     pub async fn close(self) {

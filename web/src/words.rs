@@ -149,6 +149,23 @@ pub fn trouble(replica: &Replica) -> Option<String> {
         .then(|| "Its node is not connected: this is what it did last.".to_owned())
 }
 
+/// What is wrong with the replicas of a node, each fault once: `Slots 1, 2 of shop: ….`
+pub fn faults<'a>(replicas: impl IntoIterator<Item = &'a Replica>) -> Vec<String> {
+    let mut faults: Vec<(&AppName, &str, Vec<String>)> = Vec::new();
+    for it in replicas {
+        let Some(fault) = &it.fault else { continue };
+        match faults.iter_mut().find(|(app, text, _)| *app == &it.application && *text == fault.as_str()) {
+            Some((.., slots)) => slots.push(it.slot.to_string()),
+            None => faults.push((&it.application, fault.as_str(), vec![it.slot.to_string()])),
+        }
+    }
+    let said = |(app, fault, slots): (&AppName, &str, Vec<String>)| {
+        let slot = if slots.len() == 1 { "Slot" } else { "Slots" };
+        full_stop(&format!("{slot} {} of {app}: {fault}", slots.join(", ")))
+    };
+    faults.into_iter().map(said).collect()
+}
+
 pub fn last_exit(exit: &LastExit) -> String {
     let how = match (&exit.because, exit.asked_for) {
         (Some(because), _) => return format!("ended by its agent, {}: {because}", exit.cause),
@@ -311,6 +328,21 @@ mod tests {
         sentences.sort();
         sentences.dedup();
         assert_eq!(sentences.len(), RolloutPhase::ALL.len());
+    }
+
+    #[test]
+    fn what_is_wrong_on_a_node_is_said_once_for_all_slots_that_have_it() {
+        let replica = |slot, fault: Option<&str>| Replica {
+            fault: fault.map(str::to_owned),
+            ..sample::replica("shop", "web-1", slot, SlotState::Ready)
+        };
+        let (full, held) = ("the disk is full", "port 4002 is held by nginx (pid 7)");
+        let replicas =
+            [replica(1, Some(full)), replica(2, Some(held)), replica(3, Some(full)), replica(4, None)];
+        assert_eq!(
+            faults(&replicas),
+            ["Slots 1, 3 of shop: the disk is full.", "Slot 2 of shop: port 4002 is held by nginx (pid 7)."]
+        );
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub fn NodePage(props: &Props) -> Html {
             <View id="node" title={name.to_string()} {crumbs} {actions}>
                 { link(it) }
                 { for it.node.summary.warnings.iter().map(warning) }
+                { for words::faults(it.slots.iter().map(|it| &**it)).into_iter().map(|text| html! { <Banner tone={Tone::Bad} kind="fault" {text} /> }) }
                 { for it.node.summary.usage.map(usage) }
                 { facts(it) }
                 <HostCharts name={name.clone()} usage={it.node.summary.usage} limits={it.node.limits.clone()}
