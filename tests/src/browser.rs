@@ -1,13 +1,16 @@
 //! A real Chromium, driven through ChromeDriver, with an empty profile of its own.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 use xtask::command::find;
+use xtask::processes;
 use xtask::setup::Tool;
 
 use crate::ports;
@@ -20,12 +23,28 @@ pub const PATIENCE: Duration = Duration::from_mins(3);
 /// Who the control planes of the tests begin with: name and password.
 pub const ADMIN: (&str, &str) = ("admin", "deployex");
 
-/// A browser window. Call [`Browser::close`] at the end of the test; dropping it only kills the programs.
+/// A browser window. Call [`Browser::close`] at the end of the test; dropping it, as a test that fails does, kills the programs.
 #[derive(Debug)]
 pub struct Browser {
     pub client: Client,
+    /// Before its profile is removed, and after the driver that would miss it.
     driver: Running,
+    chromium: Chromium,
     profile: TempDir,
+}
+
+/// ChromeDriver's child, which goes on when that is killed: whatever was told of its profile.
+#[derive(Debug)]
+struct Chromium {
+    profile: PathBuf,
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        for pid in processes::under(&self.profile) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
 }
 
 impl Browser {
@@ -53,7 +72,8 @@ impl Browser {
             }
         })
         .await;
-        Self { client, driver, profile }
+        let chromium = Chromium { profile: profile.path().to_owned() };
+        Self { client, driver, chromium, profile }
     }
 
     /// What the page wrote to the browser's console as errors, its own and the browser's (a refused script, a lost request).
@@ -119,14 +139,15 @@ impl Browser {
     }
 
     pub async fn close(self) {
-        let Self { client, driver, profile } = self;
+        let Self { client, driver, chromium, profile } = self;
         let _ = client.close().await;
         drop(driver);
+        drop(chromium);
         drop(profile);
     }
 }
 
-fn installed(tool: Tool) -> std::path::PathBuf {
+fn installed(tool: Tool) -> PathBuf {
     let found = tool.programs().iter().find_map(|program| find(program));
     found.unwrap_or_else(|| {
         panic!("{tool} is not installed: cargo xtask setup (on Ubuntu: {})", tool.by_hand())
@@ -174,6 +195,21 @@ impl fantoccini::wd::WebDriverCompatibleCommand for BrowserLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_test_that_fails_leaves_no_browser_behind() {
+        let browser = Browser::open().await;
+        let profile = browser.profile.path().to_owned();
+        assert!(!processes::under(&profile).is_empty());
+        drop(browser);
+        within(PATIENCE, "its end", || async {
+            match processes::under(&profile).as_slice() {
+                [] => Seen::Done(()),
+                left => Seen::NotYet(format!("{left:?}")),
+            }
+        })
+        .await;
+    }
 
     #[tokio::test]
     async fn a_page_is_read_and_its_errors_are_kept() {
