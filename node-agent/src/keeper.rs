@@ -21,6 +21,7 @@ pub(crate) mod procfs;
 pub(crate) mod protocol;
 mod reap;
 pub(crate) mod record;
+mod signals;
 mod socket;
 pub(crate) mod spec;
 mod start;
@@ -94,6 +95,7 @@ fn begin(agent: &mut UnixStream) -> Result<start::Started, Said> {
         _ => Said::Failed(Failure { step: Step::Order, errno: 0 }),
     })?;
     env::set_current_dir(order.slot()).map_err(start::failed(Step::Folder))?;
+    // Not before: one that waits for its order has nothing to lose, and may be told to go.
     detach().map_err(start::failed(Step::Detach))?;
     match order {
         Order::Launch { spec, cgroup, .. } => start::launch(&spec, cgroup.map(Cgroup::at), agent),
@@ -101,8 +103,10 @@ fn begin(agent: &mut UnixStream) -> Result<start::Started, Said> {
     }
 }
 
-/// Out of the agent's session, so that no signal to it reaches us, and the next parent of all that the program starts.
+/// Out of the agent's session and deaf to signals, so that none to it or to all of us ends us, and the next parent of all that
+/// the program starts.
 fn detach() -> io::Result<()> {
+    signals::hold_back()?;
     setsid()?;
     set_child_subreaper(Some(getpid()))?;
     // The line to the agent has a descriptor of its own now.

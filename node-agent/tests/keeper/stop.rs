@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use proto::state::ExitCause;
+use rustix::process::Signal;
 
-use super::world::{World, eventually, eventually_is, lives, soon};
+use super::world::{World, eventually, eventually_is, lives, signal, soon};
 
 const LONG: Duration = Duration::from_secs(1_000);
 
@@ -22,6 +23,27 @@ async fn a_program_that_listens_ends_in_its_own_way() {
     keeper.stop(LONG);
     assert_eq!(soon("end", keeper.ended()).await.cause, ExitCause::Code(5));
     assert_eq!(world.stdout(), "up\nbye\n");
+}
+
+#[tokio::test]
+async fn a_host_that_goes_down_asks_program_and_keeper_at_once_and_the_end_is_still_told() {
+    let world = World::new();
+    let script = "trap 'echo bye; exit 4' TERM; grep ^SigBlk /proc/self/status; echo up; \
+                  while :; do sleep 0.01; done";
+    let mut keeper = world.launch(&world.sh(1, script)).await.unwrap();
+    eventually("up", || world.stdout().ends_with("up\n").then_some(())).await;
+    let kept_by = world.kept_by().await;
+    for held_back in [Signal::HUP, Signal::INT, Signal::TERM] {
+        signal(kept_by, held_back);
+    }
+    signal(keeper.process().pid, Signal::TERM);
+    let ended = soon("end", keeper.ended()).await;
+    assert_eq!(ended.cause, ExitCause::Code(4));
+    let stdout = world.stdout();
+    let (mask, words) = stdout.split_once('\n').unwrap();
+    assert_eq!(words, "up\nbye\n");
+    // What the keeper does not hear its program does.
+    assert_eq!(mask, "SigBlk:\t0000000000000000");
 }
 
 #[tokio::test]
