@@ -66,13 +66,15 @@ struct Member {
     pid: u32,
     start_ticks: u64,
     handle: OwnedFd,
+    /// The signal that it got last.
+    told: Option<Signal>,
 }
 
 impl Family {
     pub(super) fn add(&mut self, pid: u32, stat: Stat) {
         let known = self.members.iter().any(|it| it.pid == pid && it.start_ticks == stat.start_ticks);
         if !known && let Some(handle) = handle(pid, stat.start_ticks) {
-            self.members.push(Member { pid, start_ticks: stat.start_ticks, handle });
+            self.members.push(Member { pid, start_ticks: stat.start_ticks, handle, told: None });
         }
     }
 
@@ -112,10 +114,26 @@ impl Family {
         }
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
-        for member in &self.members {
-            let _ = pidfd_send_signal(&member.handle, signal);
+    /// The group that the program leads, where this keeper launched it: all of that descends from us.
+    pub(super) fn add_group(&mut self, leader: u32) {
+        for (pid, stat) in descendants(std::process::id()) {
+            if stat.group == leader {
+                self.add(pid, stat);
+            }
         }
+    }
+
+    /// A signal to each that has not got it yet: many programs take a second SIGTERM for an order to end at once.
+    pub(super) fn tell(&mut self, signal: Signal) {
+        for member in self.members.iter_mut().filter(|it| it.told != Some(signal)) {
+            let _ = pidfd_send_signal(&member.handle, signal);
+            member.told = Some(signal);
+        }
+    }
+
+    /// Whether somebody is to get it still.
+    pub(super) fn is_to_be_told(&self, signal: Signal) -> bool {
+        self.members.iter().any(|it| it.told != Some(signal))
     }
 
     /// Readable when one of them ends.

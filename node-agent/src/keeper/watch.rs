@@ -27,6 +27,10 @@ use crate::clock::{monotonic_ms, unix_ms};
 /// For what a program leaves behind. Port programs of a BEAM see their input close and need milliseconds.
 const ENDING_GRACE_MS: u64 = 2_000;
 
+/// Between two rounds of SIGTERM to those who were found since the last. A script that goes on starts child after child, which
+/// would be told as fast as it forks.
+const TELL_AGAIN_MS: u64 = 10;
+
 /// When nothing happens: orphans that ended meanwhile are taken up then, which nobody waits for.
 const REAP_EVERY_MS: u64 = 30_000;
 
@@ -46,7 +50,7 @@ pub(super) struct Watch {
 
 pub(super) enum Phase {
     Running { handle: OwnedFd, stop: Stop },
-    Ending { ended: Ended, kill_at: u64, hard: bool },
+    Ending { ended: Ended, kill_at: u64, tell_at: u64, hard: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +67,8 @@ impl Phase {
     }
 
     pub(super) fn ending(ended: Ended, hard: bool) -> Self {
-        Self::Ending { ended, kill_at: monotonic_ms() + ENDING_GRACE_MS, hard }
+        let now = monotonic_ms();
+        Self::Ending { ended, kill_at: now + ENDING_GRACE_MS, tell_at: now, hard }
     }
 }
 
@@ -124,6 +129,9 @@ impl Watch {
 
     fn patience(&self) -> Timespec {
         let deadline = match self.phase {
+            Phase::Ending { tell_at, hard: false, .. } if self.family.is_to_be_told(Signal::TERM) => {
+                Some(tell_at)
+            }
             Phase::Running { stop: Stop::By(kill_at), .. } | Phase::Ending { kill_at, .. } => Some(kill_at),
             Phase::Running { .. } => None,
         };
@@ -142,7 +150,7 @@ impl Watch {
                 }
                 false
             }
-            Phase::Ending { kill_at, hard, .. } => {
+            Phase::Ending { kill_at, tell_at, hard, .. } => {
                 reap(self.process.pid);
                 if !self.adopted {
                     self.family.add_own_children();
@@ -153,16 +161,22 @@ impl Watch {
                 if self.family.forget_dead() {
                     return true;
                 }
-                let late = *kill_at <= monotonic_ms();
+                let now = monotonic_ms();
+                let late = *kill_at <= now;
                 if late && *hard {
                     // Not even SIGKILL ends it: it hangs in the kernel. That must not take the slot for ever.
                     return true;
                 }
                 if late {
                     *hard = true;
-                    *kill_at = monotonic_ms() + ENDING_GRACE_MS;
+                    *kill_at = now + ENDING_GRACE_MS;
                 }
-                self.family.signal(if *hard { Signal::KILL } else { Signal::TERM });
+                if *hard {
+                    self.family.tell(Signal::KILL);
+                } else if *tell_at <= now {
+                    self.family.tell(Signal::TERM);
+                    *tell_at = now + TELL_AGAIN_MS;
+                }
                 if let Some(cgroup) = self.cgroup.as_ref().filter(|_| *hard) {
                     let _ = cgroup.kill();
                 }
@@ -178,7 +192,12 @@ impl Watch {
         // Whoever took over does not wait for the process, so the number of its group may be another's by now. The family is known
         // one by one.
         if !self.adopted {
-            signal_group(self.process.pid, signal);
+            match hard {
+                // At once, for it may fork.
+                true => signal_group(self.process.pid, signal),
+                // One by one, to know who was told.
+                false => self.family.add_group(self.process.pid),
+            }
         }
         let cause = match cause {
             None if self.adopted => None,
@@ -193,7 +212,7 @@ impl Watch {
         if let Some(cgroup) = &self.cgroup {
             self.family.add_members(cgroup);
         }
-        self.family.signal(signal);
+        self.family.tell(signal);
         self.drains.iter_mut().for_each(Drain::finish);
         let cause = cause.unwrap_or(ExitCause::Unknown);
         // What we kill ourselves was not killed for its memory, even where the kernel has ended one of its children before.

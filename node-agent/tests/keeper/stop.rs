@@ -91,6 +91,27 @@ async fn what_a_program_leaves_behind_is_ended_before_the_slot_is_free() {
 }
 
 #[tokio::test]
+async fn what_a_program_leaves_behind_is_told_once_that_it_is_to_end() {
+    let world = World::new();
+    // Each is heard of at once, for what they print wakes the keeper: one in the program's group, one that has left it.
+    let leftover = |name: &str| {
+        format!("trap 'echo {name} is told' TERM; echo >{name}; while :; do echo line; sleep 0.01; done")
+    };
+    let (near, far) = (leftover("near"), leftover("far"));
+    let script = format!(
+        "({near}) & setsid sh -c \"{far}\" & while [ ! -e near -o ! -e far ]; do sleep 0.01; done; exit 3"
+    );
+    let mut keeper = world.launch(&world.sh(1, &script)).await.unwrap();
+    assert_eq!(soon("end", keeper.ended()).await.cause, ExitCause::Code(3));
+    // Both are deaf to it, so that the keeper kills them when their time is over.
+    eventually_is(None, || world.keeper_pid()).await;
+    let times = |name: &str| world.stdout().lines().filter(|it| *it == format!("{name} is told")).count();
+    let (near, far) = (times("near"), times("far"));
+    // On a busy host one of them may not have come to say so in its two seconds.
+    assert!(near <= 1 && far <= 1 && near + far > 0, "{near} and {far} times");
+}
+
+#[tokio::test]
 async fn orphans_of_a_program_that_runs_on_are_taken_up() {
     let world = World::new();
     let script = "sh -c 'true & echo $! >orphan'; while :; do echo line; sleep 0.01; done";
