@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proto::state::ExitCause;
 
+use super::fifo::printers;
 use super::locks::{Locks, SLOT_LOCK};
 use super::log_file::Drain;
 use super::procfs::{Holders, Stat, boot_id, handle};
@@ -51,7 +52,7 @@ pub(super) fn adopt() -> Result<Started, Said> {
     let (family, phase) = match left {
         Left::Program { handle, .. } => {
             let mut family = Family::default();
-            family.add_descendants(process.pid);
+            family.add_descendants(process.pid, &handle);
             (family, Phase::running(handle))
         }
         Left::Remains { mut family, .. } => {
@@ -65,7 +66,8 @@ pub(super) fn adopt() -> Result<Started, Said> {
     // Of this very process: its number may be another's by now.
     let its = |stat: &Stat| stat.start_ticks == process.start_ticks;
     let session = Stat::of(process.pid).filter(its).map(|stat| stat.session);
-    let watch = Watch { process, session, adopted: true, drains, clients, family, cgroup, phase };
+    let watch =
+        Watch { process, session, adopted: true, looked_at: 0, drains, clients, family, cgroup, phase };
     Ok(Started { watch, locks })
 }
 
@@ -91,9 +93,9 @@ fn look(locks: &mut Locks) -> Result<Left, Said> {
         return match (record, found) {
             (Some(record), _) => {
                 let mut family = Family::default();
-                for (pid, stat) in holders.programs {
-                    family.add(pid, stat);
-                }
+                family.add_all(holders.programs);
+                // Port programs of a BEAM do not hold the lock.
+                family.add_all(printers(here));
                 Ok(Left::Remains { record, family })
             }
             (None, Some((pid, stat))) => match handle(pid, stat.start_ticks) {

@@ -2,7 +2,7 @@
 //!
 //! The keeper is a child subreaper, so whatever the program started becomes its child when the parents between are gone;
 //! ending them layer by layer reaches all. A keeper that took over has no children, and goes by what it saw of the family,
-//! and by group and session.
+//! by group and session, and by who prints where the program printed.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -56,6 +56,10 @@ pub(super) fn signal_group(leader: u32, signal: Signal) {
     }
 }
 
+/// Each is held by a descriptor, of which a process has 1,024 where nobody gave it more, and somebody is to connect still. Of
+/// more the rest is found when these have ended.
+const MOST_MEMBERS: usize = 512;
+
 /// Processes that belong to the program and are not the program.
 #[derive(Default)]
 pub(super) struct Family {
@@ -73,14 +77,31 @@ struct Member {
 impl Family {
     pub(super) fn add(&mut self, pid: u32, stat: Stat) {
         let known = self.members.iter().any(|it| it.pid == pid && it.start_ticks == stat.start_ticks);
-        if !known && let Some(handle) = handle(pid, stat.start_ticks) {
+        if !known
+            && self.members.len() < MOST_MEMBERS
+            && let Some(handle) = handle(pid, stat.start_ticks)
+        {
             self.members.push(Member { pid, start_ticks: stat.start_ticks, handle, told: None });
         }
     }
 
-    /// All below a process that lives.
-    pub(super) fn add_descendants(&mut self, pid: u32) {
-        for (pid, stat) in descendants(pid) {
+    /// All below the program, if it lives: else they are another's.
+    pub(super) fn add_descendants(&mut self, pid: u32, program: &OwnedFd) {
+        let found = descendants(pid);
+        if !is_over(program) {
+            self.add_all(found);
+        }
+    }
+
+    /// All below those who are known, while these live: a keeper that took over cannot find them later.
+    pub(super) fn add_below(&mut self) {
+        let below = |it: &Member| Some(descendants(it.pid)).filter(|_| !is_over(&it.handle));
+        let found: Vec<_> = self.members.iter().filter_map(below).flatten().collect();
+        self.add_all(found);
+    }
+
+    pub(super) fn add_all(&mut self, found: impl IntoIterator<Item = (u32, Stat)>) {
+        for (pid, stat) in found {
             self.add(pid, stat);
         }
     }

@@ -48,6 +48,7 @@ pub(super) fn launch(spec: &LaunchSpec, cgroup: Option<Cgroup>, agent: &UnixStre
         process,
         session,
         adopted: false,
+        looked_at: 0,
         drains,
         clients,
         family: Family::default(),

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::HERE;
+use super::fifo::printers;
 use super::log_file::Drain;
 use super::protocol::{Request, Said, Stream};
 use super::reap::{Family, end_cause, reap, signal_group};
@@ -31,6 +32,11 @@ const ENDING_GRACE_MS: u64 = 2_000;
 /// would be told as fast as it forks.
 const TELL_AGAIN_MS: u64 = 10;
 
+/// A keeper that took over learns of what the program starts by looking: at most so often, however often it is woken …
+const LOOK_AGAIN_MS: u64 = 1_000;
+/// … and at least so often, if nothing wakes it.
+const LOOK_EVERY_MS: u64 = 5_000;
+
 /// When nothing happens: orphans that ended meanwhile are taken up then, which nobody waits for.
 const REAP_EVERY_MS: u64 = 30_000;
 
@@ -40,6 +46,8 @@ pub(super) struct Watch {
     pub(super) session: Option<u32>,
     /// Not launched by this keeper, so that the system does not tell it how it ended.
     pub(super) adopted: bool,
+    /// When the family of a program that runs was looked at last.
+    pub(super) looked_at: u64,
     pub(super) drains: [Drain; 2],
     pub(super) clients: Clients,
     pub(super) family: Family,
@@ -94,6 +102,7 @@ impl Watch {
                 self.end(None);
             }
             self.converse(&ready.clients);
+            self.look();
             if self.advance() {
                 self.drains.iter_mut().for_each(Drain::finish);
                 return self.cgroup;
@@ -103,6 +112,25 @@ impl Watch {
 
     fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running { .. })
+    }
+
+    fn look(&mut self) {
+        if self.is_running() && self.looked_at + LOOK_AGAIN_MS <= monotonic_ms() {
+            self.meet_family();
+        }
+    }
+
+    /// What a keeper that took over does not know when the program ends it cannot find out any more: whoever lost the parents
+    /// comes to another. A group of its own tells it at the end.
+    fn meet_family(&mut self) {
+        self.looked_at = monotonic_ms();
+        if let Phase::Running { handle, .. } = &self.phase
+            && self.adopted
+            && self.cgroup.is_none()
+        {
+            self.family.forget_dead();
+            self.family.add_descendants(self.process.pid, handle);
+        }
     }
 
     fn wait(&self) -> Ready {
@@ -135,7 +163,9 @@ impl Watch {
             Phase::Running { stop: Stop::By(kill_at), .. } | Phase::Ending { kill_at, .. } => Some(kill_at),
             Phase::Running { .. } => None,
         };
-        let left = deadline.map_or(REAP_EVERY_MS, |at| at.saturating_sub(monotonic_ms()));
+        let look = (self.is_running() && self.adopted).then_some(self.looked_at + LOOK_EVERY_MS);
+        let left = deadline.into_iter().chain(look).min();
+        let left = left.map_or(REAP_EVERY_MS, |at| at.saturating_sub(monotonic_ms()));
         Timespec::try_from(Duration::from_millis(left)).unwrap_or_default()
     }
 
@@ -152,8 +182,9 @@ impl Watch {
             }
             Phase::Ending { kill_at, tell_at, hard, .. } => {
                 reap(self.process.pid);
-                if !self.adopted {
-                    self.family.add_own_children();
+                match self.adopted {
+                    true => self.family.add_below(),
+                    false => self.family.add_own_children(),
                 }
                 if let Some(cgroup) = &self.cgroup {
                     self.family.add_members(cgroup);
@@ -205,12 +236,15 @@ impl Watch {
             known => known,
         };
         if self.adopted {
+            self.family.add_below();
             self.family.add_strays(&self.process, self.session);
         } else {
             self.family.add_own_children();
         }
-        if let Some(cgroup) = &self.cgroup {
-            self.family.add_members(cgroup);
+        match &self.cgroup {
+            Some(cgroup) => self.family.add_members(cgroup),
+            None if self.adopted => self.family.add_all(printers(Path::new(HERE))),
+            None => {}
         }
         self.family.tell(signal);
         self.drains.iter_mut().for_each(Drain::finish);
@@ -278,6 +312,7 @@ impl Watch {
     /// A later stop may shorten the grace of an earlier one, never lengthen it.
     fn stop(&mut self, grace_ms: u64) {
         let kill_at = monotonic_ms().saturating_add(grace_ms);
+        self.meet_family();
         if let Phase::Running { handle, stop } = &mut self.phase {
             match stop {
                 Stop::NotAsked => {
@@ -293,11 +328,9 @@ impl Watch {
     }
 
     fn kill(&mut self) {
+        self.meet_family();
         match &mut self.phase {
             Phase::Running { handle, stop } => {
-                if self.adopted {
-                    self.family.add_descendants(self.process.pid);
-                }
                 signal_group(self.process.pid, Signal::KILL);
                 let _ = pidfd_send_signal(handle, Signal::KILL);
                 if let Some(cgroup) = &self.cgroup {
