@@ -11,13 +11,14 @@ use super::locks::{Locks, SLOT_LOCK};
 use super::log_file::Drain;
 use super::procfs::{Holders, Stat, boot_id, handle};
 use super::protocol::{Said, Step};
-use super::reap::{Family, end_cause};
+use super::reap::Family;
 use super::record::{Ended, Process, ProcessRecord};
 use super::socket::Clients;
 use super::start::{Started, failed, open_drains};
 use super::watch::{Phase, Watch};
 use super::{HERE, SOCKET};
 use crate::cgroup::Cgroup;
+use crate::cgroup::deaths::Deaths;
 use crate::clock::{monotonic_ms, unix_ms};
 
 /// A keeper that was just killed holds its lock for the moment that its end takes.
@@ -60,14 +61,25 @@ pub(super) fn adopt() -> Result<Started, Said> {
                 family.add_members(cgroup);
             }
             drains.iter_mut().for_each(Drain::finish);
-            (family, Phase::ending(unseen_end(process, &drains, cgroup.as_ref()), false))
+            (family, Phase::ending(unseen_end(process, &drains), false))
         }
     };
     // Of this very process: its number may be another's by now.
     let its = |stat: &Stat| stat.start_ticks == process.start_ticks;
     let session = Stat::of(process.pid).filter(its).map(|stat| stat.session);
-    let watch =
-        Watch { process, session, adopted: true, looked_at: 0, drains, clients, family, cgroup, phase };
+    let deaths = cgroup.as_ref().and_then(Deaths::from_now_on);
+    let watch = Watch {
+        process,
+        session,
+        adopted: true,
+        looked_at: 0,
+        drains,
+        clients,
+        family,
+        cgroup,
+        deaths,
+        phase,
+    };
     Ok(Started { watch, locks })
 }
 
@@ -123,13 +135,13 @@ fn lost_record(pid: u32, stat: Stat) -> Result<ProcessRecord, Said> {
 }
 
 /// What was written down of the end, if that was reached; else that nobody saw it.
-fn unseen_end(process: Process, drains: &[Drain; 2], cgroup: Option<&Cgroup>) -> Ended {
+fn unseen_end(process: Process, drains: &[Drain; 2]) -> Ended {
     match Ended::load(Path::new(HERE)) {
         Some(ended) if ended.process == process => ended,
         _ => {
             let dropped = drains.iter().map(Drain::dropped).sum();
-            let cause = end_cause(ExitCause::Unknown, cgroup);
-            let ended = Ended { process, cause, dropped, unix_ms: unix_ms() };
+            // Nor when: a death for want of memory that its group counts may be one of days before.
+            let ended = Ended { process, cause: ExitCause::Unknown, dropped, unix_ms: unix_ms() };
             let _ = ended.store(Path::new(HERE));
             ended
         }

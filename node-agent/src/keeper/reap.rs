@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, 
 use super::procfs::{Stat, all, children, descendants, handle};
 use super::record::Process;
 use crate::cgroup::Cgroup;
+use crate::cgroup::deaths::OutOfMemory;
 
 /// Takes up all children that have ended, and says how `main` did, if it is among them.
 pub(super) fn reap(main: u32) -> Option<ExitCause> {
@@ -37,12 +38,11 @@ fn cause_of(status: WaitStatus) -> ExitCause {
     }
 }
 
-/// With what its control group knows of it. A process that was killed for want of memory sees SIGKILL as any other; a shell that
-/// waited for one ends with 137; and whoever took over from a keeper is told nothing by the system.
-pub(super) fn end_cause(cause: ExitCause, cgroup: Option<&Cgroup>) -> ExitCause {
+/// With what its control group has just told. A process that was killed for want of memory sees SIGKILL as any other; a shell
+/// that waited for one ends with 137; and whoever took over from a keeper is told nothing by the system.
+pub(super) fn end_cause(cause: ExitCause, killed: Option<OutOfMemory>) -> ExitCause {
     match cause {
         ExitCause::Signal(9) | ExitCause::Code(137) | ExitCause::Unknown => {
-            let killed = cgroup.and_then(Cgroup::out_of_memory);
             killed.map_or(cause, |it| ExitCause::OutOfMemory(it.limit.unwrap_or(0)))
         }
         ExitCause::Code(_) | ExitCause::Signal(_) | ExitCause::OutOfMemory(_) => cause,
@@ -180,18 +180,15 @@ mod tests {
 
     #[test]
     fn only_an_end_that_looks_like_it_is_laid_to_the_memory() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("memory.events"), "oom 2\noom_kill 1\n").unwrap();
-        std::fs::write(folder.path().join("memory.max"), "1048576\n").unwrap();
-        let group = Cgroup::at(folder.path());
-        let of_memory = ExitCause::OutOfMemory(1 << 20);
+        let killed = Some(OutOfMemory { limit: Some(1 << 20) });
         for cause in [ExitCause::Signal(9), ExitCause::Code(137), ExitCause::Unknown] {
-            assert_eq!(end_cause(cause, Some(&group)), of_memory);
+            assert_eq!(end_cause(cause, killed), ExitCause::OutOfMemory(1 << 20));
+            assert_eq!(end_cause(cause, Some(OutOfMemory { limit: None })), ExitCause::OutOfMemory(0));
             assert_eq!(end_cause(cause, None), cause);
         }
         // One of its children was killed, and it ended in its own way.
         for cause in [ExitCause::Code(1), ExitCause::Signal(11)] {
-            assert_eq!(end_cause(cause, Some(&group)), cause);
+            assert_eq!(end_cause(cause, killed), cause);
         }
     }
 }

@@ -22,6 +22,7 @@ use super::spec::LaunchSpec;
 use super::watch::{Phase, Watch};
 use super::{HERE, SOCKET};
 use crate::cgroup::Cgroup;
+use crate::cgroup::deaths::Deaths;
 
 /// What is kept, and the locks for as long as it is.
 pub(super) struct Started {
@@ -41,6 +42,8 @@ pub(super) fn launch(spec: &LaunchSpec, cgroup: Option<Cgroup>, agent: &UnixStre
         // Another agent may have looked here meanwhile and found nothing.
         return Err(Said::Gone);
     }
+    // From before it: a program may be over its limit at once.
+    let deaths = cgroup.as_ref().and_then(Deaths::from_now_on);
     let Launched { process, handle } =
         launcher::launch(spec, cgroup.as_ref(), &locks, outputs).map_err(Said::Failed)?;
     let session = Stat::of(std::process::id()).map(|it| it.session);
@@ -53,6 +56,7 @@ pub(super) fn launch(spec: &LaunchSpec, cgroup: Option<Cgroup>, agent: &UnixStre
         clients,
         family: Family::default(),
         cgroup,
+        deaths,
         phase: Phase::running(handle),
     };
     Ok(Started { watch, locks })

@@ -23,6 +23,7 @@ use super::reap::{Family, end_cause, reap, signal_group};
 use super::record::{Ended, Process};
 use super::socket::Clients;
 use crate::cgroup::Cgroup;
+use crate::cgroup::deaths::Deaths;
 use crate::clock::{monotonic_ms, unix_ms};
 
 /// For what a program leaves behind. Port programs of a BEAM see their input close and need milliseconds.
@@ -32,7 +33,7 @@ const ENDING_GRACE_MS: u64 = 2_000;
 /// would be told as fast as it forks.
 const TELL_AGAIN_MS: u64 = 10;
 
-/// A keeper that took over learns of what the program starts by looking: at most so often, however often it is woken …
+/// What cannot be asked when the program has ended is looked at while it runs: at most so often, however often we are woken …
 const LOOK_AGAIN_MS: u64 = 1_000;
 /// … and at least so often, if nothing wakes it.
 const LOOK_EVERY_MS: u64 = 5_000;
@@ -46,13 +47,15 @@ pub(super) struct Watch {
     pub(super) session: Option<u32>,
     /// Not launched by this keeper, so that the system does not tell it how it ended.
     pub(super) adopted: bool,
-    /// When the family of a program that runs was looked at last.
+    /// When it was looked last at what cannot be asked at the end.
     pub(super) looked_at: u64,
     pub(super) drains: [Drain; 2],
     pub(super) clients: Clients,
     pub(super) family: Family,
     /// What the program began in, and all that it starts with it.
     pub(super) cgroup: Option<Cgroup>,
+    /// For want of memory, in there.
+    pub(super) deaths: Option<Deaths>,
     pub(super) phase: Phase,
 }
 
@@ -115,15 +118,19 @@ impl Watch {
     }
 
     fn look(&mut self) {
-        if self.is_running() && self.looked_at + LOOK_AGAIN_MS <= monotonic_ms() {
+        let now = monotonic_ms();
+        if self.is_running() && self.looked_at + LOOK_AGAIN_MS <= now {
+            self.looked_at = now;
             self.meet_family();
+            if let Some(deaths) = &mut self.deaths {
+                deaths.look(now);
+            }
         }
     }
 
     /// What a keeper that took over does not know when the program ends it cannot find out any more: whoever lost the parents
     /// comes to another. A group of its own tells it at the end.
     fn meet_family(&mut self) {
-        self.looked_at = monotonic_ms();
         if let Phase::Running { handle, .. } = &self.phase
             && self.adopted
             && self.cgroup.is_none()
@@ -163,7 +170,8 @@ impl Watch {
             Phase::Running { stop: Stop::By(kill_at), .. } | Phase::Ending { kill_at, .. } => Some(kill_at),
             Phase::Running { .. } => None,
         };
-        let look = (self.is_running() && self.adopted).then_some(self.looked_at + LOOK_EVERY_MS);
+        let has_to_look = self.is_running() && (self.adopted || self.deaths.is_some());
+        let look = has_to_look.then_some(self.looked_at + LOOK_EVERY_MS);
         let left = deadline.into_iter().chain(look).min();
         let left = left.map_or(REAP_EVERY_MS, |at| at.saturating_sub(monotonic_ms()));
         Timespec::try_from(Duration::from_millis(left)).unwrap_or_default()
@@ -249,8 +257,13 @@ impl Watch {
         self.family.tell(signal);
         self.drains.iter_mut().for_each(Drain::finish);
         let cause = cause.unwrap_or(ExitCause::Unknown);
-        // What we kill ourselves was not killed for its memory, even where the kernel has ended one of its children before.
-        self.finish(if hard { cause } else { end_cause(cause, self.cgroup.as_ref()) }, hard);
+        let now = monotonic_ms();
+        // What we kill ourselves was not killed for its memory, even where the kernel has just ended one of its children.
+        let killed = self.deaths.as_mut().filter(|_| !hard).and_then(|deaths| {
+            deaths.look(now);
+            deaths.recent(now)
+        });
+        self.finish(end_cause(cause, killed), hard);
         true
     }
 
