@@ -13,6 +13,7 @@ use super::procfs::{Holders, Stat, boot_id, handle};
 use super::protocol::{Said, Step};
 use super::reap::Family;
 use super::record::{Ended, Process, ProcessRecord};
+use super::signals::Signals;
 use super::socket::Clients;
 use super::start::{Started, failed, open_drains};
 use super::watch::{Phase, Watch};
@@ -41,7 +42,7 @@ enum Left {
 }
 
 /// `Err` is the answer to the agent: there is nothing to keep, or it is kept by another.
-pub(super) fn adopt() -> Result<Started, Said> {
+pub(super) fn adopt(signals: Signals) -> Result<Started, Said> {
     let locks = Locks::take_over(Path::new(HERE), DYING_KEEPER_MS).map_err(failed(Step::Lock))?;
     let mut locks = locks.ok_or(Said::Held(None))?;
     let left = look(&mut locks)?;
@@ -73,6 +74,8 @@ pub(super) fn adopt() -> Result<Started, Said> {
         session,
         adopted: true,
         looked_at: 0,
+        signals,
+        reap_at: 0,
         drains,
         clients,
         family,

@@ -17,6 +17,7 @@ use super::procfs::{Stat, boot_id};
 use super::protocol::{Failure, Said, Step};
 use super::reap::Family;
 use super::record::ProcessRecord;
+use super::signals::Signals;
 use super::socket::Clients;
 use super::spec::LaunchSpec;
 use super::watch::{Phase, Watch};
@@ -32,7 +33,12 @@ pub(super) struct Started {
 }
 
 /// `Err` is the answer to the agent: nothing was started, and why.
-pub(super) fn launch(spec: &LaunchSpec, cgroup: Option<Cgroup>, agent: &UnixStream) -> Result<Started, Said> {
+pub(super) fn launch(
+    spec: &LaunchSpec,
+    cgroup: Option<Cgroup>,
+    signals: Signals,
+    agent: &UnixStream,
+) -> Result<Started, Said> {
     let locks = Locks::take(Path::new(HERE)).map_err(failed(Step::Lock))??;
     end_remains();
     let drains = open_drains(&spec.stdout_log, &spec.stderr_log, spec.log_mode)?;
@@ -52,6 +58,8 @@ pub(super) fn launch(spec: &LaunchSpec, cgroup: Option<Cgroup>, agent: &UnixStre
         session,
         adopted: false,
         looked_at: 0,
+        signals,
+        reap_at: 0,
         drains,
         clients,
         family: Family::default(),

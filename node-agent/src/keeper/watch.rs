@@ -21,6 +21,7 @@ use super::log_file::Drain;
 use super::protocol::{Request, Said, Stream};
 use super::reap::{Family, end_cause, reap, signal_group};
 use super::record::{Ended, Process};
+use super::signals::Signals;
 use super::socket::Clients;
 use crate::cgroup::Cgroup;
 use crate::cgroup::deaths::Deaths;
@@ -38,8 +39,9 @@ const LOOK_AGAIN_MS: u64 = 1_000;
 /// … and at least so often, if nothing wakes it.
 const LOOK_EVERY_MS: u64 = 5_000;
 
-/// When nothing happens: orphans that ended meanwhile are taken up then, which nobody waits for.
-const REAP_EVERY_MS: u64 = 30_000;
+/// Between two times that the end of an orphan wakes us. A program that starts children as fast as it can has at most those of
+/// such a while counted as its processes still.
+const REAP_AGAIN_MS: u64 = 20;
 
 pub(super) struct Watch {
     pub(super) process: Process,
@@ -49,6 +51,9 @@ pub(super) struct Watch {
     pub(super) adopted: bool,
     /// When it was looked last at what cannot be asked at the end.
     pub(super) looked_at: u64,
+    pub(super) signals: Signals,
+    /// From when on children that ended are heard of again.
+    pub(super) reap_at: u64,
     pub(super) drains: [Drain; 2],
     pub(super) clients: Clients,
     pub(super) family: Family,
@@ -87,6 +92,7 @@ impl Phase {
 #[derive(Default)]
 struct Ready {
     drains: [bool; 2],
+    children: bool,
     ended: bool,
     clients: Vec<bool>,
 }
@@ -100,6 +106,11 @@ impl Watch {
                 if ready {
                     drain.step();
                 }
+            }
+            if ready.children {
+                // They are taken up below, as whenever we wake up.
+                self.signals.hear();
+                self.reap_at = monotonic_ms() + REAP_AGAIN_MS;
             }
             if ready.ended && self.is_running() {
                 self.end(None);
@@ -143,6 +154,10 @@ impl Watch {
     fn wait(&self) -> Ready {
         let [out, err] = &self.drains;
         let mut fds = vec![PollFd::new(&out.fifo, PollFlags::IN), PollFd::new(&err.fifo, PollFlags::IN)];
+        let now = monotonic_ms();
+        // Always at this place; where it is too early it waits for nothing.
+        let heard = if self.reap_at <= now { PollFlags::IN } else { PollFlags::empty() };
+        fds.push(PollFd::from_borrowed_fd(self.signals.of_children(), heard));
         match &self.phase {
             Phase::Running { handle, .. } => fds.push(PollFd::new(handle, PollFlags::IN)),
             Phase::Ending { .. } => {
@@ -151,18 +166,20 @@ impl Watch {
         }
         let own = fds.len();
         fds.extend(self.clients.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        if poll(&mut fds, Some(&self.patience())).is_err() {
+        if poll(&mut fds, self.patience(now).as_ref()).is_err() {
             return Ready::default();
         }
         let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
         Ready {
             drains: [ready(&fds[0]), ready(&fds[1])],
-            ended: self.is_running() && ready(&fds[2]),
+            children: ready(&fds[2]),
+            ended: self.is_running() && ready(&fds[3]),
             clients: fds[own..].iter().map(ready).collect(),
         }
     }
 
-    fn patience(&self) -> Timespec {
+    /// `None`: until something happens.
+    fn patience(&self, now: u64) -> Option<Timespec> {
         let deadline = match self.phase {
             Phase::Ending { tell_at, hard: false, .. } if self.family.is_to_be_told(Signal::TERM) => {
                 Some(tell_at)
@@ -172,9 +189,9 @@ impl Watch {
         };
         let has_to_look = self.is_running() && (self.adopted || self.deaths.is_some());
         let look = has_to_look.then_some(self.looked_at + LOOK_EVERY_MS);
-        let left = deadline.into_iter().chain(look).min();
-        let left = left.map_or(REAP_EVERY_MS, |at| at.saturating_sub(monotonic_ms()));
-        Timespec::try_from(Duration::from_millis(left)).unwrap_or_default()
+        let reap = Some(self.reap_at).filter(|at| *at > now);
+        let next = [deadline, look, reap].into_iter().flatten().min()?;
+        Some(Timespec::try_from(Duration::from_millis(next.saturating_sub(now))).unwrap_or_default())
     }
 
     /// What time and the family call for. Whether all is over.

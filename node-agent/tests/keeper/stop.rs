@@ -1,5 +1,7 @@
 //! Stopping, and what a program leaves behind.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use std::time::Duration;
 
 use proto::state::ExitCause;
@@ -112,9 +114,33 @@ async fn what_a_program_leaves_behind_is_told_once_that_it_is_to_end() {
 }
 
 #[tokio::test]
+async fn a_keeper_is_not_woken_as_fast_as_its_program_forks() {
+    let world = World::new();
+    let script = "while [ ! -e go ]; do sleep 0.01; done; i=0;
+        while [ $i -lt 1000 ]; do sh -c 'true &'; i=$((i+1)); done; echo >over; exec sleep 1000";
+    let mut keeper = world.launch(&world.sh(1, script)).await.unwrap();
+    let kept_by = world.kept_by().await;
+    let before = (tokio::time::Instant::now(), times_woken(kept_by));
+    std::fs::write(world.path("go"), "").unwrap();
+    eventually("a thousand orphans", || world.path("over").exists().then_some(())).await;
+    let (took, woken) = (before.0.elapsed(), times_woken(kept_by) - before.1);
+    // Every twentieth millisecond, and then perhaps once more to see that there was nothing.
+    assert!(u128::from(woken) <= took.as_millis() / 10 + 50, "woken {woken} times in {took:?}");
+    keeper.kill();
+    soon("end", keeper.ended()).await;
+}
+
+fn times_woken(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
 async fn orphans_of_a_program_that_runs_on_are_taken_up() {
     let world = World::new();
-    let script = "sh -c 'true & echo $! >orphan'; while :; do echo line; sleep 0.01; done";
+    // It is silent, and nothing else of it wakes the keeper.
+    let script = "sh -c 'true & echo $! >orphan'; exec sleep 1000";
     let mut keeper = world.launch(&world.sh(1, script)).await.unwrap();
     let orphan = pid_in(&world, "orphan").await;
     eventually("the orphan taken up", || {
