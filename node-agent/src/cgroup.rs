@@ -4,6 +4,7 @@
 //! lay out one of its own. Where groups are made, and what a host lets us do with them, is said in `cgroup::home`. Agent and
 //! keeper use the same few functions, none of which waits.
 
+pub(crate) mod deaths;
 pub mod home;
 
 use std::fs;
@@ -37,13 +38,6 @@ pub struct Usage {
     /// Bytes that cannot be had back at once: without the part of the page cache that nobody has touched lately.
     pub memory_bytes: Option<u64>,
     pub pids: Option<u32>,
-}
-
-/// That the kernel ended somebody in a group for want of memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory {
-    /// The limit that the group went over, in bytes; `None`: it was the host that had no memory left.
-    pub limit: Option<u64>,
 }
 
 /// The folder of a group.
@@ -141,15 +135,6 @@ impl Cgroup {
             memory_bytes,
             pids: self.number("pids.current").and_then(|it| u32::try_from(it).ok()),
         }
-    }
-
-    /// Whether the kernel has ended anybody in it for want of memory.
-    pub fn out_of_memory(&self) -> Option<OutOfMemory> {
-        let events = self.read("memory.events")?;
-        let count = |name| field(&events, name).unwrap_or(0);
-        // `oom` counts only what its own limit has brought about, `oom_kill` also what the whole host has.
-        (count("oom_kill") > 0)
-            .then(|| OutOfMemory { limit: (count("oom") > 0).then(|| self.number("memory.max")).flatten() })
     }
 
     /// Processes in it and in groups that they made below it. Zombies of others may be among them.
@@ -273,20 +258,6 @@ mod tests {
         let usage = Usage { cpu_us: Some(4200), memory_bytes: Some(700_000), pids: Some(7) };
         assert_eq!(group.usage(), usage);
         assert_eq!(Cgroup::at("/nowhere").usage(), Usage::default());
-    }
-
-    #[test]
-    fn whose_memory_was_too_little_is_told_apart() {
-        let events = |oom: u32, kill: u32| format!("low 0\nhigh 0\nmax 9\noom {oom}\noom_kill {kill}\n");
-        let told = |oom, kill, max| {
-            group(&[("memory.events", &events(oom, kill)), ("memory.max", max)]).1.out_of_memory()
-        };
-        assert_eq!(told(1, 1, "1048576\n"), Some(OutOfMemory { limit: Some(1 << 20) }));
-        assert_eq!(told(0, 1, "1048576\n"), Some(OutOfMemory { limit: None }));
-        assert_eq!(told(0, 1, "max\n"), Some(OutOfMemory { limit: None }));
-        // It came close and found room.
-        assert_eq!(told(1, 0, "1048576\n"), None);
-        assert_eq!(group(&[]).1.out_of_memory(), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) mod procfs;
 pub(crate) mod protocol;
 mod reap;
 pub(crate) mod record;
+mod signals;
 mod socket;
 pub(crate) mod spec;
 mod start;
@@ -37,6 +38,7 @@ use rustix::process::{getpid, set_child_subreaper, setsid};
 use rustix::stdio::dup2_stdin;
 
 use protocol::{Failure, Said, Step};
+use signals::Signals;
 use spec::Order;
 
 use crate::cgroup::Cgroup;
@@ -94,19 +96,22 @@ fn begin(agent: &mut UnixStream) -> Result<start::Started, Said> {
         _ => Said::Failed(Failure { step: Step::Order, errno: 0 }),
     })?;
     env::set_current_dir(order.slot()).map_err(start::failed(Step::Folder))?;
-    detach().map_err(start::failed(Step::Detach))?;
+    // Not before: one that waits for its order has nothing to lose, and may be told to go.
+    let signals = detach().map_err(start::failed(Step::Detach))?;
     match order {
-        Order::Launch { spec, cgroup, .. } => start::launch(&spec, cgroup.map(Cgroup::at), agent),
-        Order::Adopt { .. } => adopt::adopt(),
+        Order::Launch { spec, cgroup, .. } => start::launch(&spec, cgroup.map(Cgroup::at), signals, agent),
+        Order::Adopt { .. } => adopt::adopt(signals),
     }
 }
 
-/// Out of the agent's session, so that no signal to it reaches us, and the next parent of all that the program starts.
-fn detach() -> io::Result<()> {
+/// Out of the agent's session and deaf to signals, so that none to it or to all of us ends us, and the next parent of all that
+/// the program starts.
+fn detach() -> io::Result<Signals> {
+    let signals = Signals::hold_back()?;
     setsid()?;
     set_child_subreaper(Some(getpid()))?;
     // The line to the agent has a descriptor of its own now.
     let null = std::fs::File::open("/dev/null")?;
     dup2_stdin(&null)?;
-    Ok(())
+    Ok(signals)
 }

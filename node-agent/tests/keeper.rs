@@ -7,6 +7,7 @@ mod keeper {
     pub(crate) mod launch;
     pub(crate) mod logs;
     pub(crate) mod older;
+    pub(crate) mod orphans;
     pub(crate) mod scopes;
     pub(crate) mod silent;
     pub(crate) mod stop;

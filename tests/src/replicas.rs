@@ -31,6 +31,8 @@ pub struct OnHost {
     pub keepers: BTreeMap<Place, Vec<u32>>,
     /// Helpers of virtual machines, which end with them.
     pub helpers: Vec<u32>,
+    /// Those of them that outlived their machine: its keeper was to end them.
+    pub orphans: Vec<u32>,
     /// Neither of these, nor the name server: who they are.
     pub strangers: Vec<String>,
 }
@@ -59,7 +61,7 @@ impl OnHost {
         let is_so = |it: &BTreeMap<Place, Vec<u32>>| {
             it.keys().eq(wanted.iter()) && it.values().all(|pids| pids.len() == 1)
         };
-        is_so(&self.machines) && is_so(&self.keepers) && self.strangers.is_empty()
+        is_so(&self.machines) && is_so(&self.keepers) && self.strangers.is_empty() && self.orphans.is_empty()
     }
 
     fn add(&mut self, folder: &Path, pid: u32) {
@@ -80,7 +82,12 @@ impl OnHost {
                     self.keepers.entry(place).or_default().push(pid);
                 }
             }
-            "erl_child_setup" | "inet_gethost" => self.helpers.push(pid),
+            "erl_child_setup" | "inet_gethost" => {
+                self.helpers.push(pid);
+                if is_orphan(&proc) {
+                    self.orphans.push(pid);
+                }
+            }
             "epmd" => {}
             _ => {
                 let words = fs::read(proc.join("cmdline")).unwrap_or_default();
@@ -88,6 +95,16 @@ impl OnHost {
             }
         }
     }
+}
+
+/// Its parent is neither a machine nor another helper. One whose parent ends just now is not told of: it may end with it.
+fn is_orphan(proc: &Path) -> bool {
+    let stat = fs::read_to_string(proc.join("stat")).unwrap_or_default();
+    let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)).unwrap_or_default();
+    let Ok(program) = fs::read_link(format!("/proc/{parent}/exe")) else { return false };
+    let name = program.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let of_a_machine = ["beam.smp", "erl_child_setup", "inet_gethost"];
+    !of_a_machine.contains(&name.trim_end_matches(" (deleted)"))
 }
 
 /// Start scripts ask short-lived machines in the replica's process group, and a machine's first child is a copy of it.

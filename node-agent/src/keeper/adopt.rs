@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use proto::state::ExitCause;
 
+use super::fifo::printers;
 use super::locks::{Locks, SLOT_LOCK};
 use super::log_file::Drain;
 use super::procfs::{Holders, Stat, boot_id, handle};
 use super::protocol::{Said, Step};
-use super::reap::{Family, end_cause};
+use super::reap::Family;
 use super::record::{Ended, Process, ProcessRecord};
+use super::signals::Signals;
 use super::socket::Clients;
 use super::start::{Started, failed, open_drains};
 use super::watch::{Phase, Watch};
 use super::{HERE, SOCKET};
 use crate::cgroup::Cgroup;
+use crate::cgroup::deaths::Deaths;
 use crate::clock::{monotonic_ms, unix_ms};
 
 /// A keeper that was just killed holds its lock for the moment that its end takes.
@@ -39,7 +42,7 @@ enum Left {
 }
 
 /// `Err` is the answer to the agent: there is nothing to keep, or it is kept by another.
-pub(super) fn adopt() -> Result<Started, Said> {
+pub(super) fn adopt(signals: Signals) -> Result<Started, Said> {
     let locks = Locks::take_over(Path::new(HERE), DYING_KEEPER_MS).map_err(failed(Step::Lock))?;
     let mut locks = locks.ok_or(Said::Held(None))?;
     let left = look(&mut locks)?;
@@ -51,7 +54,7 @@ pub(super) fn adopt() -> Result<Started, Said> {
     let (family, phase) = match left {
         Left::Program { handle, .. } => {
             let mut family = Family::default();
-            family.add_descendants(process.pid);
+            family.add_descendants(process.pid, &handle);
             (family, Phase::running(handle))
         }
         Left::Remains { mut family, .. } => {
@@ -59,13 +62,27 @@ pub(super) fn adopt() -> Result<Started, Said> {
                 family.add_members(cgroup);
             }
             drains.iter_mut().for_each(Drain::finish);
-            (family, Phase::ending(unseen_end(process, &drains, cgroup.as_ref()), false))
+            (family, Phase::ending(unseen_end(process, &drains), false))
         }
     };
     // Of this very process: its number may be another's by now.
     let its = |stat: &Stat| stat.start_ticks == process.start_ticks;
     let session = Stat::of(process.pid).filter(its).map(|stat| stat.session);
-    let watch = Watch { process, session, adopted: true, drains, clients, family, cgroup, phase };
+    let deaths = cgroup.as_ref().and_then(Deaths::from_now_on);
+    let watch = Watch {
+        process,
+        session,
+        adopted: true,
+        looked_at: 0,
+        signals,
+        reap_at: 0,
+        drains,
+        clients,
+        family,
+        cgroup,
+        deaths,
+        phase,
+    };
     Ok(Started { watch, locks })
 }
 
@@ -91,9 +108,9 @@ fn look(locks: &mut Locks) -> Result<Left, Said> {
         return match (record, found) {
             (Some(record), _) => {
                 let mut family = Family::default();
-                for (pid, stat) in holders.programs {
-                    family.add(pid, stat);
-                }
+                family.add_all(holders.programs);
+                // Port programs of a BEAM do not hold the lock.
+                family.add_all(printers(here));
                 Ok(Left::Remains { record, family })
             }
             (None, Some((pid, stat))) => match handle(pid, stat.start_ticks) {
@@ -121,13 +138,13 @@ fn lost_record(pid: u32, stat: Stat) -> Result<ProcessRecord, Said> {
 }
 
 /// What was written down of the end, if that was reached; else that nobody saw it.
-fn unseen_end(process: Process, drains: &[Drain; 2], cgroup: Option<&Cgroup>) -> Ended {
+fn unseen_end(process: Process, drains: &[Drain; 2]) -> Ended {
     match Ended::load(Path::new(HERE)) {
         Some(ended) if ended.process == process => ended,
         _ => {
             let dropped = drains.iter().map(Drain::dropped).sum();
-            let cause = end_cause(ExitCause::Unknown, cgroup);
-            let ended = Ended { process, cause, dropped, unix_ms: unix_ms() };
+            // Nor when: a death for want of memory that its group counts may be one of days before.
+            let ended = Ended { process, cause: ExitCause::Unknown, dropped, unix_ms: unix_ms() };
             let _ = ended.store(Path::new(HERE));
             ended
         }

@@ -12,6 +12,8 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::pipe::fcntl_setpipe_size;
 
+use super::procfs::{Stat, all, identity};
+
 pub(crate) const STDOUT: &str = "stdout.fifo";
 pub(crate) const STDERR: &str = "stderr.fifo";
 
@@ -33,6 +35,19 @@ pub(crate) fn open_reader(path: &Path) -> io::Result<File> {
 /// The end that becomes a program's output. An open file of its own: programs change the mode of theirs as they like.
 pub(super) fn open_writer(path: &Path) -> io::Result<File> {
     open(path, OFlags::empty())
+}
+
+/// Whoever has one of a slot's FIFOs for its output: its program, and what that has started. Nobody else is ever given them, and
+/// keeper and agent, who have them open, do not print there. It also tells of those who have a session of their own and lost
+/// their parents, as port programs of a BEAM do: their errors go where those of the machine went.
+pub(crate) fn printers(slot: &Path) -> Vec<(u32, Stat)> {
+    let fifos: Vec<_> = [STDOUT, STDERR].into_iter().filter_map(|name| identity(&slot.join(name))).collect();
+    let prints = |pid: &u32| {
+        ["1", "2"].into_iter().any(|fd| {
+            identity(Path::new(&format!("/proc/{pid}/fd/{fd}"))).is_some_and(|it| fifos.contains(&it))
+        })
+    };
+    all().filter(prints).filter_map(|pid| Some((pid, Stat::of(pid)?))).collect()
 }
 
 fn open(path: &Path, flags: OFlags) -> io::Result<File> {

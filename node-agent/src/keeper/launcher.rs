@@ -22,6 +22,7 @@ use super::locks::Locks;
 use super::procfs::{Stat, boot_id};
 use super::protocol::{Failure, Said, Step};
 use super::record::{Ended, Process, ProcessRecord};
+use super::signals;
 use super::spec::{LaunchSpec, UserIds};
 use crate::cgroup::Cgroup;
 use crate::clock::unix_ms;
@@ -180,6 +181,7 @@ fn prepare(child: &Child) -> Result<(), Failure> {
         cgroup.enter().map_err(Failure::at(Step::Cgroup))?;
     }
     oom::spare_me_no_more();
+    signals::let_through().map_err(Failure::at(Step::Spawn))?;
     umask(Mode::from_raw_mode(0o022));
     if let Some(user) = &spec.user {
         become_user(user).map_err(Failure::at(Step::User))?;

@@ -129,7 +129,8 @@ impl Holders {
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
+/// Which file that is, by whatever path.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|it| (it.dev(), it.ino()))
 }
 

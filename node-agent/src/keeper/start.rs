@@ -17,11 +17,13 @@ use super::procfs::{Stat, boot_id};
 use super::protocol::{Failure, Said, Step};
 use super::reap::Family;
 use super::record::ProcessRecord;
+use super::signals::Signals;
 use super::socket::Clients;
 use super::spec::LaunchSpec;
 use super::watch::{Phase, Watch};
 use super::{HERE, SOCKET};
 use crate::cgroup::Cgroup;
+use crate::cgroup::deaths::Deaths;
 
 /// What is kept, and the locks for as long as it is.
 pub(super) struct Started {
@@ -31,7 +33,12 @@ pub(super) struct Started {
 }
 
 /// `Err` is the answer to the agent: nothing was started, and why.
-pub(super) fn launch(spec: &LaunchSpec, cgroup: Option<Cgroup>, agent: &UnixStream) -> Result<Started, Said> {
+pub(super) fn launch(
+    spec: &LaunchSpec,
+    cgroup: Option<Cgroup>,
+    signals: Signals,
+    agent: &UnixStream,
+) -> Result<Started, Said> {
     let locks = Locks::take(Path::new(HERE)).map_err(failed(Step::Lock))??;
     end_remains();
     let drains = open_drains(&spec.stdout_log, &spec.stderr_log, spec.log_mode)?;
@@ -41,6 +48,8 @@ pub(super) fn launch(spec: &LaunchSpec, cgroup: Option<Cgroup>, agent: &UnixStre
         // Another agent may have looked here meanwhile and found nothing.
         return Err(Said::Gone);
     }
+    // From before it: a program may be over its limit at once.
+    let deaths = cgroup.as_ref().and_then(Deaths::from_now_on);
     let Launched { process, handle } =
         launcher::launch(spec, cgroup.as_ref(), &locks, outputs).map_err(Said::Failed)?;
     let session = Stat::of(std::process::id()).map(|it| it.session);
@@ -48,10 +57,14 @@ pub(super) fn launch(spec: &LaunchSpec, cgroup: Option<Cgroup>, agent: &UnixStre
         process,
         session,
         adopted: false,
+        looked_at: 0,
+        signals,
+        reap_at: 0,
         drains,
         clients,
         family: Family::default(),
         cgroup,
+        deaths,
         phase: Phase::running(handle),
     };
     Ok(Started { watch, locks })

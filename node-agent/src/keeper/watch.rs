@@ -16,19 +16,32 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::HERE;
+use super::fifo::printers;
 use super::log_file::Drain;
 use super::protocol::{Request, Said, Stream};
 use super::reap::{Family, end_cause, reap, signal_group};
 use super::record::{Ended, Process};
+use super::signals::Signals;
 use super::socket::Clients;
 use crate::cgroup::Cgroup;
+use crate::cgroup::deaths::Deaths;
 use crate::clock::{monotonic_ms, unix_ms};
 
 /// For what a program leaves behind. Port programs of a BEAM see their input close and need milliseconds.
 const ENDING_GRACE_MS: u64 = 2_000;
 
-/// When nothing happens: orphans that ended meanwhile are taken up then, which nobody waits for.
-const REAP_EVERY_MS: u64 = 30_000;
+/// Between two rounds of SIGTERM to those who were found since the last. A script that goes on starts child after child, which
+/// would be told as fast as it forks.
+const TELL_AGAIN_MS: u64 = 10;
+
+/// What cannot be asked when the program has ended is looked at while it runs: at most so often, however often we are woken …
+const LOOK_AGAIN_MS: u64 = 1_000;
+/// … and at least so often, if nothing wakes it.
+const LOOK_EVERY_MS: u64 = 5_000;
+
+/// Between two times that the end of an orphan wakes us. A program that starts children as fast as it can has at most those of
+/// such a while counted as its processes still.
+const REAP_AGAIN_MS: u64 = 20;
 
 pub(super) struct Watch {
     pub(super) process: Process,
@@ -36,17 +49,24 @@ pub(super) struct Watch {
     pub(super) session: Option<u32>,
     /// Not launched by this keeper, so that the system does not tell it how it ended.
     pub(super) adopted: bool,
+    /// When it was looked last at what cannot be asked at the end.
+    pub(super) looked_at: u64,
+    pub(super) signals: Signals,
+    /// From when on children that ended are heard of again.
+    pub(super) reap_at: u64,
     pub(super) drains: [Drain; 2],
     pub(super) clients: Clients,
     pub(super) family: Family,
     /// What the program began in, and all that it starts with it.
     pub(super) cgroup: Option<Cgroup>,
+    /// For want of memory, in there.
+    pub(super) deaths: Option<Deaths>,
     pub(super) phase: Phase,
 }
 
 pub(super) enum Phase {
     Running { handle: OwnedFd, stop: Stop },
-    Ending { ended: Ended, kill_at: u64, hard: bool },
+    Ending { ended: Ended, kill_at: u64, tell_at: u64, hard: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +83,8 @@ impl Phase {
     }
 
     pub(super) fn ending(ended: Ended, hard: bool) -> Self {
-        Self::Ending { ended, kill_at: monotonic_ms() + ENDING_GRACE_MS, hard }
+        let now = monotonic_ms();
+        Self::Ending { ended, kill_at: now + ENDING_GRACE_MS, tell_at: now, hard }
     }
 }
 
@@ -71,6 +92,7 @@ impl Phase {
 #[derive(Default)]
 struct Ready {
     drains: [bool; 2],
+    children: bool,
     ended: bool,
     clients: Vec<bool>,
 }
@@ -85,10 +107,16 @@ impl Watch {
                     drain.step();
                 }
             }
+            if ready.children {
+                // They are taken up below, as whenever we wake up.
+                self.signals.hear();
+                self.reap_at = monotonic_ms() + REAP_AGAIN_MS;
+            }
             if ready.ended && self.is_running() {
                 self.end(None);
             }
             self.converse(&ready.clients);
+            self.look();
             if self.advance() {
                 self.drains.iter_mut().for_each(Drain::finish);
                 return self.cgroup;
@@ -100,9 +128,36 @@ impl Watch {
         matches!(self.phase, Phase::Running { .. })
     }
 
+    fn look(&mut self) {
+        let now = monotonic_ms();
+        if self.is_running() && self.looked_at + LOOK_AGAIN_MS <= now {
+            self.looked_at = now;
+            self.meet_family();
+            if let Some(deaths) = &mut self.deaths {
+                deaths.look(now);
+            }
+        }
+    }
+
+    /// What a keeper that took over does not know when the program ends it cannot find out any more: whoever lost the parents
+    /// comes to another. A group of its own tells it at the end.
+    fn meet_family(&mut self) {
+        if let Phase::Running { handle, .. } = &self.phase
+            && self.adopted
+            && self.cgroup.is_none()
+        {
+            self.family.forget_dead();
+            self.family.add_descendants(self.process.pid, handle);
+        }
+    }
+
     fn wait(&self) -> Ready {
         let [out, err] = &self.drains;
         let mut fds = vec![PollFd::new(&out.fifo, PollFlags::IN), PollFd::new(&err.fifo, PollFlags::IN)];
+        let now = monotonic_ms();
+        // Always at this place; where it is too early it waits for nothing.
+        let heard = if self.reap_at <= now { PollFlags::IN } else { PollFlags::empty() };
+        fds.push(PollFd::from_borrowed_fd(self.signals.of_children(), heard));
         match &self.phase {
             Phase::Running { handle, .. } => fds.push(PollFd::new(handle, PollFlags::IN)),
             Phase::Ending { .. } => {
@@ -111,24 +166,32 @@ impl Watch {
         }
         let own = fds.len();
         fds.extend(self.clients.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        if poll(&mut fds, Some(&self.patience())).is_err() {
+        if poll(&mut fds, self.patience(now).as_ref()).is_err() {
             return Ready::default();
         }
         let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
         Ready {
             drains: [ready(&fds[0]), ready(&fds[1])],
-            ended: self.is_running() && ready(&fds[2]),
+            children: ready(&fds[2]),
+            ended: self.is_running() && ready(&fds[3]),
             clients: fds[own..].iter().map(ready).collect(),
         }
     }
 
-    fn patience(&self) -> Timespec {
+    /// `None`: until something happens.
+    fn patience(&self, now: u64) -> Option<Timespec> {
         let deadline = match self.phase {
+            Phase::Ending { tell_at, hard: false, .. } if self.family.is_to_be_told(Signal::TERM) => {
+                Some(tell_at)
+            }
             Phase::Running { stop: Stop::By(kill_at), .. } | Phase::Ending { kill_at, .. } => Some(kill_at),
             Phase::Running { .. } => None,
         };
-        let left = deadline.map_or(REAP_EVERY_MS, |at| at.saturating_sub(monotonic_ms()));
-        Timespec::try_from(Duration::from_millis(left)).unwrap_or_default()
+        let has_to_look = self.is_running() && (self.adopted || self.deaths.is_some());
+        let look = has_to_look.then_some(self.looked_at + LOOK_EVERY_MS);
+        let reap = Some(self.reap_at).filter(|at| *at > now);
+        let next = [deadline, look, reap].into_iter().flatten().min()?;
+        Some(Timespec::try_from(Duration::from_millis(next.saturating_sub(now))).unwrap_or_default())
     }
 
     /// What time and the family call for. Whether all is over.
@@ -142,10 +205,11 @@ impl Watch {
                 }
                 false
             }
-            Phase::Ending { kill_at, hard, .. } => {
+            Phase::Ending { kill_at, tell_at, hard, .. } => {
                 reap(self.process.pid);
-                if !self.adopted {
-                    self.family.add_own_children();
+                match self.adopted {
+                    true => self.family.add_below(),
+                    false => self.family.add_own_children(),
                 }
                 if let Some(cgroup) = &self.cgroup {
                     self.family.add_members(cgroup);
@@ -153,16 +217,22 @@ impl Watch {
                 if self.family.forget_dead() {
                     return true;
                 }
-                let late = *kill_at <= monotonic_ms();
+                let now = monotonic_ms();
+                let late = *kill_at <= now;
                 if late && *hard {
                     // Not even SIGKILL ends it: it hangs in the kernel. That must not take the slot for ever.
                     return true;
                 }
                 if late {
                     *hard = true;
-                    *kill_at = monotonic_ms() + ENDING_GRACE_MS;
+                    *kill_at = now + ENDING_GRACE_MS;
                 }
-                self.family.signal(if *hard { Signal::KILL } else { Signal::TERM });
+                if *hard {
+                    self.family.tell(Signal::KILL);
+                } else if *tell_at <= now {
+                    self.family.tell(Signal::TERM);
+                    *tell_at = now + TELL_AGAIN_MS;
+                }
                 if let Some(cgroup) = self.cgroup.as_ref().filter(|_| *hard) {
                     let _ = cgroup.kill();
                 }
@@ -178,7 +248,12 @@ impl Watch {
         // Whoever took over does not wait for the process, so the number of its group may be another's by now. The family is known
         // one by one.
         if !self.adopted {
-            signal_group(self.process.pid, signal);
+            match hard {
+                // At once, for it may fork.
+                true => signal_group(self.process.pid, signal),
+                // One by one, to know who was told.
+                false => self.family.add_group(self.process.pid),
+            }
         }
         let cause = match cause {
             None if self.adopted => None,
@@ -186,18 +261,26 @@ impl Watch {
             known => known,
         };
         if self.adopted {
+            self.family.add_below();
             self.family.add_strays(&self.process, self.session);
         } else {
             self.family.add_own_children();
         }
-        if let Some(cgroup) = &self.cgroup {
-            self.family.add_members(cgroup);
+        match &self.cgroup {
+            Some(cgroup) => self.family.add_members(cgroup),
+            None if self.adopted => self.family.add_all(printers(Path::new(HERE))),
+            None => {}
         }
-        self.family.signal(signal);
+        self.family.tell(signal);
         self.drains.iter_mut().for_each(Drain::finish);
         let cause = cause.unwrap_or(ExitCause::Unknown);
-        // What we kill ourselves was not killed for its memory, even where the kernel has ended one of its children before.
-        self.finish(if hard { cause } else { end_cause(cause, self.cgroup.as_ref()) }, hard);
+        let now = monotonic_ms();
+        // What we kill ourselves was not killed for its memory, even where the kernel has just ended one of its children.
+        let killed = self.deaths.as_mut().filter(|_| !hard).and_then(|deaths| {
+            deaths.look(now);
+            deaths.recent(now)
+        });
+        self.finish(end_cause(cause, killed), hard);
         true
     }
 
@@ -259,6 +342,7 @@ impl Watch {
     /// A later stop may shorten the grace of an earlier one, never lengthen it.
     fn stop(&mut self, grace_ms: u64) {
         let kill_at = monotonic_ms().saturating_add(grace_ms);
+        self.meet_family();
         if let Phase::Running { handle, stop } = &mut self.phase {
             match stop {
                 Stop::NotAsked => {
@@ -274,11 +358,9 @@ impl Watch {
     }
 
     fn kill(&mut self) {
+        self.meet_family();
         match &mut self.phase {
             Phase::Running { handle, stop } => {
-                if self.adopted {
-                    self.family.add_descendants(self.process.pid);
-                }
                 signal_group(self.process.pid, Signal::KILL);
                 let _ = pidfd_send_signal(handle, Signal::KILL);
                 if let Some(cgroup) = &self.cgroup {

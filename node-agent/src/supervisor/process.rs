@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use proto::state::ExitCause;
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::connection::Connection;
 use self::error::explain;
@@ -82,6 +82,8 @@ pub struct Keeper {
     connection: Option<Connection>,
     asked: Mutex<Asked>,
     silence: Mutex<Silence>,
+    /// When it is asked next how it is. Kept, for the wait is dropped and begun again at any time.
+    ask_at: Instant,
     /// Tells of its end where the keeper does not.
     watched: Option<AsyncFd<OwnedFd>>,
     ended: Option<Ended>,
@@ -167,6 +169,7 @@ impl Keeper {
             connection,
             asked: Mutex::new(Asked::Nothing),
             silence: Mutex::default(),
+            ask_at: Instant::now() + silence::until_asked(clock::now()),
             watched: silence::watch(&process),
             ended,
             _fifos: fifos,
@@ -208,6 +211,13 @@ impl Keeper {
                     connection.act(turn);
                     if turn == Turn::GiveUp {
                         self.connection = None;
+                    }
+                }
+                () = sleep_until(self.ask_at) => {
+                    self.ask_at = Instant::now() + silence::until_asked(clock::now());
+                    silence.begin(Instant::now());
+                    if let Err(error) = connection.say(&Request::Status) {
+                        tracing::debug!(%error, slot = %self.dir.0.display(), "a keeper takes no question");
                     }
                 }
             }

@@ -95,6 +95,43 @@ async fn a_beam_that_is_killed_is_followed_at_once_and_one_that_is_stopped_ends_
     }
 }
 
+/// Opens a port whose program does not hear that its input closes, once it is told to.
+const PORT_OPENER: &str = r#"
+    Wait = fun Wait() ->
+        case file:read_file_info("go") of {ok, _} -> ok; _ -> timer:sleep(10), Wait() end
+    end,
+    Wait(),
+    open_port({spawn_executable, "/bin/sh"}, [{args, ["-c", "echo $$ >port; exec sleep 1000"]}]),
+    timer:sleep(infinity)."#;
+
+#[tokio::test]
+async fn port_programs_of_a_beam_that_was_taken_over_end_with_it() {
+    let world = World::new();
+    let mut spec = world.spec(1, "/usr/bin/erl", &["-noshell", "-eval", PORT_OPENER]);
+    spec.env.insert("HOME".into(), world.path("").into());
+    let mut keeper = world.launch(&spec).await.unwrap();
+    let kept_by = world.kept_by().await;
+    kill(kept_by);
+    let (pid, go) = (keeper.process().pid, world.path("go"));
+    let crash = async {
+        eventually("another keeper", || world.keeper_pid().filter(|it| *it != kept_by)).await;
+        std::fs::write(go, "").unwrap();
+        let path = world.path("port");
+        let port: u32 = eventually("a port program", || {
+            std::fs::read_to_string(&path).ok()?.strip_suffix('\n')?.parse().ok()
+        })
+        .await;
+        kill(pid);
+        port
+    };
+    let (ended, port) = tokio::join!(soon("end", keeper.ended()), crash);
+    assert_eq!(ended.cause, ExitCause::Unknown);
+    eventually_is(None, || world.keeper_pid()).await;
+    let left = lives(port);
+    kill(port);
+    assert!(!left, "the port program outlived its machine");
+}
+
 fn log_size(world: &World) -> Option<u64> {
     Some(std::fs::metadata(world.path("log/stdout.log")).ok()?.len())
 }

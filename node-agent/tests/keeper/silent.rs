@@ -47,6 +47,33 @@ async fn an_agent_that_comes_wakes_the_keeper_that_was_stopped() {
 }
 
 #[tokio::test]
+async fn a_keeper_that_stands_still_while_nothing_is_wanted_of_it_is_woken_too() {
+    let world = World::new();
+    // Several times what a pipe holds.
+    let script =
+        "while [ ! -e go ]; do sleep 0.01; done; head -c 4000000 /dev/zero; echo done >over; exec sleep 1000";
+    let mut keeper = world.launch(&world.sh(1, script)).await.unwrap();
+    let kept_by = world.kept_by().await;
+    signal(kept_by, Signal::STOP);
+    fs::write(world.path("go"), "").unwrap();
+    // It is asked how it is every half minute.
+    let waits = tokio::time::timeout(Duration::from_secs(100), async {
+        while !world.path("over").exists() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    tokio::select! {
+        ended = keeper.ended() => panic!("{ended:?}"),
+        over = waits => over.expect("its output flows again"),
+    }
+    assert_eq!(world.keeper_pid(), Some(kept_by), "the same goes on");
+    keeper.kill();
+    let ended = soon("end", keeper.ended()).await;
+    assert_eq!((ended.cause, ended.dropped), (ExitCause::Signal(9), 0));
+    assert_eq!(fs::metadata(world.path("log/stdout.log")).unwrap().len(), 4_000_000);
+}
+
+#[tokio::test]
 async fn a_process_that_has_the_number_of_one_that_ended_is_left_alone() {
     let world = World::new();
     world.slot.create().unwrap();

@@ -126,6 +126,34 @@ async fn a_process_whose_record_was_lost_is_found_by_its_lock() {
 }
 
 #[tokio::test]
+async fn a_death_for_want_of_memory_is_not_laid_to_a_later_end() {
+    for (deaths, cause) in [(1, ExitCause::Unknown), (2, ExitCause::OutOfMemory(1 << 20))] {
+        let world = World::new();
+        let first = world.launch(&world.sh(1, "exec sleep 1000")).await.unwrap();
+        kill(world.kept_by().await);
+        drop(first);
+        // A group as the kernel lays it out, in which somebody was killed long before.
+        let group = world.path("group");
+        let count = |deaths: u32| {
+            std::fs::write(group.join("memory.events"), format!("oom {deaths}\noom_kill {deaths}\n"))
+                .unwrap();
+        };
+        std::fs::create_dir(&group).unwrap();
+        std::fs::write(group.join("memory.max"), "1048576\n").unwrap();
+        count(1);
+        let record = world.slot.path().join("process");
+        let told = std::fs::read_to_string(&record).unwrap();
+        std::fs::write(&record, told.replace("\nend\n", &format!("\ncgroup {}\nend\n", group.display())))
+            .unwrap();
+        let mut found = world.find_running().await;
+        count(deaths);
+        kill(found.process().pid);
+        assert_eq!(soon("end", found.ended()).await.cause, cause);
+        eventually_is(None, || world.keeper_pid()).await;
+    }
+}
+
+#[tokio::test]
 async fn a_launch_whose_keeper_is_killed_anywhere_gives_one_process_or_none() {
     for delay_us in (0..6_000).step_by(150) {
         let world = World::new();

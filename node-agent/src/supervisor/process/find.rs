@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Connection;
@@ -11,6 +12,7 @@ use super::silence::Turn;
 use super::standby::{Keepers, Standby};
 use super::{ANSWER_DEADLINE, Ended, Keeper, LAUNCH_DEADLINE, SlotDir, open_fifos};
 use crate::cgroup::Cgroup;
+use crate::keeper::fifo::printers;
 use crate::keeper::locks::{SLOT_LOCK, is_free};
 use crate::keeper::procfs::boot_id;
 use crate::keeper::protocol::Said;
@@ -77,8 +79,10 @@ async fn look(keepers: &Keepers, dir: &SlotDir) -> Result<Option<Found>, FindErr
         let record = ProcessRecord::load(&dir.0);
         match (record, Ended::load(&dir.0)) {
             (None, _) => return Ok(Some(Found::Nothing)),
-            (Some(record), Some(ended)) if ended.process == record.process && !is_peopled(&record) => {
-                return Ok(Some(Found::Ended(ended)));
+            (Some(record), Some(ended)) if ended.process == record.process => {
+                if !is_peopled(dir, record).await {
+                    return Ok(Some(Found::Ended(ended)));
+                }
             }
             (Some(record), _) if record.boot_id != boot_id() => return Ok(Some(Found::Nothing)),
             // It ended unseen, or not all of it. A keeper writes its last words into its logs.
@@ -88,10 +92,19 @@ async fn look(keepers: &Keepers, dir: &SlotDir) -> Result<Option<Found>, FindErr
     adopt(keepers, dir).await
 }
 
-/// A keeper that was killed before its time has left somebody in the group of its program, to be ended by another.
-fn is_peopled(record: &ProcessRecord) -> bool {
-    let of_this_boot = Some(record).filter(|it| it.boot_id == boot_id());
-    of_this_boot.and_then(|it| it.cgroup.clone()).is_some_and(|it| !Cgroup::at(it).members().is_empty())
+/// A keeper that was killed before its time has left somebody of its program, to be ended by another: in the group of it, or
+/// where there are no groups by what it prints to.
+async fn is_peopled(dir: &SlotDir, record: ProcessRecord) -> bool {
+    if record.boot_id != boot_id() {
+        return false;
+    }
+    let slot = dir.0.clone();
+    let look = move || match record.cgroup {
+        Some(group) => !Cgroup::at(group).members().is_empty(),
+        None => !printers(&slot).is_empty(),
+    };
+    // All processes of the host are looked at. Where that fails there was nobody to be seen.
+    spawn_blocking(look).await.unwrap_or(false)
 }
 
 async fn adopt(keepers: &Keepers, dir: &SlotDir) -> Result<Option<Found>, FindError> {
