@@ -7,6 +7,7 @@
 //! application's fault, and tried again.
 
 mod command;
+mod file;
 mod keep;
 mod upstream;
 mod workers;

@@ -6,10 +6,7 @@
 //! ended because a disk is full.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use proto::ids::AppName;
@@ -20,7 +17,8 @@ use tracing::{info, warn};
 use super::super::acts::chain;
 use super::super::{Shared, notes};
 use super::command::{CommandError, Commands, run};
-use super::upstream::{Plan, Upstream, is_ours, plans, temporary};
+use super::file::{FileError, put_back, read, replace};
+use super::upstream::{Plan, Upstream, plans};
 use super::workers::Before;
 use super::{Table, Traffic};
 use crate::clock::{self, Time};
@@ -29,23 +27,11 @@ use crate::clock::{self, Time};
 const AGAIN_MIN: u64 = 1_000;
 /// … to this: who mends NGINX's configuration sees it soon.
 const AGAIN_MAX: u64 = 30_000;
-/// A file of ours has a line for each replica.
-const FILE_MAX: u64 = 256 << 10;
 
 #[derive(Debug, thiserror::Error)]
 enum KeepError {
-    #[error("cannot {what} {}{}", path.display(), hint(source))]
-    Io {
-        what: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error(
-        "{} was not written by DeployEx and is left as it is; remove it, or name another upstream_file",
-        path.display()
-    )]
-    Foreign { path: PathBuf },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("NGINX refuses the new {}, and it is as it was before", path.display())]
     Refused {
         path: PathBuf,
@@ -56,11 +42,6 @@ enum KeepError {
     Reload(#[source] CommandError),
     #[error(transparent)]
     Command(CommandError),
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    let denied = error.kind() == io::ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root();
-    if denied { ", as the agent is not root and its user may not" } else { "" }
 }
 
 /// A file that was replaced and is not in force yet. On the disk for the next agent.
@@ -211,7 +192,7 @@ impl Keeper {
         {
             let kept = self.kept.entry(app.clone()).or_default();
             if let Some(pending) = &kept.pending {
-                put_back(pending)?;
+                put_back(&pending.file, pending.before.as_deref())?;
             }
             self.forget_pending(app);
             return Err(KeepError::Refused { path: file.clone(), source });
@@ -302,54 +283,4 @@ async fn reload(line: &str) -> Result<(), KeepError> {
     run(&commands.reload).await.map_err(KeepError::Reload)?;
     before.turned_over().await;
     Ok(())
-}
-
-/// What lies there, where it is ours to replace.
-fn read(path: &Path) -> Result<Option<String>, KeepError> {
-    let failed = |source| KeepError::Io { what: "read", path: path.to_owned(), source };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-        Ok(there) if !there.is_file() || there.len() > FILE_MAX => {
-            return Err(KeepError::Foreign { path: path.to_owned() });
-        }
-        Ok(_) => {}
-    }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|it| it.take(FILE_MAX).read_to_end(&mut bytes)).map_err(failed)?;
-    match String::from_utf8(bytes) {
-        Ok(text) if is_ours(&text) => Ok(Some(text)),
-        _ => Err(KeepError::Foreign { path: path.to_owned() }),
-    }
-}
-
-/// Whole or not at all, and on the disk when this returns. NGINX's workers may have another user, and need not read it.
-fn replace(path: &Path, text: &str) -> Result<(), KeepError> {
-    let new = temporary(path);
-    let failed = |what| move |source| KeepError::Io { what, path: path.to_owned(), source };
-    let written = File::create(&new).and_then(|mut file| {
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    let replaced = written.and_then(|()| fs::rename(&new, path));
-    if let Err(source) = replaced {
-        let _ = fs::remove_file(&new);
-        return Err(failed("write")(source));
-    }
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    File::open(folder).and_then(|it| it.sync_all()).map_err(failed("flush"))
-}
-
-fn put_back(pending: &Pending) -> Result<(), KeepError> {
-    let Pending { file, before } = pending;
-    match before {
-        Some(text) => replace(file, text),
-        None => match fs::remove_file(file) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(KeepError::Io { what: "remove", path: file.clone(), source })
-            }
-            _ => Ok(()),
-        },
-    }
 }
