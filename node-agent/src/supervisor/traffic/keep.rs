@@ -108,12 +108,15 @@ impl Keeper {
         let mut reloads: BTreeMap<&str, Vec<(&AppName, &Upstream)>> = BTreeMap::new();
         for (app, plan) in &plans {
             match plan {
-                Plan::Wait => {}
+                Plan::Wait => self.rest(app),
                 Plan::Nothing => {
                     self.let_go(app);
                     self.in_force(app, table.revision, None);
                 }
-                Plan::Fault(fault) => self.fault(app, fault),
+                Plan::Fault(fault) => {
+                    self.rest(app);
+                    self.fault(app, fault);
+                }
                 Plan::Keep(upstream) => match self.write(app, upstream).await {
                     Written::Same => self.in_force(app, table.revision, upstream.fault.as_deref()),
                     Written::ToReload => reloads.entry(&upstream.reload).or_default().push((app, upstream)),
@@ -233,10 +236,15 @@ impl Keeper {
         }
     }
 
-    fn in_force(&mut self, app: &AppName, revision: u64, fault: Option<&str>) {
+    /// There is nothing to try again: whatever it was that failed is not wanted any more.
+    fn rest(&mut self, app: &AppName) {
         if let Some(kept) = self.kept.get_mut(app) {
             kept.failed = None;
         }
+    }
+
+    fn in_force(&mut self, app: &AppName, revision: u64, fault: Option<&str>) {
+        self.rest(app);
         self.traffic().in_force.send_if_modified(|it| it.insert(app.clone(), revision) != Some(revision));
         match fault {
             Some(fault) => self.fault(app, fault),
@@ -284,3 +292,6 @@ async fn reload(line: &str) -> Result<(), KeepError> {
     before.turned_over().await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
