@@ -58,8 +58,10 @@ struct Kept {
     /// The record on the disk was looked for.
     looked: bool,
     pending: Option<Pending>,
-    /// The file passed the check since it was replaced, and NGINX is still to read it.
-    checked: bool,
+    /// What passed the check last while it is pending: a refused one gives way to that, whether NGINX has read it or not.
+    passed: Option<String>,
+    /// NGINX was told to read the file while it is pending, or may have been: which text it goes by is not known.
+    asked: bool,
     failed: Option<Failure>,
 }
 
@@ -176,14 +178,14 @@ impl Keeper {
             return Ok(Written::Same);
         }
         if !is_there {
-            // What passed the check is what a refused one gives way to, whether NGINX has read it or not.
-            let before = match kept.pending.take() {
-                Some(pending) if !kept.checked => pending.before,
-                _ => present,
+            let pending = match kept.pending.take().filter(|it| it.file == *file) {
+                Some(pending) => pending,
+                None => {
+                    kept.passed = None;
+                    Pending { file: file.clone(), before: present }
+                }
             };
-            let pending = Pending { file: file.clone(), before };
             kept.pending = Some(pending.clone());
-            kept.checked = false;
             let ledger = self.shared.paths.traffic_ledger(app);
             if let Err(fault) = ledger.create().and_then(|()| ledger.store_pending(&pending)) {
                 warn!(fault = %chain(&fault), "that an upstream file is being replaced cannot be noted");
@@ -195,12 +197,18 @@ impl Keeper {
         {
             let kept = self.kept.entry(app.clone()).or_default();
             if let Some(pending) = &kept.pending {
-                put_back(&pending.file, pending.before.as_deref())?;
+                let good = kept.passed.as_ref().filter(|it| *it != text).or(pending.before.as_ref());
+                put_back(&pending.file, good.map(String::as_str))?;
             }
-            self.forget_pending(app);
+            // Else what was put back is still to be read.
+            if !kept.asked {
+                self.forget_pending(app);
+            }
             return Err(KeepError::Refused { path: file.clone(), source });
         }
-        self.kept.entry(app.clone()).or_default().checked = true;
+        let kept = self.kept.entry(app.clone()).or_default();
+        kept.passed = Some(text.clone());
+        kept.asked = true;
         Ok(Written::ToReload)
     }
 
@@ -211,7 +219,10 @@ impl Keeper {
             return;
         }
         match self.shared.paths.traffic_ledger(app).pending() {
-            Ok(pending) => kept.pending = pending.filter(|it| it.file == upstream.file),
+            Ok(pending) => {
+                kept.pending = pending.filter(|it| it.file == upstream.file);
+                kept.asked = kept.pending.is_some();
+            }
             Err(fault) => {
                 warn!(fault = %chain(&fault), "what the agent before did to an upstream file is not known");
             }
@@ -221,7 +232,8 @@ impl Keeper {
     fn forget_pending(&mut self, app: &AppName) {
         if let Some(kept) = self.kept.get_mut(app) {
             kept.pending = None;
-            kept.checked = false;
+            kept.passed = None;
+            kept.asked = false;
         }
         if let Err(fault) = self.shared.paths.traffic_ledger(app).remove_pending() {
             warn!(fault = %chain(&fault), "an upstream file will be checked and read once more by the next agent");

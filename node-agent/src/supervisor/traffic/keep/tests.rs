@@ -150,3 +150,71 @@ async fn what_failed_before_is_not_tried_again_where_there_is_nothing_to_try() {
     assert_eq!(host.round().await, None);
     assert!(host.fault().contains("without a port GONE"), "{}", host.fault());
 }
+
+#[tokio::test]
+async fn what_was_put_back_and_never_read_is_in_force_only_once_it_was_read() {
+    let mut host = Host::new().await;
+    host.tell(1, true);
+    host.round().await;
+    assert_eq!((host.listed(), host.reloads()), (vec![1], 1));
+    // This one passes the check and is not read, and the next one does not pass.
+    host.let_fail("broken", true);
+    let unread = host.tell(2, true);
+    host.round().await;
+    assert!(host.fault().contains("NGINX is not reloaded"), "{}", host.fault());
+    host.let_fail("refuses", true);
+    host.tell(3, true);
+    host.round().await;
+    assert!(host.fault().contains("NGINX refuses"), "{}", host.fault());
+    assert_eq!(host.listed(), [1, 2], "the last one that passed");
+    // Wanted again, it is what lies there, and NGINX goes by the first one still.
+    let again = host.tell(3, false);
+    host.round().await;
+    assert!(host.in_force() < Some(unread), "{:?}", host.in_force());
+    host.let_fail("refuses", false);
+    host.let_fail("broken", false);
+    let before = host.reloads();
+    host.keeper.rest(&app());
+    host.round().await;
+    assert_eq!((host.listed(), host.reloads(), host.in_force()), (vec![1, 2], before + 1, Some(again)));
+    assert_eq!(host.fault(), "");
+}
+
+#[tokio::test]
+async fn a_refused_file_gives_way_to_the_last_good_one_which_is_not_read_again() {
+    let mut host = Host::new().await;
+    host.tell(1, true);
+    host.round().await;
+    let good = host.text();
+    host.let_fail("refuses", true);
+    host.tell(2, true);
+    host.round().await;
+    assert_eq!(host.text(), good);
+    let again = host.tell(2, false);
+    host.round().await;
+    assert_eq!((host.in_force(), host.reloads(), host.fault().as_str()), (Some(again), 1, ""));
+}
+
+#[tokio::test]
+async fn what_an_agent_put_back_without_knowing_what_was_read_is_read_once_more() {
+    let mut host = Host::new().await;
+    host.tell(1, true);
+    host.round().await;
+    host.let_fail("broken", true);
+    host.tell(2, true);
+    host.round().await;
+    let mut host = host.begins_anew().await;
+    host.let_fail("refuses", true);
+    host.tell(1, true);
+    host.tell(2, true);
+    host.tell(3, true);
+    host.round().await;
+    assert_eq!(host.listed(), [1], "what NGINX is known to have taken");
+    host.let_fail("refuses", false);
+    host.let_fail("broken", false);
+    let before = host.reloads();
+    host.tell(2, false);
+    let again = host.tell(3, false);
+    host.round().await;
+    assert_eq!((host.listed(), host.reloads(), host.in_force()), (vec![1], before + 1, Some(again)));
+}
