@@ -19,7 +19,7 @@ use super::super::{Shared, notes};
 use super::command::{CommandError, Commands, run};
 use super::file::{FileError, put_back, read, replace};
 use super::upstream::{Plan, Upstream, plans};
-use super::workers::Before;
+use super::workers::{Before, WorksOn};
 use super::{Table, Traffic};
 use crate::clock::{self, Time};
 
@@ -40,6 +40,8 @@ enum KeepError {
     },
     #[error("NGINX is not reloaded")]
     Reload(#[source] CommandError),
+    #[error("NGINX sends requests as it did before")]
+    NotTaken(#[source] WorksOn),
     #[error(transparent)]
     Command(CommandError),
 }
@@ -301,8 +303,7 @@ async fn reload(line: &str) -> Result<(), KeepError> {
     let commands = Commands::of(line, false).map_err(KeepError::Command)?;
     let before = Before::look();
     run(&commands.reload).await.map_err(KeepError::Reload)?;
-    before.turned_over().await;
-    Ok(())
+    before.turned_over().await.map_err(KeepError::NotTaken)
 }
 
 #[cfg(test)]
