@@ -24,8 +24,10 @@ use super::SlotId;
 /// How a slot stands, as far as whoever sends requests is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// Of the settings: of two slots that were told different ones the newer count.
+    /// Of the settings: of two slots that were told different ones the newer count …
     pub(super) generation: u64,
+    /// … where both are wanted. One that is withdrawn is told with each generation what it was told last.
+    pub(super) is_wanted: bool,
     pub(super) nginx: Option<pb::Nginx>,
     /// Where its process listens, or the next one will.
     pub(super) ports: Vec<(String, u16)>,
@@ -109,7 +111,8 @@ mod tests {
     async fn what_was_told_is_waited_for_until_it_is_in_force() {
         let traffic = Traffic::new();
         let id = SlotId { app: "shop".parse().unwrap(), slot: proto::ids::Slot::new(1).unwrap() };
-        let standing = |is_ready| Standing { generation: 1, nginx: None, ports: Vec::new(), is_ready };
+        let standing =
+            |is_ready| Standing { generation: 1, is_wanted: true, nginx: None, ports: Vec::new(), is_ready };
         traffic.expect(&id);
         let ready = traffic.tell(&id, standing(true));
         traffic.expect(&id);

@@ -269,3 +269,25 @@ async fn a_reload_that_nginx_cannot_follow_is_said_and_tried_again() {
     eventually("NGINX on its new port", || TcpStream::connect(("127.0.0.1", taken)).ok()).await;
     agent.end().await;
 }
+
+#[tokio::test]
+async fn settings_that_change_hold_whatever_withdrawn_slots_were_told_last() {
+    let world = World::new();
+    let site = Site::new(&world);
+    // The spare of a deployment that is over, from before the application had `nginx`.
+    let mut both = site.assignment(1, "0.1.0");
+    both.applications[0].nginx = None;
+    both.slots.push(pb::SlotAssignment { slot: 2, ..both.slots[0].clone() });
+    let agent = world.agent().await;
+    agent.assign(both.clone()).await;
+    agent.runs("0.1.0").await;
+    eventually("both", || (world.living() == 2).then_some(())).await;
+    both.generation = 2;
+    both.slots.pop();
+    agent.assign(both).await;
+    eventually("the end of the spare", || (world.living() == 1).then_some(())).await;
+
+    agent.assign(site.assignment(3, "0.1.0")).await;
+    eventually("the ready slot in the file", || site.lists("").then_some(())).await;
+    agent.end().await;
+}

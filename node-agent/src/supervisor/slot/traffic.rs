@@ -62,6 +62,7 @@ impl SlotTask {
         let settings = self.launched_with.clone().or_else(|| self.assigned.application());
         let standing = Standing {
             generation: self.assigned.generation(),
+            is_wanted: self.assigned.is_wanted(),
             nginx: self.assigned.application().and_then(|it| it.nginx),
             ports: assigned::ports(settings.as_ref(), self.id.slot.number()),
             is_ready: self.book.serves(&self.replica),

@@ -63,7 +63,7 @@ fn plan(app: &AppName, slots: &[(&SlotId, &Option<Standing>)]) -> Plan {
     let known: Option<Vec<(&SlotId, &Standing)>> =
         slots.iter().map(|(id, standing)| Some((*id, standing.as_ref()?))).collect();
     let Some(known) = known else { return Plan::Wait };
-    let newest = known.iter().max_by_key(|(_, it)| it.generation);
+    let newest = known.iter().max_by_key(|(_, it)| (it.is_wanted, it.generation));
     let Some(nginx) = newest.and_then(|(_, it)| it.nginx.as_ref()) else { return Plan::Nothing };
     let file = PathBuf::from(&nginx.upstream_file);
     if !file.is_absolute() || file.file_name().is_none() {
@@ -161,7 +161,7 @@ mod tests {
         let id =
             SlotId { app: app.parse().unwrap(), slot: proto::ids::Slot::new(u32::from(number)).unwrap() };
         let ports = vec![("ADMIN".to_owned(), 9000 + number), ("PORT".to_owned(), 3999 + number)];
-        (id, Some(Standing { generation: 1, nginx: Some(nginx()), ports, is_ready }))
+        (id, Some(Standing { generation: 1, is_wanted: true, nginx: Some(nginx()), ports, is_ready }))
     }
 
     fn told(slots: impl IntoIterator<Item = (SlotId, Option<Standing>)>) -> Plan {
@@ -214,6 +214,25 @@ mod tests {
         );
         newer.as_mut().unwrap().nginx = None;
         assert_eq!(told([slot(1, true), (id, newer)]), Plan::Nothing);
+    }
+
+    #[test]
+    fn what_a_withdrawn_slot_was_told_last_counts_only_among_withdrawn_ones() {
+        let (spare, mut withdrawn) = slot(2, false);
+        if let Some(it) = &mut withdrawn {
+            (it.generation, it.is_wanted, it.nginx) = (9, false, None);
+        }
+        assert_eq!(listed(&told([slot(1, true), (spare.clone(), withdrawn.clone())])), ["127.0.0.1:4000;"]);
+        // While it is ready it is in the file, as the settings of now say.
+        if let Some(it) = &mut withdrawn {
+            it.is_ready = true;
+        }
+        let plan = told([slot(1, true), (spare.clone(), withdrawn.clone())]);
+        assert_eq!(listed(&plan), ["127.0.0.1:4000;", "127.0.0.1:4001;"]);
+        if let Some(it) = &mut withdrawn {
+            it.nginx = Some(nginx());
+        }
+        assert_eq!(listed(&told([(spare, withdrawn)])), ["127.0.0.1:4001;"]);
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Host {
             reload: format!("{} -s reload", path("nginx")),
         };
         let ports = vec![("PORT".to_owned(), u16::try_from(3999 + slot).unwrap())];
-        let standing = Standing { generation: 1, nginx: Some(nginx), ports, is_ready };
+        let standing = Standing { generation: 1, is_wanted: true, nginx: Some(nginx), ports, is_ready };
         self.keeper.shared.traffic.tell(&id(slot), standing)
     }
 
