@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 pub(super) use self::keep::{Pending, keep};
 use super::SlotId;
+use crate::clock::{self, Time};
 
 /// How a slot stands, as far as whoever sends requests is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +35,19 @@ pub(super) struct Standing {
     pub(super) is_ready: bool,
 }
 
-/// Every slot of the host; `None`: it is not known yet what runs there.
-type Slots = BTreeMap<SlotId, Option<Standing>>;
+/// What is known of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
+    /// Not what runs there, since then; and why not, where that is known.
+    Unknown {
+        since: Time,
+        because: Option<String>,
+    },
+    Told(Standing),
+}
+
+/// Every slot of the host.
+type Slots = BTreeMap<SlotId, Entry>;
 
 #[derive(Clone, Debug, Default)]
 struct Table {
@@ -61,21 +73,35 @@ impl Traffic {
         }
     }
 
-    /// A slot that is being taken up: until it has told how it stands, its application's file is left as it is.
+    /// A slot that is being taken up: until it has told how it stands, or that takes too long, its application's file is left
+    /// as it is.
     pub(super) fn expect(&self, id: &SlotId) {
         self.table.send_if_modified(|table| match table.slots.contains_key(id) {
             true => false,
             false => {
-                table.slots.insert(id.clone(), None);
+                let unknown = Entry::Unknown { since: clock::now(), because: None };
+                table.slots.insert(id.clone(), unknown);
                 table.revision += 1;
                 true
             }
         });
     }
 
+    /// Why it is not known what runs in a slot that was not told of yet.
+    pub(super) fn unknown(&self, id: &SlotId, why: &str) {
+        self.table.send_if_modified(|table| match table.slots.get_mut(id) {
+            Some(Entry::Unknown { because, .. }) if because.as_deref() != Some(why) => {
+                *because = Some(why.to_owned());
+                table.revision += 1;
+                true
+            }
+            _ => false,
+        });
+    }
+
     /// Returns the revision that holds it, for [`Traffic::is_in_force`].
     pub(super) fn tell(&self, id: &SlotId, standing: Standing) -> u64 {
-        let standing = Some(standing);
+        let standing = Entry::Told(standing);
         self.table.send_if_modified(|table| match table.slots.get(id) == Some(&standing) {
             true => false,
             false => {

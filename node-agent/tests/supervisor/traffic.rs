@@ -291,3 +291,30 @@ async fn settings_that_change_hold_whatever_withdrawn_slots_were_told_last() {
     eventually("the ready slot in the file", || site.lists("").then_some(())).await;
     agent.end().await;
 }
+
+#[tokio::test]
+async fn a_slot_that_cannot_be_taken_up_keeps_its_line_and_does_not_hold_up_the_others() {
+    let world = World::new();
+    let site = Site::new(&world);
+    let mut both = site.assignment(1, "0.1.0");
+    both.slots.push(pb::SlotAssignment { slot: 2, ..both.slots[0].clone() });
+    let agent = world.agent().await;
+    agent.assign(both).await;
+    let unknown = agent.runs("0.1.0").await;
+    let second = format!("server 127.0.0.1:{};", PORT + 1);
+    eventually("both in the file", || (site.lists("") && site.text().contains(&second)).then_some(())).await;
+    agent.end().await;
+    // Nobody answers for the first one's process, and nobody can be put in the keeper's place.
+    world.kill_keeper().await;
+
+    let mut agent = world.agent_with(&world.path("keeper")).await;
+    agent.reports("the fault", |it| it.fault.contains("it is left alone")).await;
+    let other = world.starts().into_iter().map(|(_, pid)| pid).find(|pid| *pid != unknown.pid).unwrap();
+    kill(other);
+    eventually("the other one out of the file", || (!site.text().contains(&second)).then_some(())).await;
+    assert!(lives(unknown.pid) && site.lists(""), "{}", site.text());
+    let of_traffic = |it: &pb::AgentEvent| it.kind == "traffic_failed";
+    let said = eventually("the event", || agent.events.try_recv().ok().filter(of_traffic)).await.text;
+    assert!(said.contains("slot 1 is not known"), "{said}");
+    agent.end().await;
+}

@@ -56,7 +56,12 @@ impl SlotTask {
         {
             self.sending.unsure_of = None;
         }
-        if !self.sending.known || self.sending.unsure_of.is_some() {
+        if !self.sending.known {
+            return 0;
+        }
+        if self.sending.unsure_of.is_some() {
+            let why = "its ledger was lost, and what runs there has not passed its checks since";
+            self.shared.traffic.unknown(&self.id, why);
             return 0;
         }
         let settings = self.launched_with.clone().or_else(|| self.assigned.application());

@@ -107,19 +107,23 @@ impl Keeper {
 
     /// Brings into force what the table says. When something is to be tried again, if anything is.
     async fn round(&mut self, table: &Table) -> Option<Time> {
-        let plans = plans(&table.slots);
+        let plans = plans(&table.slots, clock::now());
+        let mut again: Vec<Time> = Vec::new();
         // By the command that makes NGINX read them.
         let mut reloads: BTreeMap<&str, Vec<(&AppName, &Upstream)>> = BTreeMap::new();
         for (app, plan) in &plans {
             match plan {
-                Plan::Wait => self.rest(app),
+                Plan::Wait { until } => {
+                    self.rest(app);
+                    again.push(*until);
+                }
                 Plan::Nothing => {
                     self.let_go(app);
                     self.in_force(app, table.revision, None);
                 }
                 Plan::Fault(fault) => {
                     self.rest(app);
-                    self.fault(app, fault);
+                    self.not_in_force(app, fault);
                 }
                 Plan::Keep(upstream) => match self.write(app, upstream).await {
                     Written::Same => self.in_force(app, table.revision, upstream.fault.as_deref()),
@@ -147,7 +151,8 @@ impl Keeper {
         }
         let named: BTreeSet<&AppName> = plans.keys().collect();
         self.kept.retain(|app, _| named.contains(app));
-        self.kept.values().filter_map(|it| Some(it.failed.as_ref()?.again)).min()
+        again.extend(self.kept.values().filter_map(|it| Some(it.failed.as_ref()?.again)));
+        again.into_iter().min()
     }
 
     /// The file itself, and NGINX's word on it.
@@ -170,10 +175,11 @@ impl Keeper {
     }
 
     async fn replace_and_check(&mut self, app: &AppName, upstream: &Upstream) -> Result<Written, KeepError> {
-        let Upstream { file, text, reload, .. } = upstream;
+        let Upstream { file, reload, .. } = upstream;
         let commands = Commands::of(reload, rustix::process::geteuid().is_root());
         let commands = commands.map_err(KeepError::Command)?;
         let present = read(file)?;
+        let text = &upstream.text(present.as_deref());
         let kept = self.kept.entry(app.clone()).or_default();
         let is_there = present.as_ref() == Some(text);
         if is_there && kept.pending.is_none() {
@@ -261,7 +267,9 @@ impl Keeper {
         self.rest(app);
         self.traffic().in_force.send_if_modified(|it| it.insert(app.clone(), revision) != Some(revision));
         match fault {
-            Some(fault) => self.fault(app, fault),
+            Some(fault) => {
+                self.fault(app, &format!("the upstream file does not say all that it should: {fault}"));
+            }
             None => drop(self.traffic().faults.send_if_modified(|it| it.remove(app).is_some())),
         }
     }
@@ -272,19 +280,22 @@ impl Keeper {
         let pause = AGAIN_MIN.saturating_mul(1 << attempts.min(16)).min(AGAIN_MAX);
         let again = clock::now().plus(pause);
         kept.failed = Some(Failure { of: upstream.clone(), attempts: attempts.saturating_add(1), again });
-        self.fault(app, &format!("{fault}; it is tried again"));
+        self.not_in_force(app, &format!("{fault}; it is tried again"));
+    }
+
+    fn not_in_force(&self, app: &AppName, why: &str) {
+        self.fault(app, &format!("the upstream file is not in force: {why}"));
     }
 
     /// In the report of each of its slots for as long as it lasts, and once as an event.
     fn fault(&self, app: &AppName, fault: &str) {
-        let fault = format!("the upstream file is not in force: {fault}");
         let is_new = self
             .traffic()
             .faults
-            .send_if_modified(|it| it.insert(app.clone(), fault.clone()).as_ref() != Some(&fault));
+            .send_if_modified(|it| it.insert(app.clone(), fault.to_owned()).as_deref() != Some(fault));
         if is_new {
             warn!(%app, fault, "NGINX does not send requests as it should");
-            self.shared.note(notes::traffic_failed(app, &fault, clock::unix_ms()));
+            self.shared.note(notes::traffic_failed(app, fault, clock::unix_ms()));
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::super::super::epmd::Epmd;
 use super::super::super::process::{Keepers, Standby};
 use super::super::super::{Paths, SlotId};
-use super::super::Standing;
+use super::super::{Entry, Standing};
 use super::*;
 use crate::cgroup::home::Home;
 use crate::link::Observed;
@@ -217,4 +217,32 @@ async fn what_an_agent_put_back_without_knowing_what_was_read_is_read_once_more(
     let again = host.tell(3, false);
     host.round().await;
     assert_eq!((host.listed(), host.reloads(), host.in_force()), (vec![1], before + 1, Some(again)));
+}
+
+#[tokio::test]
+async fn a_slot_that_cannot_be_taken_up_does_not_hold_up_the_others() {
+    let mut host = Host::new().await;
+    host.tell(1, true);
+    host.tell(2, true);
+    host.round().await;
+    let mut host = host.begins_anew().await;
+    let traffic = &host.keeper.shared.traffic;
+    traffic.expect(&id(1));
+    traffic.expect(&id(2));
+    traffic.unknown(&id(2), "its ledger cannot be read");
+    let now = clock::now();
+    let gone = host.tell(1, false);
+    assert!(host.round().await.is_some_and(|it| it > now), "it is looked at again");
+    assert_eq!((host.listed(), host.in_force()), (vec![1, 2], None));
+    // As after that time.
+    host.keeper.shared.traffic.table.send_modify(|table| {
+        table.slots.insert(id(2), Entry::Unknown { since: Time(0), because: Some("its ledger".to_owned()) });
+    });
+    host.round().await;
+    assert_eq!((host.listed(), host.in_force()), (vec![2], Some(gone)));
+    assert!(host.fault().contains("slot 2 is not known"), "{}", host.fault());
+    // What becomes known counts.
+    let known = host.tell(2, false);
+    host.round().await;
+    assert_eq!((host.listed(), host.in_force(), host.fault().as_str()), (vec![], Some(known), ""));
 }
