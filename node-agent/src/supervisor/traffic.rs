@@ -2,11 +2,12 @@
 //! exactly its ready slots.
 //!
 //! Slots tell how they stand; one task ([`keep`]) makes of it what the files should say (`upstream`, pure), and writes, checks
-//! and reloads (`keep`). Whatever changes while it is at it is taken together in its next round. What NGINX has in force is
+//! and reloads (`keep`), less often for who comes and goes (`damping`, pure). Whatever changes while it is at it is taken together in its next round. What NGINX has in force is
 //! told back, so that a slot may wait until nobody is sent to it any more; what cannot be brought into force is told as the
 //! application's fault, and tried again.
 
 mod command;
+mod damping;
 mod file;
 mod keep;
 mod upstream;

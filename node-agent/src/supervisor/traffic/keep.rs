@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::super::acts::chain;
 use super::super::{Shared, notes};
 use super::command::{CommandError, Commands, run};
+use super::damping::Damping;
 use super::file::{FileError, put_back, read, replace};
 use super::upstream::{Plan, Upstream, plans};
 use super::workers::{Before, WorksOn};
@@ -77,7 +78,7 @@ struct Failure {
 /// Until the agent stops.
 pub(in crate::supervisor) async fn keep(shared: Arc<Shared>) {
     let mut table = shared.traffic.table.subscribe();
-    let mut keeper = Keeper { shared: shared.clone(), kept: BTreeMap::new() };
+    let mut keeper = Keeper::new(shared.clone());
     loop {
         let now = table.borrow_and_update().clone();
         let again = tokio::select! {
@@ -98,17 +99,24 @@ pub(in crate::supervisor) async fn keep(shared: Arc<Shared>) {
 struct Keeper {
     shared: Arc<Shared>,
     kept: BTreeMap<AppName, Kept>,
+    damping: Damping,
 }
 
 impl Keeper {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, kept: BTreeMap::new(), damping: Damping::default() }
+    }
+
     fn traffic(&self) -> &Traffic {
         &self.shared.traffic
     }
 
     /// Brings into force what the table says. When something is to be tried again, if anything is.
     async fn round(&mut self, table: &Table) -> Option<Time> {
-        let plans = plans(&table.slots, clock::now());
-        let mut again: Vec<Time> = Vec::new();
+        let now = clock::now();
+        let (slots, over) = self.damping.damp(&table.slots, now);
+        let plans = plans(&slots, now);
+        let mut again: Vec<Time> = over.into_iter().collect();
         // By the command that makes NGINX read them.
         let mut reloads: BTreeMap<&str, Vec<(&AppName, &Upstream)>> = BTreeMap::new();
         for (app, plan) in &plans {

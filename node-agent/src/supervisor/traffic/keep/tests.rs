@@ -68,13 +68,13 @@ impl Host {
         fs::write(folder.path().join("nginx"), script).unwrap();
         fs::set_permissions(folder.path().join("nginx"), fs::Permissions::from_mode(0o755)).unwrap();
         let shared = shared(folder.path()).await;
-        Self { folder, keeper: Keeper { shared, kept: BTreeMap::new() } }
+        Self { folder, keeper: Keeper::new(shared) }
     }
 
     /// Another agent in its place.
     async fn begins_anew(self) -> Self {
         let shared = shared(self.folder.path()).await;
-        Self { folder: self.folder, keeper: Keeper { shared, kept: BTreeMap::new() } }
+        Self { folder: self.folder, keeper: Keeper::new(shared) }
     }
 
     /// `port`: the key of it.
@@ -245,4 +245,19 @@ async fn a_slot_that_cannot_be_taken_up_does_not_hold_up_the_others() {
     let known = host.tell(2, false);
     host.round().await;
     assert_eq!((host.listed(), host.in_force(), host.fault().as_str()), (vec![], Some(known), ""));
+}
+
+#[tokio::test]
+async fn a_check_that_flaps_does_not_make_nginx_read_with_every_flap() {
+    let mut host = Host::new().await;
+    host.tell(1, true);
+    for flap in 0..20 {
+        host.tell(2, flap % 2 == 0);
+        host.round().await;
+        assert!(flap % 2 == 0 || host.listed() == [1], "who is not ready is out at once");
+    }
+    // Once in and once out, unless this machine stood still for seconds in between.
+    assert!((2..=8).contains(&host.reloads()), "{}", host.reloads());
+    host.tell(2, true);
+    assert!(host.round().await.is_some(), "who is kept out is looked at again");
 }
