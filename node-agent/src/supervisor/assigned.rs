@@ -90,6 +90,11 @@ impl Assigned {
         self.application.clone()
     }
 
+    /// The slot was named, and is not withdrawn.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.slot.is_some()
+    }
+
     /// Whether its liveness is asked for at all.
     pub(super) fn is_asked_live(&self) -> bool {
         probe::is_asked_live(self.application.as_ref())

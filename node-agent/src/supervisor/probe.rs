@@ -9,12 +9,13 @@ mod telling;
 mod told;
 mod watch;
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::pb;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 pub(super) use self::exec::Order;
@@ -109,9 +110,9 @@ impl Failure {
         Self::of(format!("had no answer within {} ms", within.as_millis()))
     }
 
-    fn connecting(error: &std::io::Error) -> Self {
+    fn connecting(error: &io::Error) -> Self {
         match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => {
+            io::ErrorKind::ConnectionRefused => {
                 Self { nobody_there: true, ..Self::of("found nobody listening") }
             }
             _ => Self { unasked: is_ours(error), ..Self::of(format!("could not connect: {error}")) },
@@ -217,15 +218,25 @@ impl Asker {
 }
 
 /// On either loopback address: applications listen on one or the other.
-async fn connect(port: u16) -> std::io::Result<TcpStream> {
-    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
-    match TcpStream::connect(v4).await {
+async fn connect(port: u16) -> io::Result<TcpStream> {
+    let v4 = async { connect_by(TcpSocket::new_v4()?, (Ipv4Addr::LOCALHOST, port).into()).await };
+    let v6 = async { connect_by(TcpSocket::new_v6()?, (Ipv6Addr::LOCALHOST, port).into()).await };
+    match v4.await {
         Ok(stream) => Ok(stream),
-        Err(error) => {
-            TcpStream::connect(v6).await.map_err(|other| if is_ours(&other) { other } else { error })
-        }
+        Err(error) => v6.await.map_err(|other| if is_ours(&other) { other } else { error }),
     }
+}
+
+/// Where nobody listens on a port that the system also gives to those who connect, it may give it to us: then TCP connects us
+/// to ourselves.
+async fn connect_by(socket: TcpSocket, to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = socket.connect(to).await?;
+    if stream.local_addr()? == to {
+        // Else the closed connection would keep the port for a minute from the replica that is to listen there.
+        let _ = stream.set_zero_linger();
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
 }
 
 /// The first part of what somebody else said, as text.
@@ -255,6 +266,22 @@ mod tests {
         drop(listening);
         let nobody = Failure::connecting(&connect(port).await.unwrap_err());
         assert!(nobody.nobody_there && !nobody.unasked);
+    }
+
+    #[tokio::test]
+    async fn who_is_connected_to_ourselves_is_nobody_and_the_port_is_left_to_whom_it_is_for() {
+        for (socket, here) in [
+            (TcpSocket::new_v4(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            (TcpSocket::new_v6(), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))),
+        ] {
+            let socket = socket.unwrap();
+            socket.bind(here).unwrap();
+            let itself = socket.local_addr().unwrap();
+            let alone = connect_by(socket, itself).await.unwrap_err();
+            assert!(Failure::connecting(&alone).nobody_there, "{alone}");
+            let replica = if here.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+            replica.unwrap().bind(itself).unwrap();
+        }
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //! exactly its ready slots.
 //!
 //! Slots tell how they stand; one task ([`keep`]) makes of it what the files should say (`upstream`, pure), and writes, checks
-//! and reloads (`keep`). Whatever changes while it is at it is taken together in its next round. What NGINX has in force is
+//! and reloads (`keep`), less often for who comes and goes (`damping`, pure). Whatever changes while it is at it is taken together in its next round. What NGINX has in force is
 //! told back, so that a slot may wait until nobody is sent to it any more; what cannot be brought into force is told as the
 //! application's fault, and tried again.
 
 mod command;
+mod damping;
+mod file;
 mod keep;
 mod upstream;
 mod workers;
@@ -19,20 +21,34 @@ use tokio::sync::watch;
 
 pub(super) use self::keep::{Pending, keep};
 use super::SlotId;
+use crate::clock::{self, Time};
 
 /// How a slot stands, as far as whoever sends requests is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// Of the settings: of two slots that were told different ones the newer count.
+    /// Of the settings: of two slots that were told different ones the newer count …
     pub(super) generation: u64,
+    /// … where both are wanted. One that is withdrawn is told with each generation what it was told last.
+    pub(super) is_wanted: bool,
     pub(super) nginx: Option<pb::Nginx>,
     /// Where its process listens, or the next one will.
     pub(super) ports: Vec<(String, u16)>,
     pub(super) is_ready: bool,
 }
 
-/// Every slot of the host; `None`: it is not known yet what runs there.
-type Slots = BTreeMap<SlotId, Option<Standing>>;
+/// What is known of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
+    /// Not what runs there, since then; and why not, where that is known.
+    Unknown {
+        since: Time,
+        because: Option<String>,
+    },
+    Told(Standing),
+}
+
+/// Every slot of the host.
+type Slots = BTreeMap<SlotId, Entry>;
 
 #[derive(Clone, Debug, Default)]
 struct Table {
@@ -58,21 +74,35 @@ impl Traffic {
         }
     }
 
-    /// A slot that is being taken up: until it has told how it stands, its application's file is left as it is.
+    /// A slot that is being taken up: until it has told how it stands, or that takes too long, its application's file is left
+    /// as it is.
     pub(super) fn expect(&self, id: &SlotId) {
         self.table.send_if_modified(|table| match table.slots.contains_key(id) {
             true => false,
             false => {
-                table.slots.insert(id.clone(), None);
+                let unknown = Entry::Unknown { since: clock::now(), because: None };
+                table.slots.insert(id.clone(), unknown);
                 table.revision += 1;
                 true
             }
         });
     }
 
+    /// Why it is not known what runs in a slot that was not told of yet.
+    pub(super) fn unknown(&self, id: &SlotId, why: &str) {
+        self.table.send_if_modified(|table| match table.slots.get_mut(id) {
+            Some(Entry::Unknown { because, .. }) if because.as_deref() != Some(why) => {
+                *because = Some(why.to_owned());
+                table.revision += 1;
+                true
+            }
+            _ => false,
+        });
+    }
+
     /// Returns the revision that holds it, for [`Traffic::is_in_force`].
     pub(super) fn tell(&self, id: &SlotId, standing: Standing) -> u64 {
-        let standing = Some(standing);
+        let standing = Entry::Told(standing);
         self.table.send_if_modified(|table| match table.slots.get(id) == Some(&standing) {
             true => false,
             false => {
@@ -108,7 +138,8 @@ mod tests {
     async fn what_was_told_is_waited_for_until_it_is_in_force() {
         let traffic = Traffic::new();
         let id = SlotId { app: "shop".parse().unwrap(), slot: proto::ids::Slot::new(1).unwrap() };
-        let standing = |is_ready| Standing { generation: 1, nginx: None, ports: Vec::new(), is_ready };
+        let standing =
+            |is_ready| Standing { generation: 1, is_wanted: true, nginx: None, ports: Vec::new(), is_ready };
         traffic.expect(&id);
         let ready = traffic.tell(&id, standing(true));
         traffic.expect(&id);

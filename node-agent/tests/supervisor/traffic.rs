@@ -1,19 +1,22 @@
 //! The upstream file of an application: who is in it, what is done about it when, and what of it outlives the agent. NGINX's
-//! program is a script here that writes down what it was asked and passes it on to the real one.
+//! program is a script here that writes down what it was asked and passes it on to the real one, a reload only where one runs.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
 use std::fs::{self, Permissions};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use proto::pb;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::world::{Agent, World, eventually, kill, lives};
 
 const PORT: u32 = 4_321;
 
-/// An NGINX that is asked and does not run: its configuration includes the file.
+/// An NGINX that is asked and, unless it is started, does not run: its configuration includes the file.
 struct Site<'a> {
     world: &'a World,
 }
@@ -30,11 +33,34 @@ impl<'a> Site<'a> {
         let script = format!(
             "#!/bin/sh\necho \"$@\" >> {folder}/asked\n\
              case \"$1\" in\n-t) exec nginx -p {folder} -c {folder}/nginx.conf -e stderr -t;;\nesac\n\
+             test ! -e {folder}/runs || exec nginx -p {folder} -c {folder}/nginx.conf -e stderr \"$@\"\n\
              test ! -e {folder}/broken\n"
         );
         fs::write(world.path("nginx"), script).unwrap();
         fs::set_permissions(world.path("nginx"), Permissions::from_mode(0o755)).unwrap();
         site
+    }
+
+    /// The configuration names these ports from now on.
+    fn listens(&self, ports: &[u16]) {
+        let configuration = fs::read_to_string(self.world.path("nginx.conf")).unwrap();
+        let (kept, _) =
+            configuration.split_once("  server {").unwrap_or((configuration.trim_end_matches("}\n"), ""));
+        let listens: Vec<String> = ports.iter().map(|it| format!(" listen 127.0.0.1:{it};")).collect();
+        let server = format!("{kept}  server {{{} }}\n}}\n", listens.concat());
+        fs::write(self.world.path("nginx.conf"), server).unwrap();
+    }
+
+    /// From now on it runs.
+    async fn start(&self, port: u16) -> Nginx {
+        let folder = self.world.path("");
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(&folder).arg("-c").arg(folder.join("nginx.conf"));
+        command.args(["-e", "stderr", "-g", "daemon off;"]).stdin(Stdio::null()).stderr(Stdio::null());
+        let nginx = Nginx(command.spawn().unwrap());
+        eventually("NGINX", || TcpStream::connect(("127.0.0.1", port)).ok()).await;
+        fs::write(self.world.path("runs"), "").unwrap();
+        nginx
     }
 
     fn file(&self) -> PathBuf {
@@ -76,6 +102,20 @@ impl<'a> Site<'a> {
         eventually("the ready slot in the file", || self.lists("").then_some(())).await;
         agent
     }
+}
+
+struct Nginx(Child);
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let master = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).unwrap();
+        let _ = kill_process(master, Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]
@@ -195,5 +235,86 @@ async fn a_file_that_nginx_refuses_gives_way_to_the_last_good_one() {
     agent.assign(site.assignment(3, "0.1.0")).await;
     agent.reports("nothing wrong", |it| it.fault.is_empty()).await;
     assert_eq!(site.text(), good);
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_reload_that_nginx_cannot_follow_is_said_and_tried_again() {
+    let world = World::new();
+    let site = Site::new(&world);
+    let agent = site.running().await;
+    let own = free_port();
+    site.listens(&[own]);
+    let _nginx = site.start(own).await;
+    // Another program has a port that it is to listen on from now on: neither the check nor the reload minds.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().port();
+    site.listens(&[own, taken]);
+    let mut restart = site.assignment(2, "0.1.0");
+    restart.slots[0].restart_id = "once".to_owned();
+    agent.assign(restart).await;
+    let report = agent.reports("the fault", |it| it.fault.contains("error log says why")).await;
+    assert!(report.fault.contains("it is tried again"), "{}", report.fault);
+    let pending = world.path("var/agent/traffic/demo/pending");
+    assert!(pending.exists(), "it is not over");
+
+    drop(other);
+    agent
+        .reports("the restart, and nothing wrong any more", |it| {
+            it.fault.is_empty() && it.forced_restarts == 1 && it.state() == pb::SlotState::Stable
+        })
+        .await;
+    eventually("its successor in the file", || site.lists("").then_some(())).await;
+    eventually("the end of it", || (!pending.exists()).then_some(())).await;
+    eventually("NGINX on its new port", || TcpStream::connect(("127.0.0.1", taken)).ok()).await;
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn settings_that_change_hold_whatever_withdrawn_slots_were_told_last() {
+    let world = World::new();
+    let site = Site::new(&world);
+    // The spare of a deployment that is over, from before the application had `nginx`.
+    let mut both = site.assignment(1, "0.1.0");
+    both.applications[0].nginx = None;
+    both.slots.push(pb::SlotAssignment { slot: 2, ..both.slots[0].clone() });
+    let agent = world.agent().await;
+    agent.assign(both.clone()).await;
+    agent.runs("0.1.0").await;
+    eventually("both", || (world.living() == 2).then_some(())).await;
+    both.generation = 2;
+    both.slots.pop();
+    agent.assign(both).await;
+    eventually("the end of the spare", || (world.living() == 1).then_some(())).await;
+
+    agent.assign(site.assignment(3, "0.1.0")).await;
+    eventually("the ready slot in the file", || site.lists("").then_some(())).await;
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_slot_that_cannot_be_taken_up_keeps_its_line_and_does_not_hold_up_the_others() {
+    let world = World::new();
+    let site = Site::new(&world);
+    let mut both = site.assignment(1, "0.1.0");
+    both.slots.push(pb::SlotAssignment { slot: 2, ..both.slots[0].clone() });
+    let agent = world.agent().await;
+    agent.assign(both).await;
+    let unknown = agent.runs("0.1.0").await;
+    let second = format!("server 127.0.0.1:{};", PORT + 1);
+    eventually("both in the file", || (site.lists("") && site.text().contains(&second)).then_some(())).await;
+    agent.end().await;
+    // Nobody answers for the first one's process, and nobody can be put in the keeper's place.
+    world.kill_keeper().await;
+
+    let mut agent = world.agent_with(&world.path("keeper")).await;
+    agent.reports("the fault", |it| it.fault.contains("it is left alone")).await;
+    let other = world.starts().into_iter().map(|(_, pid)| pid).find(|pid| *pid != unknown.pid).unwrap();
+    kill(other);
+    eventually("the other one out of the file", || (!site.text().contains(&second)).then_some(())).await;
+    assert!(lives(unknown.pid) && site.lists(""), "{}", site.text());
+    let of_traffic = |it: &pb::AgentEvent| it.kind == "traffic_failed";
+    let said = eventually("the event", || agent.events.try_recv().ok().filter(of_traffic)).await.text;
+    assert!(said.contains("slot 1 is not known"), "{said}");
     agent.end().await;
 }

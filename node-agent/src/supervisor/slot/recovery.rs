@@ -103,6 +103,7 @@ impl SlotTask {
     }
 
     fn leave_alone(&mut self, fault: String) {
+        self.shared.traffic.unknown(&self.id, &fault);
         let fault =
             format!("it is not known what runs here, and it is left alone: {fault}; it is tried again");
         if self.lost.as_ref() != Some(&fault) {

@@ -56,12 +56,18 @@ impl SlotTask {
         {
             self.sending.unsure_of = None;
         }
-        if !self.sending.known || self.sending.unsure_of.is_some() {
+        if !self.sending.known {
+            return 0;
+        }
+        if self.sending.unsure_of.is_some() {
+            let why = "its ledger was lost, and what runs there has not passed its checks since";
+            self.shared.traffic.unknown(&self.id, why);
             return 0;
         }
         let settings = self.launched_with.clone().or_else(|| self.assigned.application());
         let standing = Standing {
             generation: self.assigned.generation(),
+            is_wanted: self.assigned.is_wanted(),
             nginx: self.assigned.application().and_then(|it| it.nginx),
             ports: assigned::ports(settings.as_ref(), self.id.slot.number()),
             is_ready: self.book.serves(&self.replica),

@@ -6,10 +6,7 @@
 //! ended because a disk is full.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use proto::ids::AppName;
@@ -20,8 +17,10 @@ use tracing::{info, warn};
 use super::super::acts::chain;
 use super::super::{Shared, notes};
 use super::command::{CommandError, Commands, run};
-use super::upstream::{Plan, Upstream, is_ours, plans, temporary};
-use super::workers::Before;
+use super::damping::Damping;
+use super::file::{FileError, put_back, read, replace};
+use super::upstream::{Plan, Upstream, plans};
+use super::workers::{Before, WorksOn};
 use super::{Table, Traffic};
 use crate::clock::{self, Time};
 
@@ -29,23 +28,11 @@ use crate::clock::{self, Time};
 const AGAIN_MIN: u64 = 1_000;
 /// … to this: who mends NGINX's configuration sees it soon.
 const AGAIN_MAX: u64 = 30_000;
-/// A file of ours has a line for each replica.
-const FILE_MAX: u64 = 256 << 10;
 
 #[derive(Debug, thiserror::Error)]
 enum KeepError {
-    #[error("cannot {what} {}{}", path.display(), hint(source))]
-    Io {
-        what: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error(
-        "{} was not written by DeployEx and is left as it is; remove it, or name another upstream_file",
-        path.display()
-    )]
-    Foreign { path: PathBuf },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("NGINX refuses the new {}, and it is as it was before", path.display())]
     Refused {
         path: PathBuf,
@@ -54,13 +41,10 @@ enum KeepError {
     },
     #[error("NGINX is not reloaded")]
     Reload(#[source] CommandError),
+    #[error("NGINX sends requests as it did before")]
+    NotTaken(#[source] WorksOn),
     #[error(transparent)]
     Command(CommandError),
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    let denied = error.kind() == io::ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root();
-    if denied { ", as the agent is not root and its user may not" } else { "" }
 }
 
 /// A file that was replaced and is not in force yet. On the disk for the next agent.
@@ -77,8 +61,10 @@ struct Kept {
     /// The record on the disk was looked for.
     looked: bool,
     pending: Option<Pending>,
-    /// The file passed the check since it was replaced, and NGINX is still to read it.
-    checked: bool,
+    /// What passed the check last while it is pending: a refused one gives way to that, whether NGINX has read it or not.
+    passed: Option<String>,
+    /// NGINX was told to read the file while it is pending, or may have been: which text it goes by is not known.
+    asked: bool,
     failed: Option<Failure>,
 }
 
@@ -92,7 +78,7 @@ struct Failure {
 /// Until the agent stops.
 pub(in crate::supervisor) async fn keep(shared: Arc<Shared>) {
     let mut table = shared.traffic.table.subscribe();
-    let mut keeper = Keeper { shared: shared.clone(), kept: BTreeMap::new() };
+    let mut keeper = Keeper::new(shared.clone());
     loop {
         let now = table.borrow_and_update().clone();
         let again = tokio::select! {
@@ -113,26 +99,40 @@ pub(in crate::supervisor) async fn keep(shared: Arc<Shared>) {
 struct Keeper {
     shared: Arc<Shared>,
     kept: BTreeMap<AppName, Kept>,
+    damping: Damping,
 }
 
 impl Keeper {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, kept: BTreeMap::new(), damping: Damping::default() }
+    }
+
     fn traffic(&self) -> &Traffic {
         &self.shared.traffic
     }
 
     /// Brings into force what the table says. When something is to be tried again, if anything is.
     async fn round(&mut self, table: &Table) -> Option<Time> {
-        let plans = plans(&table.slots);
+        let now = clock::now();
+        let (slots, over) = self.damping.damp(&table.slots, now);
+        let plans = plans(&slots, now);
+        let mut again: Vec<Time> = over.into_iter().collect();
         // By the command that makes NGINX read them.
         let mut reloads: BTreeMap<&str, Vec<(&AppName, &Upstream)>> = BTreeMap::new();
         for (app, plan) in &plans {
             match plan {
-                Plan::Wait => {}
+                Plan::Wait { until } => {
+                    self.rest(app);
+                    again.push(*until);
+                }
                 Plan::Nothing => {
                     self.let_go(app);
                     self.in_force(app, table.revision, None);
                 }
-                Plan::Fault(fault) => self.fault(app, fault),
+                Plan::Fault(fault) => {
+                    self.rest(app);
+                    self.not_in_force(app, fault);
+                }
                 Plan::Keep(upstream) => match self.write(app, upstream).await {
                     Written::Same => self.in_force(app, table.revision, upstream.fault.as_deref()),
                     Written::ToReload => reloads.entry(&upstream.reload).or_default().push((app, upstream)),
@@ -159,7 +159,8 @@ impl Keeper {
         }
         let named: BTreeSet<&AppName> = plans.keys().collect();
         self.kept.retain(|app, _| named.contains(app));
-        self.kept.values().filter_map(|it| Some(it.failed.as_ref()?.again)).min()
+        again.extend(self.kept.values().filter_map(|it| Some(it.failed.as_ref()?.again)));
+        again.into_iter().min()
     }
 
     /// The file itself, and NGINX's word on it.
@@ -182,24 +183,25 @@ impl Keeper {
     }
 
     async fn replace_and_check(&mut self, app: &AppName, upstream: &Upstream) -> Result<Written, KeepError> {
-        let Upstream { file, text, reload, .. } = upstream;
+        let Upstream { file, reload, .. } = upstream;
         let commands = Commands::of(reload, rustix::process::geteuid().is_root());
         let commands = commands.map_err(KeepError::Command)?;
         let present = read(file)?;
+        let text = &upstream.text(present.as_deref());
         let kept = self.kept.entry(app.clone()).or_default();
         let is_there = present.as_ref() == Some(text);
         if is_there && kept.pending.is_none() {
             return Ok(Written::Same);
         }
         if !is_there {
-            // What passed the check is what a refused one gives way to, whether NGINX has read it or not.
-            let before = match kept.pending.take() {
-                Some(pending) if !kept.checked => pending.before,
-                _ => present,
+            let pending = match kept.pending.take().filter(|it| it.file == *file) {
+                Some(pending) => pending,
+                None => {
+                    kept.passed = None;
+                    Pending { file: file.clone(), before: present }
+                }
             };
-            let pending = Pending { file: file.clone(), before };
             kept.pending = Some(pending.clone());
-            kept.checked = false;
             let ledger = self.shared.paths.traffic_ledger(app);
             if let Err(fault) = ledger.create().and_then(|()| ledger.store_pending(&pending)) {
                 warn!(fault = %chain(&fault), "that an upstream file is being replaced cannot be noted");
@@ -211,12 +213,18 @@ impl Keeper {
         {
             let kept = self.kept.entry(app.clone()).or_default();
             if let Some(pending) = &kept.pending {
-                put_back(pending)?;
+                let good = kept.passed.as_ref().filter(|it| *it != text).or(pending.before.as_ref());
+                put_back(&pending.file, good.map(String::as_str))?;
             }
-            self.forget_pending(app);
+            // Else what was put back is still to be read.
+            if !kept.asked {
+                self.forget_pending(app);
+            }
             return Err(KeepError::Refused { path: file.clone(), source });
         }
-        self.kept.entry(app.clone()).or_default().checked = true;
+        let kept = self.kept.entry(app.clone()).or_default();
+        kept.passed = Some(text.clone());
+        kept.asked = true;
         Ok(Written::ToReload)
     }
 
@@ -227,7 +235,10 @@ impl Keeper {
             return;
         }
         match self.shared.paths.traffic_ledger(app).pending() {
-            Ok(pending) => kept.pending = pending.filter(|it| it.file == upstream.file),
+            Ok(pending) => {
+                kept.pending = pending.filter(|it| it.file == upstream.file);
+                kept.asked = kept.pending.is_some();
+            }
             Err(fault) => {
                 warn!(fault = %chain(&fault), "what the agent before did to an upstream file is not known");
             }
@@ -237,7 +248,8 @@ impl Keeper {
     fn forget_pending(&mut self, app: &AppName) {
         if let Some(kept) = self.kept.get_mut(app) {
             kept.pending = None;
-            kept.checked = false;
+            kept.passed = None;
+            kept.asked = false;
         }
         if let Err(fault) = self.shared.paths.traffic_ledger(app).remove_pending() {
             warn!(fault = %chain(&fault), "an upstream file will be checked and read once more by the next agent");
@@ -252,13 +264,20 @@ impl Keeper {
         }
     }
 
-    fn in_force(&mut self, app: &AppName, revision: u64, fault: Option<&str>) {
+    /// There is nothing to try again: whatever it was that failed is not wanted any more.
+    fn rest(&mut self, app: &AppName) {
         if let Some(kept) = self.kept.get_mut(app) {
             kept.failed = None;
         }
+    }
+
+    fn in_force(&mut self, app: &AppName, revision: u64, fault: Option<&str>) {
+        self.rest(app);
         self.traffic().in_force.send_if_modified(|it| it.insert(app.clone(), revision) != Some(revision));
         match fault {
-            Some(fault) => self.fault(app, fault),
+            Some(fault) => {
+                self.fault(app, &format!("the upstream file does not say all that it should: {fault}"));
+            }
             None => drop(self.traffic().faults.send_if_modified(|it| it.remove(app).is_some())),
         }
     }
@@ -269,19 +288,22 @@ impl Keeper {
         let pause = AGAIN_MIN.saturating_mul(1 << attempts.min(16)).min(AGAIN_MAX);
         let again = clock::now().plus(pause);
         kept.failed = Some(Failure { of: upstream.clone(), attempts: attempts.saturating_add(1), again });
-        self.fault(app, &format!("{fault}; it is tried again"));
+        self.not_in_force(app, &format!("{fault}; it is tried again"));
+    }
+
+    fn not_in_force(&self, app: &AppName, why: &str) {
+        self.fault(app, &format!("the upstream file is not in force: {why}"));
     }
 
     /// In the report of each of its slots for as long as it lasts, and once as an event.
     fn fault(&self, app: &AppName, fault: &str) {
-        let fault = format!("the upstream file is not in force: {fault}");
         let is_new = self
             .traffic()
             .faults
-            .send_if_modified(|it| it.insert(app.clone(), fault.clone()).as_ref() != Some(&fault));
+            .send_if_modified(|it| it.insert(app.clone(), fault.to_owned()).as_deref() != Some(fault));
         if is_new {
             warn!(%app, fault, "NGINX does not send requests as it should");
-            self.shared.note(notes::traffic_failed(app, &fault, clock::unix_ms()));
+            self.shared.note(notes::traffic_failed(app, fault, clock::unix_ms()));
         }
     }
 }
@@ -300,56 +322,8 @@ async fn reload(line: &str) -> Result<(), KeepError> {
     let commands = Commands::of(line, false).map_err(KeepError::Command)?;
     let before = Before::look();
     run(&commands.reload).await.map_err(KeepError::Reload)?;
-    before.turned_over().await;
-    Ok(())
+    before.turned_over().await.map_err(KeepError::NotTaken)
 }
 
-/// What lies there, where it is ours to replace.
-fn read(path: &Path) -> Result<Option<String>, KeepError> {
-    let failed = |source| KeepError::Io { what: "read", path: path.to_owned(), source };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-        Ok(there) if !there.is_file() || there.len() > FILE_MAX => {
-            return Err(KeepError::Foreign { path: path.to_owned() });
-        }
-        Ok(_) => {}
-    }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|it| it.take(FILE_MAX).read_to_end(&mut bytes)).map_err(failed)?;
-    match String::from_utf8(bytes) {
-        Ok(text) if is_ours(&text) => Ok(Some(text)),
-        _ => Err(KeepError::Foreign { path: path.to_owned() }),
-    }
-}
-
-/// Whole or not at all, and on the disk when this returns. NGINX's workers may have another user, and need not read it.
-fn replace(path: &Path, text: &str) -> Result<(), KeepError> {
-    let new = temporary(path);
-    let failed = |what| move |source| KeepError::Io { what, path: path.to_owned(), source };
-    let written = File::create(&new).and_then(|mut file| {
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    let replaced = written.and_then(|()| fs::rename(&new, path));
-    if let Err(source) = replaced {
-        let _ = fs::remove_file(&new);
-        return Err(failed("write")(source));
-    }
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    File::open(folder).and_then(|it| it.sync_all()).map_err(failed("flush"))
-}
-
-fn put_back(pending: &Pending) -> Result<(), KeepError> {
-    let Pending { file, before } = pending;
-    match before {
-        Some(text) => replace(file, text),
-        None => match fs::remove_file(file) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(KeepError::Io { what: "remove", path: file.clone(), source })
-            }
-            _ => Ok(()),
-        },
-    }
-}
+#[cfg(test)]
+mod tests;

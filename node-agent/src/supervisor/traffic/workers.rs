@@ -1,10 +1,11 @@
 //! When a reload of NGINX has taken hold: its command only sends a signal. For a moment after that the old workers still take
-//! requests and send them as the old configuration says.
+//! requests and send them as the old configuration says. They go on doing so where NGINX cannot do what it was told (a port
+//! that another program has): then its command has succeeded all the same, and only its log says why.
 //!
 //! A worker that takes no more says so in its title. Which NGINX it is, the reload alone knows: the one is waited for that has
-//! new workers.
+//! new workers. One that was told and has none is known by that: its master, which sleeps until it gets a signal, was awake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use tokio::time::sleep;
 use crate::clock;
 
 const LOOK: Duration = Duration::from_millis(20);
-/// An NGINX that reads its configuration for longer than this is taken to have turned over.
-const PATIENCE_MS: u64 = 5_000;
+/// No less than a check may take: an NGINX that reads its configuration for longer than this is taken to have failed.
+const PATIENCE_MS: u64 = 10_000;
+/// Where no master that can be seen was told anything, the one that was told is taken to have turned over after this.
+const UNTOLD_MS: u64 = 5_000;
 /// Where no worker can be seen (an NGINX without a master, in another PID namespace): long enough for most.
 const UNSEEN: Duration = Duration::from_millis(500);
 
@@ -31,23 +34,56 @@ struct Worker {
 /// By pid.
 type Workers = BTreeMap<u32, Worker>;
 
+/// How often each master has slept, by pid.
+type Sleeps = BTreeMap<u32, u64>;
+
+/// NGINX read its configuration, and works on as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it was told to read its configuration anew and works on with the old one; its error log says why \
+     (as `bind() failed` where another program has a port that it is to listen on)"
+)]
+pub(super) struct WorksOn;
+
 /// The workers of before a reload.
-pub(super) struct Before(Workers);
+pub(super) struct Before {
+    workers: Workers,
+    sleeps: Sleeps,
+}
 
 impl Before {
     pub(super) fn look() -> Self {
-        Self(workers())
+        let workers = workers();
+        let masters: BTreeSet<u32> = workers.values().map(|it| it.master).collect();
+        let sleeps = masters.into_iter().filter_map(|it| Some((it, sleeps(it)?))).collect();
+        Self { workers, sleeps }
     }
 
-    /// Until new workers have taken their place.
-    pub(super) async fn turned_over(self) {
-        if self.0.values().all(|it| it.leaving) {
-            return sleep(UNSEEN).await;
+    /// Until new workers have taken their place. An error: they have not, and will not.
+    pub(super) async fn turned_over(self) -> Result<(), WorksOn> {
+        if self.workers.values().all(|it| it.leaving) {
+            sleep(UNSEEN).await;
+            return Ok(());
         }
         let since = clock::now();
-        while !turned_over(&self.0, &workers()) && clock::now() < since.plus(PATIENCE_MS) {
+        loop {
+            if turned_over(&self.workers, &workers()) {
+                return Ok(());
+            }
+            let waited = clock::now().since(since);
+            if waited >= UNTOLD_MS && !self.was_any_told() {
+                return Ok(());
+            }
+            if waited >= PATIENCE_MS {
+                return Err(WorksOn);
+            }
             sleep(LOOK).await;
         }
+    }
+
+    /// A master that is there still was awake since.
+    fn was_any_told(&self) -> bool {
+        self.sleeps.iter().any(|(master, before)| sleeps(*master).is_some_and(|now| now != *before))
     }
 }
 
@@ -75,6 +111,12 @@ fn worker(pid: u32) -> Option<Worker> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let master = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
     Some(Worker { master, leaving: title.starts_with(LEAVING) })
+}
+
+/// `None`: it is gone, or this system does not say.
+fn sleeps(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|it| it.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok())
 }
 
 #[cfg(test)]
