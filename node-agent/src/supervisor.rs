@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use self::accounts::Accounts;
 use self::epmd::Epmd;
 use self::host_watch::Watch;
 use self::ledger::LedgerError;
@@ -114,6 +115,7 @@ impl Supervisor {
         let store = Store::open(agent.join("releases")).await?;
         let shared = Arc::new(Shared {
             epmd: Epmd::new(epmd_port, paths.epmd()),
+            accounts: Accounts::default(),
             paths,
             standby: process::Standby::new(keepers),
             traffic: Traffic::new(),

@@ -4,8 +4,8 @@
 //!            stop: SIGTERM, and kill when the grace is over       SIGTERM, after 2 s SIGKILL
 //!   Running ──────────────────────────────────────────▶ exit ──▶ Ending ──▶ gone: the slot is free
 //! ```
-//! At the exit, in this order: what is left of the family is told to end, the FIFOs are drained, the exit is written down,
-//! everybody connected is told. Nothing sleeps and nothing is synced on that way, for a successor waits at its end.
+//! At the exit, in this order: the FIFOs are drained, the exit is written down, everybody connected is told, what is left of the
+//! family is told to end. Nothing sleeps and nothing is synced on that way, for a successor waits at its end.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -245,33 +245,15 @@ impl Watch {
     pub(super) fn end(&mut self, cause: Option<ExitCause>) -> bool {
         let hard = matches!(self.phase, Phase::Running { stop: Stop::Killed, .. });
         let signal = if hard { Signal::KILL } else { Signal::TERM };
-        // Whoever took over does not wait for the process, so the number of its group may be another's by now. The family is known
-        // one by one.
-        if !self.adopted {
-            match hard {
-                // At once, for it may fork.
-                true => signal_group(self.process.pid, signal),
-                // One by one, to know who was told.
-                false => self.family.add_group(self.process.pid),
-            }
+        if hard && !self.adopted {
+            // At once, for it may fork.
+            signal_group(self.process.pid, signal);
         }
         let cause = match cause {
             None if self.adopted => None,
             None => reap(self.process.pid),
             known => known,
         };
-        if self.adopted {
-            self.family.add_below();
-            self.family.add_strays(&self.process, self.session);
-        } else {
-            self.family.add_own_children();
-        }
-        match &self.cgroup {
-            Some(cgroup) => self.family.add_members(cgroup),
-            None if self.adopted => self.family.add_all(printers(Path::new(HERE))),
-            None => {}
-        }
-        self.family.tell(signal);
         self.drains.iter_mut().for_each(Drain::finish);
         let cause = cause.unwrap_or(ExitCause::Unknown);
         let now = monotonic_ms();
@@ -280,8 +262,31 @@ impl Watch {
             deaths.look(now);
             deaths.recent(now)
         });
+        // First of all, because whoever hears it has a successor to prepare while we look for what is left.
         self.finish(end_cause(cause, killed), hard);
+        self.find_what_is_left(hard);
+        self.family.tell(signal);
         true
+    }
+
+    fn find_what_is_left(&mut self, hard: bool) {
+        if self.adopted {
+            // Whoever took over does not wait for the process, so the number of its group may be another's by now. The family is
+            // known one by one.
+            self.family.add_below();
+            self.family.add_strays(&self.process, self.session);
+        } else {
+            if !hard {
+                // One by one, to know who was told.
+                self.family.add_group(self.process.pid);
+            }
+            self.family.add_own_children();
+        }
+        match &self.cgroup {
+            Some(cgroup) => self.family.add_members(cgroup),
+            None if self.adopted => self.family.add_all(printers(Path::new(HERE))),
+            None => {}
+        }
     }
 
     /// Writes the exit down and tells it.

@@ -22,6 +22,7 @@ use proto::pb;
 use proto::state::ExitCause;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 pub(super) use self::flush::flush;
@@ -242,6 +243,7 @@ pub(super) fn launch(
     let work = async move {
         let name = format!("{}-{}-{}", context.id.app, context.id.slot, ticket.0);
         let confinement = Confinement { name, limits };
+        let known = assigned.clone();
         let spec = places::launch_spec(&shared, &context, ticket, &release, assigned).await;
         passed(&context, &release, "process: to be launched");
         let launched = match spec {
@@ -267,6 +269,13 @@ pub(super) fn launch(
         let _ = answers.send(answer).await;
         // Now that this one runs, one for whoever is next.
         shared.standby.stand_by().await;
+        if let Some(app) = known {
+            let looking = shared.clone();
+            drop(
+                spawn_blocking(move || looking.accounts.look_again(&app.run_as_user, &app.run_as_group))
+                    .await,
+            );
+        }
         flush(&shared, &context);
     };
     owed.by(work);

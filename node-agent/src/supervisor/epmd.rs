@@ -10,14 +10,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Seen, PoisonError};
 use std::time::Duration;
 
 use proto::pb;
 use rustix::fs::{Mode, OFlags, open};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -62,6 +62,9 @@ pub(super) struct Epmd {
     keep: PathBuf,
     /// Slots start side by side: unless one goes first they all copy the program over each other and start one each.
     starting: Mutex<Option<Failure>>,
+    /// When it was last seen to answer; `None`: it did not.
+    seen: Seen<Option<Instant>>,
+    look_now: Notify,
 }
 
 /// Why it could not be started last, and when.
@@ -72,11 +75,26 @@ struct Failure {
 
 impl Epmd {
     pub(super) fn new(port: u16, keep: PathBuf) -> Self {
-        Self { port, keep, starting: Mutex::default() }
+        Self { port, keep, starting: Mutex::default(), seen: Seen::default(), look_now: Notify::new() }
     }
 
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// For a start that waits for nothing that it need not: where it was seen a moment ago it is looked for meanwhile, and
+    /// started again long before a virtual machine has come to ask for it.
+    pub(super) async fn ensure_soon(&self, release: &Path, user: Option<&UserIds>) -> Result<(), EpmdError> {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_some_and(|at| at.elapsed() < 2 * LOOK_AFTER) {
+            self.look_now.notify_one();
+            return Ok(());
+        }
+        self.ensure(release, user).await
+    }
+
+    fn is_seen(&self, answers: bool) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = answers.then(Instant::now);
     }
 
     /// Makes sure that it answers. Where it has to be started it runs as `user`, and its program can be had out of `release`.
@@ -164,14 +182,18 @@ pub(super) async fn keep_up(shared: Arc<Shared>) {
             biased;
             () = shared.cancel.cancelled() => return,
             () = sleep(LOOK_AFTER) => {}
+            () = shared.epmd.look_now.notified() => {}
         }
-        if answers(shared.epmd.port).await {
+        let is_there = answers(shared.epmd.port).await;
+        shared.epmd.is_seen(is_there);
+        if is_there {
             said = None;
             continue;
         }
         let running: Vec<_> = {
             let observed = shared.observed.borrow();
-            observed.slots.iter().filter(|(_, report)| report.pid > 0).map(|(id, _)| id.clone()).collect()
+            let needs = |report: &pb::SlotReport| report.pid > 0 || report.state() == pb::SlotState::Starting;
+            observed.slots.iter().filter(|(_, report)| needs(report)).map(|(id, _)| id.clone()).collect()
         };
         for (app, slot) in running {
             match start_for(&shared, &SlotId { app, slot }).await {

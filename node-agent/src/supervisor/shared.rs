@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::accounts::Accounts;
 use super::epmd::Epmd;
 use super::process::{Keepers, Standby};
 use super::traffic::Traffic;
@@ -19,6 +20,7 @@ pub(super) struct Shared {
     pub(super) paths: Paths,
     pub(super) standby: Standby,
     pub(super) epmd: Epmd,
+    pub(super) accounts: Accounts,
     pub(super) traffic: Traffic,
     pub(super) timezone: Option<String>,
     pub(super) boot_id: String,

@@ -4,7 +4,9 @@
 //! off by a fault of our own must not take the answer with it.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt as _;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
@@ -32,10 +34,10 @@ impl Owed {
     /// Does `work`, which answers. Of two answers to one ticket the machine takes the first.
     pub(super) fn by(self, work: impl Future<Output = ()> + Send + 'static) {
         let Self { tracker, answers, lost } = self;
-        let work = tracker.spawn(work);
         tracker.spawn(async move {
-            if let Some(broken) = work.await.err().filter(tokio::task::JoinError::is_panic) {
-                error!(error = &broken as &dyn std::error::Error, "the agent's own fault");
+            // What it was at is left as it is found after the death of an agent, which everything here bears.
+            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                error!(?lost, "work broke off by a fault of the agent's own");
                 let _ = answers.send(Answer::Event(lost)).await;
             }
         });

@@ -10,7 +10,7 @@ use proto::ids::ReleaseKey;
 use proto::pb;
 use rustix::fs::{Mode, OFlags, open};
 
-use super::super::accounts::{Account, account, own_name};
+use super::super::accounts::{Account, own_name};
 use super::super::launch::{self, Command, Host, Places};
 use super::super::probe::Order;
 use super::super::process::{LOG_MODE, LaunchSpec};
@@ -51,7 +51,7 @@ pub(super) async fn launch_spec(
     if epmd::is_used_by(&app) {
         let user = surroundings.account.as_ref().map(|it| &it.ids);
         // Without it the node starts one of its own out of its release: worse, but it runs.
-        if let Err(error) = shared.epmd.ensure(&context.folder.current(), user).await {
+        if let Err(error) = shared.epmd.ensure_soon(&context.folder.current(), user).await {
             tracing::warn!(error = %chain(&error), "no epmd");
         }
     }
@@ -88,7 +88,7 @@ pub(super) fn surroundings(
     app: &pb::Application,
     release: PathBuf,
 ) -> anyhow::Result<Surroundings> {
-    let account = account(&app.run_as_user, &app.run_as_group)?;
+    let account = shared.accounts.of(&app.run_as_user, &app.run_as_group)?;
     let slot = context.folder.path();
     let places = Places {
         release,

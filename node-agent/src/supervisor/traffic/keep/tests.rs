@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::super::super::accounts::Accounts;
 use super::super::super::epmd::Epmd;
 use super::super::super::process::{Keepers, Standby};
 use super::super::super::{Paths, SlotId};
@@ -36,6 +37,7 @@ async fn shared(folder: &Path) -> Arc<Shared> {
     let home = Home::none("this test has none");
     Arc::new(Shared {
         epmd: Epmd::new(1, paths.epmd()),
+        accounts: Accounts::default(),
         store: Store::open(paths.agent().join("releases")).await.unwrap(),
         paths,
         standby: Standby::new(Keepers::new("no-keeper", home)),
