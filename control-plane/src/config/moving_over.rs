@@ -393,7 +393,7 @@ fn probes_are_read_with_their_defaults_and_one_that_nobody_asks_is_named() {
             "exec `bin/ok` every 5000 ms within 9000 ms after 1",
         ]
     );
-    assert_eq!(said(&app.live), ["tcp on the first port every 1000 ms within 2000 ms after 3", "process"]);
+    assert_eq!(said(&app.live), ["tcp on the first port within 2000 ms after 3", "process"]);
     let otp = "applications[myapp].live is not yet in force: an otp probe is not asked; the others are";
     assert_eq!(config.not_yet_in_force(), [otp]);
     for process in ["process", "[process]", "[{ process: , after: 1 }]"] {
