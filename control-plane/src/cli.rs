@@ -83,6 +83,9 @@ enum Command {
     #[command(subcommand)]
     Ghosted(ghosted::Ghosted),
     Deploy(deploy::Deploy),
+    Rollback(deploy::Rollback),
+    Pin(deploy::Pin),
+    Unpin(deploy::Unpin),
     Logs(logs::Logs),
     Restart(restart::Restart),
     /// Moves of an application to a release.
@@ -161,6 +164,9 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<(), CliError> {
         Command::Token(token) => token.run(&client()?, out).await,
         Command::Ghosted(ghosted) => ghosted.run(&client()?, out).await,
         Command::Deploy(deploy) => deploy.run(&client()?, out).await,
+        Command::Rollback(rollback) => rollback.run(&client()?, out).await,
+        Command::Pin(pin) => pin.run(&client()?, out).await,
+        Command::Unpin(unpin) => unpin.run(&client()?, out).await,
         Command::Logs(logs) => logs.run(&client()?, out).await,
         Command::Restart(restart) => restart.run(&client()?, out).await,
         Command::Rollout(rollout) => rollout.run(&client()?, out).await,

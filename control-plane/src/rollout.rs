@@ -2,6 +2,7 @@
 //!
 //! Pure: no clock, no database, no network. `reconcile` loads the fleet, calls it, stores what comes out and tells agents.
 
+mod back;
 mod draft;
 mod fault;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Time;
 use crate::fleet::{ObservedCheck, ObservedExit, Place};
 
+pub use back::{NoWayBack, back_to};
 pub use plan::plan;
 pub use progress::{Progress, Trial};
 pub use waiting::Waiting;

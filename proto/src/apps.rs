@@ -48,6 +48,31 @@ pub struct Application {
     /// The rollout that is not over.
     pub current_rollout: Option<Rollout>,
     pub ghosts: Vec<Ghost>,
+    /// The release that it is held to, whatever its bucket names; absent: it is not.
+    #[serde(default)]
+    pub pinned: Option<Pin>,
+    /// What a rollback goes to, as far as that can be told without its history; absent: look there.
+    #[serde(default)]
+    pub rolls_back_to: Option<ReleaseKey>,
+}
+
+/// A release that an application is held to until it is unpinned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Pin {
+    pub release: ReleaseKey,
+    pub by: String,
+    pub at: Timestamp,
+}
+
+/// What came of `DELETE /applications/{app}/pin`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Unpinned {
+    pub application: AppName,
+    /// What the bucket names, which counts again; absent: it names nothing.
+    pub wanted: Option<ReleaseKey>,
+    pub sentence: String,
 }
 
 /// What a person would want to know of its configuration without opening the file.
@@ -83,7 +108,7 @@ pub struct ReleaseFault {
     pub since: Timestamp,
 }
 
-/// `POST /applications/{app}/deploy`.
+/// `POST /applications/{app}/deploy`, and `/pin`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]

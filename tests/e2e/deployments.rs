@@ -3,10 +3,12 @@
 use std::process::Command;
 
 use proto::archive::hostile::Builder;
+use proto::events::Event;
 use tests::database::Engine;
 use tests::http::{get, serves_version};
 use tests::programs::{Agent, ControlPlane, Setup};
 use tests::release::Bucket;
+use tests::wait::{Seen, eventually};
 use tests::{on_both_engines, ports};
 use xtask::fixtures::Sample;
 
@@ -68,6 +70,49 @@ async fn a_version_that_crashes_is_ghosted_while_the_old_one_serves(engine: Engi
     for slot in 0..2 {
         serves_version(port + slot, "0.1.0").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_goes_back_without_naming_a_version_and_holds_one_whatever_the_bucket_names() {
+    let bucket = Bucket::new();
+    let port = ports::free(3);
+    bucket.publish(Sample::Elixir, "0.1.0").await;
+    let control_plane = start(&bucket, port, Engine::Sqlite).await;
+    let _agent = Agent::join(&control_plane, "first").await;
+    control_plane.settles_on(APP, "0.1.0").await;
+    bucket.publish(Sample::Elixir, "0.2.0").await;
+    control_plane.settles_on(APP, "0.2.0").await;
+
+    let command_line = control_plane.command_line();
+    let back = command_line.run(&["rollback", APP, "--wait"]);
+    assert_eq!(back.status, 0, "{back:?}");
+    assert!(back.out.contains("is back on 0.1.0"), "{back:?}");
+    control_plane.settles_on(APP, "0.1.0").await;
+    for slot in 0..2 {
+        serves_version(port + slot, "0.1.0").await;
+    }
+
+    let pinned = command_line.run(&["pin", APP, "0.2.0", "--wait"]);
+    assert_eq!(pinned.status, 0, "{pinned:?}");
+    bucket.publish(Sample::Elixir, "0.4.0").await;
+    eventually("the release that the bucket names", || async {
+        let events: Vec<Event> = control_plane.ask(&["event", "list"]).unwrap();
+        match events.iter().any(|it| it.text.contains("0.4.0")) {
+            true => Seen::Done(()),
+            false => Seen::NotYet(format!("{events:#?}")),
+        }
+    })
+    .await;
+    let held = control_plane.settles_on(APP, "0.2.0").await;
+    assert_eq!(held.pinned.unwrap().release.version.as_str(), "0.2.0");
+    let shown = command_line.run(&["app", "show", APP]).out;
+    assert!(shown.contains("Pinned to 0.2.0"), "{shown}");
+
+    let unpinned = command_line.run(&["unpin", APP]);
+    assert!(unpinned.out.contains("it names 0.4.0"), "{unpinned:?}");
+    control_plane.settles_on(APP, "0.4.0").await;
+    let again = command_line.run(&["unpin", APP]);
+    assert_ne!(again.status, 0, "{again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -108,6 +108,8 @@ pub fn application(name: &str) -> Application {
         slots: (1..=3).map(|number| replica(name, "node-1", number, SlotState::Stable)).collect(),
         current_rollout: None,
         ghosts: Vec::new(),
+        pinned: None,
+        rolls_back_to: None,
     }
 }
 

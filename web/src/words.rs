@@ -1,6 +1,6 @@
 //! Sentences and words that are put together here rather than by the control plane. Pure.
 
-use proto::apps::ApplicationSummary;
+use proto::apps::{Application, ApplicationSummary};
 use proto::events::Event;
 use proto::ids::{AppName, NodeName, ReleaseKey};
 use proto::nodes::{HostLimit, JoinToken, NodeSummary};
@@ -241,6 +241,23 @@ pub fn deploy_sentence(summary: &ApplicationSummary, release: &Release, strategy
             summary.name, release.key.version
         ),
     }
+}
+
+/// What a rollback does, for the dialog that asks.
+pub fn rollback_sentence(application: &Application, to: &ReleaseKey) -> String {
+    let to = &to.version;
+    let how = match &application.current_rollout {
+        Some(rollout) => format!(
+            "The rollout of {} turns: every replica that was moved goes back to {to}.",
+            rollout.summary.release.version
+        ),
+        None => format!("Every replica goes to {to} as in a deployment of it."),
+    };
+    let until = match &application.pinned {
+        Some(_) => "It is pinned to that from then on.",
+        None => "It stays wanted until the bucket names another release than now.",
+    };
+    format!("{how} {until}")
 }
 
 /// What a restart does to so many replicas of an application, for the dialog that asks.

@@ -6,7 +6,7 @@ mod standing;
 use axum::Json;
 use axum::extract::State;
 use proto::apps::{
-    Application, ApplicationSummary, DeploymentKind, HistoryEntry, PortBase, ReleaseFault, Settings,
+    Application, ApplicationSummary, DeploymentKind, HistoryEntry, Pin, PortBase, ReleaseFault, Settings,
 };
 use proto::ids::AppName;
 use proto::page::Page;
@@ -21,6 +21,7 @@ use crate::db::{BucketFault, PageRequest, RolloutFilter};
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::{Path, Query, limit, page_of, read_cursor};
 use crate::picture::{AppPicture, Picture};
+use crate::rollout::back_to;
 use crate::spec::AppSpec;
 
 #[derive(Deserialize)]
@@ -125,6 +126,12 @@ pub(super) fn view(picture: &Picture, app: &AppPicture, ghosts: Vec<Ghost>) -> A
         slots: replicas::of(picture, &app.fleet).collect(),
         current_rollout: app.fleet.rollout.as_ref().map(|rollout| rollouts::view(picture, app, rollout)),
         ghosts,
+        pinned: app.application.manual.as_ref().filter(|it| it.pinned).map(|it| Pin {
+            release: it.release.clone(),
+            by: it.by.clone(),
+            at: it.at.into(),
+        }),
+        rolls_back_to: back_to(&app.fleet, &[]).ok(),
     }
 }
 

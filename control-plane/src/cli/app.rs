@@ -64,7 +64,16 @@ pub(super) fn table(applications: &[ApplicationSummary], paint: Paint) -> String
 }
 
 fn render(application: &Application, paint: Paint, now: Timestamp) -> String {
-    let Application { summary, settings, release_fault, slots, current_rollout, ghosts } = application;
+    let Application {
+        summary,
+        settings,
+        release_fault,
+        slots,
+        current_rollout,
+        ghosts,
+        pinned,
+        rolls_back_to: _,
+    } = application;
     let mut text = format!("{}  {}\n", summary.name, paint.headline(summary.tone, &summary.sentence));
     let ports: Vec<String> =
         settings.ports.iter().map(|port| format!("{}={}", port.key, port.base)).collect();
@@ -77,6 +86,15 @@ fn render(application: &Application, paint: Paint, now: Timestamp) -> String {
         ("ports", if ports.is_empty() { "-".to_owned() } else { ports.join(" ") }),
         ("runs as", settings.run_as.clone()),
     ]));
+    if let Some(pin) = pinned {
+        text.push_str(&wrap(&format!(
+            "Pinned to {} by {} {} ago: what the bucket names does not count until `deployex unpin {}`.",
+            pin.release,
+            pin.by,
+            age(Some(pin.at), now),
+            summary.name
+        )));
+    }
     if let Some(fault) = release_fault {
         text.push_str(&wrap(&format!("In the bucket since {}: {}", age(Some(fault.since), now), fault.text)));
     }
@@ -161,7 +179,7 @@ fn next_start(replica: &Replica, now: Timestamp) -> Option<String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use proto::apps::{PortBase, Settings};
+    use proto::apps::{Pin, PortBase, Settings};
     use proto::ids::{Digest, ReleaseKey};
     use proto::releases::Ghost;
     use proto::replicas::PortInUse;
@@ -269,6 +287,8 @@ pub(super) mod tests {
                         .to_owned(),
                 log_tail: Some("[error] no database\n".to_owned()),
             }],
+            pinned: Some(Pin { release: release("2.4.1"), by: "ann".to_owned(), at: Timestamp(80_000) }),
+            rolls_back_to: Some(release("2.4.0")),
         };
         insta::assert_snapshot!(render(&application, Paint { on: false }, Timestamp(200_000)));
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use proto::apps::{Application, Deploy as Wish, Deployment};
-use proto::ids::{AppName, Digest, RolloutId, Version};
-use proto::rollouts::Rollout;
+use proto::apps::{Application, Deploy as Wish, Deployment, Unpinned};
+use proto::ids::{AppName, Digest, ReleaseKey, RolloutId, Version};
+use proto::rollouts::{Rollout, RolloutSummary};
 use proto::state::RolloutPhase;
 use tokio::time::Instant;
 
@@ -20,6 +20,44 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  deployex deploy myapp 2.5.0 --wait")]
 pub(super) struct Deploy {
+    #[command(flatten)]
+    version: OfVersion,
+    #[command(flatten)]
+    waiting: ToWait,
+}
+
+/// Hold an application to a version, whatever the bucket names, until it is unpinned.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  deployex pin myapp 2.4.1")]
+pub(super) struct Pin {
+    #[command(flatten)]
+    version: OfVersion,
+    #[command(flatten)]
+    waiting: ToWait,
+}
+
+/// Let the bucket decide again what an application runs.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  deployex unpin myapp")]
+pub(super) struct Unpin {
+    /// The application's name.
+    application: AppName,
+}
+
+/// Go back to the release that was good before. It stays wanted until the bucket names another than now.
+///
+/// A rollout that moves goes back to where it came from; where none moves, what was in force before comes again.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  deployex rollback myapp --wait")]
+pub(super) struct Rollback {
+    /// The application's name.
+    application: AppName,
+    #[command(flatten)]
+    waiting: ToWait,
+}
+
+#[derive(Debug, Args)]
+struct OfVersion {
     /// The application's name.
     application: AppName,
     /// The version, as in the bucket.
@@ -27,6 +65,10 @@ pub(super) struct Deploy {
     /// Which tarball, where the version was published more than once.
     #[arg(long, value_name = "HEX")]
     sha256: Option<Digest>,
+}
+
+#[derive(Debug, Args)]
+struct ToWait {
     /// Return when every replica is stable, or when it has failed.
     #[arg(long)]
     wait: bool,
@@ -37,20 +79,53 @@ pub(super) struct Deploy {
 
 impl Deploy {
     pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
+        let deployment = self.version.ask(client, "deploy").await?;
+        self.waiting.follow(client, out, &deployment).await
+    }
+}
+
+impl Pin {
+    pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
+        let deployment = self.version.ask(client, "pin").await?;
+        self.waiting.follow(client, out, &deployment).await
+    }
+}
+
+impl Unpin {
+    pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
+        let unpinned: Unpinned = client.delete(&format!("/applications/{}/pin", self.application)).await?;
+        out.show(&unpinned, |unpinned| format!("{}\n", unpinned.sentence))
+    }
+}
+
+impl Rollback {
+    pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
+        let path = format!("/applications/{}/rollback", self.application);
+        let deployment: Deployment = client.post(&path, &serde_json::Value::Null).await?;
+        self.waiting.follow(client, out, &deployment).await
+    }
+}
+
+impl OfVersion {
+    async fn ask(self, client: &Client, what: &str) -> Result<Deployment, CliError> {
         let wish = Wish { version: self.version, sha256: self.sha256 };
-        let path = format!("/applications/{}/deploy", self.application);
-        let deployment: Deployment = client.post(&path, &wish).await?;
+        client.post(&format!("/applications/{}/{what}", self.application), &wish).await
+    }
+}
+
+impl ToWait {
+    async fn follow(&self, client: &Client, out: &mut Out, deployment: &Deployment) -> Result<(), CliError> {
         if !self.wait {
-            return out.show(&deployment, |deployment| format!("{}\n", deployment.sentence));
+            return out.show(deployment, |deployment| format!("{}\n", deployment.sentence));
         }
         note(&deployment.sentence);
         let until = Instant::now() + Duration::from_secs(self.timeout);
-        let mut follow = Follow { client, deployment: &deployment, until, said: Vec::new() };
+        let mut follow = Follow { client, deployment, until, said: Vec::new() };
         let Some(id) = follow.rollout().await? else {
-            return out.show(&deployment, |it| format!("{} {} runs already.\n", it.application, it.release));
+            return out.show(deployment, |it| format!("{} {} runs already.\n", it.application, it.release));
         };
         let rollout = follow.end(id).await?;
-        match ending(&rollout) {
+        match ending(&rollout, &deployment.release) {
             Some(Ok(sentence)) => out.show(&rollout, |_| format!("{sentence}\n")),
             Some(Err(sentence)) => Err(CliError::Refused(sentence)),
             None => Err(CliError::TimedOut(format!(
@@ -77,7 +152,7 @@ impl Follow<'_> {
         loop {
             let app: Application = self.client.get(&format!("/applications/{application}")).await?;
             match app.current_rollout {
-                Some(rollout) if rollout.summary.release == *release => return Ok(Some(rollout.summary.id)),
+                Some(rollout) if leads_to(&rollout, release) => return Ok(Some(rollout.summary.id)),
                 None if app.summary.in_force.as_ref() == Some(release) => return Ok(None),
                 Some(rollout) => self.say(&rollout.summary.waiting),
                 None => self.say(std::slice::from_ref(&app.summary.sentence)),
@@ -92,7 +167,7 @@ impl Follow<'_> {
     async fn end(&mut self, id: RolloutId) -> Result<Rollout, CliError> {
         loop {
             let rollout: Rollout = self.client.get(&format!("/rollouts/{id}")).await?;
-            if ending(&rollout).is_some() || Instant::now() >= self.until {
+            if ending(&rollout, &self.deployment.release).is_some() || Instant::now() >= self.until {
                 return Ok(rollout);
             }
             self.say(&rollout.summary.waiting);
@@ -109,13 +184,27 @@ impl Follow<'_> {
     }
 }
 
-/// How it went; `None`: it has not gone yet.
-fn ending(rollout: &Rollout) -> Option<Result<String, String>> {
+/// Whether it brings this release: it rolls it out, or goes back to it.
+fn leads_to(rollout: &Rollout, release: &ReleaseKey) -> bool {
+    let RolloutSummary { phase, release: moves_to, from, .. } = &rollout.summary;
+    match phase {
+        RolloutPhase::Reverting | RolloutPhase::Reverted => from.as_ref() == Some(release),
+        _ => moves_to == release,
+    }
+}
+
+/// How it went with the release that was asked for; `None`: it has not gone yet.
+fn ending(rollout: &Rollout, asked: &ReleaseKey) -> Option<Result<String, String>> {
     let summary = &rollout.summary;
     let (app, release) = (&summary.application, &summary.release);
     let because = summary.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let goes_back_to_it = release != asked && summary.from.as_ref() == Some(asked);
     match summary.phase {
         RolloutPhase::Pending | RolloutPhase::Running => None,
+        RolloutPhase::Reverting if goes_back_to_it => None,
+        RolloutPhase::Reverted if goes_back_to_it => {
+            Some(Ok(format!("{app} is back on {asked}, on {} slots.", summary.progress.total)))
+        }
         RolloutPhase::Watching | RolloutPhase::Done => {
             Some(Ok(format!("{app} {release} is stable on {} slots.", summary.progress.total)))
         }
@@ -149,7 +238,27 @@ mod tests {
             let mut summary = running();
             summary.phase = phase;
             let rollout = Rollout { summary, pre_commands: RolloutPreCommands::NotNeeded, nodes: vec![] };
-            assert_eq!(ending(&rollout).map(|it| it.is_ok()), ended, "{phase}");
+            let asked = rollout.summary.release.clone();
+            assert_eq!(ending(&rollout, &asked).map(|it| it.is_ok()), ended, "{phase}");
         }
+    }
+
+    #[test]
+    fn a_rollback_has_gone_well_once_the_rollout_that_it_turned_is_reverted() {
+        let mut summary = running();
+        let back = summary.from.clone().unwrap();
+        for (phase, ended) in [(RolloutPhase::Reverting, None), (RolloutPhase::Reverted, Some(true))] {
+            summary.phase = phase;
+            let rollout = Rollout {
+                summary: summary.clone(),
+                pre_commands: RolloutPreCommands::NotNeeded,
+                nodes: vec![],
+            };
+            assert!(leads_to(&rollout, &back));
+            assert_eq!(ending(&rollout, &back).map(|it| it.is_ok()), ended, "{phase}");
+        }
+        summary.phase = RolloutPhase::Running;
+        let rollout = Rollout { summary, pre_commands: RolloutPreCommands::NotNeeded, nodes: vec![] };
+        assert!(!leads_to(&rollout, &back), "it has not turned yet");
     }
 }

@@ -25,6 +25,9 @@ pub use history::HistoryEntry;
 pub(super) use ghosted::{all as all_ghosted, insert as insert_ghost};
 pub(super) use history::{begin as begin_history, end as end_history};
 
+/// Further back nobody rolls back without naming a version.
+const LOOKED_BACK: u64 = 100;
+
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RolloutFilter {
@@ -62,6 +65,30 @@ impl Db {
             let rows = query.all(self.reader()).await?;
             let found = rows.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?;
             Ok(Page::cut(found, &page, |rollout| rollout.id))
+        })
+        .await
+    }
+}
+
+impl Db {
+    /// The releases that stood their watch in the last rollouts of an application, the newest first, each once.
+    pub async fn good_releases(&self, app: &AppName) -> Result<Vec<ReleaseKey>, DbError> {
+        doing("list the releases that were good", async {
+            let rows = rollout::Entity::find()
+                .filter(rollout::Column::App.eq(app.as_str()))
+                .filter(rollout::Column::Phase.eq(RolloutPhase::Done.word()))
+                .order_by_desc(rollout::Column::Id)
+                .limit(LOOKED_BACK)
+                .all(self.reader())
+                .await?;
+            let mut good: Vec<ReleaseKey> = Vec::new();
+            for rollout in rows {
+                let release = parse(rollout)?.release;
+                if !good.contains(&release) {
+                    good.push(release);
+                }
+            }
+            Ok(good)
         })
         .await
     }

@@ -115,7 +115,10 @@ impl Draft<'_> {
             }
             return Heeded::Same(rollout);
         }
-        if self.in_force.as_ref() == Some(&wish.release) {
+        // In its watch it is in force itself, and what it came from is still what all hosts know best.
+        let came_from =
+            rollout.phase == RolloutPhase::Watching && rollout.from.as_ref() == Some(&wish.release);
+        if self.in_force.as_ref() == Some(&wish.release) || came_from {
             if reverting {
                 return Heeded::Same(rollout);
             }

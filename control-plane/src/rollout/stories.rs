@@ -460,6 +460,16 @@ fn a_wish_that_is_taken_back_goes_back_without_a_ghost() {
 }
 
 #[test]
+fn a_release_in_its_watch_goes_back_to_where_it_came_from_when_that_is_wished() {
+    let mut story = Story::running(Strategy::StartFirst, 1, 1);
+    story.wish(2);
+    story.until_calm();
+    story.wish(1);
+    story.until_calm();
+    told!(story);
+}
+
+#[test]
 fn a_newer_wish_takes_the_place_of_one_under_way() {
     let mut story = Story::running(Strategy::StartFirst, 1, 1);
     story.wish(2);

@@ -4,6 +4,7 @@ mod configuration;
 mod deploy;
 mod ghosts;
 mod logs;
+mod pin;
 mod releases;
 mod rollouts;
 
@@ -14,6 +15,7 @@ use yew::{Callback, Html, Properties, component, html, use_effect_with, use_stat
 use yew_router::prelude::use_location;
 
 use super::View;
+use super::confirm::ConfirmDialog;
 use super::replica_table::{Of, ReplicaTable};
 use super::restart::RestartDialog;
 use crate::components::dialog::use_dialog;
@@ -31,6 +33,7 @@ use configuration::Configuration;
 use deploy::DeployDialog;
 use ghosts::Ghosts;
 use logs::Logs;
+use pin::Pinned;
 use releases::Releases;
 use rollouts::History;
 
@@ -48,6 +51,7 @@ pub fn ApplicationPage(props: &Props) -> Html {
     let store = use_store();
     let deploying = use_state_eq(|| false);
     let restart = use_dialog();
+    let rollback = use_dialog();
     let query = use_location().map(|it| it.query_str().to_owned()).unwrap_or_default();
     {
         let deploying = deploying.setter();
@@ -64,6 +68,9 @@ pub fn ApplicationPage(props: &Props) -> Html {
                     if it.slots.iter().any(|slot| slot.assigned.is_some()) {
                         <button id="restart" onclick={restart.open.clone()}>{ "Restart…" }</button>
                     }
+                    if it.application.rolls_back_to.is_some() {
+                        <button id="rollback" onclick={rollback.open.clone()}>{ "Roll back…" }</button>
+                    }
                     <button id="deploy" class="primary" onclick={open}>{ "Deploy…" }</button>
                 </>
             },
@@ -77,6 +84,11 @@ pub fn ApplicationPage(props: &Props) -> Html {
                 { tabs(name, *tab) }
                 { content(*tab, it, &query) }
                 if *deploying { <DeployDialog application={it.clone()} onclose={close} /> }
+                if let (true, Some(to)) = (rollback.is_open, &it.application.rolls_back_to) {
+                    <ConfirmDialog id="rollback" title={format!("Roll {name} back to {}", to.version)} verb={format!("Roll back to {}", to.version)}
+                        path={format!("/applications/{name}/rollback")} onclose={rollback.close.clone()}
+                        consequence={words::rollback_sentence(&it.application, to)} />
+                }
                 if restart.is_open {
                     <RestartDialog what={name.to_string()} path={format!("/applications/{name}/restart")} onclose={restart.close.clone()}
                         consequence={words::restart_sentence(it.application.summary.replicas_wanted, it.application.settings.strategy)} />
@@ -128,6 +140,9 @@ fn banners(it: &Shared<ApplicationNow>) -> Html {
         <>
             { rollout }
             { fault }
+            if let Some(pin) = &application.pinned {
+                <Pinned application={application.summary.name.clone()} pin={pin.clone()} />
+            }
             if !application.ghosts.is_empty() {
                 <Ghosts application={application.summary.name.clone()} in_force={application.summary.in_force.clone()} ghosts={application.ghosts.clone()} />
             }

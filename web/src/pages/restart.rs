@@ -1,13 +1,8 @@
-//! The dialog that starts replicas anew, and says beforehand what will happen.
+//! The dialog that starts replicas anew.
 
-use proto::restarts::NewRestart;
-use serde::de::IgnoredAny;
-use wasm_bindgen_futures::spawn_local;
-use yew::{AttrValue, Callback, Html, Properties, component, html, use_state, use_state_eq};
+use yew::{AttrValue, Callback, Html, Properties, component, html};
 
-use crate::client::ClientError;
-use crate::components::dialog::Dialog;
-use crate::session::use_account;
+use super::confirm::ConfirmDialog;
 
 #[derive(Properties, PartialEq)]
 pub(crate) struct Props {
@@ -22,37 +17,8 @@ pub(crate) struct Props {
 #[component]
 pub(crate) fn RestartDialog(props: &Props) -> Html {
     let Props { what, consequence, path, onclose } = props;
-    let client = use_account().client;
-    let busy = use_state_eq(|| false);
-    let refused = use_state(|| None::<ClientError>);
-    let restart = {
-        let (path, onclose) = (path.clone(), onclose.clone());
-        let (busy, refused) = (busy.clone(), refused.clone());
-        Callback::from(move |_| {
-            let (client, path, onclose) = (client.clone(), path.clone(), onclose.clone());
-            let (busy, refused) = (busy.clone(), refused.clone());
-            busy.set(true);
-            spawn_local(async move {
-                // What becomes of it, the page shows by itself.
-                match client.post::<IgnoredAny>(&path, &NewRestart::default()).await {
-                    Ok(_) => onclose.emit(()),
-                    Err(error) => {
-                        refused.set(Some(error));
-                        busy.set(false);
-                    }
-                }
-            });
-        })
-    };
-    let cancel = onclose.reform(|_| ());
     html! {
-        <Dialog id="restart-dialog" title={format!("Restart {what}")} onclose={onclose.clone()}>
-            <p class="consequence">{ consequence }</p>
-            if let Some(error) = &*refused { <p class="refusal" role="alert">{ error.sentence() }</p> }
-            <div class="buttons">
-                <button onclick={cancel}>{ "Cancel" }</button>
-                <button id="restart-confirm" class="primary" disabled={*busy} onclick={restart}>{ "Restart" }</button>
-            </div>
-        </Dialog>
+        <ConfirmDialog id="restart" title={format!("Restart {what}")} verb="Restart" consequence={consequence.clone()}
+            path={path.clone()} onclose={onclose.clone()} />
     }
 }

@@ -38,7 +38,9 @@ GET /api/v1/tokens admin
 GET /health anyone
 GET /metrics anyone
 POST /api/v1/applications/{app}/deploy operator
+POST /api/v1/applications/{app}/pin operator
 POST /api/v1/applications/{app}/restart operator
+POST /api/v1/applications/{app}/rollback operator
 POST /api/v1/control-plane/restart admin
 POST /api/v1/join-tokens admin
 POST /api/v1/me/password viewer
@@ -49,6 +51,7 @@ POST /api/v1/session anyone
 POST /api/v1/tokens admin
 DELETE /api/v1/applications/{app}/ghosted operator
 DELETE /api/v1/applications/{app}/ghosted/{version} operator
+DELETE /api/v1/applications/{app}/pin operator
 DELETE /api/v1/nodes/{node} admin
 DELETE /api/v1/session viewer
 DELETE /api/v1/tokens/{id} admin

@@ -3,20 +3,22 @@
 use std::collections::BTreeMap;
 
 use axum::http::{Method, StatusCode};
-use proto::apps::{Application, Deployment};
+use proto::apps::{Application, Deployment, Unpinned};
 use proto::archive::hostile::Builder;
+use proto::ids::{Digest, ReleaseKey, RolloutId};
 use proto::nodes::{JoinToken, Node, NodeRemoved, NodeSummary};
 use proto::overview::Fleet;
 use proto::page::Page;
-use proto::state::{FaultKind, Language, Role, Tone};
+use proto::state::{FaultKind, Language, Role, RolloutPhase, Tone};
 
 use super::{Bench, Call, empty_fleet};
 use crate::auth::secret::Secret;
 use crate::clock::Time;
 use crate::db::{
-    ApplicationsDiff, BucketFault, Enrolment, NewApplication, NewCertificate, NewJoinToken, Source,
+    ApplicationsDiff, BucketFault, Enrolment, NewApplication, NewCertificate, NewJoinToken, Release, Source,
 };
 use crate::releases::FolderSource;
+use crate::rollout::{PreCommandsState, Progress, Rollout};
 use crate::spec::AppSpec;
 
 pub(super) async fn configured(bench: &Bench) {
@@ -176,6 +178,82 @@ async fn a_version_that_lies_in_the_bucket_is_deployed_although_nothing_named_it
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
     let stored = bench.api.db.application(&"myapp".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(stored.manual.unwrap().release, answer.json::<Deployment>().release);
+}
+
+/// As it was read from its tarball.
+async fn recorded(bench: &Bench, number: u8) -> ReleaseKey {
+    let key = ReleaseKey { version: format!("1.{number}.0").parse().unwrap(), sha256: Digest([number; 32]) };
+    let release = Release {
+        app: "myapp".parse().unwrap(),
+        key: key.clone(),
+        size: 1,
+        declared_hash: None,
+        pre_commands: Vec::new(),
+        etag: None,
+        recorded_at: bench.api.clock.now(),
+    };
+    bench.api.db.record_release(&release, &[]).await.unwrap();
+    key
+}
+
+#[tokio::test]
+async fn what_is_pinned_stays_wanted_until_it_is_unpinned() {
+    let bench = Bench::new().await;
+    configured(&bench).await;
+    let (old, new) = (recorded(&bench, 1).await, recorded(&bench, 2).await);
+    let (operator, app) = (bench.token(Role::Operator).await, "myapp".parse().unwrap());
+    let now = bench.api.clock.now();
+    bench.api.db.set_bucket_wish(&app, Some("a"), &old, now, &[]).await.unwrap();
+    let unpin = || Call::new(Method::DELETE, "/api/v1/applications/myapp/pin").bearer(&operator);
+    assert_eq!(bench.send(unpin()).await.code(), "not-found");
+    let body = serde_json::json!({ "version": "1.1.0" });
+    let pinned = bench.send(Call::post("/api/v1/applications/myapp/pin", &body).bearer(&operator)).await;
+    assert_eq!(pinned.status, StatusCode::ACCEPTED, "{}", pinned.text());
+    assert!(bench.newest_event().await.contains(" pinned myapp to 1.1.0"));
+    bench.api.db.set_bucket_wish(&app, Some("b"), &new, now, &[]).await.unwrap();
+    let manual = bench.api.db.application(&app).await.unwrap().unwrap().manual.unwrap();
+    assert_eq!((manual.release, manual.pinned), (old, true));
+    let unpinned: Unpinned = bench.send(unpin()).await.json();
+    assert_eq!(unpinned.wanted, Some(new));
+    assert_eq!(bench.api.db.application(&app).await.unwrap().unwrap().manual, None);
+}
+
+#[tokio::test]
+async fn a_rollback_needs_no_version_and_says_where_there_is_no_way_back() {
+    let bench = Bench::new().await;
+    configured(&bench).await;
+    let (old, new) = (recorded(&bench, 1).await, recorded(&bench, 2).await);
+    let (operator, app) = (bench.token(Role::Operator).await, "myapp".parse().unwrap());
+    let rollback = || {
+        let path = "/api/v1/applications/myapp/rollback";
+        bench.send(Call::post(path, &serde_json::Value::Null).bearer(&operator))
+    };
+    let refused = rollback().await;
+    assert_eq!(refused.code(), "conflict");
+    assert!(refused.text().contains("myapp cannot be rolled back: nothing of it was ever in force"));
+    bench.backend.fleets.lock().unwrap()[0].in_force = Some(new.clone());
+    assert!(rollback().await.text().contains("no release but 1.2.0 was ever good"));
+    let last = Rollout {
+        id: RolloutId(uuid::Uuid::nil()),
+        app: "myapp".parse().unwrap(),
+        release: new,
+        from: Some(old.clone()),
+        wished_at: Time(1),
+        phase: RolloutPhase::Done,
+        reason: None,
+        pre_commands: PreCommandsState::NotNeeded,
+        progress: Progress::default(),
+        by: "bucket".to_owned(),
+        started_at: Time(1),
+        phase_since: Time(1),
+        finished_at: Some(Time(2)),
+    };
+    bench.backend.fleets.lock().unwrap()[0].last = Some(last);
+    let answer = rollback().await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
+    assert_eq!(answer.json::<Deployment>().release, old);
+    let manual = bench.api.db.application(&app).await.unwrap().unwrap().manual.unwrap();
+    assert_eq!((manual.release, manual.pinned), (old, false));
 }
 
 #[tokio::test]

@@ -32,17 +32,19 @@ pub(super) fn DeployDialog(props: &Props) -> Html {
     let client = use_account().client;
     let navigator = use_navigator();
     let chosen = use_state_eq(|| None::<ReleaseKey>);
+    let keep = use_state_eq(|| application.application.pinned.is_some());
     let busy = use_state_eq(|| false);
     let answer = use_state(|| None::<Result<Deployment, ClientError>>);
     let pages = use_pages::<Release, _>(format!("/applications/{}/releases", summary.name), ());
 
     let deploy = {
         let (name, chosen) = (summary.name.clone(), chosen.clone());
+        let what = if *keep { "pin" } else { "deploy" };
         let (busy, answer, onclose) = (busy.clone(), answer.clone(), onclose.clone());
         Callback::from(move |_| {
             let Some(key) = (*chosen).clone() else { return };
             let (client, navigator, onclose) = (client.clone(), navigator.clone(), onclose.clone());
-            let (busy, answer, path) = (busy.clone(), answer.clone(), format!("/applications/{name}/deploy"));
+            let (busy, answer, path) = (busy.clone(), answer.clone(), format!("/applications/{name}/{what}"));
             busy.set(true);
             spawn_local(async move {
                 let wish = Deploy { version: key.version, sha256: Some(key.sha256) };
@@ -68,6 +70,10 @@ pub(super) fn DeployDialog(props: &Props) -> Html {
             answer.set(None);
         })
     };
+    let toggle = {
+        let keep = keep.clone();
+        Callback::from(move |_| keep.set(!*keep))
+    };
     let cancel = onclose.reform(|_| ());
     html! {
         <Dialog id="deploy-dialog" title={format!("Deploy {}", summary.name)} onclose={onclose.clone()}>
@@ -85,6 +91,10 @@ pub(super) fn DeployDialog(props: &Props) -> Html {
                             Some(release) => words::deploy_sentence(summary, release, application.application.settings.strategy),
                             None => "Choose the release that is to run.".to_owned(),
                         } }</p>
+                        <label class="option">
+                            <input id="deploy-pin" type="checkbox" checked={*keep} onchange={toggle.clone()} />
+                            <span>{ "Pin it: keep it whatever the bucket names, until it is unpinned." }</span>
+                        </label>
                     </>
                 }
             }) }
