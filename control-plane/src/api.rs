@@ -160,6 +160,8 @@ fn v1(api: &Api) -> Routes {
         .post("/join-tokens", ADMIN, nodes::join_token)
         .get("/rollouts", VIEWER, rollouts::list)
         .get("/rollouts/{id}", VIEWER, rollouts::show)
+        .post("/rollouts/{id}/pause", OPERATOR, rollouts::pause)
+        .post("/rollouts/{id}/resume", OPERATOR, rollouts::resume)
         .get("/events", VIEWER, events::list)
         .get("/metrics-history", VIEWER, history::show)
         .get("/live", VIEWER, live::connect)

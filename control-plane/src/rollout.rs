@@ -30,7 +30,7 @@ use crate::fleet::{ObservedCheck, ObservedExit, Place};
 
 pub use back::{NoWayBack, back_to};
 pub use plan::plan;
-pub use progress::{Progress, Trial};
+pub use progress::{Paused, Progress, Trial};
 pub use waiting::Waiting;
 
 /// One rollout as it is stored.

@@ -24,6 +24,9 @@ pub struct RolloutSummary {
     /// When the present phase began.
     pub phase_since: Timestamp,
     pub finished_at: Option<Timestamp>,
+    /// Who paused it: no further slot is told the release until it is resumed. Absent: it goes on.
+    #[serde(default)]
+    pub paused_by: Option<String>,
     pub progress: Progress,
     /// What it waits for, a sentence each; empty: it does not wait.
     pub waiting: Vec<String>,

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use proto::apps::Application;
 use proto::archive::hostile::Builder;
 use proto::events::Event;
 use tests::database::Engine;
@@ -113,6 +114,36 @@ async fn one_goes_back_without_naming_a_version_and_holds_one_whatever_the_bucke
     control_plane.settles_on(APP, "0.4.0").await;
     let again = command_line.run(&["unpin", APP]);
     assert_ne!(again.status, 0, "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_that_is_paused_rests_between_two_slots_and_goes_on_when_it_is_resumed() {
+    let bucket = Bucket::new();
+    let port = ports::free(3);
+    bucket.publish(Sample::Elixir, "0.1.0").await;
+    let control_plane = start(&bucket, port, Engine::Sqlite).await;
+    let _agent = Agent::join(&control_plane, "first").await;
+    control_plane.settles_on(APP, "0.1.0").await;
+    bucket.publish(Sample::Elixir, "0.2.0").await;
+    control_plane.application_when("a rollout", APP, |it| it.current_rollout.is_some()).await;
+    let command_line = control_plane.command_line();
+    let paused = command_line.run(&["rollout", "pause", APP]);
+    assert_eq!(paused.status, 0, "{paused:?}");
+    let rests = |it: &Application| {
+        let waiting = it.current_rollout.iter().flat_map(|it| &it.summary.waiting);
+        waiting.into_iter().any(|it| it.contains("paused it: no further slot is told"))
+    };
+    let rests = control_plane.application_when("that it rests", APP, rests).await;
+    let versions: Vec<String> =
+        rests.slots.iter().filter_map(|it| Some(it.running.as_ref()?.version.to_string())).collect();
+    assert!(versions.iter().any(|it| it == "0.1.0"), "{versions:?}");
+    assert!(rests.current_rollout.unwrap().summary.paused_by.is_some());
+    assert_ne!(command_line.run(&["rollout", "pause", APP]).status, 0, "it is paused");
+
+    let resumed = command_line.run(&["rollout", "resume", APP]);
+    assert_eq!(resumed.status, 0, "{resumed:?}");
+    control_plane.settles_on(APP, "0.2.0").await;
+    assert_ne!(command_line.run(&["rollout", "resume", APP]).status, 0, "it does not move");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

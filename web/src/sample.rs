@@ -126,6 +126,7 @@ pub fn rollout(app: &str, to: &str, from: &str) -> Rollout {
             started_at: Timestamp(NOW.0 - 42_000),
             phase_since: Timestamp(NOW.0 - 42_000),
             finished_at: None,
+            paused_by: None,
             progress: Progress { stable: 2, total: 6 },
             waiting: vec!["slot 2 on node-3 must stay ready for 18 s more".into()],
         },

@@ -6,18 +6,20 @@ use axum::Json;
 use axum::extract::State;
 use proto::ids::{AppName, NodeName, RolloutId};
 use proto::page::Page;
+use proto::problem::{Code, Problem};
 use proto::rollouts::{
     Progress, Rollout as RolloutView, RolloutNode, RolloutPreCommands, RolloutSlot, RolloutSummary,
 };
-use proto::state::{RolloutPhase, SlotState};
+use proto::state::{RolloutPhase, Severity, SlotState};
 use serde::Deserialize;
 
 use super::{Api, apps, replicas};
+use crate::auth::principal::Principal;
 use crate::db::{PageRequest, RolloutFilter};
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::{Path, Query, limit, read_cursor};
 use crate::picture::{AppPicture, Picture};
-use crate::rollout::{PreCommandsState, Rollout};
+use crate::rollout::{Paused, PreCommandsState, Rollout};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +59,63 @@ pub(super) async fn show(State(api): State<Api>, Path(id): Path<RolloutId>) -> A
     }
 }
 
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/pause", tag = "rollouts",
+    params(("id" = RolloutId, Path)),
+    responses(
+        (status = 200, description = "No further slot is told its release until it is resumed.", body = RolloutView),
+        (status = 409, description = "`conflict`: it does not move, or is paused.", body = Problem)))]
+pub(super) async fn pause(
+    State(api): State<Api>,
+    principal: Principal,
+    Path(id): Path<RolloutId>,
+) -> ApiResult<Json<RolloutView>> {
+    let paused = Paused { by: principal.name.clone(), at: api.clock.wall() };
+    hold_up(&api, &principal, id, Some(paused)).await
+}
+
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/resume", tag = "rollouts",
+    params(("id" = RolloutId, Path)),
+    responses(
+        (status = 200, description = "It goes on.", body = RolloutView),
+        (status = 409, description = "`conflict`: it is not paused.", body = Problem)))]
+pub(super) async fn resume(
+    State(api): State<Api>,
+    principal: Principal,
+    Path(id): Path<RolloutId>,
+) -> ApiResult<Json<RolloutView>> {
+    hold_up(&api, &principal, id, None).await
+}
+
+async fn hold_up(
+    api: &Api,
+    principal: &Principal,
+    id: RolloutId,
+    paused: Option<Paused>,
+) -> ApiResult<Json<RolloutView>> {
+    let known = api.db.rollout(id).await?.ok_or_else(|| ApiError::not_found("rollout", id))?;
+    let (by, what) = (&principal.name, format!("the rollout of {} {}", known.app, known.release.version));
+    let (kind, action, text) = match paused {
+        Some(_) => ("deployment_paused", "rollout.pause", format!("{by} paused {what}")),
+        None => ("deployment_resumed", "rollout.resume", format!("{by} resumed {what}")),
+    };
+    let mut event = api.asked(by, kind, Severity::Info, text);
+    (event.app, event.rollout) = (Some(known.app.clone()), Some(id));
+    let audit = api.audit(by, action, known.app.as_str(), &id.to_string());
+    api.db.set_paused(id, paused.as_ref(), &event, &audit).await.map_err(|error| {
+        if !error.is_conflict() {
+            return error.into();
+        }
+        let why = match paused {
+            Some(_) => "cannot be paused: it does not move, or is paused already",
+            None => "is not paused",
+        };
+        ApiError::new(Code::Conflict, format!("{what} {why}"))
+    })?;
+    api.backend.plan_now();
+    let picture = api.picture().await?;
+    find(api, &picture, id).await?.map(Json).ok_or_else(|| ApiError::not_found("rollout", id))
+}
+
 /// One that is under way comes from the picture, so that it is the same everywhere; an old one from the database.
 pub(super) async fn find(api: &Api, picture: &Picture, id: RolloutId) -> ApiResult<Option<RolloutView>> {
     let shown = picture.apps.values().find_map(|app| {
@@ -87,6 +146,7 @@ pub(super) fn summary(picture: &Picture, app: Option<&AppPicture>, rollout: &Rol
         started_at: rollout.started_at.into(),
         phase_since: rollout.phase_since.into(),
         finished_at: rollout.finished_at.map(Into::into),
+        paused_by: rollout.progress.paused.as_ref().map(|it| it.by.clone()),
         progress: current.map(|app| progress(picture, app, rollout)).unwrap_or_default(),
         waiting: current.map(|app| app.waiting.clone()).unwrap_or_default(),
     }

@@ -1,10 +1,12 @@
 //! `deployex rollout …`: the moves of applications to releases.
 
 use clap::Subcommand;
+use proto::apps::Application;
 use proto::ids::{AppName, RolloutId};
 use proto::page::Page;
 use proto::rollouts::{Rollout as RolloutView, RolloutPreCommands, RolloutSummary};
 use proto::timestamp::Timestamp;
+use serde_json::Value;
 
 use super::CliError;
 use super::client::Client;
@@ -28,6 +30,18 @@ pub(super) enum Rollout {
         /// Its id, as `rollout list` prints it.
         id: RolloutId,
     },
+    /// Tell no further slot the release. What was told is judged as ever.
+    #[command(after_help = "Example:\n  deployex rollout pause myapp")]
+    Pause {
+        /// The application whose rollout moves, or the rollout's id.
+        rollout: String,
+    },
+    /// Let a rollout go on that was paused.
+    #[command(after_help = "Example:\n  deployex rollout resume myapp")]
+    Resume {
+        /// The application whose rollout is paused, or the rollout's id.
+        rollout: String,
+    },
 }
 
 impl Rollout {
@@ -45,12 +59,39 @@ impl Rollout {
                     false => table(rollouts, paint, now),
                 })
             }
+            Self::Pause { rollout } => {
+                let id = named(client, &rollout).await?;
+                let rollout: RolloutView =
+                    client.post(&format!("/rollouts/{id}/pause"), &Value::Null).await?;
+                out.show(&rollout, |rollout| render(rollout, paint, now))
+            }
+            Self::Resume { rollout } => {
+                let id = named(client, &rollout).await?;
+                let rollout: RolloutView =
+                    client.post(&format!("/rollouts/{id}/resume"), &Value::Null).await?;
+                out.show(&rollout, |rollout| render(rollout, paint, now))
+            }
             Self::Show { id } => {
                 let rollout: RolloutView = client.get(&format!("/rollouts/{id}")).await?;
                 out.show(&rollout, |rollout| render(rollout, paint, now))
             }
         }
     }
+}
+
+/// By its id, or as the one under way of an application.
+async fn named(client: &Client, rollout: &str) -> Result<RolloutId, CliError> {
+    if let Ok(id) = rollout.parse() {
+        return Ok(id);
+    }
+    let app: AppName = rollout.parse().map_err(|_| {
+        CliError::WrongUse(format!(
+            "{rollout:?} is neither the id of a rollout nor the name of an application"
+        ))
+    })?;
+    let application: Application = client.get(&format!("/applications/{app}")).await?;
+    let rollout = application.current_rollout.map(|it| it.summary.id);
+    rollout.ok_or_else(|| CliError::Refused(format!("no rollout of {app} is under way")))
 }
 
 pub(super) fn table(rollouts: &[RolloutSummary], paint: Paint, now: Timestamp) -> String {
@@ -142,6 +183,7 @@ pub(super) mod tests {
             started_at: Timestamp(80_000),
             phase_since: Timestamp(90_000),
             finished_at: None,
+            paused_by: None,
             progress: Progress { stable: 1, total: 3 },
             waiting: vec!["slot 2 on web-1 must stay ready for 18 s more".to_owned()],
         }

@@ -1,9 +1,10 @@
 //! Rollouts as they are listed, the releases that failed in one, and what each place was told to run and when.
 //!
-//! A rollout is written by `plans` alone.
+//! A rollout is written by `plans`, save that a person pauses it.
 
 mod ghosted;
 mod history;
+mod pause;
 
 use proto::ids::{AppName, ReleaseKey, RolloutId};
 use proto::state::RolloutPhase;

@@ -62,6 +62,8 @@ mod switches {
         RestartAllAtOnce,
         /// Whatever was told a release counts as started anew by that.
         TakeAWordForAStart,
+        /// A rollout that is paused goes on.
+        IgnorePause,
         /// One slot's crash loop takes down all there is, with nothing to go back to.
         TakeAllDown,
     }

@@ -203,7 +203,9 @@ impl Draft<'_> {
         // Of a lost node what it said last counts here: an outage is no reason to give up what it runs.
         let runs =
             |place: &Place| self.standing(*place) == Standing::Stable || self.is_being_restarted(*place);
-        let elsewhere = |place: &Place| *place != crashing && runs(place);
+        // A spare slot, or one that is too many by now, is about to go.
+        let stays = |place: &Place| place.slot.number() <= self.replicas();
+        let elsewhere = |place: &Place| *place != crashing && stays(place) && runs(place);
         rollout.from.is_none() && self.told(&rollout.release).iter().any(elsewhere) && !planted!(TakeAllDown)
     }
 

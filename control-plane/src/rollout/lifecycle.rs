@@ -144,6 +144,7 @@ impl Draft<'_> {
     pub(super) fn watch(&mut self, rollout: &mut Rollout) {
         self.set_in_force(Some(rollout.release.clone()));
         self.enter(rollout, RolloutPhase::Watching);
+        rollout.progress.paused = None;
         let lost: Vec<String> = self
             .hosts()
             .into_iter()
@@ -193,6 +194,8 @@ impl Draft<'_> {
             self.set_in_force(rollout.from.clone());
         }
         self.enter(rollout, RolloutPhase::Reverting);
+        // To go back is not what was paused.
+        rollout.progress.paused = None;
         let text = match &rollout.from {
             Some(from) => format!("back from {} to {}: {because}", rollout.release.version, from.version),
             None => {

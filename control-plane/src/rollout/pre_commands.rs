@@ -125,6 +125,10 @@ impl<'a> Draft<'a> {
     }
 
     fn lead(&mut self, rollout: &mut Rollout, host: Host<'_>, place: Place) {
+        if let Some(paused) = rollout.progress.paused.as_ref().filter(|_| !planted!(IgnorePause)) {
+            self.wait(Waiting::Paused { by: paused.by.clone() });
+            return;
+        }
         rollout.progress.pre_commands_runs += 1;
         let run_id = format!("{}-{}", rollout.id, rollout.progress.pre_commands_runs);
         self.assign(place, &rollout.release, Some(run_id.clone()));

@@ -14,8 +14,17 @@ pub struct Progress {
     pub pre_commands_runs: u32,
     /// Slots that were told to run the release, and were not stable on it at first.
     pub trials: BTreeMap<Place, Trial>,
+    /// Set where a person paused it.
+    pub paused: Option<Paused>,
     /// Crash counts of each place when the watch began, so that the watch counts its own.
     pub watched_from: BTreeMap<Place, u32>,
+}
+
+/// No further slot is told the release. Those that were are judged as ever: a release that fails is taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    pub by: String,
+    pub at: Time,
 }
 
 /// How much of its time to become stable a slot has used up.
@@ -101,6 +110,7 @@ mod tests {
         let progress = Progress {
             pre_commands_runs: 1,
             trials: [(place, Trial::started(Time(7)))].into(),
+            paused: Some(Paused { by: "ann".to_owned(), at: Time(9) }),
             watched_from: [(place, 3)].into(),
         };
         let json = serde_json::to_string(&progress).unwrap();

@@ -89,7 +89,9 @@ impl<'a> Draft<'a> {
     }
 
     fn roll_on(&mut self, rollout: &mut Rollout, hosts: &[Host<'_>]) -> bool {
-        if self.in_force.is_none() {
+        let paused = rollout.progress.paused.as_ref().filter(|_| !planted!(IgnorePause));
+        let paused = paused.map(|it| Waiting::Paused { by: it.by.clone() });
+        if self.in_force.is_none() && paused.is_none() {
             // Nothing serves yet that could be disturbed: all at once.
             for host in hosts.iter().filter(|host| host.is(Liveness::Up)) {
                 let vacant = self.slots_of(*host, &rollout.release).vacant();
@@ -118,7 +120,10 @@ impl<'a> Draft<'a> {
                     moved += 1;
                 }
                 (Liveness::Up, Next::Assign(slots)) => {
-                    self.fill(host, &slots, &rollout.release);
+                    match paused {
+                        Some(paused) => self.wait(paused),
+                        None => self.fill(host, &slots, &rollout.release),
+                    }
                     return false;
                 }
                 (Liveness::Up, Next::Wait { slot, others }) => {

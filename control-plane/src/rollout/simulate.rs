@@ -14,14 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
 use proto::ids::{NodeId, RestartId, Slot};
-use proto::state::{Liveness, Strategy};
+use proto::state::{Liveness, RolloutPhase, Strategy};
 
 use self::dice::Dice;
 use self::host::Host;
 use self::laws::Law;
 use super::fault::unplanted;
 use super::fixture::{fleet, node, node_id, spec, store, wish};
-use super::{Plan, Step, plan};
+use super::{Paused, Plan, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Observed, Place, RestartWish};
 
@@ -228,8 +228,26 @@ impl World {
                 self.dirty = true;
             }
             20..=22 => self.ask_for_a_restart(id),
+            23..=25 => self.pause_or_resume(),
             _ => {}
         }
+    }
+
+    fn pause_or_resume(&mut self) {
+        let at = self.clock();
+        let Some(rollout) = &mut self.fleet.rollout else { return };
+        if !matches!(rollout.phase, RolloutPhase::Pending | RolloutPhase::Running) {
+            return;
+        }
+        rollout.progress.paused = match rollout.progress.paused {
+            Some(_) => None,
+            None => Some(Paused { by: "somebody".to_owned(), at }),
+        };
+        self.fleet.generation += 1;
+        self.note(|world| {
+            format!("paused: {:?}", world.fleet.rollout.as_ref().map(|it| &it.progress.paused))
+        });
+        self.dirty = true;
     }
 
     /// Of everything, of a node, of a slot wherever it is, or of one replica.
@@ -428,6 +446,9 @@ impl World {
     /// Everybody comes back, save that one node may stay away for good.
     fn calm(&mut self) {
         self.note(|_| "all is quiet".to_owned());
+        if let Some(rollout) = &mut self.fleet.rollout {
+            rollout.progress.paused = None;
+        }
         let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
         let away = ids.len() > 1 && self.dice.one_in(3);
         for id in ids.into_iter().skip(usize::from(away)) {

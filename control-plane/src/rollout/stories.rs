@@ -8,7 +8,7 @@ use proto::replicas::ProbeList;
 use proto::state::{Liveness, SlotState, Strategy};
 
 use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
-use super::{InForce, Plan, Step, plan};
+use super::{InForce, Paused, Plan, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{
     AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedPreCommands, Place,
@@ -465,6 +465,26 @@ fn a_release_in_its_watch_goes_back_to_where_it_came_from_when_that_is_wished() 
     story.wish(2);
     story.until_calm();
     story.wish(1);
+    story.until_calm();
+    told!(story);
+}
+
+#[test]
+fn a_rollout_that_is_paused_moves_no_further_slot_until_it_is_resumed() {
+    let mut story = Story::running(Strategy::StopFirst, 2, 1);
+    story.wish(2);
+    story.plan();
+    story.all_do_as_told();
+    let by = "ann".to_owned();
+    story.fleet.rollout.as_mut().unwrap().progress.paused = Some(Paused { by, at: Time(story.now) });
+    story.say("# ann pauses it");
+    for _ in 0..3 {
+        story.pass(31);
+        story.all_do_as_told();
+        story.plan();
+    }
+    story.fleet.rollout.as_mut().unwrap().progress.paused = None;
+    story.say("# it is resumed");
     story.until_calm();
     told!(story);
 }

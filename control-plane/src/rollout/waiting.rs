@@ -58,6 +58,10 @@ pub enum Waiting {
         app: AppName,
         enrolled: bool,
     },
+    /// A person paused it.
+    Paused {
+        by: String,
+    },
     /// The watch after stability.
     Watch {
         version: String,
@@ -115,6 +119,9 @@ impl fmt::Display for Waiting {
             }
             Self::NoNode { app, enrolled: true } => {
                 write!(f, "none of the nodes that may run {app} is connected")
+            }
+            Self::Paused { by } => {
+                write!(f, "{by} paused it: no further slot is told the release until it is resumed")
             }
             Self::Watch { version, left_ms } => {
                 write!(f, "{version} is stable and is watched for {} more", span(*left_ms))

@@ -4,10 +4,12 @@ use proto::events::Event;
 use proto::ids::RolloutId;
 use proto::live::Topic;
 use proto::rollouts::Rollout;
-use yew::{Html, Properties, component, html};
+use proto::state::RolloutPhase;
+use wasm_bindgen_futures::spawn_local;
+use yew::{Callback, Html, Properties, component, html, use_state};
 
 use super::{View, listed, rows};
-use crate::client::use_pages;
+use crate::client::{ClientError, use_pages};
 use crate::components::event_list::EventList;
 use crate::components::notice::{Empty, shown};
 use crate::components::stepper::Stepper;
@@ -15,6 +17,7 @@ use crate::components::time::Ago;
 use crate::format;
 use crate::live::{use_store, use_topic};
 use crate::route::Route;
+use crate::session::use_account;
 use crate::words;
 
 #[derive(Properties, PartialEq)]
@@ -36,7 +39,7 @@ pub fn RolloutPage(props: &Props) -> Html {
             format!("{} {}", summary.application, words::step(summary.from.as_ref(), &summary.release));
         let crumbs = html! { <><a href={Route::Rollouts.path()}>{ "Rollouts" }</a><span class="slash">{ "/" }</span></> };
         html! {
-            <View id="rollout" {title} {crumbs}>
+            <View id="rollout" {title} {crumbs} actions={html! { <HoldUp id={summary.id} phase={summary.phase} paused={summary.paused_by.is_some()} /> }}>
                 <p class="lead">{ words::rollout_sentence(summary) }</p>
                 { facts(rollout) }
                 <Stepper rollout={rollout.clone()} />
@@ -50,6 +53,45 @@ pub fn RolloutPage(props: &Props) -> Html {
             </View>
         }
     })
+}
+
+#[derive(Properties, PartialEq)]
+struct HoldUpProps {
+    id: RolloutId,
+    phase: RolloutPhase,
+    paused: bool,
+}
+
+/// The button that pauses a rollout that moves, or lets it go on.
+#[component]
+fn HoldUp(props: &HoldUpProps) -> Html {
+    let HoldUpProps { id, phase, paused } = *props;
+    let account = use_account();
+    let refused = use_state(|| None::<ClientError>);
+    if !account.may_operate() || !matches!(phase, RolloutPhase::Pending | RolloutPhase::Running) {
+        return html! {};
+    }
+    let (word, title, what) = match paused {
+        true => ("Resume", "Tell the next slot the release again", "resume"),
+        false => ("Pause", "Tell no further slot the release; what was told is judged as ever", "pause"),
+    };
+    let ask = {
+        let (client, refused) = (account.client.clone(), refused.clone());
+        Callback::from(move |_| {
+            let (client, refused) = (client.clone(), refused.clone());
+            spawn_local(async move {
+                // What became of it, the page shows by itself.
+                let path = format!("/rollouts/{id}/{what}");
+                refused.set(client.post::<Rollout>(&path, &()).await.err());
+            });
+        })
+    };
+    html! {
+        <>
+            if let Some(error) = &*refused { <span class="refusal" role="alert">{ error.sentence() }</span> }
+            <button id={what} {title} onclick={ask}>{ word }</button>
+        </>
+    }
 }
 
 fn facts(rollout: &Rollout) -> Html {

@@ -47,6 +47,8 @@ POST /api/v1/me/password viewer
 POST /api/v1/nodes/{node}/restart operator
 POST /api/v1/nodes/{node}/restart-agent operator
 POST /api/v1/replicas/{node}/{app}/{slot}/restart operator
+POST /api/v1/rollouts/{id}/pause operator
+POST /api/v1/rollouts/{id}/resume operator
 POST /api/v1/session anyone
 POST /api/v1/tokens admin
 DELETE /api/v1/applications/{app}/ghosted operator

@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ids::{NodeId, ReleaseKey, RestartId, RolloutId};
-use proto::state::{FaultKind, Liveness, RolloutPhase};
+use proto::state::{FaultKind, Liveness, RolloutPhase, Severity};
 use uuid::Uuid;
 
 use super::fleet::{app, configure, enrolment, events_told, join_token, key, release, told};
 use crate::clock::Time;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::db::{
-    ApplicationsDiff, BucketFault, Db, ManualWish, NewApplication, PageRequest, RolloutFilter, Source,
+    ApplicationsDiff, AuditEntry, BucketFault, Db, ManualWish, NewApplication, NewEvent, PageRequest,
+    RolloutFilter, Source,
 };
 use crate::fleet::{AppFleet, Place, RestartWish, ToldRestart, WishedBy};
 use crate::rollout::{
-    Evidence, Ghost, Happening, HappeningKind, InForce, Plan, PreCommandsState, Progress, RestartOver,
-    Rollout, Step,
+    Evidence, Ghost, Happening, HappeningKind, InForce, Paused, Plan, PreCommandsState, Progress,
+    RestartOver, Rollout, Step,
 };
 use crate::spec::monitoring::{HostMonitoring, Threshold};
 use crate::spec::{AppSpec, Millis};
@@ -30,6 +31,7 @@ on_both_engines!(
     other_settings_raise_the_nodes_that_hold_the_application_and_no_other,
     a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_none,
     a_second_rollout_under_way_is_refused,
+    a_rollout_that_moves_is_paused_once_and_older_plans_are_stale,
     ghosts_are_cleared_by_version_or_all,
     a_places_history_tells_what_it_ran_and_when,
     an_application_without_nodes_labels_match_gets_none,
@@ -167,6 +169,41 @@ async fn the_snapshot_has_all_that_a_plan_is_made_from(it: TestDb) {
     assert_eq!((wanted.release, wanted.by), (key("1", 2), WishedBy::Person("ann".to_owned())));
     assert_eq!(person.nodes.keys().copied().collect::<BTreeSet<_>>(), BTreeSet::from([one, two]));
     assert!(person.nodes.values().all(|node| node.eligible && node.liveness == Liveness::Lost));
+}
+
+async fn a_rollout_that_moves_is_paused_once_and_older_plans_are_stale(it: TestDb) {
+    shop(&it).await;
+    let running = rollout("shop", key("1", 1), RolloutPhase::Running, 20);
+    let id = running.id;
+    let plan = Plan { rollouts: vec![running], ..Plan::default() };
+    let before = fleet(&it.db, "shop").await.generation;
+    it.db.store_plan(&app("shop"), before, &plan, Time(30)).await.unwrap();
+    let before = fleet(&it.db, "shop").await;
+    let event = NewEvent::new(Time(31), "deployment_paused", Severity::Info, "ann paused it");
+    let audit = AuditEntry {
+        at: Time(31),
+        who: "ann".to_owned(),
+        what: "rollout.pause".to_owned(),
+        object: "shop".to_owned(),
+        detail: String::new(),
+    };
+    let paused = Paused { by: "ann".to_owned(), at: Time(31) };
+    let pause = async |paused: Option<&Paused>| it.db.set_paused(id, paused, &event, &audit).await;
+    assert!(pause(None).await.unwrap_err().is_conflict(), "it is not paused");
+    pause(Some(&paused)).await.unwrap();
+    assert!(pause(Some(&paused)).await.unwrap_err().is_conflict(), "it is");
+    let after = fleet(&it.db, "shop").await;
+    assert_eq!(after.rollout.unwrap().progress.paused, Some(paused));
+    let stale = it.db.store_plan(&app("shop"), before.generation, &Plan::default(), Time(32)).await;
+    assert!(stale.unwrap_err().is_conflict());
+    pause(None).await.unwrap();
+    assert_eq!(fleet(&it.db, "shop").await.rollout.unwrap().progress.paused, None);
+    let done =
+        Rollout { finished_at: Some(Time(40)), ..rollout("shop", key("1", 1), RolloutPhase::Done, 20) };
+    let plan = Plan { rollouts: vec![Rollout { id, ..done }], ..Plan::default() };
+    it.db.store_plan(&app("shop"), after.generation + 1, &plan, Time(40)).await.unwrap();
+    let over = Paused { by: "ann".to_owned(), at: Time(41) };
+    assert!(pause(Some(&over)).await.unwrap_err().is_conflict(), "it is over");
 }
 
 async fn a_stored_plan_comes_back_as_the_next_snapshot(it: TestDb) {

@@ -39,5 +39,6 @@ caught! {
     taking_one_crash_for_a_loop_is_caught: OneCrashIsALoop => JUST_GHOSTS,
     restarting_all_at_once_is_caught: RestartAllAtOnce => RESTARTS_ROLL,
     taking_a_word_for_a_start_is_caught: TakeAWordForAStart => RESTARTS_ALL,
+    going_on_while_paused_is_caught: IgnorePause => PAUSED,
     taking_down_all_there_is_is_caught: TakeAllDown => ALL_THERE_IS,
 }

@@ -27,6 +27,7 @@ pub(super) const UNTOUCHED: Law = "a revert touches no slot that runs what it go
 pub(super) const ENDS: Law = "once all is quiet, every rollout ends and every slot is as it should be";
 pub(super) const STABLE_IN_FORCE: Law = "a release is in force once every slot is stable on it";
 
+pub(super) const PAUSED: Law = "while a rollout is paused no further slot is told its release";
 pub(super) const RESTARTS_ROLL: Law =
     "a rolling restart moves one slot at a time, after the last one was stable";
 pub(super) const RESTARTS_ALL: Law = "a restart that is complete left nothing out";
@@ -217,6 +218,9 @@ fn given(
         return Some(law);
     }
     let told_before = before.release_at(*place) == Some(release);
+    if rollout.progress.paused.is_some() && !told_before {
+        return Some(PAUSED);
+    }
     if in_force.is_some() && !told_before {
         let new_node = fleet.assigned.keys().all(|other| other.node != place.node);
         if new_node {
@@ -262,8 +266,8 @@ fn ghosts(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
     if let Some(rollout) = watched {
         let crashes = fleet.observed.get(&place).map_or(0, |seen| seen.crashes_since_deploy);
         let base = rollout.progress.watched_from.get(&place).copied().unwrap_or(0);
-        let highest = before.highest();
-        let stays = |other: &Place| other.slot.number() <= highest && before.host(other.node).is_some();
+        let stays =
+            |other: &Place| other.slot.number() <= before.replicas() && before.host(other.node).is_some();
         let runs_elsewhere = before
             .told(&ghost.release)
             .into_iter()
