@@ -125,7 +125,10 @@ async fn a_rollout_that_is_paused_rests_between_two_slots_and_goes_on_when_it_is
     let _agent = Agent::join(&control_plane, "first").await;
     control_plane.settles_on(APP, "0.1.0").await;
     bucket.publish(Sample::Elixir, "0.2.0").await;
-    control_plane.application_when("a rollout", APP, |it| it.current_rollout.is_some()).await;
+    let moves = |it: &Application| {
+        it.current_rollout.as_ref().is_some_and(|it| it.summary.release.version.as_str() == "0.2.0")
+    };
+    control_plane.application_when("its rollout", APP, moves).await;
     let command_line = control_plane.command_line();
     let paused = command_line.run(&["rollout", "pause", APP]);
     assert_eq!(paused.status, 0, "{paused:?}");

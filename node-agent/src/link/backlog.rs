@@ -98,6 +98,8 @@ pub(super) async fn relay(
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::task::TaskTracker;
+
     use super::*;
 
     fn event(kind: &str, number: usize) -> pb::AgentEvent {
@@ -129,7 +131,8 @@ mod tests {
         let (happens, events) = mpsc::channel(1);
         let (told, mut hears) = mpsc::channel(1);
         let cancel = CancellationToken::new();
-        let relay = tokio::spawn(relay(events, told, cancel.clone()));
+        let tracker = TaskTracker::new();
+        let relay = tracker.spawn(relay(events, told, cancel.clone()));
         for number in 0..100 {
             happens.send(event("crash_restart", number)).await.unwrap();
         }
