@@ -149,7 +149,10 @@ async fn who_crashes_is_taken_out_and_who_was_never_ready_is_not_drained() {
     let site = Site::new(&world);
     let agent = site.running().await;
     let before = agent.report();
-    // So that it stays away for a while.
+    // So that it stays away for long enough to be seen on a busy machine.
+    let mut patient = site.assignment(2, "0.1.0");
+    patient.applications[0].backoff_min_ms = 5_000;
+    agent.assign(patient).await;
     for crashes in 1..=2 {
         let pid = agent.reports("a start", |it| it.pid > 0 && it.crash_restarts == crashes - 1).await.pid;
         kill(pid);
