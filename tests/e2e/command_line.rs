@@ -142,7 +142,8 @@ async fn a_deployment_is_asked_for_waited_for_ghosted_and_cleared() {
     let (here, ci) = (control_plane.command_line(), running.elsewhere(Some(&operator)));
 
     let said = ci.run(&["deploy", APP, "0.1.0", "--wait"]);
-    reads(&said, &["gleam_demo 0.1.0", "is stable on 1 slots."]);
+    // 0.2.0 is watched, and came from it.
+    reads(&said, &["gleam_demo 0.1.0", "is back: the rollout of 0.2.0 was taken back."]);
     assert_eq!(version(&control_plane.application(APP).unwrap()), "0.1.0");
     let events: Vec<Event> = here.ask(&["event", "list", "--app", APP]).unwrap();
     assert!(events.iter().any(|it| it.by.as_deref() == Some("token:ci")), "{events:#?}");

@@ -87,7 +87,7 @@ async fn one_goes_back_without_naming_a_version_and_holds_one_whatever_the_bucke
     let command_line = control_plane.command_line();
     let back = command_line.run(&["rollback", APP, "--wait"]);
     assert_eq!(back.status, 0, "{back:?}");
-    assert!(back.out.contains("is back on 0.1.0"), "{back:?}");
+    assert!(back.out.contains("is back: the rollout of 0.2.0 was taken back"), "{back:?}");
     control_plane.settles_on(APP, "0.1.0").await;
     for slot in 0..2 {
         serves_version(port + slot, "0.1.0").await;

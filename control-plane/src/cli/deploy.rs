@@ -203,7 +203,7 @@ fn ending(rollout: &Rollout, asked: &ReleaseKey) -> Option<Result<String, String
         RolloutPhase::Pending | RolloutPhase::Running => None,
         RolloutPhase::Reverting if goes_back_to_it => None,
         RolloutPhase::Reverted if goes_back_to_it => {
-            Some(Ok(format!("{app} is back on {asked}, on {} slots.", summary.progress.total)))
+            Some(Ok(format!("{app} {asked} is back: the rollout of {} was taken back.", release.version)))
         }
         RolloutPhase::Watching | RolloutPhase::Done => {
             Some(Ok(format!("{app} {release} is stable on {} slots.", summary.progress.total)))
