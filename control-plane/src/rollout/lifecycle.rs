@@ -115,9 +115,11 @@ impl Draft<'_> {
             }
             return Heeded::Same(rollout);
         }
-        // In its watch it is in force itself, and what it came from is still what all hosts know best.
-        let came_from =
-            rollout.phase == RolloutPhase::Watching && rollout.from.as_ref() == Some(&wish.release);
+        // A person who asks for what it came from while it is watched goes back. The bucket deploys: what it names may have
+        // pre-commands that are to run.
+        let came_from = rollout.phase == RolloutPhase::Watching
+            && rollout.from.as_ref() == Some(&wish.release)
+            && matches!(wish.by, WishedBy::Person(_));
         if self.in_force.as_ref() == Some(&wish.release) || came_from {
             if reverting {
                 return Heeded::Same(rollout);

@@ -460,11 +460,12 @@ fn a_wish_that_is_taken_back_goes_back_without_a_ghost() {
 }
 
 #[test]
-fn a_release_in_its_watch_goes_back_to_where_it_came_from_when_that_is_wished() {
+fn a_release_in_its_watch_goes_back_to_where_it_came_from_when_a_person_asks_for_that() {
     let mut story = Story::running(Strategy::StartFirst, 1, 1);
     story.wish(2);
     story.until_calm();
     story.wish(1);
+    story.fleet.wanted.as_mut().unwrap().by = WishedBy::Person("ann".to_owned());
     story.until_calm();
     told!(story);
 }
