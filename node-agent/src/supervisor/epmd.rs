@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex as Seen, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use proto::pb;
@@ -63,7 +63,7 @@ pub(super) struct Epmd {
     /// Slots start side by side: unless one goes first they all copy the program over each other and start one each.
     starting: Mutex<Option<Failure>>,
     /// When it was last seen to answer; `None`: it did not.
-    seen: Seen<Option<Instant>>,
+    seen: std::sync::Mutex<Option<Instant>>,
     look_now: Notify,
 }
 
@@ -75,7 +75,13 @@ struct Failure {
 
 impl Epmd {
     pub(super) fn new(port: u16, keep: PathBuf) -> Self {
-        Self { port, keep, starting: Mutex::default(), seen: Seen::default(), look_now: Notify::new() }
+        Self {
+            port,
+            keep,
+            starting: Mutex::default(),
+            seen: std::sync::Mutex::default(),
+            look_now: Notify::new(),
+        }
     }
 
     pub(super) fn port(&self) -> u16 {

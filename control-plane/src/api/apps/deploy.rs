@@ -38,9 +38,7 @@ pub(in crate::api) async fn deploy(
     Path(app): Path<AppName>,
     Input(wish): Input<Deploy>,
 ) -> ApiResult<(StatusCode, Json<Deployment>)> {
-    let known = configured(&api, &app).await?;
-    let release = find_release(&api, &app, known.spec.language, &wish).await?;
-    ask(&api, &principal, &app, release, Asked::Deployment).await
+    ask_by_version(&api, &principal, &app, &wish, Asked::Deployment).await
 }
 
 #[utoipa::path(post, path = "/api/v1/applications/{app}/pin", tag = "applications",
@@ -56,9 +54,7 @@ pub(in crate::api) async fn pin(
     Path(app): Path<AppName>,
     Input(wish): Input<Deploy>,
 ) -> ApiResult<(StatusCode, Json<Deployment>)> {
-    let known = configured(&api, &app).await?;
-    let release = find_release(&api, &app, known.spec.language, &wish).await?;
-    ask(&api, &principal, &app, release, Asked::Pin).await
+    ask_by_version(&api, &principal, &app, &wish, Asked::Pin).await
 }
 
 #[utoipa::path(delete, path = "/api/v1/applications/{app}/pin", tag = "applications",
@@ -122,6 +118,18 @@ enum Asked {
 async fn configured(api: &Api, app: &AppName) -> ApiResult<Application> {
     let known = api.db.application(app).await?.filter(|it| it.configured);
     known.ok_or_else(|| ApiError::not_found("application", app))
+}
+
+async fn ask_by_version(
+    api: &Api,
+    principal: &Principal,
+    app: &AppName,
+    wish: &Deploy,
+    asked: Asked,
+) -> ApiResult<(StatusCode, Json<Deployment>)> {
+    let known = configured(api, app).await?;
+    let release = find_release(api, app, known.spec.language, wish).await?;
+    ask(api, principal, app, release, asked).await
 }
 
 async fn ask(
