@@ -162,6 +162,8 @@ fn v1(api: &Api) -> Routes {
         .get("/rollouts/{id}", VIEWER, rollouts::show)
         .post("/rollouts/{id}/pause", OPERATOR, rollouts::pause)
         .post("/rollouts/{id}/resume", OPERATOR, rollouts::resume)
+        .post("/rollouts/{id}/promote", OPERATOR, rollouts::promote)
+        .post("/rollouts/{id}/abort", OPERATOR, rollouts::abort)
         .get("/events", VIEWER, events::list)
         .get("/metrics-history", VIEWER, history::show)
         .get("/live", VIEWER, live::connect)

@@ -121,6 +121,7 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         name,
         language,
         replicas: _,
+        spread: _,
         nodes: _,
         ports,
         env: _,

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, RestartId, Slot};
 use proto::replicas::{ProbeList, check_sentence};
-use proto::state::{ExitCause, Liveness, SlotState, StagingPhase};
+use proto::state::{ExitCause, Liveness, Service, SlotState, StagingPhase};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::Time;
@@ -76,6 +76,8 @@ pub struct AppFleet {
     pub restarts: Vec<RestartWish>,
     /// Nodes that may hold a replica of it (enrolled, not removed, labels match), and nodes that still hold one.
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Of a spread: how many slots each node is to hold, as it was last decided. Empty: nothing was decided yet.
+    pub placed: BTreeMap<NodeId, u16>,
     /// What was last assigned, by place. A place that is not here was never assigned, or its withdrawal was seen through.
     pub assigned: BTreeMap<Place, Assigned>,
     /// What was last reported, by place. After a start of the control plane it fills as agents come back.
@@ -108,6 +110,8 @@ pub struct Node {
     pub liveness: Liveness,
     /// Labels match and it is not removed: may be given replicas. Otherwise what it holds is to be withdrawn.
     pub eligible: bool,
+    pub labels: BTreeMap<String, String>,
+    pub service: Service,
     /// The generation of the last assignment that its agent said, in this session, to have stored; 0: not yet heard.
     pub stored: u64,
 }

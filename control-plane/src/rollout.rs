@@ -17,11 +17,14 @@ mod restart;
 mod roll;
 #[cfg(test)]
 mod simulate;
+mod steering;
 #[cfg(test)]
 mod stories;
 mod waiting;
 
-use proto::ids::{AppName, ReleaseKey, RestartId, RolloutId};
+use std::collections::BTreeMap;
+
+use proto::ids::{AppName, NodeId, ReleaseKey, RestartId, RolloutId};
 use proto::state::{RolloutPhase, Severity};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +33,8 @@ use crate::fleet::{ObservedCheck, ObservedExit, Place};
 
 pub use back::{NoWayBack, back_to};
 pub use plan::plan;
-pub use progress::{Paused, Progress, Trial};
+pub use progress::{Batch, Progress, Promoted, Said, Trial};
+pub use steering::{Held, Steering};
 pub use waiting::Waiting;
 
 /// One rollout as it is stored.
@@ -65,6 +69,8 @@ pub enum PreCommandsState {
         place: Place,
         run_id: String,
     },
+    /// Each slot runs its own before it starts the release.
+    EveryReplica,
     Passed,
     Failed {
         error: String,
@@ -81,6 +87,8 @@ pub struct Plan {
     pub in_force: Option<InForce>,
     pub ghost: Option<Ghost>,
     pub restarts: Vec<RestartOver>,
+    /// [`AppFleet::placed`](crate::fleet::AppFleet::placed) from now on.
+    pub placed: Option<BTreeMap<NodeId, u16>>,
     pub events: Vec<Happening>,
     /// Why nothing more happens now. Not stored.
     pub waiting: Vec<Waiting>,
@@ -96,6 +104,7 @@ impl Plan {
             && self.in_force.is_none()
             && self.ghost.is_none()
             && self.restarts.is_empty()
+            && self.placed.is_none()
             && self.events.is_empty()
     }
 }

@@ -3,6 +3,7 @@
 //! Plain data, kept as JSON in the database and given to the planner. Reading YAML is `config`'s work; what each key means
 //! to an agent is decided where the assignment is made.
 
+mod deploy;
 pub mod monitoring;
 mod probe;
 
@@ -10,9 +11,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use proto::ids::AppName;
-use proto::state::{Language, Strategy};
+use proto::state::Language;
 use serde::{Deserialize, Serialize};
 
+pub use self::deploy::{Amount, CanarySpec, DeploySpec, PreCommandsRun, Promote};
 pub use self::probe::{Ask, Probe};
 
 /// Milliseconds, as every duration in the YAML.
@@ -20,20 +22,15 @@ pub use self::probe::{Ask, Probe};
 #[serde(transparent)]
 pub struct Millis(pub u64);
 
-/// A number of things, or a share of them in percent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Amount {
-    Count(u32),
-    Percent(u8),
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppSpec {
     pub name: AppName,
     pub language: Language,
-    /// Per node.
+    /// Per node, where there is no `spread`.
     pub replicas: NonZeroU16,
+    /// This many over all nodes that may run it. Missing in rows of earlier versions.
+    #[serde(default)]
+    pub spread: Option<NonZeroU16>,
     /// Labels that a node must have; empty: every node.
     pub nodes: BTreeMap<String, String>,
     /// Slot n gets `base + n - 1` in the variable `key`.
@@ -123,26 +120,6 @@ pub struct RunAs {
     pub group: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeploySpec {
-    pub strategy: Strategy,
-    pub stable_after: Millis,
-    /// A crash loop within this after stability still rolls back.
-    pub watch: Millis,
-    pub stop_grace: Millis,
-    pub pre_commands_timeout: Millis,
-    /// From the moment at which NGINX sends a replica no more requests until it is told to stop. Missing in rows of earlier
-    /// versions.
-    #[serde(default = "DeploySpec::usual_drain")]
-    pub drain: Millis,
-}
-
-impl DeploySpec {
-    fn usual_drain() -> Millis {
-        Millis(5_000)
-    }
-}
-
 /// The upstream file that an application's agents keep for the NGINX of their hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NginxSpec {
@@ -199,6 +176,7 @@ impl AppSpec {
             name,
             language,
             replicas: NonZeroU16::new(3).unwrap_or(NonZeroU16::MIN),
+            spread: None,
             nodes: BTreeMap::new(),
             ports: Vec::new(),
             env: Vec::new(),
@@ -206,14 +184,7 @@ impl AppSpec {
             run_as: RunAs { user: "deployex".to_owned(), group: None },
             rollback_timeout: Millis(600_000),
             schedule_interval: Millis(5_000),
-            deploy: DeploySpec {
-                strategy: Strategy::StartFirst,
-                stable_after: Millis(30_000),
-                watch: Millis(600_000),
-                stop_grace: Millis(10_000),
-                pre_commands_timeout: Millis(600_000),
-                drain: DeploySpec::usual_drain(),
-            },
+            deploy: DeploySpec::default(),
             restart: RestartSpec {
                 backoff_min: Millis(1_000),
                 backoff_max: Millis(300_000),
@@ -227,6 +198,11 @@ impl AppSpec {
             nginx: None,
             later: Later::default(),
         }
+    }
+
+    /// Slots 1..=N that one node may have to hold at most: a spread may have to make do with a single node.
+    pub fn most_per_node(&self) -> NonZeroU16 {
+        self.spread.unwrap_or(self.replicas)
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{NodeId, NodeName, TokenId};
 use crate::replicas::Replica;
-use crate::state::{HostLevel, Liveness};
+use crate::state::{HostLevel, Liveness, Service};
 use crate::timestamp::Timestamp;
 
 /// A node in lists and in the overview.
@@ -17,6 +17,9 @@ pub struct NodeSummary {
     pub name: NodeName,
     pub liveness: Liveness,
     pub labels: BTreeMap<String, String>,
+    /// Whether a person keeps replicas away from it. Missing in what an earlier version says.
+    #[serde(default)]
+    pub service: Service,
     pub agent_version: String,
     /// When the agent was last heard; absent: never. Known to a few seconds across a restart of the control plane.
     pub heard_at: Option<Timestamp>,

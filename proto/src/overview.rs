@@ -122,6 +122,7 @@ mod tests {
             name: name.parse().unwrap(),
             liveness: Liveness::Up,
             labels: BTreeMap::new(),
+            service: crate::state::Service::Open,
             agent_version: "0.1.0".to_owned(),
             heard_at: None,
             replicas: *replicas,

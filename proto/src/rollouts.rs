@@ -57,9 +57,16 @@ pub struct Rollout {
 pub enum RolloutPreCommands {
     NotNeeded,
     Waiting,
-    Running { node: NodeName, slot: Slot },
+    Running {
+        node: NodeName,
+        slot: Slot,
+    },
+    /// Each slot runs its own before it starts the release.
+    EveryReplica,
     Passed,
-    Failed { error: String },
+    Failed {
+        error: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

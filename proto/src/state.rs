@@ -107,6 +107,24 @@ words! {
 }
 
 words! {
+    /// Whether a person keeps replicas away from a node.
+    Service {
+        Open = "open",
+        /// It keeps what it has, which follows rollouts, and is given no replica more.
+        Cordoned = "cordoned",
+        /// What it has is withdrawn, little by little.
+        Draining = "draining",
+    }
+}
+
+#[expect(clippy::derivable_impls, reason = "the macro derives the same for all of its words")]
+impl Default for Service {
+    fn default() -> Self {
+        Self::Open
+    }
+}
+
+words! {
     /// What an application's programs are written in, which decides how they are started.
     Language { Elixir = "elixir", Erlang = "erlang", Gleam = "gleam" }
 }

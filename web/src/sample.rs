@@ -153,6 +153,7 @@ pub fn node_summary(name: &str) -> NodeSummary {
         name: parsed(name),
         liveness: Liveness::Up,
         labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
+        service: proto::state::Service::Open,
         agent_version: "0.1.0".into(),
         heard_at: Some(NOW),
         replicas: 3,

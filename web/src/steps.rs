@@ -94,6 +94,9 @@ pub fn pre_commands(state: &RolloutPreCommands) -> Option<(Progress, String)> {
         RolloutPreCommands::Running { node, slot } => {
             Some((Progress::Moving, format!("run by slot {slot} on {node}")))
         }
+        RolloutPreCommands::EveryReplica => {
+            Some((Progress::Moving, "run by each replica before it starts".to_owned()))
+        }
         RolloutPreCommands::Passed => Some((Progress::Done, "passed".to_owned())),
         RolloutPreCommands::Failed { error } => Some((Progress::Bad, error.clone())),
     }

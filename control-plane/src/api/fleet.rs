@@ -121,6 +121,7 @@ mod tests {
             name: "node-1".parse().unwrap(),
             liveness: Liveness::Up,
             labels: std::collections::BTreeMap::new(),
+            service: proto::state::Service::Open,
             agent_version: String::new(),
             heard_at: None,
             replicas: 1,

@@ -136,6 +136,7 @@ pub(super) fn summary(picture: &Picture, it: &NodePicture) -> NodeSummary {
         name: node.name.clone(),
         liveness: sight.liveness,
         labels: node.labels.clone(),
+        service: node.service,
         agent_version: node.agent_version.clone(),
         heard_at: sight.heard_at.or(node.last_seen_at).map(Into::into),
         replicas: u32::try_from(tiles.len()).unwrap_or(u32::MAX),

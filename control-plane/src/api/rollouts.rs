@@ -19,7 +19,7 @@ use crate::db::{PageRequest, RolloutFilter};
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::{Path, Query, limit, read_cursor};
 use crate::picture::{AppPicture, Picture};
-use crate::rollout::{Paused, PreCommandsState, Rollout};
+use crate::rollout::{PreCommandsState, Rollout, Said, Steering};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,8 +69,7 @@ pub(super) async fn pause(
     principal: Principal,
     Path(id): Path<RolloutId>,
 ) -> ApiResult<Json<RolloutView>> {
-    let paused = Paused { by: principal.name.clone(), at: api.clock.wall() };
-    hold_up(&api, &principal, id, Some(paused)).await
+    steer(&api, &principal, id, Steering::Pause).await
 }
 
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/resume", tag = "rollouts",
@@ -83,34 +82,55 @@ pub(super) async fn resume(
     principal: Principal,
     Path(id): Path<RolloutId>,
 ) -> ApiResult<Json<RolloutView>> {
-    hold_up(&api, &principal, id, None).await
+    steer(&api, &principal, id, Steering::Resume).await
 }
 
-async fn hold_up(
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/promote", tag = "rollouts",
+    params(("id" = RolloutId, Path)),
+    responses(
+        (status = 200, description = "It goes on behind its canary or its last batch as soon as that is stable.", body = RolloutView),
+        (status = 409, description = "`conflict`: it does not move, has no batch yet, or was promoted.", body = Problem)))]
+pub(super) async fn promote(
+    State(api): State<Api>,
+    principal: Principal,
+    Path(id): Path<RolloutId>,
+) -> ApiResult<Json<RolloutView>> {
+    steer(&api, &principal, id, Steering::Promote).await
+}
+
+#[utoipa::path(post, path = "/api/v1/rollouts/{id}/abort", tag = "rollouts",
+    params(("id" = RolloutId, Path)),
+    responses(
+        (status = 200, description = "It goes back to where it came from; the release is not ghosted.", body = RolloutView),
+        (status = 409, description = "`conflict`: it goes back already, or is over.", body = Problem)))]
+pub(super) async fn abort(
+    State(api): State<Api>,
+    principal: Principal,
+    Path(id): Path<RolloutId>,
+) -> ApiResult<Json<RolloutView>> {
+    steer(&api, &principal, id, Steering::Abort).await
+}
+
+async fn steer(
     api: &Api,
     principal: &Principal,
     id: RolloutId,
-    paused: Option<Paused>,
+    steering: Steering,
 ) -> ApiResult<Json<RolloutView>> {
     let known = api.db.rollout(id).await?.ok_or_else(|| ApiError::not_found("rollout", id))?;
     let (by, what) = (&principal.name, format!("the rollout of {} {}", known.app, known.release.version));
-    let (kind, action, text) = match paused {
-        Some(_) => ("deployment_paused", "rollout.pause", format!("{by} paused {what}")),
-        None => ("deployment_resumed", "rollout.resume", format!("{by} resumed {what}")),
+    let (kind, action, did) = match steering {
+        Steering::Pause => ("deployment_paused", "rollout.pause", "paused"),
+        Steering::Resume => ("deployment_resumed", "rollout.resume", "resumed"),
+        Steering::Promote => ("deployment_promoted", "rollout.promote", "promoted"),
+        Steering::Abort => ("deployment_aborted", "rollout.abort", "aborted"),
     };
-    let mut event = api.asked(by, kind, Severity::Info, text);
+    let mut event = api.asked(by, kind, Severity::Info, format!("{by} {did} {what}"));
     (event.app, event.rollout) = (Some(known.app.clone()), Some(id));
     let audit = api.audit(by, action, known.app.as_str(), &id.to_string());
-    api.db.set_paused(id, paused.as_ref(), &event, &audit).await.map_err(|error| {
-        if !error.is_conflict() {
-            return error.into();
-        }
-        let why = match paused {
-            Some(_) => "cannot be paused: it does not move, or is paused already",
-            None => "is not paused",
-        };
-        ApiError::new(Code::Conflict, format!("{what} {why}"))
-    })?;
+    let said = Said { by: by.clone(), at: api.clock.wall() };
+    let steered = api.db.steer_rollout(id, steering, said, &event, &audit).await?;
+    steered.map_err(|held| ApiError::new(Code::Conflict, format!("{what} {held}")))?;
     api.backend.plan_now();
     let picture = api.picture().await?;
     find(api, &picture, id).await?.map(Json).ok_or_else(|| ApiError::not_found("rollout", id))
@@ -197,6 +217,7 @@ fn pre_commands(
             Some(node) => RolloutPreCommands::Running { node, slot: place.slot },
             None => RolloutPreCommands::Waiting,
         },
+        PreCommandsState::EveryReplica => RolloutPreCommands::EveryReplica,
         PreCommandsState::Passed => RolloutPreCommands::Passed,
         PreCommandsState::Failed { error } => RolloutPreCommands::Failed { error: error.clone() },
     }

@@ -320,6 +320,7 @@ pub(super) fn empty_fleet(app: &str) -> AppFleet {
         last: None,
         restarts: Vec::new(),
         nodes: BTreeMap::new(),
+        placed: BTreeMap::new(),
         assigned: BTreeMap::new(),
         observed: BTreeMap::new(),
     }

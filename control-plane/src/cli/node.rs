@@ -258,6 +258,7 @@ pub(super) mod tests {
             name: "web-1".parse().unwrap(),
             liveness: Liveness::Up,
             labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
+            service: proto::state::Service::Open,
             agent_version: "0.1.0".to_owned(),
             heard_at: Some(Timestamp(198_000)),
             replicas: 3,

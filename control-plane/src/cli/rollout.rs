@@ -158,6 +158,7 @@ fn said_of_pre_commands(state: &RolloutPreCommands) -> String {
         RolloutPreCommands::NotNeeded => "none".to_owned(),
         RolloutPreCommands::Waiting => "not run yet".to_owned(),
         RolloutPreCommands::Running { node, slot } => format!("running on {}", place(node, *slot)),
+        RolloutPreCommands::EveryReplica => "each replica runs its own".to_owned(),
         RolloutPreCommands::Passed => "passed".to_owned(),
         RolloutPreCommands::Failed { error } => format!("failed: {error}"),
     }

@@ -86,6 +86,14 @@ fn read(f: &mut Fields<'_>, for_all: ForAll) -> Option<Written> {
     spec.deploy.stable_after = for_all.stable_after.unwrap_or(spec.deploy.stable_after);
 
     spec.replicas = f.read("replicas", replicas).unwrap_or(spec.replicas);
+    spec.spread = f.read("spread", replicas);
+    if spec.spread.is_some() && f.has("replicas") {
+        f.fault(
+            "spread",
+            "spread beside replicas",
+            "write one of the two: spread counts over all nodes, replicas per node",
+        );
+    }
     if let Some(mut nodes) = f.below("nodes") {
         spec.nodes = nodes.pairs(rules::label, rules::label);
         nodes.finish();
@@ -189,7 +197,6 @@ fn env(f: &mut Fields<'_>) -> Vec<EnvEntry> {
 
 /// Keys whose parts are not in force yet.
 fn checked_only(f: &mut Fields<'_>) {
-    f.read("spread", rules::whole::<u32>(1..=100_000));
     f.read("shell_user", rules::account);
     f.read("cluster", rules::word(&[("off", ()), ("node", ()), ("fleet", ())]));
     deploy::logs(f);
@@ -197,19 +204,7 @@ fn checked_only(f: &mut Fields<'_>) {
     certificates::read(f);
 }
 
-const LATER: [&str; 8] =
-    ["spread", "shell_user", "cluster", "live", "logs", "monitoring", "certificates", "ready"];
-const LATER_OF_DEPLOY: [&str; 8] = [
-    "batch",
-    "max_unavailable",
-    "canary",
-    "order_by",
-    "pause_between_ms",
-    "tolerate_failed_nodes",
-    "hot_upgrade",
-    "pre_commands_run",
-];
-
+const LATER: [&str; 7] = ["shell_user", "cluster", "live", "logs", "monitoring", "certificates", "ready"];
 fn later(f: &mut Fields<'_>) -> Later {
     let mut later = Later::default();
     for key in LATER {
@@ -219,7 +214,7 @@ fn later(f: &mut Fields<'_>) -> Later {
             later.0.insert(key.to_owned(), node.to_json());
         }
     }
-    let below = [("deploy", LATER_OF_DEPLOY.as_slice()), ("distribution", &["tls"])];
+    let below = [("deploy", ["hot_upgrade"].as_slice()), ("distribution", &["tls"])];
     for (section, keys) in below {
         let Some(super::tree::Value::Map(entries)) = f.node(section).map(|it| &it.value) else { continue };
         for entry in entries.iter().filter(|it| keys.contains(&it.key.as_str())) {

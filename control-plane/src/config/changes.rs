@@ -9,8 +9,8 @@ use proto::state::Strategy;
 
 use super::quantity;
 use crate::spec::{
-    AppSpec, DeploySpec, Distribution, DistributionMode, EnvValue, Limits, Millis, NginxSpec, Probe,
-    ReadyWhen, RestartSpec,
+    AppSpec, CanarySpec, DeploySpec, Distribution, DistributionMode, EnvValue, Limits, Millis, NginxSpec,
+    PreCommandsRun, Probe, Promote, ReadyWhen, RestartSpec,
 };
 
 /// When a changed key takes effect. The order is that of the work it makes.
@@ -109,6 +109,7 @@ fn sheet(spec: &AppSpec) -> Sheet {
         name: _,
         language,
         replicas,
+        spread,
         nodes,
         ports,
         env,
@@ -129,7 +130,10 @@ fn sheet(spec: &AppSpec) -> Sheet {
     let (at_once, next) = (Class::Immediate, Class::NextDeploy);
     let mut s = Sheet::new();
     put(&mut s, next, "language", language);
-    put(&mut s, at_once, "replicas", replicas);
+    match spread {
+        Some(spread) => put(&mut s, at_once, "spread", spread),
+        None => put(&mut s, at_once, "replicas", replicas),
+    }
     for (label, value) in nodes {
         put(&mut s, at_once, format!("nodes.{label}"), value);
     }
@@ -186,9 +190,44 @@ fn listed(probes: &[Probe]) -> Option<String> {
 }
 
 fn put_deploy(s: &mut Sheet, deploy: &DeploySpec) {
-    let DeploySpec { strategy, stable_after, watch, stop_grace, pre_commands_timeout, drain } = deploy;
+    let DeploySpec {
+        strategy,
+        stable_after,
+        watch,
+        stop_grace,
+        pre_commands_timeout,
+        drain,
+        batch,
+        max_unavailable,
+        canary,
+        order_by,
+        pause_between,
+        tolerate_failed_nodes,
+        pre_commands_run,
+    } = deploy;
     let strategy: &Strategy = strategy;
     put(s, Class::Immediate, "deploy.strategy", strategy);
+    put(s, Class::Immediate, "deploy.batch", batch);
+    put(s, Class::Immediate, "deploy.max_unavailable", max_unavailable);
+    put(s, Class::Immediate, "deploy.tolerate_failed_nodes", tolerate_failed_nodes);
+    let run = match pre_commands_run {
+        PreCommandsRun::Once => "once",
+        PreCommandsRun::EveryReplica => "every_replica",
+    };
+    // A rollout keeps to how it began.
+    put(s, Class::NextDeploy, "deploy.pre_commands_run", run);
+    if let Some(label) = order_by {
+        put(s, Class::Immediate, "deploy.order_by", label);
+    }
+    if let Some(CanarySpec { nodes, promote, soak }) = canary {
+        let promote = match promote {
+            Promote::Auto => "auto",
+            Promote::Manual => "manual",
+        };
+        put(s, Class::Immediate, "deploy.canary.nodes", nodes);
+        put(s, Class::Immediate, "deploy.canary.promote", promote);
+        put(s, Class::Immediate, "deploy.canary.soak_ms", soak.0);
+    }
     put_times(
         s,
         "deploy",
@@ -198,6 +237,7 @@ fn put_deploy(s: &mut Sheet, deploy: &DeploySpec) {
             ("stop_grace_ms", stop_grace),
             ("pre_commands_timeout_ms", pre_commands_timeout),
             ("drain_ms", drain),
+            ("pause_between_ms", pause_between),
         ],
     );
 }

@@ -22,8 +22,7 @@ const OF_THE_FILE: [Known; 8] = [
 
 const CLUSTER: &str = "replicas are not connected to each other";
 
-const OF_AN_APPLICATION: [Known; 17] = [
-    ("spread", &[], "replicas are counted per node"),
+const OF_AN_APPLICATION: [Known; 9] = [
     ("shell_user", &[], "there are no shells"),
     ("cluster", &["\"off\""], CLUSTER),
     ("live", &[], "an otp probe is not asked; the others are"),
@@ -35,14 +34,7 @@ const OF_AN_APPLICATION: [Known; 17] = [
         &[],
         "an otp probe is not asked; the others are, and where there is none the first port or the process",
     ),
-    ("deploy.batch", &["1"], "nodes are replaced one at a time"),
-    ("deploy.max_unavailable", &["0", "1"], "slots are replaced one at a time"),
-    ("deploy.canary", &[], "a rollout begins with any node and does not wait behind it"),
-    ("deploy.order_by", &[], "nodes are taken by name"),
-    ("deploy.pause_between_ms", &["0"], "a rollout does not pause between nodes"),
-    ("deploy.tolerate_failed_nodes", &["0"], "no failed node is tolerated"),
     ("deploy.hot_upgrade", &["\"never\""], "every deployment is a full one"),
-    ("deploy.pre_commands_run", &["\"once\""], "pre-commands run once per rollout"),
     ("distribution.tls", &["\"off\""], "replicas are connected without TLS"),
 ];
 

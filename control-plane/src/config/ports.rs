@@ -60,7 +60,7 @@ pub(super) fn check(apps: &mut [Written], sink: &Sink<'_>) {
 }
 
 fn claims(app: &Written) -> Vec<Claim<'_>> {
-    let replicas = u32::from(app.spec.replicas.get());
+    let replicas = u32::from(app.spec.most_per_node().get());
     let ports = app.spec.ports.iter().zip(&app.bases).map(|(port, at)| {
         let first = u32::from(port.base);
         Claim { app, what: port.key.clone(), first, last: first + replicas - 1, at }
@@ -97,7 +97,7 @@ fn at_rest(claims: &[Claim<'_>], sink: &Sink<'_>) {
         if claim.is_distribution() {
             // One more than the replicas while a release is replaced.
             let spare = u32::from(claim.app.spec.deploy.strategy == Strategy::StartFirst);
-            let needed = u32::from(claim.app.spec.replicas.get()) + spare;
+            let needed = u32::from(claim.app.spec.most_per_node().get()) + spare;
             let room = claim.last - claim.first + 1;
             if room < needed {
                 let found = format!("{room} ports for {needed} slots");
@@ -133,7 +133,7 @@ fn both_shared(one: &Claim<'_>, other: &Claim<'_>) -> bool {
 
 /// Why slot N + 1 has no port; `None`: it has.
 fn no_room(app: &Written, claims: &[Claim<'_>]) -> Option<String> {
-    let replicas = u32::from(app.spec.replicas.get());
+    let replicas = u32::from(app.spec.most_per_node().get());
     app.spec.ports.iter().find_map(|port| {
         let spare = u32::from(port.base) + replicas;
         if spare > 65_535 {

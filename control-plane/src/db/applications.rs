@@ -2,7 +2,9 @@
 
 mod configuration;
 
-use proto::ids::{AppName, ReleaseKey};
+use std::collections::BTreeMap;
+
+use proto::ids::{AppName, NodeId, ReleaseKey};
 use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -59,6 +61,8 @@ pub struct Application {
     pub generation: u64,
     pub created_at: Time,
     pub updated_at: Time,
+    /// Of a spread: how many slots each node is to hold.
+    pub placed: BTreeMap<NodeId, u16>,
 }
 
 impl std::fmt::Debug for Application {
@@ -116,6 +120,15 @@ pub(super) async fn hold(tx: &impl ConnectionTrait, app: &AppName) -> Result<App
     row.map(parse).transpose()?.ok_or_else(|| missing(format!("application {app}")))
 }
 
+/// Something of a node changed, which any application may be planned from.
+pub(super) async fn raise_all_generations(tx: &impl ConnectionTrait) -> Result<(), Fault> {
+    application::Entity::update_many()
+        .col_expr(application::Column::Generation, Expr::col(application::Column::Generation).add(1))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
 /// Something that plans are made from changed: a plan made before is no longer stored.
 pub(super) async fn raise_generation(tx: &impl ConnectionTrait, app: &AppName) -> Result<(), Fault> {
     let raised = application::Entity::update_many()
@@ -170,6 +183,7 @@ pub(super) fn parse(model: application::Model) -> Result<Application, Fault> {
         generation,
         created_at,
         updated_at,
+        placed,
     } = model;
     let row = Row::new("applications", &name);
     let spec: AppSpec = row.json("spec", &spec)?;
@@ -195,5 +209,6 @@ pub(super) fn parse(model: application::Model) -> Result<Application, Fault> {
         generation: row.number("generation", generation)?,
         created_at: row.time("created_at", created_at)?,
         updated_at: row.time("updated_at", updated_at)?,
+        placed: placed.map(|placed| row.json("placed", &placed)).transpose()?.unwrap_or_default(),
     })
 }

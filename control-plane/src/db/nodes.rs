@@ -6,6 +6,7 @@ mod generations;
 use std::collections::BTreeMap;
 
 use proto::ids::{NodeId, NodeName};
+use proto::state::Service;
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, LockType};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
@@ -19,7 +20,7 @@ use super::entity::nodes::{assignment, node};
 use super::entity::row::{Row, json, millis};
 use super::error::{DbError, Fault, doing, missing, taken};
 use super::events::{self, AuditEntry, NewEvent};
-use super::{ROWS_PER_STATEMENT, access};
+use super::{ROWS_PER_STATEMENT, access, applications};
 use crate::clock::Time;
 
 /// A host that joined and was not removed.
@@ -28,6 +29,7 @@ pub struct EnrolledNode {
     pub id: NodeId,
     pub name: NodeName,
     pub labels: BTreeMap<String, String>,
+    pub service: Service,
     pub agent_version: String,
     /// Of the host's last boot that its agent reported; empty: it never did.
     pub boot_id: String,
@@ -104,6 +106,7 @@ impl Db {
                 enrolled_at: millis(now),
                 last_seen_at: None,
                 removed_at: None,
+                service: Service::Open.word().to_owned(),
             };
             let what = format!("a node named {name}");
             let stored = row.into_active_model().insert(&tx).await.map_err(taken(what))?;
@@ -137,6 +140,34 @@ impl Db {
             assignment::Entity::delete_many().filter(assignment::Column::Node.eq(node.0)).exec(&tx).await?;
             events::insert(&tx, events).await?;
             events::insert_audit(&tx, audit).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// Changes what is planned with a node: its labels, or whether replicas are kept away from it; `None` leaves as it is. A
+    /// plan that was made before is not stored. `Missing`: it was removed.
+    pub async fn change_node(
+        &self,
+        node: NodeId,
+        labels: Option<&BTreeMap<String, String>>,
+        service: Option<Service>,
+        event: &NewEvent,
+        audit: &AuditEntry,
+    ) -> Result<(), DbError> {
+        doing("change a node", async {
+            let tx = self.write().await?;
+            let found = hold(&tx, node).await?;
+            let (labels, service) = (labels.unwrap_or(&found.labels), service.unwrap_or(found.service));
+            node::Entity::update_many()
+                .col_expr(node::Column::Labels, Expr::value(json(labels)?))
+                .col_expr(node::Column::Service, Expr::value(service.word()))
+                .filter(node::Column::Id.eq(node.0))
+                .exec(&tx)
+                .await?;
+            applications::raise_all_generations(&tx).await?;
+            events::insert(&tx, std::slice::from_ref(event)).await?;
+            events::insert_audit(&tx, Some(audit)).await?;
             Ok(tx.commit().await?)
         })
         .await
@@ -243,12 +274,14 @@ fn parse(model: node::Model) -> Result<EnrolledNode, Fault> {
         enrolled_at,
         last_seen_at,
         removed_at: _,
+        service,
     } = model;
     let row = Row::new("nodes", id);
     Ok(EnrolledNode {
         id: NodeId(id),
         name: row.text("name", &name)?,
         labels: row.json("labels", &labels)?,
+        service: row.word("service", &service, Service::from_word)?,
         agent_version,
         boot_id,
         inventory: inventory.map(|inventory| row.json("inventory", &inventory)).transpose()?,

@@ -6,7 +6,7 @@
 mod snapshot;
 mod steps;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ids::{AppName, NodeId};
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use self::snapshot::Loaded;
 use super::connection::Db;
 use super::entity::applications::application;
-use super::entity::row::{integer, sha256_of, version_of};
+use super::entity::row::{integer, json, sha256_of, version_of};
 use super::error::{DbError, Fault, doing};
 use super::events::{self, NewEvent};
 use super::{restarts, rollouts};
@@ -67,6 +67,9 @@ impl Db {
                 Some(rollout) => Some(rollout.id),
                 None => rollouts::under_way_of(&tx, app).await?.map(|rollout| rollout.id),
             };
+            if let Some(placed) = &plan.placed {
+                place(&tx, app, placed).await?;
+            }
             let nodes = steps::write(&tx, app, &plan.steps, rollout, generation + 1, now).await?;
             if let Some(ghost) = &plan.ghost {
                 rollouts::insert_ghost(&tx, app, ghost, rollout, now).await?;
@@ -105,6 +108,19 @@ async fn raise_from(
     }
     let raised = raise.exec(tx).await?;
     if raised.rows_affected == 0 { Err(Fault::Conflict(format!("application {app}"))) } else { Ok(()) }
+}
+
+async fn place(
+    tx: &impl ConnectionTrait,
+    app: &AppName,
+    placed: &BTreeMap<NodeId, u16>,
+) -> Result<(), Fault> {
+    application::Entity::update_many()
+        .col_expr(application::Column::Placed, Expr::value(json(placed)?))
+        .filter(application::Column::Name.eq(app.as_str()))
+        .exec(tx)
+        .await?;
+    Ok(())
 }
 
 fn event(app: &AppName, happening: &Happening, now: Time) -> NewEvent {

@@ -4,7 +4,7 @@
 
 mod ghosted;
 mod history;
-mod pause;
+mod steer;
 
 use proto::ids::{AppName, ReleaseKey, RolloutId};
 use proto::state::RolloutPhase;

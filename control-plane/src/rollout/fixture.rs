@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
 use proto::ids::{Digest, NodeId, ReleaseKey, Slot};
-use proto::state::{Language, Liveness, SlotState, Strategy};
+use proto::state::{Language, Liveness, Service, SlotState, Strategy};
 use uuid::Uuid;
 
 use super::{InForce, Plan, Step};
@@ -56,6 +56,7 @@ pub(crate) fn fleet(strategy: Strategy, replicas: u16, nodes: u8) -> AppFleet {
         last: None,
         restarts: Vec::new(),
         nodes: (1..=nodes).map(|number| (node_id(number), node(number))).collect(),
+        placed: BTreeMap::new(),
         assigned: BTreeMap::new(),
         observed: BTreeMap::new(),
     }
@@ -63,7 +64,14 @@ pub(crate) fn fleet(strategy: Strategy, replicas: u16, nodes: u8) -> AppFleet {
 
 pub(crate) fn node(number: u8) -> Node {
     let name = format!("node-{number}").parse().unwrap();
-    Node { name, liveness: Liveness::Up, eligible: true, stored: 0 }
+    Node {
+        name,
+        liveness: Liveness::Up,
+        eligible: true,
+        labels: BTreeMap::new(),
+        service: Service::Open,
+        stored: 0,
+    }
 }
 
 /// A slot that has nothing to say but its state.
@@ -145,6 +153,9 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
         Some(InForce::Release(release)) => fleet.in_force = Some(release.clone()),
         Some(InForce::Nothing) => fleet.in_force = None,
         None => {}
+    }
+    if let Some(placed) = &plan.placed {
+        fleet.placed.clone_from(placed);
     }
     fleet.restarts.retain(|wish| plan.restarts.iter().all(|over| over.id != wish.id));
     fleet.ghosted.extend(plan.ghost.iter().map(|ghost| ghost.release.clone()));

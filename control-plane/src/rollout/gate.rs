@@ -113,9 +113,10 @@ impl Draft<'_> {
         let this_run = match &rollout.pre_commands {
             PreCommandsState::RunBy { run_id, .. } => Some(run_id),
             PreCommandsState::Passed => None,
-            PreCommandsState::NotNeeded | PreCommandsState::Waiting | PreCommandsState::Failed { .. } => {
-                return false;
-            }
+            PreCommandsState::NotNeeded
+            | PreCommandsState::EveryReplica
+            | PreCommandsState::Waiting
+            | PreCommandsState::Failed { .. } => return false,
         };
         report.is_some_and(|report| {
             matches!(report.outcome, PreCommandsOutcome::Failed { .. }) && Some(&report.run_id) != this_run

@@ -26,7 +26,7 @@ impl<'a> Draft<'a> {
             self.happened(HappeningKind::PreCommandsPassed, rollout, Some(place), text);
         }
         match rollout.pre_commands.clone() {
-            PreCommandsState::NotNeeded | PreCommandsState::Passed => true,
+            PreCommandsState::NotNeeded | PreCommandsState::EveryReplica | PreCommandsState::Passed => true,
             PreCommandsState::Failed { .. } => false,
             PreCommandsState::Waiting => {
                 match self.leader(rollout) {

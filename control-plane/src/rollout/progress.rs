@@ -1,7 +1,8 @@
 //! What a rollout must remember between two plans that neither assignments nor reports tell: kept with it, as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use proto::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
@@ -14,17 +15,46 @@ pub struct Progress {
     pub pre_commands_runs: u32,
     /// Slots that were told to run the release, and were not stable on it at first.
     pub trials: BTreeMap<Place, Trial>,
-    /// Set where a person paused it.
-    pub paused: Option<Paused>,
+    /// Set where a person paused it: no further slot is told the release. Those that were are judged as ever: a release that
+    /// fails is taken back.
+    pub paused: Option<Said>,
+    /// The nodes that are moved now, or were last.
+    pub batch: Option<Batch>,
+    /// The batch behind which a person let it go on.
+    pub promoted: Option<Promoted>,
+    /// Nodes on which the release failed, which was tolerated, and how.
+    pub failed: BTreeMap<NodeId, String>,
+    /// Set where a person gave it up. Stays with a rollout that is over: its wish is not tried again.
+    pub aborted: Option<Said>,
     /// Crash counts of each place when the watch began, so that the watch counts its own.
     pub watched_from: BTreeMap<Place, u32>,
 }
 
-/// No further slot is told the release. Those that were are judged as ever: a release that fails is taken back.
+/// On whose word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Paused {
+pub struct Said {
     pub by: String,
     pub at: Time,
+}
+
+/// Nodes whose slots are moved side by side; the next ones come when all of it is stable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The first is 1.
+    pub number: u32,
+    /// The others wait behind it for longer.
+    pub canary: bool,
+    pub nodes: BTreeSet<NodeId>,
+    /// Since when all of it has been stable without a break; `None`: it is not.
+    pub stable_since: Option<Time>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promoted {
+    /// Its number.
+    pub batch: u32,
+    #[serde(flatten)]
+    pub said: Said,
 }
 
 /// How much of its time to become stable a slot has used up.
@@ -110,7 +140,16 @@ mod tests {
         let progress = Progress {
             pre_commands_runs: 1,
             trials: [(place, Trial::started(Time(7)))].into(),
-            paused: Some(Paused { by: "ann".to_owned(), at: Time(9) }),
+            paused: Some(Said { by: "ann".to_owned(), at: Time(9) }),
+            batch: Some(Batch {
+                number: 2,
+                canary: false,
+                nodes: [place.node].into(),
+                stable_since: Some(Time(8)),
+            }),
+            promoted: Some(Promoted { batch: 1, said: Said { by: "bob".to_owned(), at: Time(6) } }),
+            failed: [(place.node, "it does not start".to_owned())].into(),
+            aborted: None,
             watched_from: [(place, 3)].into(),
         };
         let json = serde_json::to_string(&progress).unwrap();

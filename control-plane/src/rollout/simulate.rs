@@ -21,7 +21,7 @@ use self::host::Host;
 use self::laws::Law;
 use super::fault::unplanted;
 use super::fixture::{fleet, node, node_id, spec, store, wish};
-use super::{Paused, Plan, Step, plan};
+use super::{Plan, Said, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Observed, Place, RestartWish};
 
@@ -241,7 +241,7 @@ impl World {
         }
         rollout.progress.paused = match rollout.progress.paused {
             Some(_) => None,
-            None => Some(Paused { by: "somebody".to_owned(), at }),
+            None => Some(Said { by: "somebody".to_owned(), at }),
         };
         self.fleet.generation += 1;
         self.note(|world| {

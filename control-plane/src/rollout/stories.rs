@@ -8,7 +8,7 @@ use proto::replicas::ProbeList;
 use proto::state::{Liveness, SlotState, Strategy};
 
 use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
-use super::{InForce, Paused, Plan, Step, plan};
+use super::{InForce, Plan, Said, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{
     AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedPreCommands, Place,
@@ -477,7 +477,7 @@ fn a_rollout_that_is_paused_moves_no_further_slot_until_it_is_resumed() {
     story.plan();
     story.all_do_as_told();
     let by = "ann".to_owned();
-    story.fleet.rollout.as_mut().unwrap().progress.paused = Some(Paused { by, at: Time(story.now) });
+    story.fleet.rollout.as_mut().unwrap().progress.paused = Some(Said { by, at: Time(story.now) });
     story.say("# ann pauses it");
     for _ in 0..3 {
         story.pass(31);

@@ -155,6 +155,7 @@ mod tests {
             generation: 0,
             created_at: Time(0),
             updated_at: Time(0),
+            placed: std::collections::BTreeMap::new(),
         };
         AppPicture { application, fleet, bucket: None, waiting: vec!["1.0.0 is watched".to_owned()] }
     }

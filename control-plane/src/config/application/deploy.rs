@@ -5,7 +5,9 @@ use proto::state::Strategy;
 use crate::config::fault::Located;
 use crate::config::fields::Fields;
 use crate::config::rules;
-use crate::spec::{DeploySpec, Distribution, DistributionMode, Limits, RestartSpec};
+use crate::spec::{
+    CanarySpec, DeploySpec, Distribution, DistributionMode, Limits, PreCommandsRun, Promote, RestartSpec,
+};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -24,21 +26,30 @@ pub(super) fn deploy(f: &mut Fields<'_>, spec: &mut DeploySpec) -> Option<Locate
     spec.pre_commands_timeout =
         d.read("pre_commands_timeout_ms", time(1_000)).unwrap_or(spec.pre_commands_timeout);
     spec.drain = d.read("drain_ms", time(0)).unwrap_or(spec.drain);
-    d.read("batch", rules::amount(1));
-    d.read("max_unavailable", rules::amount(0));
-    d.read("order_by", rules::label);
-    d.read("pause_between_ms", time(0));
-    d.read("tolerate_failed_nodes", rules::whole::<u32>(0..=100_000));
+    spec.batch = d.read("batch", rules::amount(1)).unwrap_or(spec.batch);
+    spec.max_unavailable = d.read("max_unavailable", rules::amount(0)).unwrap_or(spec.max_unavailable);
+    spec.order_by = d.read("order_by", rules::label);
+    spec.pause_between = d.read("pause_between_ms", time(0)).unwrap_or(spec.pause_between);
+    spec.tolerate_failed_nodes =
+        d.read("tolerate_failed_nodes", rules::whole::<u32>(0..=100_000)).unwrap_or(0);
     d.read("hot_upgrade", rules::word(&[("auto", ()), ("require", ()), ("never", ())]));
-    d.read("pre_commands_run", rules::word(&[("once", ()), ("every_replica", ())]));
-    if let Some(mut canary) = d.below("canary") {
-        canary.required("nodes", rules::amount(1));
-        canary.read("promote", rules::word(&[("auto", ()), ("manual", ())]));
-        canary.read("soak_ms", time(0));
-        canary.finish();
-    }
+    spec.pre_commands_run = d.read("pre_commands_run", rules::word(&RUNS)).unwrap_or_default();
+    spec.canary = canary(&mut d);
     d.finish();
     strategy
+}
+
+const RUNS: [(&str, PreCommandsRun); 2] =
+    [("once", PreCommandsRun::Once), ("every_replica", PreCommandsRun::EveryReplica)];
+const PROMOTES: [(&str, Promote); 2] = [("auto", Promote::Auto), ("manual", Promote::Manual)];
+
+fn canary(d: &mut Fields<'_>) -> Option<CanarySpec> {
+    let mut canary = d.below("canary")?;
+    let nodes = canary.required("nodes", rules::amount(1));
+    let promote = canary.read("promote", rules::word(&PROMOTES)).unwrap_or(Promote::Auto);
+    let soak = canary.read("soak_ms", rules::millis(0..=7 * DAY_MS)).unwrap_or(CanarySpec::USUAL_SOAK);
+    canary.finish();
+    Some(CanarySpec { nodes: nodes?, promote, soak })
 }
 
 pub(super) fn restart(f: &mut Fields<'_>, spec: &mut RestartSpec) {

@@ -116,6 +116,7 @@ async fn put_one(tx: &impl ConnectionTrait, new: NewApplication, now: Time) -> R
         generation: 0,
         created_at: millis(now),
         updated_at: millis(now),
+        placed: None,
     };
     let what = format!("an application named {}", row.name);
     row.into_active_model().insert(tx).await.map_err(taken(what))?;

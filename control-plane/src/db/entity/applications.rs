@@ -22,6 +22,7 @@ pub mod application {
         pub generation: i64,
         pub created_at: i64,
         pub updated_at: i64,
+        pub placed: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -17,6 +17,7 @@ pub mod node {
         pub enrolled_at: i64,
         pub last_seen_at: Option<i64>,
         pub removed_at: Option<i64>,
+        pub service: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -72,15 +72,16 @@ impl Loaded {
     pub(super) fn fleet_of(&mut self, application: Application) -> AppFleet {
         let app = application.spec.name.clone();
         let wanted = self.wish(&application);
-        let Application { spec, configured, in_force, generation, .. } = application;
+        let Application { spec, configured, in_force, generation, placed, .. } = application;
         let spec = configured.then_some(spec);
         let assigned = self.assigned.remove(&app).unwrap_or_default();
         let mut nodes = BTreeMap::new();
         for node in &self.nodes {
             let eligible = spec.as_ref().is_some_and(|spec| has_labels(node, &spec.nodes));
             if eligible || assigned.keys().any(|place| place.node == node.id) {
-                let name = node.name.clone();
-                nodes.insert(node.id, Node { name, liveness: Liveness::Lost, eligible, stored: 0 });
+                let EnrolledNode { name, labels, service, .. } = node.clone();
+                let liveness = Liveness::Lost;
+                nodes.insert(node.id, Node { name, liveness, eligible, labels, service, stored: 0 });
             }
         }
         AppFleet {
@@ -95,6 +96,7 @@ impl Loaded {
             last: None,
             restarts: self.restarts.remove(&app).unwrap_or_default(),
             nodes,
+            placed,
             assigned,
             observed: BTreeMap::new(),
             app,

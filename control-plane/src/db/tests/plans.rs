@@ -15,8 +15,8 @@ use crate::db::{
 };
 use crate::fleet::{AppFleet, Place, RestartWish, ToldRestart, WishedBy};
 use crate::rollout::{
-    Evidence, Ghost, Happening, HappeningKind, InForce, Paused, Plan, PreCommandsState, Progress,
-    RestartOver, Rollout, Step,
+    Evidence, Ghost, Happening, HappeningKind, Held, InForce, Plan, PreCommandsState, Progress, RestartOver,
+    Rollout, Said, Steering, Step,
 };
 use crate::spec::monitoring::{HostMonitoring, Threshold};
 use crate::spec::{AppSpec, Millis};
@@ -187,23 +187,25 @@ async fn a_rollout_that_moves_is_paused_once_and_older_plans_are_stale(it: TestD
         object: "shop".to_owned(),
         detail: String::new(),
     };
-    let paused = Paused { by: "ann".to_owned(), at: Time(31) };
-    let pause = async |paused: Option<&Paused>| it.db.set_paused(id, paused, &event, &audit).await;
-    assert!(pause(None).await.unwrap_err().is_conflict(), "it is not paused");
-    pause(Some(&paused)).await.unwrap();
-    assert!(pause(Some(&paused)).await.unwrap_err().is_conflict(), "it is");
+    let said = || Said { by: "ann".to_owned(), at: Time(31) };
+    let steer = async |steering| it.db.steer_rollout(id, steering, said(), &event, &audit).await.unwrap();
+    assert_eq!(steer(Steering::Resume).await, Err(Held::NotPaused));
+    assert_eq!(steer(Steering::Pause).await, Ok(()));
+    assert_eq!(steer(Steering::Pause).await, Err(Held::PausedAlready));
     let after = fleet(&it.db, "shop").await;
-    assert_eq!(after.rollout.unwrap().progress.paused, Some(paused));
+    assert_eq!(after.rollout.unwrap().progress.paused, Some(said()));
     let stale = it.db.store_plan(&app("shop"), before.generation, &Plan::default(), Time(32)).await;
     assert!(stale.unwrap_err().is_conflict());
-    pause(None).await.unwrap();
+    assert_eq!(steer(Steering::Resume).await, Ok(()));
     assert_eq!(fleet(&it.db, "shop").await.rollout.unwrap().progress.paused, None);
+    assert_eq!(steer(Steering::Abort).await, Ok(()));
+    let after = fleet(&it.db, "shop").await;
+    assert_eq!(after.rollout.unwrap().progress.aborted, Some(said()));
     let done =
         Rollout { finished_at: Some(Time(40)), ..rollout("shop", key("1", 1), RolloutPhase::Done, 20) };
     let plan = Plan { rollouts: vec![Rollout { id, ..done }], ..Plan::default() };
-    it.db.store_plan(&app("shop"), after.generation + 1, &plan, Time(40)).await.unwrap();
-    let over = Paused { by: "ann".to_owned(), at: Time(41) };
-    assert!(pause(Some(&over)).await.unwrap_err().is_conflict(), "it is over");
+    it.db.store_plan(&app("shop"), after.generation, &plan, Time(40)).await.unwrap();
+    assert_eq!(steer(Steering::Pause).await, Err(Held::Over));
 }
 
 async fn a_stored_plan_comes_back_as_the_next_snapshot(it: TestDb) {

@@ -1,7 +1,6 @@
-//! A person holds a rollout up, or lets it go on.
+//! A person holds a rollout up, lets it go on, or gives it up.
 
 use proto::ids::RolloutId;
-use proto::state::RolloutPhase;
 use sea_orm::{ConnectionTrait, EntityTrait};
 
 use super::{parse, store};
@@ -10,34 +9,34 @@ use crate::db::connection::Db;
 use crate::db::entity::rollouts::rollout;
 use crate::db::error::{DbError, Fault, doing, missing};
 use crate::db::events::{self, AuditEntry, NewEvent};
-use crate::rollout::{Paused, Rollout};
+use crate::rollout::{Held, Rollout, Said, Steering};
 
 impl Db {
-    /// Pauses a rollout that moves, or (`None`) resumes it; a plan that was made before is not stored. `Conflict`: it moves no
-    /// more, or is as it is to be.
-    pub async fn set_paused(
+    /// Does to a rollout what a person asks; a plan that was made before is not stored. The inner error says why it cannot be
+    /// done: nothing was written then.
+    pub async fn steer_rollout(
         &self,
         id: RolloutId,
-        paused: Option<&Paused>,
+        steering: Steering,
+        said: Said,
         event: &NewEvent,
         audit: &AuditEntry,
-    ) -> Result<(), DbError> {
-        doing("pause or resume a rollout", async {
+    ) -> Result<Result<(), Held>, DbError> {
+        doing("steer a rollout", async {
             let tx = self.write().await?;
             let app = find(&tx, id).await?.app;
             applications::hold(&tx, &app).await?;
             // Once more, now that nobody else decides for it.
-            let mut found = find(&tx, id).await?;
-            let moves = matches!(found.phase, RolloutPhase::Pending | RolloutPhase::Running);
-            if !moves || found.progress.paused.is_some() == paused.is_some() {
-                return Err(Fault::Conflict(format!("rollout {id}")));
-            }
-            found.progress.paused = paused.cloned();
-            store(&tx, &found).await?;
+            let steered = match find(&tx, id).await?.steered(steering, said) {
+                Ok(steered) => steered,
+                Err(held) => return Ok(Err(held)),
+            };
+            store(&tx, &steered).await?;
             applications::raise_generation(&tx, &app).await?;
             events::insert(&tx, std::slice::from_ref(event)).await?;
             events::insert_audit(&tx, Some(audit)).await?;
-            Ok(tx.commit().await?)
+            tx.commit().await?;
+            Ok(Ok(()))
         })
         .await
     }
