@@ -12,6 +12,7 @@ mod assignments;
 mod fleet;
 mod footprint;
 mod machine;
+mod plan;
 mod procfs;
 mod release;
 mod restart;
@@ -42,6 +43,13 @@ pub enum Bench {
         /// How long the agent is left alone before it is measured, and how long its CPU time is watched then
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         idle: u64,
+    },
+    /// How long the planner takes for fleets of 50 to 5,000 nodes
+    #[command(long_about = plan::ABOUT)]
+    Plan {
+        /// Plans of each fleet in each situation
+        #[arg(long, default_value_t = 20)]
+        turns: usize,
     },
     /// From the SIGKILL of a replica to its successor, beside runit and supervisord
     #[command(long_about = restart::ABOUT)]
@@ -81,6 +89,7 @@ pub fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Assignments { turns, each } => assignments::run(turns, Duration::from_secs(each)),
         Bench::Footprint { replicas, idle } => footprint::run(replicas, Duration::from_secs(idle)),
+        Bench::Plan { turns } => plan::run(turns),
         Bench::Restart { pairs } => restart::run(pairs),
         Bench::Serving { pairs } => serving::run(pairs),
         Bench::Traffic { turns, rate } => traffic::run(turns, rate),
