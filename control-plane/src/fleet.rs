@@ -76,7 +76,7 @@ pub struct AppFleet {
     pub restarts: Vec<RestartWish>,
     /// Nodes that may hold a replica of it (enrolled, not removed, labels match), and nodes that still hold one.
     pub nodes: BTreeMap<NodeId, Node>,
-    /// Of a spread: how many slots each node is to hold, as it was last decided. Empty: nothing was decided yet.
+    /// How many slots a node is to hold, as it was last decided: of a spread on every node, else on those that are cordoned.
     pub placed: BTreeMap<NodeId, u16>,
     /// What was last assigned, by place. A place that is not here was never assigned, or its withdrawal was seen through.
     pub assigned: BTreeMap<Place, Assigned>,

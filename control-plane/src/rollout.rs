@@ -3,13 +3,16 @@
 //! Pure: no clock, no database, no network. `reconcile` loads the fleet, calls it, stores what comes out and tells agents.
 
 mod back;
+mod batch;
 mod draft;
+mod drain;
 mod fault;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod gate;
 mod lifecycle;
 mod place;
+mod placement;
 mod plan;
 mod pre_commands;
 mod progress;
@@ -225,6 +228,8 @@ pub enum HappeningKind {
     DeploymentRolledBack,
     /// A first deployment failed: there is nothing to go back to.
     DeploymentFailed,
+    /// The release failed on a node, and goes on elsewhere.
+    NodeFailed,
     VersionGhosted,
     PreCommandsStarted,
     PreCommandsPassed,
@@ -244,6 +249,7 @@ impl HappeningKind {
             Self::DeploymentReverting => "deployment_reverting",
             Self::DeploymentRolledBack => "deployment_rolled_back",
             Self::DeploymentFailed => "deployment_failed",
+            Self::NodeFailed => "deployment_failed_on_node",
             Self::VersionGhosted => "version_ghosted",
             Self::PreCommandsStarted => "pre_commands_started",
             Self::PreCommandsPassed => "pre_commands_passed",
@@ -264,6 +270,7 @@ impl HappeningKind {
             | Self::RestartComplete => Severity::Info,
             Self::DeploymentReverting
             | Self::DeploymentRolledBack
+            | Self::NodeFailed
             | Self::VersionGhosted
             | Self::RestartFailed => Severity::Warning,
             Self::DeploymentFailed | Self::PreCommandsFailed => Severity::Error,

@@ -171,6 +171,7 @@ pub struct Slot(u16);
 impl Slot {
     /// More replicas of one application on one host than this is a mistake; it also bounds ports and folders.
     pub const MAX: u16 = 1000;
+    pub const MIN: Self = Self(1);
 
     pub fn new(number: u32) -> Result<Self, BadName> {
         u16::try_from(number)

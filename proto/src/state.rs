@@ -169,6 +169,11 @@ words! {
 }
 
 impl RolloutPhase {
+    /// Slots are still to be told the release.
+    pub fn moves(self) -> bool {
+        matches!(self, Self::Pending | Self::Running)
+    }
+
     /// Nothing will be done for it any more.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Reverted | Self::Superseded | Self::Failed)

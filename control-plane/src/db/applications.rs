@@ -61,7 +61,7 @@ pub struct Application {
     pub generation: u64,
     pub created_at: Time,
     pub updated_at: Time,
-    /// Of a spread: how many slots each node is to hold.
+    /// [`AppFleet::placed`](crate::fleet::AppFleet::placed).
     pub placed: BTreeMap<NodeId, u16>,
 }
 

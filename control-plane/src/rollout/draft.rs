@@ -1,14 +1,16 @@
 //! A plan in the making: the fleet as it was loaded, with what this plan has already decided laid over it, so that each
 //! part of the planner sees what the parts before it did, and a plan that was stored leaves nothing over.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ids::{NodeId, ReleaseKey, Slot};
-use proto::state::{Liveness, SlotState, Strategy};
+use proto::state::{Liveness, Service, SlotState, Strategy};
 
 use super::fault::planted;
-use super::place::{NodeSlots, SlotView, Standing};
-use super::{Happening, HappeningKind, InForce, Plan, Rollout, Step, Waiting};
+use super::place::{Next, NodeSlots, Pace, SlotView, Standing};
+use super::placement::{self, Placement};
+use super::{Happening, HappeningKind, InForce, Plan, Rollout, Said, Step, Waiting};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Node, Observed, Place};
 
@@ -26,6 +28,15 @@ pub(super) struct Draft<'a> {
     pub(super) plan: Plan,
     /// A restart needs this node's spare slot: it is not to be withdrawn.
     pub(super) lent_to: Option<NodeId>,
+    /// Of a rollout that gave way to a newer release: whoever paused it paused its successor.
+    pub(super) pause_carried: Option<Said>,
+    pub(super) placement: Placement,
+    /// Nodes on which the rollout under way failed, which is tolerated: what is missing there is not waited for.
+    failed: BTreeSet<NodeId>,
+    /// In the order in which they are visited.
+    hosts: Vec<Host<'a>>,
+    /// Replicas of each host that are missing because of what we do, those without any left out; `None`: not counted yet.
+    missing: RefCell<Option<BTreeMap<NodeId, u64>>>,
     /// What this plan tells slots, over what they were told before; `None`: nothing is to run.
     told: BTreeMap<Place, Option<ReleaseKey>>,
 }
@@ -49,7 +60,7 @@ impl Host<'_> {
 
 impl<'a> Draft<'a> {
     pub(super) fn new(fleet: &'a AppFleet, now: Time) -> Self {
-        Self {
+        let mut draft = Self {
             fleet,
             now,
             rollout: fleet.rollout.clone(),
@@ -57,7 +68,79 @@ impl<'a> Draft<'a> {
             in_force: fleet.in_force.clone(),
             plan: Plan::default(),
             lent_to: None,
+            pause_carried: None,
+            placement: Placement::default(),
+            failed: BTreeSet::new(),
+            hosts: Vec::new(),
+            missing: RefCell::new(None),
             told: BTreeMap::new(),
+        };
+        let failed = fleet.rollout.iter().flat_map(|rollout| rollout.progress.failed.keys());
+        draft.failed = failed.copied().collect();
+        draft.placement = draft.placed();
+        draft.hosts = draft.visited();
+        draft
+    }
+
+    fn placed(&self) -> Placement {
+        let Some(spec) = &self.fleet.spec else { return Placement::default() };
+        let Some(total) = spec.spread else { return placement::everywhere(self.fleet, spec.replicas.get()) };
+        let total = total.get();
+        let may_be_missing = spec.deploy.max_unavailable.of(total.into());
+        let nodes = &self.fleet.nodes;
+        let goes = |(place, told): &(&Place, &Assigned)| {
+            let node = nodes.get(&place.node).filter(|node| node.liveness != Liveness::Lost);
+            let withdrawn_now = told.release.is_some() && self.release_at(**place).is_none();
+            let before = |node: &Node| told.release.is_none() && !self.is_gone(**place, told, node);
+            node.is_some_and(|node| withdrawn_now || before(node))
+        };
+        let going = self.fleet.assigned.iter().filter(goes).count();
+        placement::spread(self.fleet, total, may_be_missing, going, |node, slot| {
+            let slot = Slot::new(slot.into()).ok();
+            slot.map_or(Standing::Vacant, |slot| self.standing(Place { node, slot }))
+        })
+    }
+
+    /// What a spread was decided to be, and what cordoned nodes hold, where that is to be stored.
+    pub(super) fn keep_placement(&mut self) {
+        let spread = self.is_spread();
+        // Once more, with what this plan told: planning again is to find the same. What was let go stays let go.
+        let mut placement = self.placed();
+        for (node, count) in &mut placement.counts {
+            *count = (*count).min(self.replicas_on(*node));
+        }
+        placement.counts.retain(|_, count| *count > 0);
+        placement.held.retain(|node| self.placement.held.contains(node));
+        self.placement = placement;
+        let cordoned =
+            |id: &NodeId| self.fleet.nodes.get(id).is_some_and(|node| node.service == Service::Cordoned);
+        let kept = self.placement.counts.iter().filter(|(id, _)| spread || cordoned(id));
+        let mut counts: BTreeMap<NodeId, u16> = kept.map(|(id, count)| (*id, *count)).collect();
+        // Where a slot is still to be withdrawn, nobody is to take it for one that is held.
+        let forgotten = |place: &Place| self.plan.steps.contains(&Step::Forget { place: *place });
+        let empties = self.fleet.assigned.keys().filter(|place| spread || cordoned(&place.node));
+        let empties =
+            empties.filter(|place| !self.placement.counts.contains_key(&place.node) && !forgotten(place));
+        let empties: Vec<NodeId> = empties.map(|place| place.node).collect();
+        counts.extend(empties.into_iter().map(|node| (node, 0)));
+        // Of one that is not configured, what it was is kept until it comes back.
+        if self.fleet.spec.is_some() && counts != self.fleet.placed {
+            self.plan.placed = Some(counts);
+        }
+        let away = |(id, node): &(&NodeId, &Node)| {
+            let holds = spread && self.fleet.placed.contains_key(*id);
+            holds && node.service == Service::Draining && node.liveness != Liveness::Up
+        };
+        for (_, node) in self.fleet.nodes.iter().filter(away) {
+            let node = node.name.clone();
+            self.wait(Waiting::NodeLost { node });
+        }
+        for node in self.placement.held.clone() {
+            if let (Some(host), Ok(slot)) =
+                (self.host_to_empty(node), Slot::new(self.replicas_on(node).into()))
+            {
+                self.wait(Waiting::ForSuccessor { node: host.node.name.clone(), slot });
+            }
         }
     }
 
@@ -77,12 +160,24 @@ impl<'a> Draft<'a> {
         self.last = Some(rollout.clone());
         self.plan.rollouts.push(rollout);
         self.rollout = None;
+        self.failed.clear();
+        self.count_anew();
+    }
+
+    pub(super) fn has_failed(&mut self, node: NodeId) {
+        self.failed.insert(node);
+        self.count_anew();
+    }
+
+    fn count_anew(&mut self) {
+        *self.missing.get_mut() = None;
     }
 
     pub(super) fn set_in_force(&mut self, release: Option<ReleaseKey>) {
         if self.in_force != release {
             self.plan.in_force = Some(release.clone().map_or(InForce::Nothing, InForce::Release));
             self.in_force = release;
+            self.count_anew();
         }
     }
 
@@ -115,10 +210,20 @@ impl<'a> Draft<'a> {
 
     /// The last word on a place is the only one.
     fn tell(&mut self, release: Option<ReleaseKey>, step: Step) {
-        if self.told.insert(step.place(), release).is_some() {
-            self.plan.steps.retain(|earlier| earlier.place() != step.place());
+        let place = step.place();
+        if self.told.insert(place, release).is_some() {
+            self.plan.steps.retain(|earlier| earlier.place() != place);
         }
         self.plan.steps.push(step);
+        if let (Some(host), true) = (self.host(place.node), self.missing.get_mut().is_some()) {
+            let missing = self.missing_on(host);
+            if let Some(counted) = self.missing.get_mut() {
+                match missing {
+                    0 => counted.remove(&host.id),
+                    missing => counted.insert(host.id, missing),
+                };
+            }
+        }
     }
 
     pub(super) fn wait(&mut self, waiting: Waiting) {
@@ -142,33 +247,59 @@ impl<'a> Draft<'a> {
         self.plan.events.push(Happening { kind, place, rollout, release, text });
     }
 
-    pub(super) fn replicas(&self) -> u16 {
-        self.fleet.spec.as_ref().map_or(0, |spec| spec.replicas.get())
+    /// Slots 1..=N are to run it on this node.
+    pub(super) fn replicas_on(&self, node: NodeId) -> u16 {
+        self.placement.counts.get(&node).copied().unwrap_or(0)
     }
 
     /// The extra slot of a `start_first` deployment; `None` where there is none.
-    pub(super) fn spare(&self) -> Option<Slot> {
+    pub(super) fn spare_on(&self, node: NodeId) -> Option<Slot> {
+        let replicas = self.replicas_on(node);
+        // What drains is given nothing more, and what is above its count is withdrawn.
+        let drains = self.fleet.nodes.get(&node).is_none_or(|it| it.service == Service::Draining);
         match self.fleet.spec.as_ref().map(|spec| spec.deploy.strategy) {
-            Some(Strategy::StartFirst) => Slot::new(u32::from(self.replicas()) + 1).ok(),
-            Some(Strategy::StopFirst) | None => None,
+            Some(Strategy::StartFirst) if replicas > 0 && !drains => Slot::new(u32::from(replicas) + 1).ok(),
+            Some(_) | None => None,
         }
     }
 
     /// No slot above it is to run anything.
-    pub(super) fn highest(&self) -> u16 {
-        self.replicas().saturating_add(u16::from(self.spare().is_some()))
+    pub(super) fn highest_on(&self, node: NodeId) -> u16 {
+        self.spare_on(node).map_or(self.replicas_on(node), Slot::number)
     }
 
+    /// One that may run it, and is not to be emptied.
     pub(super) fn host(&self, id: NodeId) -> Option<Host<'a>> {
+        let node = self.fleet.nodes.get(&id)?;
+        let hosts = node.eligible && node.service != Service::Draining && self.replicas_on(id) > 0;
+        hosts.then_some(Host { id, node })
+    }
+
+    /// One that may still run something of it.
+    pub(super) fn host_to_empty(&self, id: NodeId) -> Option<Host<'a>> {
         self.fleet.nodes.get(&id).filter(|node| node.eligible).map(|node| Host { id, node })
     }
 
-    /// Nodes that may run it, in the order in which they are visited: by name.
-    pub(super) fn hosts(&self) -> Vec<Host<'a>> {
-        let eligible = self.fleet.nodes.iter().filter(|(_, node)| node.eligible);
-        let mut hosts: Vec<_> = eligible.map(|(id, node)| Host { id: *id, node }).collect();
-        hosts.sort_by_key(|host| &host.node.name);
+    /// Nodes that may run it, in the order in which they are visited: by the label of `order_by`, those without it last, and by
+    /// name.
+    pub(super) fn hosts(&self) -> &[Host<'a>] {
+        &self.hosts
+    }
+
+    fn visited(&self) -> Vec<Host<'a>> {
+        let ids = self.placement.counts.keys();
+        let mut hosts: Vec<Host<'a>> = ids.filter_map(|id| self.host(*id)).collect();
+        hosts.sort_by_key(|host| {
+            let value = self.group_of(*host);
+            (value.is_none(), value, &host.node.name)
+        });
         hosts
+    }
+
+    /// The value of the label by which nodes are ordered.
+    pub(super) fn group_of(&self, host: Host<'a>) -> Option<&'a str> {
+        let label = self.fleet.spec.as_ref()?.deploy.order_by.as_ref()?;
+        host.node.labels.get(label).map(String::as_str)
     }
 
     /// Places that were told `release`, on nodes that may run it.
@@ -258,12 +389,74 @@ impl<'a> Draft<'a> {
     /// The slots of a node as they stand to `target`: those that are to be, the spare, and any other that was told
     /// something.
     pub(super) fn slots_of(&self, host: Host<'_>, target: &ReleaseKey) -> NodeSlots {
-        let (replicas, spare) = (self.replicas(), self.spare());
-        let numbered = (1..=self.highest()).filter_map(|number| Slot::new(u32::from(number)).ok());
+        let (replicas, spare) = (self.replicas_on(host.id), self.spare_on(host.id));
+        let numbered = (1..=self.highest_on(host.id)).filter_map(|number| Slot::new(u32::from(number)).ok());
         let view = |slot: Slot| {
-            let release = self.release_at(host.place(slot));
-            SlotView { slot, on_target: release == Some(target), standing: self.standing(host.place(slot)) }
+            let (release, standing) = self.look(host.place(slot));
+            SlotView { slot, on_target: release == Some(target), standing }
         };
         NodeSlots { slots: numbered.map(view).collect(), replicas, spare }
+    }
+
+    /// What a node's slots call for on their way to `target`.
+    pub(super) fn next(&self, host: Host<'_>, target: &ReleaseKey, pace: Pace) -> Next {
+        let slots = self.slots_of(host, target);
+        let room = if slots.all_told() { 0 } else { self.room_on(host.id) };
+        slots.next(pace, room)
+    }
+
+    /// How many replicas of a node may be missing because of what we do, as things stand elsewhere.
+    pub(super) fn room_on(&self, node: NodeId) -> u64 {
+        let beside = if planted!(ForgetTheOthers) { 0 } else { self.missing_beside(node) };
+        self.may_be_missing().saturating_sub(beside)
+    }
+
+    /// Replicas of all other nodes that are missing because of what we do.
+    pub(super) fn missing_beside(&self, node: NodeId) -> u64 {
+        // Where nothing is in force, nothing serves that could be missed.
+        if self.in_force.is_none() {
+            return 0;
+        }
+        let mut counted = self.missing.borrow_mut();
+        let missing = counted.get_or_insert_with(|| {
+            let seen = self.hosts.iter().filter(|host| !host.is(Liveness::Lost));
+            seen.map(|host| (host.id, self.missing_on(*host))).filter(|(_, missing)| *missing > 0).collect()
+        });
+        missing.iter().filter(|(id, _)| **id != node).map(|(_, missing)| missing).sum()
+    }
+
+    /// Replicas of the application that may be missing at a time because of what we do.
+    pub(super) fn may_be_missing(&self) -> u64 {
+        let all: u64 = self.placement.counts.values().map(|count| u64::from(*count)).sum();
+        self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.may_be_missing(all))
+    }
+
+    /// Of one host: those that are not ready since we told them something.
+    pub(super) fn missing_on(&self, host: Host<'_>) -> u64 {
+        if self.failed.contains(&host.id) {
+            return 0;
+        }
+        let slots = (1..=self.highest_on(host.id)).filter_map(|number| Slot::new(u32::from(number)).ok());
+        let (mut ready, mut ours) = (0, 0);
+        for slot in slots {
+            let place = host.place(slot);
+            if self.standing(place).is_ready() {
+                ready += 1;
+            } else if slot.number() <= self.replicas_on(host.id) && self.is_our_doing(place) {
+                ours += 1;
+            }
+        }
+        u64::from(self.replicas_on(host.id)).saturating_sub(ready).min(ours)
+    }
+
+    /// A slot that is not ready: whether it was told something of late, or anything but what is in force.
+    fn is_our_doing(&self, place: Place) -> bool {
+        let Some(release) = self.release_at(place) else { return false };
+        if self.report(place).is_none() || self.is_being_restarted(place) {
+            return true;
+        }
+        let patience = self.fleet.spec.as_ref().map_or(0, |spec| spec.rollback_timeout.0);
+        let told = self.fleet.assigned.get(&place);
+        self.in_force.as_ref() != Some(release) || told.is_some_and(|it| self.now.since(it.since) < patience)
     }
 }

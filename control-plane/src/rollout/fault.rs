@@ -66,6 +66,24 @@ mod switches {
         IgnorePause,
         /// One slot's crash loop takes down all there is, with nothing to go back to.
         TakeAllDown,
+        /// What is missing on other nodes is forgotten.
+        ForgetTheOthers,
+        /// A batch holds every node that is left.
+        BatchTooLarge,
+        /// The others follow a canary that is lost.
+        TrustALostCanary,
+        /// The others follow a canary as soon as it is stable.
+        SkipTheSoak,
+        /// However many nodes are lost in their move, the others follow.
+        LoseThemAll,
+        /// A rollout that was given up is begun again for the same wish.
+        TryAbortedAgain,
+        /// A node that drains is emptied all at once.
+        DrainAtOnce,
+        /// A cordoned node is given replicas.
+        FillCordoned,
+        /// A spread leaves a node before its successors elsewhere are ready.
+        MoveWithoutSuccessor,
     }
 
     thread_local! {

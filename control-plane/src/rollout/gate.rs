@@ -1,7 +1,7 @@
 //! May the next slot be told? Which slots are on trial, which have failed, and what the others wait for.
 
 use proto::ids::ReleaseKey;
-use proto::state::{Liveness, SlotState, StagingPhase};
+use proto::state::{Liveness, RolloutPhase, SlotState, StagingPhase};
 
 use super::draft::{Draft, Host};
 use super::fault::planted;
@@ -45,7 +45,11 @@ impl Draft<'_> {
 
     /// How long a slot may take: a slot that runs the pre-commands first gets their time beside its own.
     fn patience(&self, rollout: &Rollout, place: Place) -> u64 {
-        let leads = matches!(&rollout.pre_commands, PreCommandsState::RunBy { place: leader, .. } if *leader == place);
+        let leads = match &rollout.pre_commands {
+            PreCommandsState::RunBy { place: leader, .. } => *leader == place,
+            PreCommandsState::EveryReplica => true,
+            _ => false,
+        };
         let pre_commands =
             self.fleet.spec.as_ref().filter(|_| leads).map(|spec| spec.deploy.pre_commands_timeout.0);
         self.rollback_timeout().saturating_add(pre_commands.unwrap_or(0))
@@ -67,20 +71,35 @@ impl Draft<'_> {
         if let Some(failure) = self.pre_commands_failure(rollout) {
             return Some(failure);
         }
-        let told = self.told(&rollout.release);
+        let counts = |place: &Place| !rollout.progress.failed.contains_key(&place.node);
+        let told: Vec<Place> = self.told(&rollout.release).into_iter().filter(counts).collect();
         told.iter().find_map(|place| self.staging_failure(rollout, *place)).or_else(|| {
-            rollout
-                .progress
-                .trials
-                .iter()
-                .find_map(|(place, trial)| self.trial_failure(rollout, *place, *trial))
+            let trials = rollout.progress.trials.iter().filter(|(place, _)| counts(place));
+            trials.into_iter().find_map(|(place, trial)| self.trial_failure(rollout, *place, *trial))
         })
     }
 
     fn pre_commands_failure(&self, rollout: &Rollout) -> Option<Failure> {
-        let PreCommandsState::RunBy { place, run_id } = &rollout.pre_commands else { return None };
-        let seen = self.fleet.observed.get(place)?;
-        let report = seen.pre_commands.as_ref().filter(|report| report.run_id == *run_id)?;
+        match &rollout.pre_commands {
+            PreCommandsState::RunBy { place, run_id } => {
+                self.run_failure(rollout, place, run_id, self.fleet.observed.get(place)?)
+            }
+            PreCommandsState::EveryReplica => self.told(&rollout.release).iter().find_map(|place| {
+                let run_id = self.fleet.assigned.get(place)?.pre_commands_run.as_ref()?;
+                self.run_failure(rollout, place, run_id, self.report(*place)?)
+            }),
+            _ => None,
+        }
+    }
+
+    fn run_failure(
+        &self,
+        rollout: &Rollout,
+        place: &Place,
+        run_id: &str,
+        seen: &Observed,
+    ) -> Option<Failure> {
+        let report = seen.pre_commands.as_ref().filter(|report| report.run_id == run_id)?;
         let PreCommandsOutcome::Failed { error, output } = &report.outcome else { return None };
         let reason = format!("its pre-commands failed on {}: {error}", self.named(*place));
         let evidence = Evidence {
@@ -142,7 +161,7 @@ impl Draft<'_> {
         let (now, portion) = (self.now, self.portion());
         let told = self.told(&rollout.release);
         let before = std::mem::take(&mut rollout.progress.trials);
-        for place in told {
+        for place in told.into_iter().filter(|place| !rollout.progress.failed.contains_key(&place.node)) {
             let away =
                 self.host(place.node).is_none_or(|host| host.is(Liveness::Lost)) && !planted!(CountLostTime);
             // While it is stable its trial rests, and is not forgotten: a slot that is stable now and then gets nowhere.
@@ -168,7 +187,11 @@ impl Draft<'_> {
     /// A slot that crashed again and again since the watch began. Also begins to count for slots seen for the first time.
     pub(super) fn crash_loop(&self, rollout: &mut Rollout) -> Option<Failure> {
         let limit = if planted!(OneCrashIsALoop) { 1 } else { CRASH_LOOP };
+        let watched = rollout.phase == RolloutPhase::Watching;
         for place in self.told(&rollout.release) {
+            if rollout.progress.failed.contains_key(&place.node) {
+                continue;
+            }
             let Some(seen) =
                 self.report(place).filter(|seen| seen.running.as_ref() == Some(&rollout.release))
             else {
@@ -176,9 +199,9 @@ impl Draft<'_> {
             };
             let count = seen.crashes_since_deploy;
             let since = self.fleet.assigned.get(&place).map_or(self.now, |assigned| assigned.since);
-            // A slot that was told in the watch has crashed in the watch.
-            let first =
-                if since < rollout.phase_since || rollout.phase_since == self.now { count } else { 0 };
+            // A slot that was told in the watch has crashed in the watch. A canary had to become stable first.
+            let before = since < rollout.phase_since || rollout.phase_since == self.now || !watched;
+            let first = if before { count } else { 0 };
             let base = rollout.progress.watched_from.entry(place).or_insert(first);
             *base = count.min(*base);
             let crashes = count - *base;
@@ -191,7 +214,8 @@ impl Draft<'_> {
                         false => format!(", last: {}", exit.because),
                     })
                     .unwrap_or_default();
-                let reason = format!("{} crashed {crashes} times in its watch{detail}", self.named(place));
+                let when = if watched { "in its watch" } else { "as a canary" };
+                let reason = format!("{} crashed {crashes} times {when}{detail}", self.named(place));
                 return Some(Failure::of(place, reason, rollout, Some(seen)));
             }
         }
@@ -205,7 +229,7 @@ impl Draft<'_> {
         let runs =
             |place: &Place| self.standing(*place) == Standing::Stable || self.is_being_restarted(*place);
         // A spare slot, or one that is too many by now, is about to go.
-        let stays = |place: &Place| place.slot.number() <= self.replicas();
+        let stays = |place: &Place| place.slot.number() <= self.replicas_on(place.node);
         let elsewhere = |place: &Place| *place != crashing && stays(place) && runs(place);
         rollout.from.is_none() && self.told(&rollout.release).iter().any(elsewhere) && !planted!(TakeAllDown)
     }
@@ -222,6 +246,12 @@ impl Draft<'_> {
                     slot,
                     left_ms: stable_after.saturating_sub(self.now.since(*since)),
                 }
+            }
+            Some(Observed { pre_commands: Some(run), .. })
+                if run.outcome == PreCommandsOutcome::Running
+                    && rollout.is_some_and(|it| it.pre_commands == PreCommandsState::EveryReplica) =>
+            {
+                Waiting::OwnPreCommands { node, slot }
             }
             Some(seen) => {
                 let left_ms = rollout.map(|rollout| {

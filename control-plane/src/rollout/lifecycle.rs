@@ -13,12 +13,13 @@ use proto::ids::{ReleaseKey, RolloutId};
 use proto::state::{Liveness, RolloutPhase};
 use sha2::{Digest as _, Sha256};
 
-use super::draft::Draft;
+use super::draft::{Draft, Host};
 use super::fault::planted;
 use super::gate::Failure;
 use super::{Ghost, HappeningKind, PreCommandsState, Progress, Rollout, Waiting};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Wish, WishedBy};
+use crate::spec::PreCommandsRun;
 
 /// What became of a rollout in the face of the newest wish.
 pub(super) enum Heeded {
@@ -32,7 +33,7 @@ impl Draft<'_> {
     /// Begins a rollout of what is wished, where that is called for; otherwise says why not.
     pub(super) fn begin(&mut self) -> bool {
         let fleet = self.fleet;
-        let (Some(_), Some(wish)) = (&fleet.spec, &fleet.wanted) else { return false };
+        let (Some(spec), Some(wish)) = (&fleet.spec, &fleet.wanted) else { return false };
         if self.in_force.as_ref() == Some(&wish.release) || !self.may_be_tried(wish) {
             return false;
         }
@@ -44,12 +45,12 @@ impl Draft<'_> {
             wished_at: wish.at,
             phase: RolloutPhase::Pending,
             reason: None,
-            pre_commands: if wish.pre_commands {
-                PreCommandsState::Waiting
-            } else {
-                PreCommandsState::NotNeeded
+            pre_commands: match spec.deploy.pre_commands_run {
+                _ if !wish.pre_commands => PreCommandsState::NotNeeded,
+                PreCommandsRun::Once => PreCommandsState::Waiting,
+                PreCommandsRun::EveryReplica => PreCommandsState::EveryReplica,
             },
-            progress: Progress::default(),
+            progress: Progress { paused: self.pause_carried.take(), ..Progress::default() },
             by: match &wish.by {
                 WishedBy::Bucket => "bucket".to_owned(),
                 WishedBy::Person(name) => name.clone(),
@@ -92,8 +93,9 @@ impl Draft<'_> {
                 && last.wished_at == wish.at
                 && matches!(last.phase, RolloutPhase::Reverted | RolloutPhase::Failed)
         });
+        let aborted = self.last.as_ref().is_some_and(|last| last.progress.aborted.is_some());
         // One that was ghosted and cleared since is tried again: that is what clearing is for.
-        if taken_back && self.fleet.proven.contains(&release) {
+        if taken_back && (aborted || self.fleet.proven.contains(&release)) && !planted!(TryAbortedAgain) {
             self.wait(Waiting::TakenBack { app, release });
             return false;
         }
@@ -106,6 +108,12 @@ impl Draft<'_> {
         if fleet.spec.is_none() {
             self.supersede(rollout, format!("{} is no longer configured", fleet.app));
             return Heeded::Over;
+        }
+        if let Some(aborted) = rollout.progress.aborted.clone()
+            && rollout.phase != RolloutPhase::Reverting
+        {
+            self.turn_back(&mut rollout, format!("{} aborted it", aborted.by));
+            return Heeded::Turned(rollout);
         }
         let Some(wish) = &fleet.wanted else { return Heeded::Same(rollout) };
         let reverting = rollout.phase == RolloutPhase::Reverting;
@@ -130,6 +138,10 @@ impl Draft<'_> {
         if !self.may_be_tried(wish) {
             return Heeded::Same(rollout);
         }
+        // Who asks for a release wants it to go; the bucket knows nothing of a pause.
+        if wish.by == WishedBy::Bucket {
+            self.pause_carried.clone_from(&rollout.progress.paused);
+        }
         self.supersede(rollout, format!("{} is wished instead", wish.release.version));
         Heeded::Over
     }
@@ -147,20 +159,25 @@ impl Draft<'_> {
         self.set_in_force(Some(rollout.release.clone()));
         self.enter(rollout, RolloutPhase::Watching);
         rollout.progress.paused = None;
-        let lost: Vec<String> = self
-            .hosts()
-            .into_iter()
-            .filter(|host| host.is(Liveness::Lost))
-            .map(|host| host.node.name.to_string())
-            .collect();
+        let names = |hosts: Vec<&Host<'_>>| {
+            hosts.iter().map(|host| host.node.name.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let failed: Vec<_> =
+            self.hosts().iter().filter(|host| rollout.progress.failed.contains_key(&host.id)).collect();
+        let is_lost =
+            |host: &&Host<'_>| host.is(Liveness::Lost) && !rollout.progress.failed.contains_key(&host.id);
+        let lost: Vec<_> = self.hosts().iter().filter(is_lost).collect();
+        let mut but = Vec::new();
+        if !lost.is_empty() {
+            but.push(format!("{}: lost, to catch up when they return", names(lost)));
+        }
+        if !failed.is_empty() {
+            but.push(format!("{}: failed, which is tolerated", names(failed)));
+        }
         let version = &rollout.release.version;
-        let text = if lost.is_empty() {
-            format!("{version} runs everywhere")
-        } else {
-            format!(
-                "{version} runs everywhere but on {}: lost, to catch up when they return",
-                lost.join(", ")
-            )
+        let text = match but.is_empty() {
+            true => format!("{version} runs everywhere"),
+            false => format!("{version} runs everywhere but on {}", but.join("; and on ")),
         };
         self.happened(HappeningKind::DeploymentComplete, rollout, None, text);
     }
@@ -235,7 +252,8 @@ impl Draft<'_> {
     }
 
     fn over(&mut self, mut rollout: Rollout) {
-        rollout.progress = Progress::default();
+        let aborted = rollout.progress.aborted.take();
+        rollout.progress = Progress { aborted, ..Progress::default() };
         rollout.phase_since = self.now;
         rollout.finished_at = Some(self.now);
         self.close(rollout);

@@ -5,8 +5,8 @@
 //!   start_first   spare slot N + 1 ─▶ stable ─▶ slots 1..N in place, one by one ─▶ spare withdrawn
 //!   stop_first                                  slots 1..N in place, one by one
 //! ```
-//! The one rule: a ready slot is replaced only while enough others are ready. A slot that is not ready can be replaced at
-//! any time: nobody is served by it.
+//! The one rule: a ready slot is replaced only while enough others are ready, of which `room` may be missing because of what we
+//! do. A slot that is not ready can be replaced at any time: nobody is served by it.
 
 use proto::ids::Slot;
 
@@ -50,9 +50,9 @@ pub(super) struct NodeSlots {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// A release that has yet to show itself: one slot after the other, the spare first.
+    /// A release that has yet to show itself: the spare first, then no more at a time than may be missing.
     OneByOne,
-    /// A release that is known to be good: all that serve nobody at once, those that serve one by one.
+    /// A release that is known to be good: all that serve nobody at once, those that serve as they may be missing.
     Settle,
 }
 
@@ -65,7 +65,7 @@ pub(super) enum Next {
     Withdraw(Slot),
     /// This slot was told something else and has not reported since: what it would cost to replace it is not known.
     TakingUp(Slot),
-    /// This slot waits for those others to be ready.
+    /// This slot waits for those others to be ready; none: for replicas elsewhere.
     Wait {
         slot: Slot,
         others: Vec<Slot>,
@@ -73,7 +73,8 @@ pub(super) enum Next {
 }
 
 impl NodeSlots {
-    pub(super) fn next(&self, pace: Pace) -> Next {
+    /// `room`: how many of the node's replicas may be missing at a time because of what we do.
+    pub(super) fn next(&self, pace: Pace, room: u64) -> Next {
         let off: Vec<SlotView> = self.wanted().filter(|view| !view.on_target).copied().collect();
         let spare_works = self.spare().is_some_and(|spare| spare.standing.is_ready());
         let early = planted!(WithdrawSpareEarly) && spare_works && self.wanted().any(|view| view.on_target);
@@ -81,14 +82,24 @@ impl NodeSlots {
             return self.without_spare();
         }
         match pace {
-            Pace::OneByOne => self.one_by_one(&off),
-            Pace::Settle => self.settle(&off),
+            Pace::OneByOne => self.one_by_one(&off, room),
+            Pace::Settle => self.settle(&off, room),
         }
+    }
+
+    /// Whether `room` makes no difference to what is next.
+    pub(super) fn all_told(&self) -> bool {
+        self.wanted().all(|view| view.on_target)
     }
 
     /// Its move to the target has begun.
     pub(super) fn has_begun(&self) -> bool {
         self.slots.iter().any(|view| view.on_target)
+    }
+
+    /// Its move is over: every slot was told the target, and the spare is gone.
+    pub(super) fn has_moved(&self) -> bool {
+        self.all_told() && matches!(self.without_spare(), Next::Settled)
     }
 
     pub(super) fn wanted(&self) -> impl Iterator<Item = &SlotView> {
@@ -103,29 +114,30 @@ impl NodeSlots {
         self.slots.iter().find(|view| Some(view.slot) == self.spare)
     }
 
-    fn one_by_one(&self, off: &[SlotView]) -> Next {
+    fn one_by_one(&self, off: &[SlotView], room: u64) -> Next {
         if let Some(view) = off.iter().find(|view| view.standing == Standing::Told) {
             return Next::TakingUp(view.slot);
         }
         if let Some(spare) = self.spare()
             && off.iter().any(|view| view.standing != Standing::Vacant)
             && !spare.on_target
-            && self.may_replace(*spare)
+            && self.may_replace(*spare, room)
         {
             return Next::Assign(vec![spare.slot]);
         }
-        let serving_nobody = off.iter().find(|view| !view.standing.is_ready());
-        match serving_nobody.or_else(|| off.iter().find(|view| self.may_replace(**view))) {
-            Some(view) => Next::Assign(vec![view.slot]),
-            None => self.wait(off),
-        }
+        let dispensable = self.dispensable(room);
+        let serving_nobody = off.iter().filter(|view| !view.standing.is_ready());
+        let serving = off.iter().filter(|view| view.standing.is_ready()).take(dispensable);
+        let at_once: Vec<Slot> =
+            serving_nobody.chain(serving).take(dispensable.max(1)).map(|view| view.slot).collect();
+        if at_once.is_empty() { self.wait(off) } else { Next::Assign(at_once) }
     }
 
-    fn settle(&self, off: &[SlotView]) -> Next {
+    fn settle(&self, off: &[SlotView], room: u64) -> Next {
         let mut assign: Vec<Slot> =
             off.iter().filter(|view| !view.standing.is_ready()).map(|view| view.slot).collect();
         let serving = || off.iter().filter(|view| view.standing.is_ready());
-        if let Some(view) = serving().find(|view| self.may_replace(**view)) {
+        if let Some(view) = serving().find(|view| self.may_replace(**view, room)) {
             assign.push(view.slot);
         } else if serving().next().is_some()
             && let Some(spare) = self.spare()
@@ -152,10 +164,18 @@ impl NodeSlots {
     }
 
     /// Nobody is served by it, or enough others are ready.
-    pub(super) fn may_replace(&self, view: SlotView) -> bool {
-        let others = self.slots.iter().filter(|it| it.slot != view.slot && it.standing.is_ready()).count();
-        let needed = usize::from(self.replicas) - usize::from(self.spare.is_none());
-        !view.standing.is_ready() || others >= needed || planted!(ReplaceWithoutOthers)
+    pub(super) fn may_replace(&self, view: SlotView, room: u64) -> bool {
+        !view.standing.is_ready() || self.dispensable(room) > 0
+    }
+
+    /// How many of those that are ready may be taken away at once.
+    fn dispensable(&self, room: u64) -> usize {
+        if planted!(ReplaceWithoutOthers) {
+            return self.slots.len();
+        }
+        let ready = self.slots.iter().filter(|view| view.standing.is_ready()).count();
+        let needed = usize::from(self.replicas).saturating_sub(usize::try_from(room).unwrap_or(usize::MAX));
+        ready.saturating_sub(needed)
     }
 
     fn wait(&self, off: &[SlotView]) -> Next {

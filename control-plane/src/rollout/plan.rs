@@ -3,8 +3,9 @@
 use proto::state::RolloutPhase;
 
 use super::draft::Draft;
+use super::gate::Failure;
 use super::lifecycle::Heeded;
-use super::{Plan, Rollout, Waiting};
+use super::{Plan, PreCommandsState, Rollout, Waiting};
 use crate::clock::Time;
 use crate::fleet::AppFleet;
 
@@ -31,6 +32,7 @@ pub fn plan(fleet: &AppFleet, now: Time) -> Plan {
         draft.plan.wake_at = None;
     }
     draft.end_named();
+    draft.keep_placement();
     draft.finish()
 }
 
@@ -68,14 +70,18 @@ impl Draft<'_> {
     }
 
     fn move_on(&mut self, mut rollout: Rollout) -> bool {
-        let before = rollout.pre_commands.clone();
-        let mut failure = self.failure(&rollout);
+        let before = (rollout.pre_commands.clone(), rollout.soaks());
+        let failed_before = rollout.progress.failed.len();
+        let mut failure = self.failure_that_counts(&mut rollout);
         let stable = failure.is_none() && self.roll(&mut rollout);
-        if failure.is_none() && rollout.pre_commands != before {
-            // Whose run counts has changed, and with it what a failed run means.
-            failure = self.failure(&rollout);
+        if failure.is_none() && (rollout.pre_commands.clone(), rollout.soaks()) != before {
+            // Whose run counts has changed, and with it what a failed run means; or crashes count from now on.
+            failure = self.failure_that_counts(&mut rollout);
         }
-        let turned = stable || failure.is_some();
+        // A leader that is done may stand on a node that drains.
+        let done = matches!(before.0, PreCommandsState::RunBy { .. }) && rollout.pre_commands != before.0;
+        let failed = rollout.progress.failed.len() != failed_before;
+        let turned = stable || failure.is_some() || done || failed;
         if let Some(failure) = failure {
             self.fail(&mut rollout, failure);
         } else if stable {
@@ -83,6 +89,19 @@ impl Draft<'_> {
         }
         self.rollout = Some(rollout);
         turned
+    }
+
+    /// The first failure that calls for going back; those that are tolerated are written down.
+    fn failure_that_counts(&mut self, rollout: &mut Rollout) -> Option<Failure> {
+        loop {
+            let failure = self.failure(rollout);
+            let failure = failure.or_else(|| if rollout.soaks() { self.crash_loop(rollout) } else { None });
+            let failure = failure.or_else(|| self.failed_wherever_seen(rollout))?;
+            if !self.tolerates(rollout, &failure) {
+                return Some(failure);
+            }
+            self.tolerate(rollout, failure);
+        }
     }
 
     fn keep_watch(&mut self, mut rollout: Rollout) -> bool {

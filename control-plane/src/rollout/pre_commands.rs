@@ -56,7 +56,8 @@ impl<'a> Draft<'a> {
 
     /// While a slot runs them: another leads when it is gone for good. True where none needs to.
     fn follow(&mut self, rollout: &mut Rollout, place: Place) -> bool {
-        let host = self.host(place.node);
+        // One on a node that drains is left to finish.
+        let host = self.host_to_empty(place.node);
         let still_told = self.release_at(place) == Some(&rollout.release);
         let gone = !still_told
             || host.is_none_or(|host| {
@@ -90,9 +91,9 @@ impl<'a> Draft<'a> {
 
     /// The slot that would be told first.
     fn leader(&self, rollout: &Rollout) -> Option<(Host<'a>, Place)> {
-        self.hosts().into_iter().filter(|host| host.is(Liveness::Up)).find_map(|host| {
-            match self.slots_of(host, &rollout.release).next(Pace::OneByOne) {
-                Next::Assign(slots) => slots.first().map(|slot| (host, host.place(*slot))),
+        self.hosts().iter().filter(|host| host.is(Liveness::Up)).find_map(|host| {
+            match self.next(*host, &rollout.release, Pace::OneByOne) {
+                Next::Assign(slots) => slots.first().map(|slot| (*host, host.place(*slot))),
                 Next::Settled | Next::Withdraw(_) | Next::TakingUp(_) | Next::Wait { .. } => None,
             }
         })
@@ -100,22 +101,22 @@ impl<'a> Draft<'a> {
 
     /// Every slot that can be told anything was told the release.
     fn has_all_moved(&self, rollout: &Rollout) -> bool {
-        let mut up = self.hosts().into_iter().filter(|host| host.is(Liveness::Up)).peekable();
+        let mut up = self.hosts().iter().filter(|host| host.is(Liveness::Up)).peekable();
         up.peek().is_some()
             && up.all(|host| {
-                let next = self.slots_of(host, &rollout.release).next(Pace::OneByOne);
+                let next = self.next(*host, &rollout.release, Pace::OneByOne);
                 matches!(next, Next::Settled | Next::Withdraw(_))
             })
     }
 
     fn wait_for_leader(&mut self, rollout: &Rollout) {
         let mut up = false;
-        for host in self.hosts().into_iter().filter(|host| host.is(Liveness::Up)) {
+        for host in self.hosts().to_vec().into_iter().filter(|host| host.is(Liveness::Up)) {
             up = true;
             let node = host.node.name.clone();
-            match self.slots_of(host, &rollout.release).next(Pace::OneByOne) {
+            match self.next(host, &rollout.release, Pace::OneByOne) {
                 Next::TakingUp(slot) => self.wait(Waiting::ToBeTakenUp { node, slot }),
-                Next::Wait { slot, others } => self.wait(Waiting::ForOthersFirst { node, slot, others }),
+                Next::Wait { slot, others } => self.wait_for_others(host, slot, others),
                 Next::Settled | Next::Assign(_) | Next::Withdraw(_) => {}
             }
         }

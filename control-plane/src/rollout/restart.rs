@@ -110,7 +110,7 @@ impl<'a> Draft<'a> {
     /// it were stable once: what became of them since has other reasons.
     fn on_restart(&self, wish: &RestartWish, target: &ReleaseKey) -> Option<(Host<'a>, Place)> {
         let (mut own, mut any) = (None, None);
-        for host in self.hosts() {
+        for host in self.hosts().iter().copied() {
             for place in self.covered_on(host, wish, target) {
                 let Some((told, begun_at)) = self.told_restart(place) else { continue };
                 // Told once more: it is among the first and the last.
@@ -130,13 +130,13 @@ impl<'a> Draft<'a> {
 
     /// The slots on a host that the wish is about.
     fn covered_on(&self, host: Host<'_>, wish: &RestartWish, target: &ReleaseKey) -> Vec<Place> {
-        let numbers = (1..=self.replicas()).filter_map(|number| Slot::new(u32::from(number)).ok());
+        let numbers = (1..=self.replicas_on(host.id)).filter_map(|number| Slot::new(u32::from(number)).ok());
         let runs = |place: &Place| wish.covers(*place) && self.release_at(*place) == Some(target);
         numbers.map(|slot| host.place(slot)).filter(runs).collect()
     }
 
     fn first_due(&self, wish: &RestartWish, target: &ReleaseKey) -> Option<(Host<'a>, Vec<Place>)> {
-        self.hosts().into_iter().filter(|host| !host.is(Liveness::Lost)).find_map(|host| {
+        self.hosts().iter().copied().filter(|host| !host.is(Liveness::Lost)).find_map(|host| {
             let mut due = self.covered_on(host, wish, target);
             due.retain(|place| self.is_due(wish, *place));
             (!due.is_empty()).then_some((host, due))
@@ -157,7 +157,7 @@ impl<'a> Draft<'a> {
                 None => begun_at < wish.generation && self.standing(place) == Standing::Told,
             }
         };
-        self.hosts().into_iter().filter(|host| !host.is(Liveness::Lost)).find_map(|host| {
+        self.hosts().iter().copied().filter(|host| !host.is(Liveness::Lost)).find_map(|host| {
             let covered = self.covered_on(host, wish, target);
             covered.into_iter().find(|place| unheard(*place)).map(|place| (host, place))
         })
@@ -166,7 +166,7 @@ impl<'a> Draft<'a> {
     /// What could not be done of a wish of which nothing more can be: hosts that were away are not waited for.
     fn missed(&self, wish: &RestartWish, target: &ReleaseKey) -> Option<String> {
         let (mut any, mut away) = (false, Vec::new());
-        for host in self.hosts() {
+        for host in self.hosts().iter().copied() {
             let covered = self.covered_on(host, wish, target);
             any |= !covered.is_empty();
             // One that was told and lost before it said that it was stable may never have heard of it.
@@ -202,7 +202,8 @@ impl<'a> Draft<'a> {
             return self.await_stable(host, host.place(view.slot), wish.at);
         }
         let serves_nobody = views().find(|view| !view.standing.is_ready());
-        if let Some(view) = serves_nobody.or_else(|| views().find(|view| slots.may_replace(**view))) {
+        let room = self.room_on(host.id);
+        if let Some(view) = serves_nobody.or_else(|| views().find(|view| slots.may_replace(**view, room))) {
             self.start_anew(wish, host.place(view.slot), target.clone());
             return Turn::Goes;
         }
@@ -230,7 +231,12 @@ impl<'a> Draft<'a> {
         }
         match slots.wanted().find(|view| !view.standing.is_ready()).map(|view| host.place(view.slot)) {
             Some(unready) => self.await_stable(host, unready, wish.at),
-            None => Turn::Goes,
+            None => {
+                if let Some(view) = slots.wanted().next() {
+                    self.wait_for_others(host, view.slot, Vec::new());
+                }
+                Turn::Goes
+            }
         }
     }
 

@@ -1,23 +1,21 @@
 //! What each phase tells the slots: moving to a new release, going back, and keeping what is in force where it should be.
+//! Which nodes' turn it is, is `batch`'s to say.
 
 use proto::ids::{ReleaseKey, Slot};
-use proto::state::{Liveness, RolloutPhase};
+use proto::state::{Liveness, RolloutPhase, Service};
 
+use super::batch::Moved;
 use super::draft::{Draft, Host};
 use super::fault::planted;
 use super::place::{Next, Pace, Standing};
+use super::waiting::NoNode;
 use super::{PreCommandsState, Rollout, Step, Waiting};
 use crate::fleet::Place;
 
 impl<'a> Draft<'a> {
     /// Takes away what is to be nowhere, whatever else goes on, and forgets what is gone.
     pub(super) fn tidy(&mut self) {
-        let highest = self.highest();
-        let moving = self.rollout.as_ref().filter(|rollout| rollout.phase != RolloutPhase::Reverting);
-        let leader = match moving.map(|rollout| &rollout.pre_commands) {
-            Some(PreCommandsState::RunBy { place, .. }) => Some(*place),
-            _ => None,
-        };
+        let leader = self.leading();
         let fleet = self.fleet;
         for (place, assigned) in &fleet.assigned {
             let Some(node) = fleet.nodes.get(&place.node) else { continue };
@@ -31,16 +29,33 @@ impl<'a> Draft<'a> {
                 } else {
                     self.wait_until_empty(host, *place);
                 }
-            } else if !node.eligible || (place.slot.number() > highest && leader != Some(*place)) {
+                continue;
+            }
+            // What a node that drains holds of a spread goes as others take it over; of the rest, as much as may be missing.
+            let drains_by_itself = node.service == Service::Draining && !self.is_spread();
+            let too_high = place.slot.number() > self.highest_on(place.node) && leader != Some(*place);
+            if !node.eligible || (too_high && !drains_by_itself) {
                 self.withdraw(*place);
             }
+        }
+        self.drain();
+    }
+
+    /// The slot that runs the pre-commands of a rollout that moves.
+    pub(super) fn leading(&self) -> Option<Place> {
+        let moving = self.rollout.as_ref().filter(|rollout| rollout.phase != RolloutPhase::Reverting)?;
+        match &moving.pre_commands {
+            PreCommandsState::RunBy { place, .. } => Some(*place),
+            _ => None,
         }
     }
 
     /// Moves the application to the rollout's release. True once every slot of every node that is not lost is stable on it.
     pub(super) fn roll(&mut self, rollout: &mut Rollout) -> bool {
-        let hosts = self.hosts();
+        let hosts = self.hosts().to_vec();
         if hosts.is_empty() {
+            // Who leads them may stand on a node that drains.
+            self.pre_commands_passed(rollout);
             self.wait_for_nodes();
             return false;
         }
@@ -59,12 +74,12 @@ impl<'a> Draft<'a> {
     /// A slot that is one too many since the configuration changed was left alone while it ran the pre-commands.
     fn drop_former_leaders(&mut self, rollout: &Rollout) {
         let leads = |place: &Place| matches!(&rollout.pre_commands, PreCommandsState::RunBy { place: it, .. } if it == place);
-        let highest = self.highest();
-        if self.fleet.assigned.keys().all(|place| place.slot.number() <= highest) {
+        let too_high = |place: &Place| place.slot.number() > self.highest_on(place.node);
+        if !self.fleet.assigned.keys().any(too_high) {
             return;
         }
         for place in self.told(&rollout.release) {
-            if place.slot.number() > highest && !leads(&place) {
+            if place.slot.number() > self.highest_on(place.node) && !leads(&place) {
                 self.withdraw(place);
             }
         }
@@ -77,87 +92,114 @@ impl<'a> Draft<'a> {
         for host in hosts.iter().filter(|host| host.is(Liveness::Up)) {
             let slots = self.slots_of(*host, &rollout.release);
             if !slots.has_begun() {
-                self.fill(*host, &slots.vacant(), release);
+                self.fill(*host, &slots.vacant(), release, None);
             }
         }
     }
 
-    fn fill(&mut self, host: Host<'_>, slots: &[Slot], release: &ReleaseKey) {
+    /// `rollout`: whose release it is, where each replica runs its own pre-commands.
+    fn fill(&mut self, host: Host<'_>, slots: &[Slot], release: &ReleaseKey, rollout: Option<&Rollout>) {
+        let rollout = rollout.filter(|it| it.pre_commands == PreCommandsState::EveryReplica);
         for slot in slots {
-            self.assign(host.place(*slot), release, None);
+            let run = rollout.map(|rollout| format!("{}-{}", rollout.id, host.place(*slot)));
+            self.assign(host.place(*slot), release, run);
         }
     }
 
-    fn roll_on(&mut self, rollout: &mut Rollout, hosts: &[Host<'_>]) -> bool {
-        let paused = rollout.progress.paused.as_ref().filter(|_| !planted!(IgnorePause));
-        let paused = paused.map(|it| Waiting::Paused { by: it.by.clone() });
-        if self.in_force.is_none() && paused.is_none() {
+    fn roll_on(&mut self, rollout: &mut Rollout, hosts: &[Host<'a>]) -> bool {
+        let paused = rollout.progress.paused.is_some() && !planted!(IgnorePause);
+        if self.in_force.is_none() && !paused {
             // Nothing serves yet that could be disturbed: all at once.
             for host in hosts.iter().filter(|host| host.is(Liveness::Up)) {
                 let vacant = self.slots_of(*host, &rollout.release).vacant();
-                self.fill(*host, &vacant, &rollout.release);
+                self.fill(*host, &vacant, &rollout.release, Some(rollout));
             }
         }
         self.excuse_late_leaders(rollout);
-        let on_trial = self.on_trial(rollout);
-        if !on_trial.is_empty() && !planted!(DoNotWaitForStable) {
-            for (host, place) in on_trial {
-                self.wait_for(host, place, Some(rollout));
-            }
-            return false;
-        }
-        // A node whose move has begun comes before one that would begin.
-        let (begun, later): (Vec<Host<'_>>, Vec<Host<'_>>) =
-            hosts.iter().partition(|host| self.slots_of(**host, &rollout.release).has_begun());
-        let mut moved = 0;
-        let mut unsure = false;
-        for host in begun.into_iter().chain(later) {
-            let slots = self.slots_of(host, &rollout.release);
-            match (host.node.liveness, slots.next(Pace::OneByOne)) {
-                (Liveness::Up | Liveness::Suspect, Next::Settled) => moved += 1,
-                (Liveness::Up, Next::Withdraw(spare)) => {
-                    self.withdraw(host.place(spare));
-                    moved += 1;
-                }
-                (Liveness::Up, Next::Assign(slots)) => {
-                    match paused {
-                        Some(paused) => self.wait(paused),
-                        None => self.fill(host, &slots, &rollout.release),
-                    }
-                    return false;
-                }
-                (Liveness::Up, Next::Wait { slot, others }) => {
-                    self.wait(Waiting::ForOthersFirst { node: host.node.name.clone(), slot, others });
-                    return false;
-                }
-                (Liveness::Up, Next::TakingUp(slot)) => {
-                    unsure = true;
-                    self.wait(Waiting::ToBeTakenUp { node: host.node.name.clone(), slot });
-                }
-                (Liveness::Suspect, _) => {
-                    unsure = true;
-                    self.wait(Waiting::NodeSuspect { node: host.node.name.clone() });
-                    if slots.has_begun() {
-                        return false;
-                    }
-                }
-                (Liveness::Lost, _) => {
-                    unsure |= planted!(WaitForLostNodes);
-                    self.wait(Waiting::NodeLost { node: host.node.name.clone() });
-                }
+        for (node, because) in &rollout.progress.failed {
+            if let Some(host) = self.host(*node) {
+                self.wait(Waiting::NodeFailed { node: host.node.name.clone(), because: because.clone() });
             }
         }
-        if moved == 0 && !unsure {
-            self.wait_for_nodes();
+        // Once for each batch that is over by now, and one more.
+        for _ in 0..=hosts.len() {
+            match self.move_batch(rollout, hosts) {
+                Moved::Waits => return false,
+                Moved::BatchIsOver => {}
+                Moved::AllThere => return true,
+            }
         }
-        moved > 0 && !unsure
+        false
     }
 
-    /// Slots that were told the release and are not stable on it, where that can be seen.
-    fn on_trial(&self, rollout: &Rollout) -> Vec<(Host<'a>, Place)> {
+    /// What a node of a batch is told next. True once there is nothing more to tell it.
+    pub(super) fn move_node(&mut self, host: Host<'a>, rollout: &Rollout) -> bool {
+        match (host.node.liveness, self.next(host, &rollout.release, Pace::OneByOne)) {
+            (Liveness::Lost, _) => {
+                self.wait(Waiting::NodeLost { node: host.node.name.clone() });
+                true
+            }
+            (Liveness::Up | Liveness::Suspect, Next::Settled) => true,
+            (Liveness::Suspect, _) => {
+                self.wait(Waiting::NodeSuspect { node: host.node.name.clone() });
+                false
+            }
+            (Liveness::Up, Next::Withdraw(spare)) => {
+                self.withdraw(host.place(spare));
+                true
+            }
+            (Liveness::Up, Next::Assign(slots)) => {
+                match rollout.progress.paused.as_ref().filter(|_| !planted!(IgnorePause)) {
+                    Some(paused) => self.wait(Waiting::Paused { by: paused.by.clone() }),
+                    None => self.fill(host, &slots, &rollout.release, Some(rollout)),
+                }
+                false
+            }
+            (Liveness::Up, Next::Wait { slot, others }) => {
+                if others.is_empty() {
+                    self.mend_elsewhere(rollout);
+                }
+                self.wait_for_others(host, slot, others);
+                false
+            }
+            (Liveness::Up, Next::TakingUp(slot)) => {
+                self.wait(Waiting::ToBeTakenUp { node: host.node.name.clone(), slot });
+                false
+            }
+        }
+    }
+
+    /// What a rollout before this one broke on nodes whose turn has not come holds up those whose turn it is: there it goes back
+    /// to what is in force.
+    fn mend_elsewhere(&mut self, rollout: &Rollout) {
+        let Some(in_force) = self.in_force.clone() else { return };
+        for host in self.hosts().to_vec().into_iter().filter(|host| host.is(Liveness::Up)) {
+            let slots = self.slots_of(host, &rollout.release);
+            if slots.has_begun() {
+                continue;
+            }
+            let slots = self.slots_of(host, &in_force);
+            let broken = slots.wanted().filter(|view| !view.on_target && view.standing == Standing::Unready);
+            let broken: Vec<Slot> = broken.map(|view| view.slot).collect();
+            self.fill(host, &broken, &in_force, None);
+        }
+    }
+
+    /// Replacing or withdrawing a slot now would leave fewer ready than there must be.
+    pub(super) fn wait_for_others(&mut self, host: Host<'_>, slot: Slot, others: Vec<Slot>) {
+        let node = host.node.name.clone();
+        self.wait(match others.is_empty() {
+            false => Waiting::ForOthersFirst { node, slot, others },
+            true => Waiting::ForOthersElsewhere { node, slot, may_be_missing: self.may_be_missing() },
+        });
+    }
+
+    /// Slots that were told the release and are not stable on it, where that can be seen and matters.
+    pub(super) fn on_trial(&self, rollout: &Rollout) -> Vec<(Host<'a>, Place)> {
         let told = self.told(&rollout.release).into_iter().filter(|place| !self.is_stable(*place));
         let hosts = told.filter_map(|place| Some((self.host(place.node)?, place)));
-        hosts.filter(|(host, _)| !host.is(Liveness::Lost)).collect()
+        let seen = hosts.filter(|(host, _)| !host.is(Liveness::Lost));
+        seen.filter(|(host, _)| !rollout.progress.failed.contains_key(&host.id)).collect()
     }
 
     /// A leader that was lost and comes back with a failed run, after another's run has passed, need not run them.
@@ -174,8 +216,8 @@ impl<'a> Draft<'a> {
 
     /// Spares that earlier rollouts left on nodes whose turn has not come.
     fn drop_spares(&mut self, rollout: &Rollout, hosts: &[Host<'_>]) {
-        let Some(spare) = self.spare() else { return };
         for host in hosts.iter().filter(|host| host.is(Liveness::Up)) {
+            let Some(spare) = self.spare_on(host.id) else { continue };
             let place = host.place(spare);
             if self.release_at(place).is_none() {
                 continue;
@@ -194,7 +236,7 @@ impl<'a> Draft<'a> {
         let Some(target) = target else { return self.withdraw_all() };
         let mut settled = true;
         let mut seen = false;
-        for host in self.hosts() {
+        for host in self.hosts().to_vec() {
             match host.node.liveness {
                 Liveness::Up => {
                     seen = true;
@@ -215,16 +257,16 @@ impl<'a> Draft<'a> {
 
     fn settle_node(&mut self, host: Host<'_>, target: &ReleaseKey) -> bool {
         let slots = self.slots_of(host, target);
-        if planted!(RevertTouchesAll) && !matches!(slots.next(Pace::Settle), Next::Settled) {
+        if planted!(RevertTouchesAll) && !slots.has_moved() {
             let all: Vec<_> = slots.wanted().map(|view| view.slot).collect();
-            self.fill(host, &all, target);
+            self.fill(host, &all, target, None);
             return false;
         }
         // One thing may allow the next: at most every slot is told something once.
         for _ in 0..=slots.slots.len() {
-            match self.slots_of(host, target).next(Pace::Settle) {
+            match self.next(host, target, Pace::Settle) {
                 Next::Settled => break,
-                Next::Assign(slots) => self.fill(host, &slots, target),
+                Next::Assign(slots) => self.fill(host, &slots, target, None),
                 Next::Withdraw(_) if self.lent_to == Some(host.id) => break,
                 Next::Withdraw(spare) => self.withdraw(host.place(spare)),
                 Next::TakingUp(slot) => {
@@ -232,13 +274,13 @@ impl<'a> Draft<'a> {
                     break;
                 }
                 Next::Wait { slot, others } => {
-                    self.wait(Waiting::ForOthersFirst { node: host.node.name.clone(), slot, others });
+                    self.wait_for_others(host, slot, others);
                     break;
                 }
             }
         }
         let slots = self.slots_of(host, target);
-        let mut stable = slots.next(Pace::Settle) == Next::Settled;
+        let mut stable = slots.has_moved();
         for view in slots.wanted().filter(|view| view.standing != Standing::Stable) {
             stable = false;
             if view.on_target {
@@ -276,7 +318,14 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn wait_for_nodes(&mut self) {
-        let enrolled = self.fleet.nodes.values().any(|node| node.eligible);
-        self.wait(Waiting::NoNode { app: self.fleet.app.clone(), enrolled });
+        let eligible: Vec<_> = self.fleet.nodes.values().filter(|node| node.eligible).collect();
+        let why = if eligible.is_empty() {
+            NoNode::NotEnrolled
+        } else if self.hosts().is_empty() && eligible.iter().all(|node| node.service != Service::Open) {
+            NoNode::KeptAway
+        } else {
+            NoNode::NotConnected
+        };
+        self.wait(Waiting::NoNode { app: self.fleet.app.clone(), why });
     }
 }

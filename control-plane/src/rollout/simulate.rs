@@ -14,16 +14,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
 use proto::ids::{NodeId, RestartId, Slot};
-use proto::state::{Liveness, RolloutPhase, Strategy};
+use proto::state::{Liveness, RolloutPhase, Service, Strategy};
 
 use self::dice::Dice;
 use self::host::Host;
 use self::laws::Law;
+use super::draft::Draft;
 use super::fault::unplanted;
 use super::fixture::{fleet, node, node_id, spec, store, wish};
-use super::{Plan, Said, Step, plan};
+use super::{Plan, Said, Steering, Step, Waiting, plan};
 use crate::clock::Time;
-use crate::fleet::{AppFleet, Assigned, Observed, Place, RestartWish};
+use crate::fleet::{AppFleet, Assigned, Node, Observed, Place, RestartWish};
+use crate::spec::{Amount, AppSpec, CanarySpec, Millis, PreCommandsRun, Promote};
 
 const HOSTILE_STEPS: u32 = 200;
 const QUIET_STEPS: u32 = 3_000;
@@ -47,6 +49,9 @@ struct World {
     fleet: AppFleet,
     generations: BTreeMap<NodeId, u64>,
     mislabelled: BTreeSet<NodeId>,
+    service: BTreeMap<NodeId, Service>,
+    /// Places that were ready when a plan took them, when that was, and that were not seen ready since.
+    taken: BTreeMap<Place, u64>,
     stored: BTreeMap<NodeId, u64>,
     hosts: BTreeMap<NodeId, Host>,
     wishes: u64,
@@ -68,7 +73,10 @@ impl World {
         let strategy = if dice.one_in(2) { Strategy::StartFirst } else { Strategy::StopFirst };
         let nodes = 1 + dice.pick(3);
         let mut fleet = fleet(strategy, 1 + u16::from(dice.pick(3)), nodes);
-        fleet.spec = Some(spec(strategy, 1 + u16::from(dice.pick(3))));
+        fleet.spec = Some(some_spec(&mut dice));
+        for node in fleet.nodes.values_mut() {
+            in_some_zone(node, &mut dice);
+        }
         let hosts = fleet.nodes.keys().map(|id| (*id, Host::new())).collect();
         Self {
             dice,
@@ -77,6 +85,8 @@ impl World {
             fleet,
             generations: BTreeMap::new(),
             mislabelled: BTreeSet::new(),
+            service: BTreeMap::new(),
+            taken: BTreeMap::new(),
             stored: BTreeMap::new(),
             hosts,
             wishes: 0,
@@ -125,6 +135,9 @@ impl World {
             let millis = next.map_or(2_000, |at| (at - self.now).clamp(1, 5_000));
             self.pass(millis);
             let Some(plan) = self.control()? else { continue };
+            if plan.waiting.iter().any(|it| matches!(it, Waiting::Promotion { .. })) {
+                self.steer(Steering::Promote);
+            }
             if !unplanted(|| laws::unfinished(&self.fleet, &plan, self.clock())) {
                 return Ok(());
             }
@@ -216,7 +229,9 @@ impl World {
             18 if self.hosts.len() < 4 => {
                 let number = u8::try_from(self.hosts.len() + 1).unwrap_or(u8::MAX);
                 self.note(|_| format!("node-{number} joins"));
-                self.fleet.nodes.insert(node_id(number), node(number));
+                let mut joins = node(number);
+                in_some_zone(&mut joins, &mut self.dice);
+                self.fleet.nodes.insert(node_id(number), joins);
                 self.hosts.insert(node_id(number), Host::new());
                 self.dirty = true;
             }
@@ -229,6 +244,24 @@ impl World {
             }
             20..=22 => self.ask_for_a_restart(id),
             23..=25 => self.pause_or_resume(),
+            26..=28 => self.steer(Steering::Promote),
+            29 => self.steer(Steering::Abort),
+            30..=31 => {
+                let service = match self.dice.pick(3) {
+                    0 => Service::Cordoned,
+                    1 => Service::Draining,
+                    _ => Service::Open,
+                };
+                self.note(|_| format!("{id} is {service}"));
+                self.service.insert(id, service);
+                self.dirty = true;
+            }
+            32 => {
+                if let Some(host) = self.hosts.get_mut(&id) {
+                    host.poor = !host.poor;
+                }
+                self.note(|_| format!("{id} changes its mind about releases"));
+            }
             _ => {}
         }
     }
@@ -248,6 +281,17 @@ impl World {
             format!("paused: {:?}", world.fleet.rollout.as_ref().map(|it| &it.progress.paused))
         });
         self.dirty = true;
+    }
+
+    fn steer(&mut self, steering: Steering) {
+        let said = Said { by: "somebody".to_owned(), at: self.clock() };
+        let Some(rollout) = self.fleet.rollout.clone() else { return };
+        if let Ok(rollout) = rollout.steered(steering, said) {
+            self.fleet.rollout = Some(rollout);
+            self.fleet.generation += 1;
+            self.note(|_| format!("{steering:?}"));
+            self.dirty = true;
+        }
     }
 
     /// Of everything, of a node, of a slot wherever it is, or of one replica.
@@ -300,19 +344,11 @@ impl World {
     }
 
     fn change_spec(&mut self) {
-        let strategy = if self.dice.one_in(2) { Strategy::StartFirst } else { Strategy::StopFirst };
-        let replicas = 1 + u16::from(self.dice.pick(4));
-        if self.dice.one_in(8) {
-            self.fleet.spec = None;
-        } else {
-            let mut spec = spec(strategy, replicas);
-            spec.replicas = NonZeroU16::new(replicas).unwrap();
-            self.fleet.spec = Some(spec);
-        }
+        self.fleet.spec = if self.dice.one_in(8) { None } else { Some(some_spec(&mut self.dice)) };
         self.note(|world| {
             format!(
                 "configuration: {:?}",
-                world.fleet.spec.as_ref().map(|it| (it.replicas, it.deploy.strategy))
+                world.fleet.spec.as_ref().map(|it| (it.replicas, it.spread, &it.deploy))
             )
         });
         self.dirty = true;
@@ -357,6 +393,7 @@ impl World {
             };
             node.stored = self.stored.get(id).copied().unwrap_or_default();
             node.eligible = fleet.spec.is_some() && !self.mislabelled.contains(id);
+            node.service = self.service.get(id).copied().unwrap_or_default();
         }
     }
 
@@ -367,15 +404,36 @@ impl World {
             return Ok(None);
         }
         self.fill_in();
+        unplanted(|| {
+            let draft = Draft::new(&self.fleet, now);
+            // What does not come in the time that a slot has is given up.
+            let patience = self.fleet.spec.as_ref().map_or(0, |spec| spec.rollback_timeout.0);
+            self.taken.retain(|place, at| {
+                let missing = !draft.standing(*place).is_ready() && draft.host(place.node).is_some();
+                missing && self.now - *at < patience
+            });
+        });
         let planned = plan(&self.fleet, now);
         self.wake_at = planned.wake_at.map_or(u64::MAX, |at| at.0);
         self.dirty =
             self.hosts.values().any(|host| !host.connected && self.now - host.changed_at <= SUSPECT_MS);
         self.note(|_| render(&planned));
-        if let Some(law) =
-            unplanted(|| laws::broken(&self.fleet, &planned, now).or_else(|| self.left_running(&planned)))
-                .or_else(|| self.unjust(&planned))
+        if let Some(law) = unplanted(|| {
+            laws::broken(&self.fleet, &planned, now)
+                .or_else(|| laws::beyond(&self.fleet, &planned, now, &self.taken))
+                .or_else(|| self.left_running(&planned))
+        })
+        .or_else(|| self.unjust(&planned))
         {
+            self.note(|world| {
+                let draft = Draft::new(&world.fleet, now);
+                let told = |(place, it): (&Place, &Assigned)| {
+                    let version = it.release.as_ref().map(|it| it.version.to_string());
+                    format!("{place} {version:?} {:?}", draft.standing(*place))
+                };
+                let told: Vec<String> = world.fleet.assigned.iter().map(told).collect();
+                format!("counts {:?} told {told:#?} taken {:?}", draft.placement, world.taken)
+            });
             return Err(law);
         }
         if planned.is_empty() {
@@ -385,7 +443,17 @@ impl World {
         let again = plan(&self.fleet, now);
         self.wake_at = again.wake_at.map_or(u64::MAX, |at| at.0);
         if let Some(law) = laws::leaves_something(&again) {
-            self.note(|_| format!("again: {}", render(&again)));
+            self.note(|world| {
+                let draft = Draft::new(&world.fleet, now);
+                let placement = &draft.placement;
+                format!(
+                    "again: {} {:#?} {:#?} {placement:?} {:?}",
+                    render(&again),
+                    world.fleet.rollout,
+                    again.rollouts,
+                    (&planned.placed, &again.placed)
+                )
+            });
             return Err(law);
         }
         Ok(Some(again))
@@ -426,8 +494,22 @@ impl World {
         })
     }
 
+    /// What a plan takes away is missing by our own doing until it is seen ready again.
+    fn remember_taken(&mut self, plan: &Plan) {
+        let draft = Draft::new(&self.fleet, self.clock());
+        let takes =
+            plan.steps.iter().filter(|step| matches!(step, Step::Assign { .. } | Step::Restart { .. }));
+        let taken: Vec<(Place, u64)> = takes
+            .map(Step::place)
+            .filter(|place| draft.standing(*place).is_ready())
+            .map(|place| (place, self.now))
+            .collect();
+        self.taken.extend(taken);
+    }
+
     fn put(&mut self, plan: &Plan) {
         let now = self.clock();
+        unplanted(|| self.remember_taken(plan));
         store(&mut self.fleet, plan, &mut self.generations, now);
         for step in &plan.steps {
             let place = step.place();
@@ -449,6 +531,9 @@ impl World {
         if let Some(rollout) = &mut self.fleet.rollout {
             rollout.progress.paused = None;
         }
+        for host in self.hosts.values_mut() {
+            host.poor = false;
+        }
         let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
         let away = ids.len() > 1 && self.dice.one_in(3);
         for id in ids.into_iter().skip(usize::from(away)) {
@@ -457,6 +542,41 @@ impl World {
         if away {
             self.cut(node_id(1));
         }
+    }
+}
+
+fn some_spec(dice: &mut Dice) -> AppSpec {
+    let strategy = if dice.one_in(2) { Strategy::StartFirst } else { Strategy::StopFirst };
+    let mut spec = spec(strategy, 1 + u16::from(dice.pick(4)));
+    spec.spread = NonZeroU16::new(1 + u16::from(dice.pick(7))).filter(|_| dice.one_in(3));
+    let deploy = &mut spec.deploy;
+    let amount = |dice: &mut Dice, least: u8| match dice.pick(3) {
+        0 => Amount::Percent(25 + 25 * dice.pick(4)),
+        _ => Amount::Count(u32::from(least + dice.pick(3))),
+    };
+    if dice.one_in(2) {
+        deploy.batch = amount(dice, 1);
+    }
+    if dice.one_in(3) {
+        deploy.max_unavailable = amount(dice, 0);
+    }
+    if dice.one_in(3) {
+        let promote = if dice.one_in(3) { Promote::Manual } else { Promote::Auto };
+        let soak = Millis(if dice.one_in(4) { 0 } else { 8_000 });
+        deploy.canary = Some(CanarySpec { nodes: amount(dice, 1), promote, soak });
+    }
+    deploy.order_by = dice.one_in(3).then(|| "zone".to_owned());
+    deploy.pause_between = Millis(if dice.one_in(3) { 5_000 } else { 0 });
+    deploy.tolerate_failed_nodes = if dice.one_in(3) { 1 } else { 0 };
+    if dice.one_in(3) {
+        deploy.pre_commands_run = PreCommandsRun::EveryReplica;
+    }
+    spec
+}
+
+fn in_some_zone(node: &mut Node, dice: &mut Dice) {
+    if !dice.one_in(4) {
+        node.labels.insert("zone".to_owned(), if dice.one_in(2) { "a" } else { "b" }.to_owned());
     }
 }
 

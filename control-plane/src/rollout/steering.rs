@@ -49,18 +49,17 @@ impl Rollout {
     /// # Errors
     /// It is not in a state for it; nothing is changed then.
     pub fn steered(mut self, steering: Steering, said: Said) -> Result<Self, Held> {
-        let moves = matches!(self.phase, RolloutPhase::Pending | RolloutPhase::Running);
+        let moves = self.phase.moves();
         let Progress { paused, batch, promoted, aborted, .. } = &mut self.progress;
         if self.phase.is_over() {
             return Err(Held::Over);
         }
         match steering {
-            Steering::Pause if !moves => return Err(Held::DoesNotMove),
+            Steering::Pause | Steering::Promote if !moves => return Err(Held::DoesNotMove),
             Steering::Pause if paused.is_some() => return Err(Held::PausedAlready),
             Steering::Pause => *paused = Some(said),
             Steering::Resume if paused.is_none() => return Err(Held::NotPaused),
             Steering::Resume => *paused = None,
-            Steering::Promote if !moves => return Err(Held::DoesNotMove),
             Steering::Promote => {
                 let Some(batch) = batch else { return Err(Held::NothingToPromote) };
                 if promoted.as_ref().is_some_and(|it| it.batch == batch.number) {

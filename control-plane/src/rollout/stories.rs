@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use proto::ids::{NodeId, RestartId};
 use proto::replicas::ProbeList;
-use proto::state::{Liveness, SlotState, Strategy};
+use proto::state::{Liveness, RolloutPhase, Service, SlotState, Strategy};
 
 use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
 use super::{InForce, Plan, Said, Step, plan};
@@ -161,6 +161,8 @@ macro_rules! told {
         })
     };
 }
+
+mod fleets;
 
 #[test]
 fn a_first_deployment_starts_every_slot_at_once_after_its_pre_commands() {

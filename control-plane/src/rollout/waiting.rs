@@ -33,12 +33,33 @@ pub enum Waiting {
         slot: Slot,
         others: Vec<Slot>,
     },
+    /// Too many are missing elsewhere.
+    ForOthersElsewhere {
+        node: NodeName,
+        slot: Slot,
+        may_be_missing: u64,
+    },
+    /// It is one too many there, and goes once one more is ready elsewhere.
+    ForSuccessor {
+        node: NodeName,
+        slot: Slot,
+    },
+    /// Its node is to be emptied, and others are missing now.
+    ToDrain {
+        node: NodeName,
+        slot: Slot,
+    },
     /// Told to stop.
     ToBeEmpty {
         node: NodeName,
         slot: Slot,
     },
     PreCommands {
+        node: NodeName,
+        slot: Slot,
+    },
+    /// Each replica runs them before its start.
+    OwnPreCommands {
         node: NodeName,
         slot: Slot,
     },
@@ -53,10 +74,31 @@ pub enum Waiting {
     NodeLost {
         node: NodeName,
     },
-    /// No node may run it, or none is connected.
+    /// The release failed there, which is tolerated.
+    NodeFailed {
+        node: NodeName,
+        because: String,
+    },
+    /// More were lost in the middle of their move than chance explains.
+    TooManyLost {
+        nodes: Vec<NodeName>,
+        allowed: usize,
+    },
     NoNode {
         app: AppName,
-        enrolled: bool,
+        why: NoNode,
+    },
+    /// The canary is stable, and has to stay so.
+    Soak {
+        left_ms: u64,
+    },
+    /// The canary is stable, and a person is to say whether the others follow.
+    Promotion {
+        app: AppName,
+        canary: Vec<NodeName>,
+    },
+    BetweenBatches {
+        left_ms: u64,
     },
     /// A person paused it.
     Paused {
@@ -82,6 +124,16 @@ pub enum Waiting {
     },
 }
 
+/// Why there is no node for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoNode {
+    /// None may run it.
+    NotEnrolled,
+    NotConnected,
+    /// They are all cordoned or drained.
+    KeptAway,
+}
+
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -104,21 +156,61 @@ impl fmt::Display for Waiting {
             Self::ForOthersFirst { node, slot, others } => {
                 write!(f, "slot {slot} on {node} stays as it is until {} ready", slots(others))
             }
+            Self::ForOthersElsewhere { node, slot, may_be_missing: 0 } => {
+                write!(
+                    f,
+                    "slot {slot} on {node} stays as it is: no replica of the application may be missing"
+                )
+            }
+            Self::ForOthersElsewhere { node, slot, may_be_missing } => write!(
+                f,
+                "slot {slot} on {node} stays as it is: {may_be_missing} of the application may be missing at a time, and are"
+            ),
+            Self::ForSuccessor { node, slot } => {
+                write!(f, "slot {slot} on {node} stays until one more replica is ready elsewhere")
+            }
+            Self::ToDrain { node, slot } => {
+                write!(f, "slot {slot} on {node} is to be withdrawn once the others are there")
+            }
             Self::ToBeEmpty { node, slot } => write!(f, "slot {slot} on {node} is being stopped"),
             Self::PreCommands { node, slot } => {
                 write!(f, "slot {slot} on {node} runs the pre-commands; the others wait for them")
             }
+            Self::OwnPreCommands { node, slot } => write!(f, "slot {slot} on {node} runs its pre-commands"),
             Self::PreCommandsLeader { node } => write!(
                 f,
                 "{node} was running the pre-commands and is lost; no other node is connected that could"
             ),
             Self::NodeSuspect { node } => write!(f, "{node} has been silent for a moment"),
             Self::NodeLost { node } => write!(f, "{node} is lost; it catches up when it returns"),
-            Self::NoNode { app, enrolled: false } => {
+            Self::NodeFailed { node, because } => write!(f, "{node} is left behind: {because}"),
+            Self::TooManyLost { nodes, allowed } => write!(
+                f,
+                "{} were lost while they were moved, and more than {allowed} stop the rest: it goes on when they are back \
+                 or removed",
+                names(nodes)
+            ),
+            Self::NoNode { app, why: NoNode::NotEnrolled } => {
                 write!(f, "no enrolled node may run {app}: enrol one, or change the labels it asks for")
             }
-            Self::NoNode { app, enrolled: true } => {
+            Self::NoNode { app, why: NoNode::NotConnected } => {
                 write!(f, "none of the nodes that may run {app} is connected")
+            }
+            Self::NoNode { app, why: NoNode::KeptAway } => {
+                write!(
+                    f,
+                    "all nodes that may run {app} are cordoned or drained; `deployex node uncordon` opens one"
+                )
+            }
+            Self::Soak { left_ms } => write!(f, "the canary must stay stable for {} more", span(*left_ms)),
+            Self::Promotion { app, canary } => write!(
+                f,
+                "the canary on {} is stable; `deployex rollout promote {app}` lets the others follow, `deployex rollout abort \
+                 {app}` takes it back",
+                names(canary)
+            ),
+            Self::BetweenBatches { left_ms } => {
+                write!(f, "the next batch begins in {}", span(*left_ms))
             }
             Self::Paused { by } => {
                 write!(f, "{by} paused it: no further slot is told the release until it is resumed")
@@ -141,6 +233,10 @@ impl fmt::Display for Waiting {
             ),
         }
     }
+}
+
+fn names(nodes: &[NodeName]) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn doing(state: SlotState) -> &'static str {

@@ -1,20 +1,31 @@
 //! What must hold of every plan, told from what the planner could know when it made it. Each law has a name, which is what a
 //! failing history says.
 
-use proto::ids::RestartId;
-use proto::state::{Liveness, RolloutPhase, Strategy};
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::ids::{NodeId, RestartId, Slot};
+use proto::state::{Liveness, RolloutPhase, Service, SlotState};
 
 use super::host::{Behaviour, behaviour};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Place, PreCommandsOutcome, RestartWish};
-use crate::rollout::draft::Draft;
+use crate::rollout::draft::{Draft, Host};
 use crate::rollout::place::Standing;
 use crate::rollout::{InForce, Plan, PreCommandsState, Rollout, Step, Waiting};
+use crate::spec::Promote;
 
 pub(super) type Law = &'static str;
 
 pub(super) const ENOUGH_READY: Law = "a ready slot is replaced only while enough others are ready";
-pub(super) const ONE_BY_ONE: Law = "one slot at a time is moved, after the last one was stable";
+pub(super) const BATCHES: Law =
+    "slots are moved on the nodes of one batch, the next after all of it is stable";
+pub(super) const CANARY: Law = "nothing is moved behind a canary before it has soaked or was promoted";
+pub(super) const BEYOND: Law = "never more replicas are missing by our own doing than may be";
+pub(super) const DRAINS: Law = "a node is emptied no faster than replicas may be missing";
+pub(super) const KEPT_AWAY: Law = "a cordoned node is given no replica more";
+pub(super) const LOST_ALL: Law = "what loses its nodes one after the other is held up";
+pub(super) const GIVEN_UP: Law = "a rollout that was given up is not begun again for the same wish";
+pub(super) const SUCCESSORS: Law = "a spread leaves no node before as many are ready as there are to be";
 pub(super) const TWO_RELEASES: Law =
     "a slot gets what is rolled out, or what is in force, and new ones what is in force";
 pub(super) const NO_GHOST: Law = "a ghosted release is never assigned nor in force";
@@ -41,7 +52,7 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
     let after = plan.rollouts.last().or(fleet.rollout.as_ref());
     let rollout = after.filter(|rollout| !rollout.phase.is_over());
     let stepped = |place: &Place| plan.steps.iter().any(|step| step.place() == *place);
-    let (mut moved, mut restarted) = (0, 0);
+    let mut restarted = 0;
     for step in &plan.steps {
         let place = step.place();
         let eligible = before.host(place.node).is_some();
@@ -62,7 +73,7 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
             if fleet.ghosted.contains(release) || ghosted_now {
                 return Some(NO_GHOST);
             }
-            if let Some(law) = given(fleet, plan, &before, rollout, step, &mut moved) {
+            if let Some(law) = given(fleet, plan, &before, rollout, step) {
                 return Some(law);
             }
         }
@@ -73,9 +84,8 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
         {
             return Some(UNTOUCHED);
         }
-        let highest = before.highest();
         let goes_down = gives.is_none()
-            && (place.slot.number() > highest
+            && (place.slot.number() > before.highest_on(place.node)
                 || !eligible
                 || fleet.spec.is_none()
                 || taken_down(rollout, plan));
@@ -89,13 +99,14 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
             return Some(ENOUGH_READY);
         }
     }
-    if moved > 1 {
-        return Some(ONE_BY_ONE);
-    }
     if restarted > 1 {
         return Some(RESTARTS_ROLL);
     }
     restarts_over(fleet, plan, now)
+        .or_else(|| batches(fleet, &before, plan, rollout))
+        .or_else(|| drains(fleet, &before, plan).filter(|_| rollout.is_none() || !taken_down(rollout, plan)))
+        .or_else(|| placed(fleet, &before, plan).filter(|_| rollout.is_none() || !taken_down(rollout, plan)))
+        .or_else(|| given_up(fleet, plan))
         .or_else(|| ghosts(fleet, &before, plan))
         .or_else(|| in_force(fleet, &before, plan, after))
         .or_else(|| silent(fleet, &before, plan))
@@ -128,7 +139,7 @@ fn restarts(
     let newest =
         fleet.assigned.keys().filter(|other| of_it(other)).max_by_key(|other| (told(other), **other));
     let seen = |other: &Place| before.host(other.node).is_some_and(|host| !host.is(Liveness::Lost));
-    let counts = |other: &&Place| seen(other) && other.slot.number() <= before.replicas();
+    let counts = |other: &&Place| seen(other) && other.slot.number() <= before.replicas_on(other.node);
     if newest.filter(counts).is_some_and(|newest| !before.is_stable(*newest)) {
         return Some(RESTARTS_ROLL);
     }
@@ -157,7 +168,8 @@ pub(super) fn restarted_by(fleet: &AppFleet, plan: &Plan, wish: &RestartWish, no
         None => fleet.in_force.as_ref(),
     };
     let about = |place: &Place| {
-        let counts = before.host(place.node).is_some() && place.slot.number() <= before.replicas();
+        let counts =
+            before.host(place.node).is_some() && place.slot.number() <= before.replicas_on(place.node);
         wish.covers(*place) && (counts || wish.place().is_some())
     };
     let runs = fleet.assigned.iter().filter(|(_, told)| told.release.is_some());
@@ -178,10 +190,171 @@ fn enough_others(
     place: Place,
     stepped: &dyn Fn(&Place) -> bool,
 ) -> bool {
-    let Some(spec) = &fleet.spec else { return true };
-    let needed = usize::from(spec.replicas.get()) - usize::from(spec.deploy.strategy == Strategy::StopFirst);
+    let missing = usize::try_from(before.may_be_missing()).unwrap_or(usize::MAX);
+    let needed = usize::from(before.replicas_on(place.node)).saturating_sub(missing);
     let others = fleet.assigned.keys().filter(|other| other.node == place.node && **other != place);
     others.filter(|other| !stepped(other) && before.standing(**other).is_ready()).count() >= needed
+}
+
+/// `taken`: places that were ready when we took them of late, and are not ready since. A named restart, a scale-down and what is taken
+/// down for good are somebody's wish.
+pub(super) fn beyond(fleet: &AppFleet, plan: &Plan, now: Time, taken: &BTreeMap<Place, u64>) -> Option<Law> {
+    let before = Draft::new(fleet, now);
+    let after = plan.rollouts.last().or(fleet.rollout.as_ref());
+    if fleet.spec.is_none()
+        || fleet.in_force.is_none()
+        || taken_down(after.filter(|it| !it.phase.is_over()), plan) && fleet.rollout.is_some()
+    {
+        return None;
+    }
+    let mut takes = false;
+    let mut missing = 0;
+    let failed = |node: &NodeId| after.is_some_and(|it| it.progress.failed.contains_key(node));
+    for host in before.hosts().iter().filter(|host| !host.is(Liveness::Lost) && !failed(&host.id)) {
+        let (mut ready, mut ours, mut ready_before) = (0, 0, 0);
+        for number in 1..=before.highest_on(host.id) {
+            let Ok(slot) = Slot::new(number.into()) else { continue };
+            let place = host.place(slot);
+            let step =
+                plan.steps.iter().find(|step| step.place() == place && !matches!(step, Step::Forget { .. }));
+            let is_ready = before.standing(place).is_ready();
+            let named = fleet.restarts.iter().any(|wish| wish.place() == Some(place));
+            ready_before += u64::from(is_ready);
+            // Whoever named a replica accepted that it is away.
+            ready += u64::from(is_ready && (step.is_none() || named));
+            let wanted = number <= before.replicas_on(host.id);
+            ours += u64::from(wanted && !named && (is_ready && step.is_some() || taken.contains_key(&place)));
+        }
+        let short = |ready: u64| u64::from(before.replicas_on(host.id)).saturating_sub(ready);
+        takes |= short(ready) > short(ready_before);
+        missing += short(ready).min(ours);
+    }
+    (takes && missing > before.may_be_missing()).then_some(BEYOND)
+}
+
+/// A new batch is drawn when all that was told is stable, and holds no more nodes than it may.
+fn batches(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Option<&Rollout>) -> Option<Law> {
+    let rollout = rollout.filter(|it| it.phase.moves())?;
+    let batch = rollout.progress.batch.as_ref()?;
+    let earlier = fleet.rollout.as_ref().filter(|it| it.id == rollout.id);
+    let last = earlier.and_then(|it| it.progress.batch.as_ref());
+    if last.map(|it| it.number) == Some(batch.number) {
+        return (last.map(|it| &it.nodes) != Some(&batch.nodes)).then_some(BATCHES);
+    }
+    let deploy = &fleet.spec.as_ref()?.deploy;
+    let fresh = fleet.proven.contains(&rollout.release) || before.in_force.is_none();
+    // One of which nothing is left to be seen is drawn anew.
+    let gone = last.is_some_and(|last| {
+        last.canary
+            && !last.nodes.iter().filter_map(|id| before.host(*id)).any(|host| {
+                let moved = before.slots_of(host, &rollout.release).all_told();
+                moved && !host.is(Liveness::Lost) && !rollout.progress.failed.contains_key(&host.id)
+            })
+    });
+    let canary = deploy.canary.filter(|_| (batch.number == 1 || gone) && !fresh);
+    if canary.is_some() != batch.canary {
+        return Some(CANARY);
+    }
+    let all = u64::try_from(before.hosts().len()).unwrap_or(u64::MAX);
+    let size = canary.map_or(deploy.batch, |it| it.nodes).of(all).max(1);
+    let groups: BTreeSet<_> =
+        batch.nodes.iter().filter_map(|id| before.host(*id)).map(|host| before.group_of(host)).collect();
+    if batch.nodes.len() as u64 > size || groups.len() > 1 {
+        return Some(BATCHES);
+    }
+    let withdrawn = |place: Place| plan.steps.contains(&Step::Withdraw { place });
+    let unstable = |place: &Place| {
+        let seen = before.host(place.node).is_some_and(|host| !host.is(Liveness::Lost));
+        seen && !withdrawn(*place)
+            && !rollout.progress.failed.contains_key(&place.node)
+            && !before.is_stable(*place)
+    };
+    if earlier.is_some() && before.told(&rollout.release).iter().any(unstable) {
+        return Some(BATCHES);
+    }
+    let lost = before.hosts().iter().filter(|host| {
+        let slots = before.slots_of(**host, &rollout.release);
+        let failed = rollout.progress.failed.contains_key(&host.id);
+        let stable = slots.wanted().all(|view| view.standing == Standing::Stable);
+        host.is(Liveness::Lost) && slots.has_begun() && !(slots.has_moved() && stable) && !failed
+    });
+    let allowed = usize::try_from(deploy.tolerate_failed_nodes).unwrap_or(usize::MAX).saturating_add(1);
+    if lost.count() > allowed {
+        return Some(LOST_ALL);
+    }
+    let last = last.filter(|last| last.canary && !gone)?;
+    let promoted = rollout.progress.promoted.as_ref().is_some_and(|it| it.batch == last.number);
+    let soaked = deploy.canary.is_none_or(|canary| {
+        let since = last.stable_since.filter(|since| *since <= before.now);
+        canary.promote == Promote::Auto
+            && (canary.soak.0 == 0 || since.is_some_and(|since| since.plus(canary.soak.0) <= before.now))
+    });
+    (!promoted && !soaked).then_some(CANARY)
+}
+
+/// On its way out: what this plan withdraws, and what was withdrawn and is not gone.
+fn drains(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
+    let spec = fleet.spec.as_ref().filter(|spec| spec.spread.is_none())?;
+    let drains = |place: &Place| {
+        let node = fleet.nodes.get(&place.node);
+        node.is_some_and(|it| it.eligible && it.service == Service::Draining && it.liveness == Liveness::Up)
+    };
+    let taken = plan.steps.iter().filter(|step| matches!(step, Step::Withdraw { .. })).map(Step::place);
+    let taken = taken.filter(|place| drains(place) && before.standing(*place).is_ready()).count();
+    let empty = |place: &Place| fleet.observed.get(place).is_some_and(|it| it.state == SlotState::Empty);
+    let going = fleet.assigned.iter().filter(|(place, it)| {
+        let gone = plan.steps.contains(&Step::Forget { place: **place });
+        it.release.is_none() && drains(place) && !empty(place) && !gone
+    });
+    let all: u64 = before.placement.counts.values().map(|count| u64::from(*count)).sum();
+    let allowed = usize::try_from(spec.deploy.may_be_missing(all).max(1)).unwrap_or(usize::MAX);
+    (taken > 0 && taken + going.count() > allowed).then_some(DRAINS)
+}
+
+/// Cordoned nodes hold no more than they held, and a spread leaves none before its successors are ready.
+fn placed(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
+    let highest = |node: NodeId| {
+        let told = fleet.assigned.iter().filter(|(place, it)| place.node == node && it.release.is_some());
+        told.map(|(place, _)| place.slot.number()).max().unwrap_or(0)
+    };
+    for step in &plan.steps {
+        let Step::Assign { place, .. } = step else { continue };
+        let node = fleet.nodes.get(&place.node)?;
+        let spare = before.spare_on(place.node) == Some(place.slot);
+        let held = highest(place.node).max(fleet.placed.get(&place.node).copied().unwrap_or(0));
+        if node.service != Service::Open && place.slot.number() > held && !spare {
+            return Some(KEPT_AWAY);
+        }
+    }
+    let (spec, placed) = (fleet.spec.as_ref()?, plan.placed.as_ref()?);
+    let total = spec.spread?.get();
+    let shrinks = fleet.placed.iter().any(|(id, count)| {
+        let less = placed.get(id).copied().unwrap_or(0) < *count;
+        let top = Slot::new((*count).into()).ok().map(|slot| Place { node: *id, slot });
+        let alive = fleet.nodes.get(id).is_some_and(|node| node.eligible && node.liveness != Liveness::Lost);
+        less && alive && top.is_some_and(|top| before.standing(top).is_ready())
+    });
+    let ready = placed.iter().flat_map(|(id, count)| {
+        let alive = fleet.nodes.get(id).is_some_and(|node| node.eligible && node.liveness != Liveness::Lost);
+        let slots = (1..=*count).filter_map(|number| Slot::new(number.into()).ok());
+        slots.filter(move |_| alive).map(|slot| Place { node: *id, slot })
+    });
+    let ready = u64::try_from(ready.filter(|place| before.standing(*place).is_ready()).count()).unwrap_or(0);
+    // Else nobody can take them all over.
+    let room = fleet
+        .nodes
+        .values()
+        .any(|node| node.eligible && node.service == Service::Open && node.liveness != Liveness::Lost);
+    let missing = spec.deploy.max_unavailable.of(total.into());
+    (shrinks && room && ready < u64::from(total).saturating_sub(missing)).then_some(SUCCESSORS)
+}
+
+fn given_up(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
+    let back = |last: &&Rollout| matches!(last.phase, RolloutPhase::Reverted | RolloutPhase::Failed);
+    let over = fleet.last.as_ref().filter(|last| last.progress.aborted.is_some()).filter(back)?;
+    let again =
+        plan.rollouts.iter().find(|it| fleet.rollout.as_ref().is_none_or(|before| before.id != it.id))?;
+    (again.release == over.release && again.wished_at == over.wished_at).then_some(GIVEN_UP)
 }
 
 /// Laws of what a slot is given.
@@ -191,7 +364,6 @@ fn given(
     before: &Draft<'_>,
     rollout: Option<&Rollout>,
     step: &Step,
-    moved: &mut usize,
 ) -> Option<Law> {
     let Step::Assign { place, release, pre_commands_run, .. } = step else { return None };
     let in_force = match &plan.in_force {
@@ -212,7 +384,8 @@ fn given(
     if !passed && pre_commands_run.is_none() {
         return Some(PRE_COMMANDS_FIRST);
     }
-    if let Some(run) = pre_commands_run
+    let own = rollout.pre_commands == PreCommandsState::EveryReplica;
+    if let Some(run) = pre_commands_run.as_ref().filter(|_| !own)
         && let Some(law) = run_again(fleet, before, rollout, run)
     {
         return Some(law);
@@ -226,15 +399,22 @@ fn given(
         if new_node {
             return Some(TWO_RELEASES);
         }
-        *moved += 1;
-        let led_anew = matches!(&rollout.pre_commands, PreCommandsState::RunBy { .. });
+        let led =
+            matches!(&rollout.pre_commands, PreCommandsState::RunBy { place: leader, .. } if leader == place);
+        if led {
+            return None;
+        }
+        let batch = rollout.progress.batch.as_ref();
+        let in_batch = |node: &NodeId| batch.is_some_and(|batch| batch.nodes.contains(node));
         let on_trial = before.told(release).into_iter().any(|other| {
             let seen = before.host(other.node).is_some_and(|host| !host.is(Liveness::Lost));
             let withdrawn = plan.steps.contains(&Step::Withdraw { place: other });
-            seen && !withdrawn && !before.is_stable(other)
+            let beside = in_batch(&other.node) && other.node != place.node;
+            let failed = rollout.progress.failed.contains_key(&other.node);
+            seen && !withdrawn && !beside && !failed && !before.is_stable(other)
         });
-        if on_trial && !led_anew {
-            return Some(ONE_BY_ONE);
+        if on_trial || !in_batch(&place.node) {
+            return Some(BATCHES);
         }
     }
     None
@@ -266,8 +446,9 @@ fn ghosts(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
     if let Some(rollout) = watched {
         let crashes = fleet.observed.get(&place).map_or(0, |seen| seen.crashes_since_deploy);
         let base = rollout.progress.watched_from.get(&place).copied().unwrap_or(0);
-        let stays =
-            |other: &Place| other.slot.number() <= before.replicas() && before.host(other.node).is_some();
+        let stays = |other: &Place| {
+            other.slot.number() <= before.replicas_on(other.node) && before.host(other.node).is_some()
+        };
         let runs_elsewhere = before
             .told(&ghost.release)
             .into_iter()
@@ -294,9 +475,13 @@ fn in_force(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Option<&
     if rollout.is_some_and(|rollout| rollout.phase == RolloutPhase::Reverting) || plan.ghost.is_some() {
         return None;
     }
-    let hosts = before.hosts().into_iter().filter(|host| !host.is(Liveness::Lost));
+    let failed = |host: &&Host<'_>| {
+        let failed = fleet.rollout.as_ref().is_some_and(|it| it.progress.failed.contains_key(&host.id));
+        failed || plan.rollouts.iter().any(|it| it.progress.failed.contains_key(&host.id))
+    };
+    let hosts = before.hosts().iter().filter(|host| !host.is(Liveness::Lost) && !failed(host));
     let stable = hosts.flat_map(|host| {
-        let slots = before.slots_of(host, release);
+        let slots = before.slots_of(*host, release);
         slots.wanted().map(|view| view.on_target && view.standing == Standing::Stable).collect::<Vec<_>>()
     });
     let all: Vec<bool> = stable.collect();
@@ -309,7 +494,11 @@ fn silent(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
     }
     let unsettled = fleet.assigned.iter().any(|(place, assigned)| match &assigned.release {
         None => fleet.nodes.contains_key(&place.node),
-        Some(_) => before.host(place.node).is_some() && before.standing(*place) != Standing::Stable,
+        Some(_) => {
+            let drains = fleet.nodes.get(&place.node).is_some_and(|it| it.service == Service::Draining);
+            let host = before.host(place.node).is_some();
+            drains || (host && before.standing(*place) != Standing::Stable)
+        }
     });
     (fleet.rollout.is_some() || unsettled).then_some(SAYS_WHY)
 }
@@ -322,7 +511,7 @@ pub(super) fn leaves_something(again: &Plan) -> Option<Law> {
 /// All that was wished has come to an end; `lost`: nodes that stay away.
 pub(super) fn unfinished(fleet: &AppFleet, plan: &Plan, now: Time) -> bool {
     let draft = Draft::new(fleet, now);
-    let hosts = draft.hosts();
+    let hosts = draft.hosts().to_vec();
     let some_up = hosts.iter().any(|host| host.is(Liveness::Up));
     // Where there is nothing to run it on, a rollout waits; a revert ends all the same.
     let may_wait = |rollout: &Rollout| !some_up && rollout.phase != RolloutPhase::Reverting;
@@ -343,6 +532,10 @@ pub(super) fn unfinished(fleet: &AppFleet, plan: &Plan, now: Time) -> bool {
                 .iter()
                 .any(|view| view.slot.number() > slots.replicas && view.standing != Standing::Vacant)
     });
+    let drains = |id: &NodeId| {
+        fleet.nodes.get(id).is_some_and(|it| it.service == Service::Draining && it.liveness == Liveness::Up)
+    };
+    let off = off || !draft.placement.held.is_empty() || fleet.assigned.keys().any(|it| drains(&it.node));
     // What flaps may hold up the rest for as long as it flaps.
     let flaps = behaviour(target) != Behaviour::Good;
     let wish_open = fleet.wanted.as_ref().is_some_and(|wish| {

@@ -1,0 +1,76 @@
+//! Emptying a node: what it holds is withdrawn, no more at a time than may be missing.
+//!
+//! Of a spread this is `placement`'s to decide: there others take over first.
+
+use proto::state::{Liveness, Service};
+
+use super::draft::{Draft, Host};
+use super::fault::planted;
+use super::{Step, Waiting};
+use crate::fleet::Place;
+
+impl Draft<'_> {
+    pub(super) fn is_spread(&self) -> bool {
+        self.fleet.spec.as_ref().is_some_and(|spec| spec.spread.is_some())
+    }
+
+    /// Withdraws the next slots of nodes that drain, the highest first.
+    pub(super) fn drain(&mut self) {
+        let fleet = self.fleet;
+        let draining = |node: &crate::fleet::Node| node.eligible && node.service == Service::Draining;
+        if self.is_spread() || !fleet.nodes.values().any(draining) {
+            return;
+        }
+        let mut hosts: Vec<Host<'_>> = fleet
+            .nodes
+            .iter()
+            .filter(|(_, node)| draining(node))
+            .map(|(id, node)| Host { id: *id, node })
+            .collect();
+        hosts.sort_by_key(|host| &host.node.name);
+        let mut room = self.room_on_nodes_that_drain(&hosts);
+        for host in hosts {
+            let holds: Vec<Place> = fleet.assigned.keys().filter(|it| it.node == host.id).copied().collect();
+            let mut left: Vec<Place> =
+                holds.into_iter().filter(|place| self.release_at(*place).is_some()).collect();
+            left.sort_by_key(|place| std::cmp::Reverse(place.slot));
+            match host.node.liveness {
+                Liveness::Up => {}
+                _ if left.is_empty() => continue,
+                Liveness::Suspect => {
+                    self.wait(Waiting::NodeSuspect { node: host.node.name.clone() });
+                    continue;
+                }
+                Liveness::Lost => {
+                    self.wait(Waiting::NodeLost { node: host.node.name.clone() });
+                    continue;
+                }
+            }
+            let leader = self.leading();
+            for place in left {
+                let ready = self.standing(place).is_ready();
+                if Some(place) == leader || (ready && room == 0 && !planted!(DrainAtOnce)) {
+                    self.wait(Waiting::ToDrain { node: host.node.name.clone(), slot: place.slot });
+                    break;
+                }
+                room -= u64::from(ready && room > 0);
+                self.withdraw(place);
+            }
+        }
+    }
+
+    /// Replicas that may be taken away now: what is on its way out counts until it is gone.
+    fn room_on_nodes_that_drain(&self, hosts: &[Host<'_>]) -> u64 {
+        let fleet = self.fleet;
+        let goes = |place: &&Place| {
+            hosts.iter().any(|host| host.id == place.node && host.is(Liveness::Up))
+                && self.release_at(**place).is_none()
+                && !self.plan.steps.contains(&Step::Forget { place: **place })
+                && !fleet.observed.get(place).is_some_and(|it| it.state == proto::state::SlotState::Empty)
+        };
+        let going = u64::try_from(fleet.assigned.keys().filter(goes).count()).unwrap_or(u64::MAX);
+        // None of these nodes is among those that count as hosts.
+        let elsewhere = hosts.first().map_or(0, |host| self.missing_beside(host.id));
+        self.may_be_missing().max(1).saturating_sub(elsewhere).saturating_sub(going)
+    }
+}
