@@ -4,6 +4,7 @@
 
 mod back;
 mod draft;
+mod fallback;
 mod fault;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -32,6 +33,7 @@ use crate::clock::Time;
 use crate::fleet::{ObservedCheck, ObservedExit, Place};
 
 pub use back::{NoWayBack, back_to};
+pub use fallback::has_way_back;
 pub use plan::plan;
 pub use progress::{Batch, Progress, Promoted, Said, Trial};
 pub use steering::{Held, Steering};
