@@ -6,7 +6,11 @@ mod back;
 mod draft;
 mod fallback;
 mod fault;
-#[cfg(test)]
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, clippy::unwrap_used, reason = "for tests, some of which are in another crate")
+)]
 pub(crate) mod fixture;
 mod gate;
 mod lifecycle;
@@ -18,6 +22,8 @@ mod restart;
 mod roll;
 #[cfg(test)]
 mod simulate;
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
+pub mod simulation;
 mod steering;
 #[cfg(test)]
 mod stories;
