@@ -65,7 +65,7 @@ pub struct Wanted {
     pub pre_commands: Option<PreCommands>,
     /// `None`: it never goes back by itself. Missing in ledgers of earlier versions.
     #[serde(default)]
-    pub fallback: Option<Fallback>,
+    pub fallback: Option<Box<Fallback>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

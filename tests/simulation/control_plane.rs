@@ -113,7 +113,7 @@ impl World {
                 self.fleet.restarts.iter().any(|wish| wish.id == it.id)
             };
             let wanted = Wanted {
-                fallback: self.way_back(&release),
+                fallback: self.way_back(&release).map(Box::new),
                 pre_commands: assigned.pre_commands_run.clone().map(|run_id| {
                     let count = if has_pre_commands(&release) { PRE_COMMANDS } else { 0 };
                     PreCommands { run_id, count }

@@ -201,7 +201,7 @@ impl Replica {
 
     fn may_fall_back(&self) -> Option<(&Wanted, &Fallback)> {
         let wanted = self.wanted()?;
-        wanted.fallback.as_ref().filter(|it| it.release != wanted.release).map(|it| (wanted, it))
+        wanted.fallback.as_deref().filter(|it| it.release != wanted.release).map(|it| (wanted, it))
     }
 
     /// What is wanted lies in the slot's `current`.
@@ -236,7 +236,8 @@ mod tests {
 
     fn wish(generation: u64, rollout: &str) -> Event {
         let fallback = Fallback { rollout: rollout.to_owned(), release: release(1), within: 40_000 };
-        let wanted = Some(Wanted { release: release(2), pre_commands: None, fallback: Some(fallback) });
+        let wanted =
+            Some(Wanted { release: release(2), pre_commands: None, fallback: Some(Box::new(fallback)) });
         Event::Assigned(Assignment { generation, wanted, policy: POLICY, restart: None })
     }
 

@@ -60,7 +60,7 @@ impl Assigned {
             Some(Wanted {
                 release: key(release.key.as_ref()?).ok()?,
                 pre_commands: pre_commands.map(|it| PreCommands { run_id: it.run_id.clone(), count }),
-                fallback: slot.fallback.as_ref().and_then(fallback),
+                fallback: slot.fallback.as_ref().and_then(fallback).map(Box::new),
             })
         });
         let restart = self.slot.as_ref().map(|slot| slot.restart_id.clone()).filter(|id| !id.is_empty());

@@ -187,11 +187,13 @@ impl World {
             true => Boot::Earlier { whole: self.current.clone().filter(|_| !self.torn) },
             false => Boot::Present,
         };
+        // A ledger that could not be written knows of less of its time.
+        let forgets = before.trial != self.replica.trial;
         let (next, again) = before.recover(found, pre_found, boot.clone(), self.now);
         self.replica = next;
         let is_alone = self.alone_since.is_some();
         self.alone_since = Some(self.now);
-        if let (Some((_, _, certain)), true) = (&mut self.in_place, boot != Boot::Present) {
+        if let (Some((_, _, certain)), true) = (&mut self.in_place, boot != Boot::Present || forgets) {
             *certain = self.now;
         }
         // Whom the new agent does not know to be ready it has taken out of traffic before it does anything else.

@@ -10,7 +10,7 @@ impl World {
         let count = u32::try_from(self.roll(4)).unwrap();
         let wanted = wanted.map(|release| Wanted {
             release,
-            fallback: self.way_back(&run_id),
+            fallback: self.way_back(&run_id).map(Box::new),
             pre_commands: pre_commands.then_some(PreCommands { run_id, count }),
         });
         self.assign(wanted);
