@@ -58,7 +58,5 @@ mod of_the_machine {
         restarting_every_time_is_caught: RestartEveryTime => RESTARTS_ONCE,
         stopping_before_staged_is_caught: StopBeforeStaged => SERVES_ON,
         falling_back_though_stable_is_caught: FallBackThoughStable => UNASKED,
-        falling_back_at_once_is_caught: FallBackAtOnce => GOOD_STAYS,
-        falling_back_before_it_moved_is_caught: FallBackBeforeItMoved => GOOD_STAYS,
     }
 }
