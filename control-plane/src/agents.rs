@@ -44,6 +44,8 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use self::board::Board;
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
+pub(crate) use self::board::read_report;
 pub use self::board::{HostReport, ReplicaLoad, Turned};
 use self::gate::Gate;
 use self::listener::Listener;

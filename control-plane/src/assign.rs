@@ -11,7 +11,7 @@ use std::sync::Arc;
 use proto::ids::{AppName, NodeId, ReleaseKey, Slot};
 use proto::pb;
 
-use crate::db::{Db, DbError, NodeAssignment, WantedApplication, WantedSlot};
+use crate::db::{Db, DbError, NodeAssignment, Release, WantedApplication, WantedSlot};
 use crate::error::chain;
 use crate::spec::monitoring::{HostMonitoring, Threshold};
 use crate::spec::{AppSpec, DistributionMode, EnvEntry, EnvValue, Limits, ReadyWhen};
@@ -57,10 +57,13 @@ impl Assignments {
         Ok(snapshot(&wanted, &*self.secrets))
     }
 
-    /// Whether a slot of the node is to run that release. Needs no secret.
+    /// Whether a slot of the node is to run that release, or may go back to it. Needs no secret.
     pub async fn is_to_run(&self, node: NodeId, app: &AppName, key: &ReleaseKey) -> Result<bool, DbError> {
         let wanted = self.db.node_assignment(node).await?;
-        Ok(wanted.slots.iter().any(|((of, _), slot)| of == app && slot.release.key == *key))
+        let may_run = |slot: &WantedSlot| {
+            slot.release.key == *key || slot.fallback.as_ref().is_some_and(|it| it.release.key == *key)
+        };
+        Ok(wanted.slots.iter().any(|((of, _), slot)| of == app && may_run(slot)))
     }
 }
 
@@ -206,17 +209,26 @@ fn variables(spec: &AppSpec, secrets: &dyn Secrets) -> Result<Vec<pb::EnvEntry>,
 }
 
 fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment {
-    let WantedSlot { release, pre_commands_run, restart } = wanted;
+    let WantedSlot { release: wanted, pre_commands_run, restart, fallback } = wanted;
     pb::SlotAssignment {
         app: app.to_string(),
         slot: u32::from(number.number()),
-        release: Some(pb::Release {
-            key: Some(pb::ReleaseKey::from(&release.key)),
-            size: release.size,
-            pre_commands: release.pre_commands.clone(),
-        }),
+        release: Some(release(wanted)),
         pre_commands: pre_commands_run.clone().map(|run_id| pb::PreCommands { run_id }),
         restart_id: restart.map(|id| id.to_string()).unwrap_or_default(),
+        fallback: fallback.as_ref().map(|it| pb::Fallback {
+            release: Some(release(&it.release)),
+            within_ms: it.within.0,
+            rollout_id: it.rollout.to_string(),
+        }),
+    }
+}
+
+fn release(release: &Release) -> pb::Release {
+    pb::Release {
+        key: Some(pb::ReleaseKey::from(&release.key)),
+        size: release.size,
+        pre_commands: release.pre_commands.clone(),
     }
 }
 
@@ -224,12 +236,12 @@ fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment 
 mod tests {
     use std::collections::BTreeMap;
 
-    use proto::ids::Digest;
+    use proto::ids::{Digest, RolloutId};
     use proto::state::Language;
 
     use super::*;
     use crate::clock::Time;
-    use crate::db::Release;
+    use crate::db::WantedFallback;
     use crate::spec::{Ask, Millis, Probe};
 
     struct Known(BTreeMap<&'static str, &'static str>);
@@ -265,6 +277,7 @@ mod tests {
             release: release.clone(),
             pre_commands_run: run.map(str::to_owned),
             restart: None,
+            fallback: None,
         };
         NodeAssignment {
             generation: 9,
@@ -319,6 +332,19 @@ mod tests {
         let exec = pb::ExecProbe { command: "bin/ok".to_owned() };
         let live: Vec<_> = told.live_probes.iter().map(kind).collect();
         assert_eq!(live, [pb::probe::Kind::Tcp(tcp), pb::probe::Kind::Exec(exec)]);
+    }
+
+    #[test]
+    fn where_a_slot_goes_back_to_by_itself_is_told_whole() {
+        let (mut wanted, secrets) = (wanted(), Known([("prod/DB", "x")].into()));
+        let slot = wanted.slots.values_mut().next().unwrap();
+        let release = Release { size: 41, ..slot.release.clone() };
+        let rollout = RolloutId(uuid::Uuid::nil());
+        slot.fallback = Some(WantedFallback { release, within: Millis(600_000), rollout });
+        let told: Vec<_> = snapshot(&wanted, &secrets).slots.into_iter().map(|it| it.fallback).collect();
+        let [Some(fallback), None] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((fallback.within_ms, fallback.release.as_ref().unwrap().size), (600_000, 41));
+        assert_eq!(fallback.rollout_id, rollout.to_string());
     }
 
     #[test]

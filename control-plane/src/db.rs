@@ -24,7 +24,7 @@ pub(crate) mod tests;
 
 pub use access::{ApiToken, JoinToken, NewApiToken, NewJoinToken, NewSession, Session, User};
 pub use applications::{Application, ApplicationsDiff, ManualWish, NewApplication, Source};
-pub use assignments::{NodeAssignment, WantedApplication, WantedSlot};
+pub use assignments::{NodeAssignment, WantedApplication, WantedFallback, WantedSlot};
 pub use authorities::{Authority, NewAuthority};
 pub use connection::Db;
 pub use error::DbError;

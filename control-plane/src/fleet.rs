@@ -187,6 +187,8 @@ pub struct Observed {
     /// Empty: nothing is wrong.
     pub fault: String,
     pub pre_commands: Option<ObservedPreCommands>,
+    /// It goes back by itself, or has.
+    pub fell_back: Option<ObservedFallback>,
     pub ports: Vec<(String, u16)>,
     pub reported_at: Time,
 }
@@ -235,6 +237,14 @@ impl ObservedCheck {
     pub fn sentence(&self) -> String {
         check_sentence(&self.asked, &self.outcome, &self.body)
     }
+}
+
+/// A slot whose agent had lost us, and went back to the release before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedFallback {
+    /// The id of the rollout that it was told the fallback in, as it was told.
+    pub rollout: String,
+    pub because: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

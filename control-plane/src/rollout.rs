@@ -6,8 +6,13 @@ mod back;
 mod batch;
 mod draft;
 mod drain;
+mod fallback;
 mod fault;
-#[cfg(test)]
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, clippy::unwrap_used, reason = "for tests, some of which are in another crate")
+)]
 pub(crate) mod fixture;
 mod gate;
 mod lifecycle;
@@ -20,6 +25,8 @@ mod restart;
 mod roll;
 #[cfg(test)]
 mod simulate;
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
+pub mod simulation;
 mod steering;
 #[cfg(test)]
 mod stories;
@@ -35,6 +42,7 @@ use crate::clock::Time;
 use crate::fleet::{ObservedCheck, ObservedExit, Place};
 
 pub use back::{NoWayBack, back_to};
+pub use fallback::has_way_back;
 pub use plan::plan;
 pub use progress::{Batch, Progress, Promoted, Said, Trial};
 pub use steering::{Held, Steering};

@@ -206,6 +206,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         epmd_port: variable("ERL_EPMD_PORT").and_then(|it| it.parse().ok()).unwrap_or(EPMD_PORT),
         timezone: variable("TZ"),
         boot_id: host::boot_id(),
+        standing: link.standing(),
     };
     // Also for keepers and replicas, which begin with what the agent has.
     let files = limits::raise_files();

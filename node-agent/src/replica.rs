@@ -20,12 +20,16 @@ use proto::state::ExitCause;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::advance::WITHDRAW_MAX;
+pub use self::answer::{Blocked, Launch, PreCommandFailure, PrepareFailure};
+pub use self::fallback::{Fallback, Link, Trial, Verdict};
 pub use self::note::Note;
 use crate::clock::Time;
 
 mod absorb;
 mod advance;
-mod fault;
+mod answer;
+mod fallback;
+pub mod fault;
 pub mod held;
 mod note;
 pub mod recover;
@@ -59,6 +63,9 @@ pub struct Wanted {
     pub release: ReleaseKey,
     /// Set where this slot is to run the release's pre-commands before it takes over.
     pub pre_commands: Option<PreCommands>,
+    /// `None`: it never goes back by itself. Missing in ledgers of earlier versions.
+    #[serde(default)]
+    pub fallback: Option<Box<Fallback>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,6 +252,10 @@ pub enum Event {
         ticket: Ticket,
         result: Result<(), Blocked>,
     },
+    /// A session with the control plane is held, or is not.
+    Linked {
+        held: bool,
+    },
     /// Time has passed; nothing else happened.
     Tick,
 }
@@ -264,51 +275,6 @@ pub enum Charge {
     Unresponsive,
     /// It went over a limit, or its host did: its release may be as good as before.
     OverLimit,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PrepareFailure {
-    pub error: String,
-    /// Trying again cannot help: the archive itself is at fault.
-    pub permanent: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PreCommandFailure {
-    pub error: String,
-    pub output: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Launch {
-    Started {
-        pid: u32,
-    },
-    Failed {
-        error: String,
-    },
-    /// The host is why: it lacks what any program needs.
-    Hindered {
-        error: String,
-    },
-    /// The slot's lock is taken by a process that was started with that ticket.
-    Held {
-        by: Ticket,
-        pid: u32,
-    },
-}
-
-/// Why the slot's folders were not touched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Blocked {
-    Failed {
-        error: String,
-    },
-    /// The slot's lock is taken by a process that was started with that ticket.
-    Held {
-        by: Ticket,
-        pid: u32,
-    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -391,6 +357,12 @@ pub struct Replica {
     pub spread: u64,
     /// A restart that was asked for and not yet done; then the last that was.
     pub restart: Restart,
+    /// Of the release that took its place and has a fallback. Missing in ledgers of earlier versions.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+    /// Not remembered: each agent finds out for itself.
+    #[serde(skip)]
+    pub link: Link,
     next_ticket: u64,
 }
 
@@ -410,6 +382,8 @@ pub enum Restart {
 pub fn decide(replica: &Replica, event: Event, now: Time) -> (Replica, Vec<Action>) {
     let mut next = replica.clone();
     let mut actions = Vec::new();
+    // What was stable until this happened was stable.
+    next.see_stable(now);
     next.absorb(event, now, &mut actions);
     next.advance(now, &mut actions);
     (next, actions)
@@ -433,6 +407,8 @@ impl Default for Replica {
             failures: 0,
             spread: 0,
             restart: Restart::Never,
+            trial: None,
+            link: Link::Held,
             next_ticket: 1,
         }
     }
@@ -467,7 +443,7 @@ impl Replica {
             | Process::Launching { .. }
             | Process::Clearing { .. } => None,
         };
-        stage.into_iter().chain(process).min()
+        stage.into_iter().chain(process).chain(self.trial_deadline()).min()
     }
 
     /// Nothing runs, nothing lies here and nothing is wanted.

@@ -49,7 +49,7 @@ use self::shared::Shared;
 use self::slot::{Memory, ORDERS, SlotOrder, SlotTask};
 use self::traffic::Traffic;
 use crate::clock;
-use crate::link::Observed;
+use crate::link::{Observed, Standing};
 use crate::releases::{Fetch, Store};
 
 /// An assignment that could not be stored (a full disk) is tried again after this.
@@ -80,6 +80,8 @@ pub struct Settings {
     pub epmd_port: u16,
     pub timezone: Option<String>,
     pub boot_id: String,
+    /// Whether there is a control plane to decide what an agent alone decides otherwise.
+    pub standing: watch::Receiver<Standing>,
 }
 
 pub struct Supervisor {
@@ -106,7 +108,7 @@ impl Supervisor {
         notes: mpsc::Sender<pb::AgentEvent>,
         cancel: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let Settings { paths, keepers, epmd_port, timezone, boot_id } = settings;
+        let Settings { paths, keepers, epmd_port, timezone, boot_id, standing } = settings;
         let agent = paths.agent();
         fs::create_dir_all(paths.var()).with_context(|| format!("cannot make {}", paths.var().display()))?;
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&agent);
@@ -121,6 +123,7 @@ impl Supervisor {
             traffic: Traffic::new(),
             timezone,
             boot_id,
+            standing,
             store,
             flushing: Mutex::default(),
             fetch,
@@ -325,12 +328,8 @@ impl Supervisor {
         let held = self.slots.keys().filter(|id| is_held(assignment, id));
         let held: Vec<_> = held.flat_map(|id| self.last_part(id).slots).collect();
         for slot in assignment.slots.iter().chain(&held) {
-            let release = slot.release.as_ref().and_then(|it| it.key.as_ref());
-            keep.extend(
-                release
-                    .and_then(|it| assigned::key(it).ok())
-                    .and_then(|key| Some((slot.app.parse::<AppName>().ok()?, key.sha256))),
-            );
+            let Ok(app) = slot.app.parse::<AppName>() else { continue };
+            keep.extend(assigned::releases(slot).into_iter().map(|(_, key)| (app.clone(), key.sha256)));
         }
         for ((app, _), report) in &self.shared.observed.borrow().slots {
             let running = report.running.as_ref().and_then(|it| assigned::key(it).ok());

@@ -2,6 +2,7 @@
 
 mod supervisor {
     pub(crate) mod damage;
+    pub(crate) mod fallback;
     pub(crate) mod full_disk;
     pub(crate) mod health;
     pub(crate) mod host;

@@ -11,6 +11,7 @@ mod console;
 mod crash_points;
 mod deployments;
 mod environment;
+mod fallback;
 mod fleet;
 mod host;
 mod host_faults;

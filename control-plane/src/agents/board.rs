@@ -15,7 +15,8 @@ use super::history::Histories;
 use super::lease;
 use crate::clock::Time;
 use crate::fleet::{
-    Observed, ObservedCheck, ObservedExit, ObservedPreCommands, ObservedStaging, Place, PreCommandsOutcome,
+    Observed, ObservedCheck, ObservedExit, ObservedFallback, ObservedPreCommands, ObservedStaging, Place,
+    PreCommandsOutcome,
 };
 
 /// The last lines of a log, or of a command's output.
@@ -233,7 +234,7 @@ fn by_our_clock(observed: &mut Observed, ahead_ms: i64) {
     }
 }
 
-fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed, BadName> {
+pub(crate) fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed, BadName> {
     Ok(Observed {
         generation: report.generation,
         state: report.state().word().unwrap_or(SlotState::Unknown),
@@ -267,6 +268,10 @@ fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed, BadName> 
                     output: last_part(&run.output_tail, MAX_TAIL),
                 },
             },
+        }),
+        fell_back: report.fell_back.as_ref().map(|it| ObservedFallback {
+            rollout: first_part(&it.rollout_id),
+            because: first_part(&it.because),
         }),
         ports: report.ports.iter().take(64).filter_map(read_port).collect(),
         reported_at: now,

@@ -146,6 +146,8 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         next_start_at,
         fault,
         pre_commands,
+        // Its fault says so.
+        fell_back: _,
         ports,
         reported_at,
     } = observed;

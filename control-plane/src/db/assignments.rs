@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::ids::{AppName, NodeId, RestartId, Slot};
+use proto::ids::{AppName, NodeId, ReleaseKey, RestartId, RolloutId, Slot};
+use proto::state::Strategy;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::applications;
@@ -12,10 +13,11 @@ use super::entity::nodes::{assignment, node};
 use super::entity::row::Row;
 use super::error::{DbError, Fault, doing, missing};
 use super::releases::{self, Release};
-use super::{restarts, settings};
+use super::{restarts, rollouts, settings};
 use crate::fleet::{Assigned, Place, ToldRestart};
-use crate::spec::AppSpec;
+use crate::rollout::has_way_back;
 use crate::spec::monitoring::HostMonitoring;
+use crate::spec::{AppSpec, Millis};
 
 /// All that a node is to run, as of one instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,16 @@ pub struct WantedSlot {
     pub pre_commands_run: Option<String>,
     /// What runs is to be started anew, once.
     pub restart: Option<RestartId>,
+    /// Where its agent goes back to if it loses us before the release is stable.
+    pub fallback: Option<WantedFallback>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedFallback {
+    pub release: Release,
+    /// From when the other took its place.
+    pub within: Millis,
+    pub rollout: RolloutId,
 }
 
 impl Db {
@@ -90,6 +102,7 @@ impl Db {
             }
             let recorded = recorded_of_node(&tx, node).await?;
             let under_way = restarts::ids_under_way(&tx).await?;
+            let moving = moving(&tx, &wanted.applications).await?;
             for row in places {
                 let Parsed { app, place, assigned, .. } = parse(row)?;
                 let Some(key) = assigned.release else { continue };
@@ -98,15 +111,62 @@ impl Db {
                     .find(|it| it.app == app && it.key == key)
                     .cloned()
                     .ok_or_else(|| missing(format!("recorded release {key} of {app}")))?;
+                let fallback = moving.get(&app).filter(|it| it.release == key).map(|it| it.fallback.clone());
                 // One that is over is not said again: an agent that lost its memory would do it once more.
                 let restart = assigned.restart.map(|it| it.id).filter(|id| under_way.contains(id));
-                let slot = WantedSlot { release, pre_commands_run: assigned.pre_commands_run, restart };
+                let pre_commands_run = assigned.pre_commands_run;
+                let slot = WantedSlot { release, pre_commands_run, restart, fallback };
                 wanted.slots.insert((app, place.slot), slot);
             }
             Ok(wanted)
         })
         .await
     }
+}
+
+/// A rollout that stops what ran before the new release is known to be good.
+struct Moving {
+    release: ReleaseKey,
+    fallback: WantedFallback,
+}
+
+/// Those of these applications. Their progress, which grows with the fleet, is not read.
+async fn moving(
+    tx: &impl ConnectionTrait,
+    applications: &BTreeMap<AppName, WantedApplication>,
+) -> Result<BTreeMap<AppName, Moving>, Fault> {
+    let stop_first = applications.values().filter(|it| it.spec.deploy.strategy == Strategy::StopFirst);
+    let names: Vec<&str> = stop_first.map(|it| it.spec.name.as_str()).collect();
+    let mut found = BTreeMap::new();
+    if names.is_empty() {
+        return Ok(found);
+    }
+    for it in rollouts::moves_of(tx, &names).await? {
+        let rollouts::Move { id, app, release, from, phase } = it;
+        let Some(WantedApplication { spec, .. }) = applications.get(&app) else { continue };
+        if !has_way_back(phase, spec.deploy.strategy) {
+            continue;
+        }
+        // One that is recorded no more cannot be brought to anybody either.
+        let Some(before) = recorded(tx, &app, &from).await? else { continue };
+        let fallback = WantedFallback { release: before, within: spec.rollback_timeout, rollout: id };
+        found.insert(app, Moving { release, fallback });
+    }
+    Ok(found)
+}
+
+async fn recorded(
+    tx: &impl ConnectionTrait,
+    app: &AppName,
+    key: &ReleaseKey,
+) -> Result<Option<Release>, Fault> {
+    let rows = release::Entity::find()
+        .filter(release::Column::App.eq(app.as_str()))
+        .filter(release::Column::Version.eq(key.version.as_str()))
+        .all(tx)
+        .await?;
+    let releases = rows.into_iter().map(releases::parse_release).collect::<Result<Vec<_>, _>>()?;
+    Ok(releases.into_iter().find(|it| it.key == *key))
 }
 
 /// The nodes that are told of an application.

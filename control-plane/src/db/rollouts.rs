@@ -112,6 +112,49 @@ pub(super) async fn under_way_of(
     row.map(parse).transpose()
 }
 
+/// From what to what a rollout goes that is under way.
+pub(super) struct Move {
+    pub(super) id: RolloutId,
+    pub(super) app: AppName,
+    pub(super) release: ReleaseKey,
+    pub(super) from: ReleaseKey,
+    pub(super) phase: RolloutPhase,
+}
+
+/// Those of these applications, without first deployments.
+pub(super) async fn moves_of(connection: &impl ConnectionTrait, apps: &[&str]) -> Result<Vec<Move>, Fault> {
+    type Columns = (uuid::Uuid, String, String, Vec<u8>, Option<String>, Option<Vec<u8>>, String);
+    let rows = rollout::Entity::find()
+        .select_only()
+        .columns([
+            rollout::Column::Id,
+            rollout::Column::App,
+            rollout::Column::Version,
+            rollout::Column::Sha256,
+            rollout::Column::FromVersion,
+            rollout::Column::FromSha256,
+            rollout::Column::Phase,
+        ])
+        .filter(rollout::Column::FinishedAt.is_null())
+        .filter(rollout::Column::App.is_in(apps.iter().copied()))
+        .into_tuple::<Columns>()
+        .all(connection)
+        .await?;
+    let mut moves = Vec::new();
+    for (id, app, version, sha256, from_version, from_sha256, phase) in rows {
+        let row = Row::new("rollouts", id);
+        let Some(from) = row.key_or_none(from_version.as_deref(), from_sha256.as_deref())? else { continue };
+        moves.push(Move {
+            id: RolloutId(id),
+            app: row.text("app", &app)?,
+            release: row.key(&version, &sha256)?,
+            from,
+            phase: row.word("phase", &phase, RolloutPhase::from_word)?,
+        });
+    }
+    Ok(moves)
+}
+
 pub(super) async fn last_over(
     connection: &impl ConnectionTrait,
     app: &AppName,

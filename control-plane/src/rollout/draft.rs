@@ -386,14 +386,21 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// It was told a release and went back from it by itself: it takes it up once it is told anew.
+    fn fell_back(&self, place: Place) -> bool {
+        self.report(place).is_some_and(|seen| seen.fell_back.is_some())
+    }
+
     /// The slots of a node as they stand to `target`: those that are to be, the spare, and any other that was told
     /// something.
     pub(super) fn slots_of(&self, host: Host<'_>, target: &ReleaseKey) -> NodeSlots {
         let (replicas, spare) = (self.replicas_on(host.id), self.spare_on(host.id));
         let numbered = (1..=self.highest_on(host.id)).filter_map(|number| Slot::new(u32::from(number)).ok());
         let view = |slot: Slot| {
-            let (release, standing) = self.look(host.place(slot));
-            SlotView { slot, on_target: release == Some(target), standing }
+            let place = host.place(slot);
+            let (release, standing) = self.look(place);
+            let fell_back = standing == Standing::Unready && self.fell_back(place);
+            SlotView { slot, on_target: release == Some(target) && !fell_back, standing }
         };
         NodeSlots { slots: numbered.map(view).collect(), replicas, spare }
     }

@@ -1,14 +1,14 @@
-//! Mistakes that the planner can be told to make, so that the simulation can be seen to catch them. Outside tests
+//! Mistakes that the planner can be told to make, so that the simulations can be seen to catch them. Outside tests
 //! `planted!` is `false` and nothing of this exists.
 
-#[cfg(test)]
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
 macro_rules! planted {
     ($fault:ident) => {
         crate::rollout::fault::is_planted(crate::rollout::fault::Fault::$fault)
     };
 }
 
-#[cfg(not(test))]
+#[cfg(not(any(test, all(feature = "simulation", debug_assertions))))]
 macro_rules! planted {
     ($fault:ident) => {
         false
@@ -16,15 +16,19 @@ macro_rules! planted {
 }
 
 pub(super) use planted;
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
+pub(super) use switches::is_planted;
 #[cfg(test)]
-pub(super) use switches::{Fault, is_planted, plant, unplanted};
+pub(super) use switches::unplanted;
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
+pub use switches::{Fault, plant};
 
-#[cfg(test)]
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
 mod switches {
     use std::cell::Cell;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(in crate::rollout) enum Fault {
+    pub enum Fault {
         /// Reports that speak of an earlier assignment are believed.
         BelieveOldReports,
         /// A ready slot is replaced whoever else is ready.
@@ -90,7 +94,8 @@ mod switches {
         static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
     }
 
-    pub(in crate::rollout) fn plant(fault: Option<Fault>) {
+    /// Plants one for the current thread.
+    pub fn plant(fault: Option<Fault>) {
         PLANTED.set(fault);
     }
 
@@ -99,6 +104,7 @@ mod switches {
     }
 
     /// Whoever judges makes no mistakes.
+    #[cfg(test)]
     pub(in crate::rollout) fn unplanted<T>(judge: impl FnOnce() -> T) -> T {
         let planted = PLANTED.replace(None);
         let judged = judge();

@@ -92,6 +92,7 @@ pub(crate) fn seen(state: SlotState, running: Option<ReleaseKey>, generation: u6
         next_start_at: None,
         fault: String::new(),
         pre_commands: None,
+        fell_back: None,
         ports: Vec::new(),
         reported_at: Time(0),
     }

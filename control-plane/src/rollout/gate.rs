@@ -73,7 +73,9 @@ impl Draft<'_> {
         }
         let counts = |place: &Place| !rollout.progress.failed.contains_key(&place.node);
         let told: Vec<Place> = self.told(&rollout.release).into_iter().filter(counts).collect();
-        told.iter().find_map(|place| self.staging_failure(rollout, *place)).or_else(|| {
+        let by_itself = told.iter().find_map(|place| self.fallback_failure(rollout, *place));
+        let staging = || told.iter().find_map(|place| self.staging_failure(rollout, *place));
+        by_itself.or_else(staging).or_else(|| {
             let trials = rollout.progress.trials.iter().filter(|(place, _)| counts(place));
             trials.into_iter().find_map(|(place, trial)| self.trial_failure(rollout, *place, *trial))
         })
@@ -110,6 +112,18 @@ impl Draft<'_> {
         Some(Failure { evidence, pre_commands, ..Failure::of(*place, reason, rollout, None) })
     }
 
+    /// Its agent had lost us, and has done what is to be done with all the others: there is nothing to wait for. Of another
+    /// rollout it is told anew.
+    fn fallback_failure(&self, rollout: &Rollout, place: Place) -> Option<Failure> {
+        if self.is_lost(place) {
+            return None;
+        }
+        let seen = self.report(place)?;
+        let fell_back = seen.fell_back.as_ref().filter(|it| it.rollout == rollout.id.to_string())?;
+        let reason = format!("{} fell back by itself: {}", self.named(place), fell_back.because);
+        Some(Failure::of(place, reason, rollout, Some(seen)))
+    }
+
     fn staging_failure(&self, rollout: &Rollout, place: Place) -> Option<Failure> {
         if self.is_lost(place) {
             return None;
@@ -137,8 +151,12 @@ impl Draft<'_> {
             | PreCommandsState::Waiting
             | PreCommandsState::Failed { .. } => return false,
         };
+        // What a slot says of the last run that it knows, it says for as long as it knows no other.
+        let told_run = self.fleet.assigned.get(&place).and_then(|it| it.pre_commands_run.as_ref());
         report.is_some_and(|report| {
-            matches!(report.outcome, PreCommandsOutcome::Failed { .. }) && Some(&report.run_id) != this_run
+            matches!(report.outcome, PreCommandsOutcome::Failed { .. })
+                && Some(&report.run_id) != this_run
+                && Some(&report.run_id) == told_run
         })
     }
 
@@ -319,5 +337,113 @@ fn evidence(place: Place, release: &ReleaseKey, seen: Option<&Observed>) -> Evid
         failed_check: seen.and_then(|seen| failed_check(seen, Some(release))).cloned(),
         fault: seen.map(|seen| seen.fault.clone()).unwrap_or_default(),
         pre_commands_output: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proto::ids::NodeId;
+    use proto::state::{Liveness, RolloutPhase, SlotState, Strategy};
+
+    use super::super::fixture::{fleet, node_id, place, release, seen, store, wish};
+    use super::super::{Plan, Step, plan};
+    use crate::clock::Time;
+    use crate::fleet::{AppFleet, ObservedFallback};
+
+    struct Moving {
+        fleet: AppFleet,
+        generations: BTreeMap<NodeId, u64>,
+        now: Time,
+    }
+
+    impl Moving {
+        /// Release 1 is in force on two nodes, and release 2 was told to the first.
+        fn new() -> Self {
+            let fleet = fleet(Strategy::StopFirst, 1, 2);
+            let mut moving = Self { fleet, generations: BTreeMap::new(), now: Time(1_000) };
+            moving.fleet.wanted = Some(wish(1, 1));
+            moving.until_calm();
+            moving.now = moving.now.plus(31_000);
+            moving.until_calm();
+            moving.fleet.wanted = Some(wish(2, 2));
+            moving.plan();
+            moving
+        }
+
+        fn plan(&mut self) -> Plan {
+            let planned = plan(&self.fleet, self.now);
+            store(&mut self.fleet, &planned, &mut self.generations, self.now);
+            let again = plan(&self.fleet, self.now);
+            assert!(again.is_empty(), "{again:?}");
+            planned
+        }
+
+        /// Plans on while every node that is up does as told.
+        fn until_calm(&mut self) {
+            loop {
+                for (place, assigned) in &self.fleet.assigned {
+                    if self.fleet.nodes[&place.node].liveness == Liveness::Up {
+                        let stable = seen(SlotState::Stable, assigned.release.clone(), assigned.generation);
+                        self.fleet.observed.insert(*place, stable);
+                    }
+                }
+                if self.plan().is_empty() {
+                    return;
+                }
+            }
+        }
+
+        fn phase(&self) -> Option<RolloutPhase> {
+            self.fleet.rollout.as_ref().map(|it| it.phase)
+        }
+
+        /// The slot of the first node runs release 1 again, on its own account.
+        fn falls_back(&mut self) {
+            let rollout = self.fleet.rollout.as_ref().unwrap().id.to_string();
+            let generation = self.fleet.assigned[&place(1, 1)].generation;
+            let because = "it was not stable".to_owned();
+            let mut observed = seen(SlotState::Stable, Some(release(1)), generation);
+            observed.fell_back = Some(ObservedFallback { rollout, because });
+            self.fleet.observed.insert(place(1, 1), observed);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_fell_back_by_itself_fails_the_rollout_at_once_and_is_not_touched_again() {
+        let mut moving = Moving::new();
+        moving.falls_back();
+        let planned = moving.plan();
+        let ghost = planned.ghost.unwrap();
+        assert_eq!(ghost.reason, "slot 1 on node-1 fell back by itself: it was not stable");
+        assert_eq!(ghost.evidence.place, Some(place(1, 1)));
+        assert_eq!(moving.phase(), Some(RolloutPhase::Reverting));
+        let told: Vec<_> = planned.steps.iter().map(Step::place).collect();
+        let runs_on =
+            Step::Assign { place: place(1, 1), release: release(1), pre_commands_run: None, begins: false };
+        assert_eq!((told, planned.steps.first()), (vec![place(1, 1)], Some(&runs_on)));
+        moving.until_calm();
+        assert_eq!(moving.phase(), None);
+        assert_eq!(moving.fleet.last.as_ref().unwrap().phase, RolloutPhase::Reverted);
+    }
+
+    #[test]
+    fn a_slot_that_fell_back_while_the_others_moved_on_is_told_anew() {
+        let mut moving = Moving::new();
+        moving.fleet.nodes.get_mut(&node_id(1)).unwrap().liveness = Liveness::Lost;
+        moving.until_calm();
+        assert_eq!(moving.phase(), Some(RolloutPhase::Watching));
+        moving.falls_back();
+        moving.fleet.nodes.get_mut(&node_id(1)).unwrap().liveness = Liveness::Up;
+        let planned = moving.plan();
+        assert_eq!(planned.ghost, None);
+        let told: Vec<_> = planned.steps.iter().map(Step::place).collect();
+        assert_eq!(told, [place(1, 1)]);
+        moving.until_calm();
+        moving.now = moving.now.plus(31_000);
+        moving.until_calm();
+        assert_eq!(moving.fleet.last.as_ref().unwrap().phase, RolloutPhase::Done);
+        assert!(moving.fleet.ghosted.is_empty());
     }
 }

@@ -111,7 +111,9 @@ fn told(told: Told) -> NewEvent {
     let Told { node, event, at, recorded: _ } = told;
     let pb::AgentEvent { at_unix_ms: _, kind, app, slot, text, data, sequence: _ } = event;
     let severity = match kind.as_str() {
-        "crash_restart" | "watchdog_threshold_warning" | "watchdog_threshold_exceeded" => Severity::Warning,
+        "crash_restart" | "fell_back" | "watchdog_threshold_warning" | "watchdog_threshold_exceeded" => {
+            Severity::Warning
+        }
         kind if kind.ends_with("_failed") => Severity::Error,
         _ => Severity::Info,
     };

@@ -33,6 +33,7 @@ impl Replica {
             Event::Exited { ticket, cause } => self.exited(ticket, cause, now, actions),
             Event::Condemned { ticket, condemned } => self.condemn(ticket, condemned),
             Event::Cleared { ticket, result } => self.cleared(ticket, result, now),
+            Event::Linked { held } => self.linked(held, now),
             Event::Tick => {}
         }
     }
@@ -56,6 +57,9 @@ impl Replica {
             && (known != Some(request) || planted(Fault::RestartEveryTime))
         {
             self.restart = Restart::Due { request: request.clone() };
+        }
+        if planted(Fault::FallBackTwice) {
+            self.trial = None;
         }
         self.assignment = Some(new);
     }
@@ -433,7 +437,7 @@ mod tests {
     fn pauses_where(spread: u64, ready_for: &[u64], unready: bool) -> Vec<u64> {
         let policy = Policy { backoff_min: 1_000, backoff_max: 300_000, reset_after: 60_000, ..POLICY };
         let release = ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) };
-        let wanted = Some(Wanted { release: release.clone(), pre_commands: None });
+        let wanted = Some(Wanted { release: release.clone(), pre_commands: None, fallback: None });
         let assignment = Some(Assignment { generation: 1, wanted, policy, restart: None });
         let current = Some(Current { release, since: Ticket(0) });
         let mut replica = Replica { assignment, current, spread, ..Replica::default() };
@@ -490,7 +494,7 @@ mod tests {
     #[test]
     fn a_restart_that_ends_a_pause_is_counted_and_told() {
         let release = ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) };
-        let wanted = Some(Wanted { release: release.clone(), pre_commands: None });
+        let wanted = Some(Wanted { release: release.clone(), pre_commands: None, fallback: None });
         let assignment = Assignment { generation: 1, wanted, policy: POLICY, restart: None };
         let waiting = Replica {
             assignment: Some(assignment.clone()),
@@ -530,6 +534,7 @@ mod tests {
         let wanted = Wanted {
             release: ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) },
             pre_commands: None,
+            fallback: None,
         };
         let current = Some(Current { release: wanted.release.clone(), since: Ticket(1) });
         let assignment = Assignment { wanted: Some(wanted), ..assignment };

@@ -5,8 +5,8 @@ use proto::ids::ReleaseKey;
 
 use super::fault::{Fault, planted};
 use super::{
-    Action, Assignment, Charge, Health, Note, Policy, PreCommands, PreCommandsRun, Process, Replica, Restart,
-    Stage, Ticket, Wanted,
+    Action, Assignment, Charge, Health, Note, Policy, PreCommandFailure, PreCommands, PreCommandsRun,
+    Process, Replica, Restart, Stage, Ticket, Wanted,
 };
 use crate::clock::Time;
 
@@ -18,12 +18,18 @@ pub(crate) const WITHDRAW_MAX: u64 = 30_000;
 impl Replica {
     /// Takes the next steps. Looks only at the state, never at what just happened, so a lost event costs time, not truth.
     pub(super) fn advance(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let Some(assignment) = self.assignment.clone() else { return };
+        self.keep_trial(now, actions);
+        let Some(mut assignment) = self.assignment.clone() else { return };
+        assignment.wanted = self.target();
         match &assignment.wanted {
             Some(wanted) => self.advance_stage(wanted, &assignment.policy, now, actions),
             None => self.abandon_stage(actions),
         }
         self.advance_process(&assignment, now, actions);
+        // One that was about to end, is no longer to, and had been ready for long.
+        if self.see_stable(now) {
+            self.advance(now, actions);
+        }
     }
 
     fn advance_stage(&mut self, wanted: &Wanted, policy: &Policy, now: Time, actions: &mut Vec<Action>) {
@@ -66,12 +72,12 @@ impl Replica {
                 actions.push(Action::KillPreCommand { ticket });
                 self.stage = Stage::EndingPreCommand { ticket, release, run, index, because };
             }
-            // A failure stands for the wish that led to it; a new run is a new wish.
-            Stage::Failed { release, .. } => {
-                let failed_run =
-                    self.pre_commands.as_ref().filter(|it| it.outcome.is_err()).map(|it| &it.run_id);
+            // A failure stands for the wish that led to it; a new run, or none at all, is a new wish.
+            Stage::Failed { release, error } => {
+                let of_it = |failure: &PreCommandFailure| failure.error == error;
+                let failed = self.pre_commands.as_ref().filter(|it| it.outcome.as_ref().is_err_and(of_it));
                 let wished_run = wanted.pre_commands.as_ref().map(|it| &it.run_id);
-                if failed_run.is_some() && wished_run.is_some() && failed_run != wished_run {
+                if failed.is_some_and(|it| Some(&it.run_id) != wished_run) {
                     self.fetch(release, 0, actions);
                 }
             }

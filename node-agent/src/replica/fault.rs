@@ -1,8 +1,8 @@
-//! Faults planted in the machine to show that the simulation sees them. Outside tests they do not exist.
+//! Faults planted in the machine to show that the simulations see them. Outside tests they do not exist.
 
 /// Each breaks one rule of the machine; `simulate` names the invariant that catches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// A staged release takes over while the old process runs.
     SwapUnderARunningProcess,
     /// A process that was told to stop counts as gone once its time is up.
@@ -61,25 +61,37 @@ pub(super) enum Fault {
     KillWhatWasNotTold,
     /// A new agent kills what its predecessor had told to stop.
     KillAtOnceAfterwards,
+    /// A slot goes back by itself although there is somebody to decide that.
+    FallBackWhileLinked,
+    /// A slot goes back before its release had its time.
+    FallBackAtOnce,
+    /// A slot goes back although its release was stable.
+    FallBackThoughStable,
+    /// A slot goes back although what it would go back to still serves.
+    FallBackBeforeItMoved,
+    /// A slot that nobody can help stays as it is.
+    NeverFallBack,
+    /// A slot that went back takes the same release up once more.
+    FallBackTwice,
 }
 
-#[cfg(test)]
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
 }
 
 /// Plants one for the current thread.
-#[cfg(test)]
-pub(super) fn plant(fault: Option<Fault>) {
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
+pub fn plant(fault: Option<Fault>) {
     PLANTED.set(fault);
 }
 
-#[cfg(test)]
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
 pub(super) fn planted(fault: Fault) -> bool {
     PLANTED.get() == Some(fault)
 }
 
-#[cfg(not(test))]
+#[cfg(not(any(test, all(feature = "simulation", debug_assertions))))]
 pub(super) const fn planted(_: Fault) -> bool {
     false
 }

@@ -80,7 +80,9 @@ impl Held {
 pub fn must_last(written: &Replica, decided: &Replica) -> bool {
     let runs = |it: &Replica| matches!(it.stage, Stage::PreCommand { .. });
     let begins = runs(decided) && written.stage != decided.stage && !planted(Fault::BeginPreCommandsInMemory);
-    written.current != decided.current || written.pre_commands != decided.pre_commands || begins
+    // Who was stable once does not go back, and who went back does not go on, whatever becomes of the host.
+    let judged = decided.trial.as_ref().is_some_and(|it| !it.counts()) && written.trial != decided.trial;
+    written.current != decided.current || written.pre_commands != decided.pre_commands || begins || judged
 }
 
 fn replaces(new: &Action, earlier: &Action) -> bool {
@@ -107,7 +109,7 @@ mod tests {
     use proto::ids::{Digest, ReleaseKey};
 
     use super::*;
-    use crate::replica::{Current, Note};
+    use crate::replica::{Current, Note, Trial, Verdict};
 
     const NOW: Time = Time(1_000);
 
@@ -135,6 +137,20 @@ mod tests {
         held.add([launch(2)], NOW);
         assert_eq!(held.take(NOW), [launch(2)]);
         assert!(held.is_empty());
+    }
+
+    #[test]
+    fn what_was_judged_of_a_release_outlives_a_power_cut_and_that_its_time_runs_need_not() {
+        let judged = |verdict| {
+            let trial = Some(Trial { rollout: "r".to_owned(), verdict });
+            Replica { trial, ..holds(1) }
+        };
+        let counting = |spent| judged(Verdict::Counting { spent, counted_to: NOW });
+        assert!(!must_last(&counting(0), &counting(5)));
+        for verdict in [Verdict::Stable, Verdict::FellBack { because: "it hangs".to_owned() }] {
+            assert!(must_last(&counting(5), &judged(verdict.clone())));
+            assert!(!must_last(&judged(verdict.clone()), &judged(verdict)));
+        }
     }
 
     #[test]

@@ -36,6 +36,12 @@ pub enum Note {
     CannotStart {
         error: String,
     },
+    /// Back to that release, on this agent's own account.
+    FellBack {
+        from: ReleaseKey,
+        to: ReleaseKey,
+        because: String,
+    },
 }
 
 impl Note {
@@ -46,7 +52,8 @@ impl Note {
             | Self::CannotPrepare { .. }
             | Self::PreCommandFailed { .. }
             | Self::Restarting { because: Some(_), .. }
-            | Self::CannotStart { .. } => true,
+            | Self::CannotStart { .. }
+            | Self::FellBack { .. } => true,
             Self::DeploymentStarted { .. }
             | Self::Deployed { .. }
             | Self::Ready { .. }

@@ -45,6 +45,7 @@ impl Replica {
     pub fn recover(&self, found: Found, pre_command: Found, boot: Boot, now: Time) -> (Self, Vec<Action>) {
         let mut next = self.clone();
         let mut again = Vec::new();
+        next.begin_alone(boot != Boot::Present, now);
         if planted(Fault::ForgetCounts) {
             next.crash_restarts = 0;
         }

@@ -66,6 +66,12 @@ impl Replica {
         next_start_in_ms: u64,
         unix: impl Fn(Time) -> u64,
     ) -> pb::SlotReport {
+        let fell_back = self.fell_back().map(|(fallback, from, because)| pb::FellBack {
+            rollout_id: fallback.rollout.clone(),
+            from: Some(key(from)),
+            to: Some(key(&fallback.release)),
+            because: because.to_owned(),
+        });
         pb::SlotReport {
             app: around.app.to_owned(),
             slot: around.slot,
@@ -88,7 +94,11 @@ impl Replica {
                 ..pb::LastExit::of(exit.cause)
             }),
             next_start_in_ms,
-            fault: sentence([around.fault, self.fault.as_deref().unwrap_or_default()]),
+            fault: sentence([
+                around.fault,
+                self.fault.as_deref().unwrap_or_default(),
+                fell_back.as_ref().map_or("", |it| &it.because),
+            ]),
             pre_commands: self.pre_commands_report(),
             ports: around
                 .ports
@@ -106,6 +116,7 @@ impl Replica {
                 in_a_row: check.in_a_row,
                 log_tail: check.log_tail.clone(),
             }),
+            fell_back,
         }
     }
 
@@ -122,10 +133,8 @@ impl Replica {
             Process::Up { health: Health::Starting, .. } | Process::Launching { .. } => {
                 pb::SlotState::Starting
             }
-            Process::Up { health: Health::Ready { since }, .. } => {
-                let stable_after = self.policy().map_or(u64::MAX, |it| it.stable_after);
-                if now.since(*since) >= stable_after { pb::SlotState::Stable } else { pb::SlotState::Ready }
-            }
+            Process::Up { health: Health::Ready { .. }, .. } if self.is_stable(now) => pb::SlotState::Stable,
+            Process::Up { health: Health::Ready { .. }, .. } => pb::SlotState::Ready,
             Process::Up { health: Health::Unready, .. } => pb::SlotState::Unready,
             Process::Draining { .. } | Process::Stopping { .. } | Process::Clearing { .. } => {
                 pb::SlotState::Stopping
@@ -191,7 +200,7 @@ impl Replica {
     }
 }
 
-fn sentence(faults: [&str; 2]) -> String {
+fn sentence(faults: [&str; 3]) -> String {
     let said: Vec<_> = faults.into_iter().filter(|it| !it.is_empty()).collect();
     said.join("; ")
 }

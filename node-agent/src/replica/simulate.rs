@@ -62,6 +62,9 @@ enum Invariant {
     CountsOnlyGrow,
     RestartsAreDoneOnce,
     TheCondemnedEnd,
+    NobodyGoesBackWhoNeedNot,
+    WhoIsLeftAloneGoesBack,
+    NobodyGoesBackTwice,
     ATickAddsNothing,
     WhatIsWantedRunsInTheEnd,
     AWithdrawnSlotIsEmptyInTheEnd,
@@ -141,6 +144,8 @@ enum Due {
     Wish,
     DiskFills,
     DiskHasRoom,
+    LinkFails,
+    LinkHolds,
 }
 
 struct World {
@@ -180,6 +185,15 @@ struct World {
     assigned: Option<Assignment>,
     /// What the agent has stored of it.
     stored: Option<Assignment>,
+    /// Since when its agent has had no session.
+    alone_since: Option<Time>,
+    /// For which rollout what is wanted lies in its place, since when, and since when for certain: a host that restarts may
+    /// forget of the time before.
+    in_place: Option<(String, Time, Time)>,
+    /// Rollouts of which the ledger has said that their release was stable here.
+    was_stable: BTreeSet<String>,
+    /// Rollouts of which it has gone back.
+    went_back: BTreeSet<String>,
     // What is checked over time.
     /// Ends that no stop had been begun for.
     crashes: u32,
@@ -240,6 +254,10 @@ impl World {
             restart: None,
             assigned: None,
             stored: None,
+            alone_since: None,
+            in_place: None,
+            was_stable: BTreeSet::new(),
+            went_back: BTreeSet::new(),
             crashes: 0,
             condemned: BTreeSet::new(),
             starts: Vec::new(),
@@ -326,11 +344,16 @@ impl World {
             if self.roll(40) == 0 {
                 self.condemn();
             }
+            if self.roll(20) == 0 {
+                let link = if self.roll(2) == 0 { Due::LinkFails } else { Due::LinkHolds };
+                self.soon(link);
+            }
             self.step()?;
         }
         self.hostile = false;
         self.ledger.disk_is_full = false;
-        self.due.retain(|_, due| !matches!(due, Due::AgentDies | Due::Wish | Due::DiskFills));
+        self.due
+            .retain(|_, due| !matches!(due, Due::AgentDies | Due::Wish | Due::DiskFills | Due::LinkFails));
         let good = release(5);
         self.wish(Some(good.clone()), true);
         self.calm(Invariant::WhatIsWantedRunsInTheEnd, |world| {
@@ -451,5 +474,11 @@ mod planted_faults {
         beginning_pre_commands_in_memory: BeginPreCommandsInMemory => PreCommandsRunOnceAndInOrder;
         killing_what_was_not_told: KillWhatWasNotTold => NothingIsKilledBeforeItsGrace;
         killing_at_once_afterwards: KillAtOnceAfterwards => NothingIsKilledBeforeItsGrace;
+        going_back_while_linked: FallBackWhileLinked => NobodyGoesBackWhoNeedNot;
+        going_back_at_once: FallBackAtOnce => NobodyGoesBackWhoNeedNot;
+        going_back_though_stable: FallBackThoughStable => NobodyGoesBackWhoNeedNot;
+        going_back_before_it_moved: FallBackBeforeItMoved => NobodyGoesBackWhoNeedNot;
+        never_going_back: NeverFallBack => WhoIsLeftAloneGoesBack;
+        going_back_twice: FallBackTwice => NobodyGoesBackTwice;
     }
 }

@@ -11,7 +11,7 @@ use proto::state::Language;
 use super::{SlotId, launch, probe};
 use crate::cgroup::Limits;
 use crate::releases;
-use crate::replica::{Assignment, Policy, PreCommands, Wanted};
+use crate::replica::{Assignment, Fallback, Policy, PreCommands, Wanted};
 
 /// One application's settings and one slot; the ledger reads no more than four times this.
 const PART_MAX: usize = 1 << 20;
@@ -60,6 +60,7 @@ impl Assigned {
             Some(Wanted {
                 release: key(release.key.as_ref()?).ok()?,
                 pre_commands: pre_commands.map(|it| PreCommands { run_id: it.run_id.clone(), count }),
+                fallback: slot.fallback.as_ref().and_then(fallback).map(Box::new),
             })
         });
         let restart = self.slot.as_ref().map(|slot| slot.restart_id.clone()).filter(|id| !id.is_empty());
@@ -100,11 +101,11 @@ impl Assigned {
         probe::is_asked_live(self.application.as_ref())
     }
 
-    /// The release as the store wants it; `None` where another is wanted by now.
+    /// The release, or the one that the slot may go back to, as the store wants it; `None` where others are wanted by now.
     pub(super) fn release(&self, wanted: &ReleaseKey) -> Option<(releases::Wanted, pb::Application)> {
         let application = self.application.clone()?;
-        let release = self.slot.as_ref()?.release.as_ref()?;
-        let key = key(release.key.as_ref()?).ok().filter(|key| key == wanted)?;
+        let named = releases(self.slot.as_ref()?);
+        let (release, key) = named.into_iter().find(|(_, key)| key == wanted)?;
         let language = language(application.language())?;
         let app: AppName = application.name.parse().ok()?;
         Some((releases::Wanted { app, language, key, size: release.size }, application))
@@ -114,9 +115,23 @@ impl Assigned {
     pub(super) fn pre_command(&self, wanted: &ReleaseKey, index: u32) -> Option<(String, pb::Application)> {
         let (_, application) = self.release(wanted)?;
         let release = self.slot.as_ref()?.release.as_ref()?;
+        // None is run for a release that the slot goes back to.
+        key(release.key.as_ref()?).ok().filter(|key| key == wanted)?;
         let line = release.pre_commands.get(usize::try_from(index).ok()?)?;
         Some((line.clone(), application))
     }
+}
+
+/// The releases that a slot may be given by its part of an assignment.
+pub(super) fn releases(slot: &pb::SlotAssignment) -> Vec<(&pb::Release, ReleaseKey)> {
+    let fallback = slot.fallback.as_ref().and_then(|it| it.release.as_ref());
+    let named = slot.release.iter().chain(fallback);
+    named.filter_map(|release| Some((release, key(release.key.as_ref()?).ok()?))).collect()
+}
+
+fn fallback(told: &pb::Fallback) -> Option<Fallback> {
+    let release = key(told.release.as_ref()?.key.as_ref()?).ok()?;
+    Some(Fallback { rollout: told.rollout_id.clone(), release, within: told.within_ms })
 }
 
 /// Where a replica of these settings listens.
@@ -181,7 +196,8 @@ fn part(assignment: &pb::Assignment, slot: &pb::SlotAssignment) -> Result<pb::As
     if language(app.language()).is_none() {
         return Err(AssignmentError::Language { app: app.name.clone() });
     }
-    if let Some(release) = slot.release.as_ref().and_then(|it| it.key.as_ref()) {
+    let fallback = slot.fallback.as_ref().and_then(|it| it.release.as_ref());
+    for release in slot.release.iter().chain(fallback).filter_map(|it| it.key.as_ref()) {
         key(release)?;
     }
     if !app.env_file.is_empty() && !Path::new(&app.env_file).is_absolute() {
@@ -225,6 +241,15 @@ mod tests {
                 }),
                 pre_commands: Some(pb::PreCommands { run_id: "r".to_owned() }),
                 restart_id: String::new(),
+                fallback: Some(pb::Fallback {
+                    release: Some(pb::Release {
+                        key: Some(pb::ReleaseKey { version: "0.9".to_owned(), sha256: vec![6; 32].into() }),
+                        size: 9,
+                        pre_commands: vec!["eval A.a()".to_owned()],
+                    }),
+                    within_ms: 60_000,
+                    rollout_id: "rollout".to_owned(),
+                }),
             }],
             held: Vec::new(),
             host_monitoring: None,
@@ -241,6 +266,19 @@ mod tests {
         assert_eq!(wanted.pre_commands, Some(PreCommands { run_id: "r".to_owned(), count: 1 }));
         assert_eq!(assigned.pre_command(&wanted.release, 0).unwrap().0, "eval A.b()");
         assert!(assigned.pre_command(&wanted.release, 1).is_none());
+    }
+
+    #[test]
+    fn what_a_slot_may_go_back_to_can_be_brought_and_has_no_pre_commands() {
+        let assigned = Assigned::from(split(&assignment()).unwrap()[0].1.clone());
+        let fallback = assigned.assignment().unwrap().wanted.unwrap().fallback.unwrap();
+        assert_eq!((fallback.rollout.as_str(), fallback.within), ("rollout", 60_000));
+        assert_eq!(assigned.release(&fallback.release).unwrap().0.size, 9);
+        assert!(assigned.pre_command(&fallback.release, 0).is_none());
+        let mut unreadable = assignment();
+        let fallback = unreadable.slots[0].fallback.as_mut().unwrap();
+        fallback.release.as_mut().unwrap().key.as_mut().unwrap().sha256 = vec![1].into();
+        assert!(split(&unreadable).is_err());
     }
 
     #[test]
@@ -277,7 +315,7 @@ mod tests {
         let expected = [
             "shop/2: the assignment of shop names a language that this agent does not know; update the agent",
             "shop/2: env_file of shop holds \"../env\", which is not an absolute path",
-            "shop/2: the settings of shop have 2097255 bytes; at most 1048576 can be kept for a slot",
+            "shop/2: the settings of shop have 2097328 bytes; at most 1048576 can be kept for a slot",
             ": the assignment names 1025 slots; an agent holds at most 1024",
         ];
         assert_eq!(said, expected);

@@ -184,6 +184,11 @@ pub(super) fn event(id: &SlotId, note: Note, at_unix_ms: u64) -> pb::AgentEvent 
             ("pre_commands_failed", format!("{} in slot {slot}: {error}", release.version))
         }
         Note::CannotStart { error } => ("start_failed", format!("slot {slot} cannot be started: {error}")),
+        Note::FellBack { from, to, because } => {
+            data.insert("from_version".to_owned(), from.version.to_string());
+            data.insert("to_version".to_owned(), to.version.to_string());
+            ("fell_back", format!("slot {slot} goes back by itself: {because}"))
+        }
     };
     pb::AgentEvent { data, ..about(id, kind, text, at_unix_ms) }
 }

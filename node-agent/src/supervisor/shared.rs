@@ -13,7 +13,7 @@ use super::epmd::Epmd;
 use super::process::{Keepers, Standby};
 use super::traffic::Traffic;
 use super::{Paths, SlotId};
-use crate::link::Observed;
+use crate::link::{Observed, Standing};
 use crate::releases::{Fetch, SlotFolder, Store};
 
 pub(super) struct Shared {
@@ -24,6 +24,7 @@ pub(super) struct Shared {
     pub(super) traffic: Traffic,
     pub(super) timezone: Option<String>,
     pub(super) boot_id: String,
+    pub(super) standing: watch::Receiver<Standing>,
     pub(super) store: Store,
     /// Held while the disk is flushed: what one flushes the next need not.
     pub(super) flushing: Mutex<()>,

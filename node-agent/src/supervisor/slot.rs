@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use proto::ids::ReleaseKey;
 use proto::pb;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
@@ -29,6 +29,7 @@ use self::settle::Book;
 use super::process::{self, Ended, Keeper};
 use super::{Shared, SlotId};
 use crate::clock::{self, Time};
+use crate::link::Standing;
 use crate::replica::recover::Found;
 use crate::replica::report::{FailedCheck, Surroundings};
 use crate::replica::{Action, Condemned, Event, Launch, Process, Replica, Ticket};
@@ -125,6 +126,7 @@ pub(super) struct SlotTask {
     /// The memory of them was lost.
     unsure_of_pre_commands: bool,
     sending: traffic::Sending,
+    standing: watch::Receiver<Standing>,
 }
 
 impl SlotTask {
@@ -154,6 +156,9 @@ impl SlotTask {
             folders: Mutex::new(()),
         });
         let sending = traffic::Sending::new(&shared);
+        let mut standing = shared.standing.clone();
+        // How it stands now is news to this slot.
+        standing.mark_changed();
         Self {
             id,
             shared,
@@ -177,6 +182,7 @@ impl SlotTask {
             unconfined: [None, None],
             unsure_of_pre_commands: false,
             sending,
+            standing,
         }
     }
 
@@ -204,6 +210,10 @@ impl SlotTask {
                     None => return,
                 },
                 () = self.sending.fault_changed(&self.id.app) => self.publish(),
+                Ok(()) = self.standing.changed() => {
+                    let held = *self.standing.borrow_and_update() == Standing::Connected;
+                    self.happen(Event::Linked { held });
+                }
                 () = sleep(deadline.map_or_else(Default::default, |at| at.wait_from(now))), if deadline.is_some() => {
                     self.happen(Event::Tick);
                 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use node_agent::cgroup::home::Home;
 use node_agent::host::Sample;
-use node_agent::link::Observed;
+use node_agent::link::{Observed, Standing};
 use node_agent::releases::{Chunks, Fetch, FetchError};
 use node_agent::supervisor::process::Keepers;
 use node_agent::supervisor::{Paths, Settings, Supervisor};
@@ -62,6 +62,8 @@ pub(crate) struct Agent {
     /// What is sampled of the host is in the test's hands.
     pub(crate) samples: watch::Sender<Option<Sample>>,
     pub(crate) limits: watch::Receiver<Vec<pb::HostLimit>>,
+    /// Whether it has a session, which it has unless a test says otherwise.
+    pub(crate) standing: watch::Sender<Standing>,
     observed: watch::Receiver<Observed>,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -134,12 +136,14 @@ impl World {
     }
 
     async fn try_to_start(&self, keeper: &Path, boot_id: &str) -> anyhow::Result<Agent> {
+        let (standing, stands) = watch::channel(Standing::Connected);
         let settings = Settings {
             paths: Paths::new(self.path("var"), self.path("var/log")),
             keepers: Keepers::new(keeper, self.home.clone()),
             epmd_port: 1,
             timezone: None,
             boot_id: boot_id.to_owned(),
+            standing: stands,
         };
         let (notes, events) = mpsc::channel(64);
         let (orders, ordered) = mpsc::channel(8);
@@ -152,7 +156,7 @@ impl World {
         let tasks = TaskTracker::new();
         tasks.spawn(supervisor.run(ordered));
         tasks.close();
-        Ok(Agent { orders, events, samples, limits, observed, cancel, tasks })
+        Ok(Agent { orders, events, samples, limits, standing, observed, cancel, tasks })
     }
 
     /// An assignment of slot 1 to this version, whose program writes its pid down and sleeps.
@@ -202,8 +206,7 @@ impl World {
                 app: APP.to_owned(),
                 slot: 1,
                 release: Some(pb::Release { key: Some(key), size, pre_commands: Vec::new() }),
-                pre_commands: None,
-                restart_id: String::new(),
+                ..Default::default()
             }],
             held: Vec::new(),
             host_monitoring: None,

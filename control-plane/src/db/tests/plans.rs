@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ids::{NodeId, ReleaseKey, RestartId, RolloutId};
-use proto::state::{FaultKind, Liveness, RolloutPhase, Severity};
+use proto::state::{FaultKind, Liveness, RolloutPhase, Severity, Strategy};
 use uuid::Uuid;
 
 use super::fleet::{app, configure, enrolment, events_told, join_token, key, release, told};
@@ -11,7 +11,7 @@ use crate::clock::Time;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::db::{
     ApplicationsDiff, AuditEntry, BucketFault, Db, ManualWish, NewApplication, NewEvent, PageRequest,
-    RolloutFilter, Source,
+    RolloutFilter, Source, WantedFallback,
 };
 use crate::fleet::{AppFleet, Place, RestartWish, ToldRestart, WishedBy};
 use crate::rollout::{
@@ -28,6 +28,7 @@ on_both_engines!(
     whatever_a_plan_is_made_from_makes_older_plans_stale,
     a_plan_for_a_removed_node_is_refused_whole,
     a_nodes_assignment_is_one_snapshot_with_its_generation,
+    the_way_back_of_a_slot_is_told_while_its_rollout_moves_and_no_longer,
     other_settings_raise_the_nodes_that_hold_the_application_and_no_other,
     a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_none,
     a_second_rollout_under_way_is_refused,
@@ -358,6 +359,46 @@ async fn a_nodes_assignment_is_one_snapshot_with_its_generation(it: TestDb) {
     assert_eq!(slots, [("other", first, &release("other", key("7", 7), 1)), ("shop", first, &shop)]);
     it.db.remove_node(two, Time(10), &[], None).await.unwrap();
     assert!(!fleet(&it.db, "shop").await.assigned.contains_key(&place(two, 1)));
+}
+
+async fn the_way_back_of_a_slot_is_told_while_its_rollout_moves_and_no_longer(it: TestDb) {
+    let (one, two) = shop(&it).await;
+    let put = |strategy| {
+        let mut spec = AppSpec::new(app("shop"), proto::state::Language::Elixir);
+        spec.deploy.strategy = strategy;
+        spec.rollback_timeout = Millis(40_000);
+        vec![NewApplication { spec, source: Source::Yaml, cookie: b"shop".to_vec() }]
+    };
+    let apply = async |strategy| {
+        let diff = ApplicationsDiff { put: put(strategy), ..ApplicationsDiff::default() };
+        it.db.put_applications(diff, Time(4)).await.unwrap();
+    };
+    apply(Strategy::StopFirst).await;
+    let first = RolloutId(Uuid::now_v7());
+    let moving =
+        |phase| Rollout { id: first, from: Some(key("1", 1)), ..rollout("shop", key("1", 2), phase, 6) };
+    let store = async |plan: Plan| {
+        let generation = fleet(&it.db, "shop").await.generation;
+        it.db.store_plan(&app("shop"), generation, &plan, Time(6)).await.unwrap();
+    };
+    let ways_back = async |node| {
+        let wanted = it.db.node_assignment(node).await.unwrap();
+        wanted.slots.into_values().map(|slot| slot.fallback).collect::<Vec<_>>()
+    };
+    let steps = vec![assign(place(one, 1), &key("1", 2)), assign(place(two, 1), &key("1", 1))];
+    store(Plan { rollouts: vec![moving(RolloutPhase::Running)], steps, ..Plan::default() }).await;
+    let release = release("shop", key("1", 1), 1);
+    let fallback = WantedFallback { release, within: Millis(40_000), rollout: first };
+    assert_eq!(ways_back(one).await, [Some(fallback.clone())]);
+    assert_eq!(ways_back(two).await, [None], "it runs what the others would go back to");
+
+    // What runs until the new release is known to be good is not stopped first.
+    apply(Strategy::StartFirst).await;
+    assert_eq!(ways_back(one).await, [None]);
+    apply(Strategy::StopFirst).await;
+    assert_eq!(ways_back(one).await, [Some(fallback)]);
+    store(Plan { rollouts: vec![moving(RolloutPhase::Watching)], ..Plan::default() }).await;
+    assert_eq!(ways_back(one).await, [None]);
 }
 
 async fn other_settings_raise_the_nodes_that_hold_the_application_and_no_other(it: TestDb) {

@@ -59,6 +59,7 @@ impl World {
         self.replica = next;
         self.serves();
         self.check(&before)?;
+        self.goes_back_rightly(&before)?;
         self.passed_in_place(&before);
         for action in &actions {
             match action {
@@ -77,6 +78,9 @@ impl World {
             return self.restart_agent();
         }
         let stored = self.ledger.store(&self.replica, self.boot, self.now);
+        if let Some(Trial { rollout, verdict: Verdict::Stable }) = &self.ledger.written.trial {
+            self.was_stable.insert(rollout.clone());
+        }
         if self.dies_here() {
             return self.restart_agent();
         }
@@ -119,7 +123,7 @@ impl World {
 
     /// What lay here already when pre-commands were wished for it needs none, also where it is staged again after a power cut.
     pub(super) fn passed_in_place(&mut self, before: &Replica) {
-        let Some(Wanted { release, pre_commands: Some(run) }) = self.replica.wanted() else { return };
+        let Some(Wanted { release, pre_commands: Some(run), .. }) = self.replica.wanted() else { return };
         let is_new = before.pre_commands.as_ref().is_none_or(|it| it.run_id != run.run_id);
         let passed = self
             .replica
@@ -153,6 +157,8 @@ impl World {
                     due,
                     Due::AgentDies
                         | Due::Wish
+                        | Due::LinkFails
+                        | Due::LinkHolds
                         | Due::DiskFills
                         | Due::DiskHasRoom
                         | Due::Answer { event: Event::Assigned(_), .. }
@@ -181,8 +187,15 @@ impl World {
             true => Boot::Earlier { whole: self.current.clone().filter(|_| !self.torn) },
             false => Boot::Present,
         };
+        // A ledger that could not be written knows of less of its time.
+        let forgets = before.trial != self.replica.trial;
         let (next, again) = before.recover(found, pre_found, boot.clone(), self.now);
         self.replica = next;
+        let is_alone = self.alone_since.is_some();
+        self.alone_since = Some(self.now);
+        if let (Some((_, _, certain)), true) = (&mut self.in_place, boot != Boot::Present || forgets) {
+            *certain = self.now;
+        }
         // Whom the new agent does not know to be ready it has taken out of traffic before it does anything else.
         self.serves();
         if before.crash_restarts > self.replica.crash_restarts {
@@ -198,6 +211,9 @@ impl World {
         }
         events.extend(self.stored.clone().map(Event::Assigned));
         events.push(Event::Tick);
+        if !is_alone {
+            self.soon(Due::LinkHolds);
+        }
         if let Some(alive) = self.alive.clone() {
             self.probe(alive.ticket);
         }

@@ -145,6 +145,8 @@ impl World {
             Due::Wish => self.random_wish(),
             Due::DiskFills => self.ledger.disk_is_full = true,
             Due::DiskHasRoom => self.ledger.disk_is_full = false,
+            Due::LinkFails => return self.link(false),
+            Due::LinkHolds => return self.link(true),
         }
         Ok(())
     }
@@ -188,6 +190,7 @@ impl World {
             self.current = Some(new);
             self.torn = false;
         }
+        self.went_over(release)?;
         if self.current.as_ref() != Some(release) || self.torn || is_hostile(release) {
             return violated(
                 Invariant::OnlyWhatWasStagedRuns,

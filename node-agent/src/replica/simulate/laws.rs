@@ -56,15 +56,16 @@ impl World {
 
     pub(super) fn stopped_with_cause(&self, ticket: Ticket, grace: u64) -> Checked {
         let replica = &self.replica;
+        let target = replica.target();
         let staged =
-            replica.wanted().is_some_and(|it| replica.stage == Stage::Staged { release: it.release.clone() });
+            target.as_ref().is_some_and(|it| replica.stage == Stage::Staged { release: it.release.clone() });
         let stale = replica.current.as_ref().is_some_and(|it| ticket < it.since);
         let condemned = self.condemned.contains(&ticket);
         // Nor to make room for what it is.
         let is_what_is_wanted = self.alive.as_ref().is_some_and(|it| {
             it.ticket == ticket
                 && !it.denied
-                && replica.wanted().is_some_and(|wanted| wanted.release == it.release)
+                && target.as_ref().is_some_and(|wanted| wanted.release == it.release)
         });
         if condemned
             || replica.wanted().is_none()
@@ -76,6 +77,58 @@ impl World {
             return Ok(());
         }
         violated(Invariant::NothingIsStoppedWithoutCause, format!("{ticket:?} in {replica:?}"))
+    }
+
+    /// A slot goes back once its release had its time in its place, was never stable and nobody was there; and it does then.
+    pub(super) fn goes_back_rightly(&mut self, before: &Replica) -> Checked {
+        let now = self.now;
+        let went = |it: &Replica| it.fell_back().map(|(fallback, ..)| fallback.rollout.clone());
+        let (was, is) = (went(before), went(&self.replica));
+        let stable = self.replica.is_stable(now) || before.is_stable(now);
+        let next = &self.replica;
+        let wish = next.wanted().and_then(|it| Some((it, it.fallback.as_ref()?)));
+        let wish = wish.filter(|(wanted, fallback)| wanted.release != fallback.release);
+        let lies = |it: &Replica, wanted: &Wanted| {
+            it.current.as_ref().is_some_and(|current| current.release == wanted.release)
+        };
+        let placed = wish.filter(|(wanted, _)| lies(next, wanted));
+        self.in_place = placed.map(|(_, fallback)| match self.in_place.take() {
+            Some(known) if known.0 == fallback.rollout => known,
+            _ => (fallback.rollout.clone(), now, now),
+        });
+        let alone = self.alone_since.is_some_and(|since| now.since(since) >= 10_000);
+        let place = placed.zip(self.in_place.as_ref());
+        let place = place.filter(|(_, (rollout, ..))| alone && !stable && !self.was_stable.contains(rollout));
+        let may = place.is_some_and(|((_, fallback), (_, since, _))| now.since(*since) >= fallback.within);
+        if is.is_some() && is != was && !may {
+            let detail = format!("{is:?}, alone: {alone}, in place: {:?}, {now:?}", self.in_place);
+            return violated(Invariant::NobodyGoesBackWhoNeedNot, detail);
+        }
+        let passed = matches!(&next.trial, Some(Trial { verdict: Verdict::Stable, .. }));
+        let must = place.is_some_and(|((_, fallback), (.., since))| now.since(*since) >= fallback.within);
+        if must && !passed && is.is_none() {
+            let detail = format!("in place: {:?}, {now:?}, {next:?}", self.in_place);
+            return violated(Invariant::WhoIsLeftAloneGoesBack, detail);
+        }
+        // The new release has all the time that the first of any has.
+        if is != was {
+            self.starts.clear();
+        }
+        Ok(())
+    }
+
+    /// What a slot has gone back from does not take its place anew for the same wish.
+    pub(super) fn went_over(&mut self, release: &ReleaseKey) -> Checked {
+        let replica = &self.replica;
+        if let Some((fallback, ..)) = replica.fell_back().filter(|(it, ..)| it.release == *release) {
+            self.went_back.insert(fallback.rollout.clone());
+            return Ok(());
+        }
+        let again = replica.wanted().and_then(|it| it.fallback.as_ref());
+        match again.filter(|it| it.release != *release && self.went_back.contains(&it.rollout)) {
+            Some(fallback) => violated(Invariant::NobodyGoesBackTwice, format!("{release} for {fallback:?}")),
+            None => Ok(()),
+        }
     }
 
     /// The repetition of a stop is one of what was stopped.

@@ -38,6 +38,7 @@ impl Ledger {
 
     /// As the slot's task does it: whether it holds the state.
     pub(super) fn store(&mut self, replica: &Replica, boot: u32, now: Time) -> bool {
+        self.written.link = replica.link;
         if self.is_ours && self.written == *replica {
             self.again = None;
             return true;

@@ -10,9 +10,31 @@ impl World {
         let count = u32::try_from(self.roll(4)).unwrap();
         let wanted = wanted.map(|release| Wanted {
             release,
+            fallback: self.way_back(&run_id).map(Box::new),
             pre_commands: pre_commands.then_some(PreCommands { run_id, count }),
         });
         self.assign(wanted);
+    }
+
+    /// To what lies there, or whatever else is said.
+    fn way_back(&mut self, rollout: &str) -> Option<Fallback> {
+        if !self.hostile || self.roll(2) == 0 {
+            return None;
+        }
+        let number = 1 + self.roll(5);
+        let lies = self.current.clone().filter(|_| self.roll(4) > 0);
+        let within = 2_000 + self.roll(20_000);
+        Some(Fallback {
+            rollout: rollout.to_owned(),
+            release: lies.unwrap_or_else(|| release(number)),
+            within,
+        })
+    }
+
+    /// Somebody or nobody answers from now on.
+    pub(super) fn link(&mut self, held: bool) -> Checked {
+        self.alone_since = (!held).then(|| self.alone_since.unwrap_or(self.now));
+        self.feed(Event::Linked { held })
     }
 
     /// What is wanted is to be started anew.

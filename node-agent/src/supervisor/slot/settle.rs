@@ -117,6 +117,8 @@ impl SlotTask {
 
     /// Whether the ledger holds the present state.
     fn store(&mut self, cause: &str) -> bool {
+        // Of this agent alone, and not written down.
+        self.book.written.link = self.replica.link;
         let Book { written, is_ours, .. } = &self.book;
         if *is_ours && *written == self.replica {
             return true;

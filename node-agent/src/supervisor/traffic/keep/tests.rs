@@ -44,6 +44,7 @@ async fn shared(folder: &Path) -> Arc<Shared> {
         traffic: Traffic::new(),
         timezone: None,
         boot_id: String::new(),
+        standing: watch::channel(crate::link::Standing::Connected).1,
         flushing: Mutex::default(),
         fetch: Arc::new(Nothing),
         observed: watch::Sender::new(Observed::default()),
