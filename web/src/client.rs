@@ -77,6 +77,11 @@ impl Client {
         json(&self.send("POST", path, Some(body), None).await?).await
     }
 
+    pub async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Answer<T> {
+        let body = serde_json::to_string(body).map_err(ClientError::unreadable)?;
+        json(&self.send("PATCH", path, Some(body), None).await?).await
+    }
+
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
         json(&self.send("DELETE", path, None, None).await?).await
     }

@@ -4,6 +4,7 @@ mod access;
 mod fleet;
 mod history;
 mod live;
+mod nodes;
 mod requests;
 
 use std::collections::BTreeMap;
