@@ -6,9 +6,9 @@ use proto::ids::{AppName, NodeName, ReleaseKey};
 use proto::nodes::{HostLimit, JoinToken, NodeSummary};
 use proto::releases::Release;
 use proto::replicas::{FailedCheck, LastExit, ProbeList, Replica, Staging};
-use proto::rollouts::{Progress, RolloutSummary};
+use proto::rollouts::{Progress, Rollout, RolloutSummary};
 use proto::state::{
-    HostLevel, Language, Liveness, Role, RolloutPhase, SlotState, StagingPhase, Strategy, Tone,
+    HostLevel, Language, Liveness, NodeStage, Role, RolloutPhase, SlotState, StagingPhase, Strategy, Tone,
 };
 use proto::timestamp::Timestamp;
 
@@ -241,6 +241,31 @@ pub fn deploy_sentence(summary: &ApplicationSummary, release: &Release, strategy
             summary.name, release.key.version
         ),
     }
+}
+
+/// What giving a rollout up does, for the dialog that asks.
+pub fn abort_sentence(rollout: &RolloutSummary) -> String {
+    let RolloutSummary { application, release, from, .. } = rollout;
+    let version = &release.version;
+    let kept = format!("{version} is not ghosted, and not tried again until somebody wishes it anew.");
+    match from {
+        Some(from) => format!("Every replica that was moved goes back to {}. {kept}", from.version),
+        None => format!(
+            "It is the first deployment of {application}: its replicas are taken down, and nothing of it runs then. {kept}"
+        ),
+    }
+}
+
+/// What letting it go on does, for the dialog that asks.
+pub fn promote_sentence(rollout: &Rollout) -> String {
+    let left = rollout.nodes.iter().filter(|node| node.stage == NodeStage::ToCome).count();
+    let behind = match &rollout.batch {
+        Some(batch) if batch.canary => "the canary",
+        _ => "this batch",
+    };
+    let nodes = count(left as u64, "node", "nodes");
+    let follow = if left == 1 { "follows" } else { "follow" };
+    format!("The rollout waits no longer behind {behind}: {nodes} {follow}, batch by batch.")
 }
 
 /// What a rollback does, for the dialog that asks.

@@ -87,26 +87,25 @@ pub(super) fn confirmed(sentence: &str) -> Result<bool, CliError> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// What was said while one waits, so that it is said once: a sentence in which only the time that is left has changed is
-/// the same one.
+/// What is waited for, so that each is said once: a sentence in which only the time that is left has changed is the same one.
 #[derive(Default)]
-pub(super) struct Said(Vec<String>);
+pub(super) struct News(Vec<String>);
 
-impl Said {
-    /// What is waited for, whenever that changes.
-    pub(super) fn waiting(&mut self, sentences: &[String]) {
-        for sentence in self.news(sentences) {
-            note(&format!("Waiting: {sentence}"));
-        }
-    }
-
-    /// Those that were not said last time.
-    fn news<'a>(&mut self, sentences: &'a [String]) -> Vec<&'a String> {
+impl News {
+    /// Those that were not there last time.
+    pub(super) fn of(&mut self, sentences: &[String]) -> Vec<String> {
         let kinds: Vec<String> = sentences.iter().map(|it| without_times(it)).collect();
         let new = sentences.iter().zip(&kinds).filter(|(_, kind)| !self.0.contains(kind));
-        let new = new.map(|(sentence, _)| sentence).collect();
+        let new = new.map(|(sentence, _)| sentence.clone()).collect();
         self.0 = kinds;
         new
+    }
+
+    /// Says them to whoever waits.
+    pub(super) fn say(&mut self, sentences: &[String]) {
+        for sentence in self.of(sentences) {
+            note(&format!("Waiting: {sentence}"));
+        }
     }
 }
 
@@ -352,12 +351,12 @@ mod tests {
     #[test]
     fn what_is_waited_for_is_said_once_while_only_its_time_runs() {
         let sentence = |left: &str| vec![format!("slot 2 on web-1 must stay ready for {left} more")];
-        let mut said = Said::default();
-        assert_eq!(said.news(&sentence("1 min 3 s")).len(), 1);
-        assert_eq!(said.news(&sentence("59 s")).len(), 0);
+        let mut said = News::default();
+        assert_eq!(said.of(&sentence("1 min 3 s")).len(), 1);
+        assert_eq!(said.of(&sentence("59 s")).len(), 0);
         let other = vec!["slot 3 on web-1 must stay ready for 59 s more".to_owned()];
-        assert_eq!(said.news(&other), [&other[0]]);
-        assert_eq!(said.news(&sentence("58 s")).len(), 1, "it was not said last time");
+        assert_eq!(said.of(&other), other);
+        assert_eq!(said.of(&sentence("58 s")).len(), 1, "it was not said last time");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::programs::Program;
 use super::CliError;
 use super::client::Client;
-use super::output::{Out, Said, confirmed};
+use super::output::{News, Out, confirmed};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -145,7 +145,7 @@ fn replicas(count: usize) -> String {
 }
 
 async fn follow(client: &Client, restart: Asked, until: Instant) -> Result<Asked, CliError> {
-    let mut said = Said::default();
+    let mut said = News::default();
     loop {
         let now: Asked = client.get(&format!("/restarts/{}", restart.id)).await?;
         if now.finished_at.is_some() {
@@ -154,7 +154,7 @@ async fn follow(client: &Client, restart: Asked, until: Instant) -> Result<Asked
         if Instant::now() >= until {
             return Err(CliError::TimedOut(format!("{} goes on", what(&now))));
         }
-        said.waiting(&now.waiting);
+        said.say(&now.waiting);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::cli::CliError;
 use crate::cli::client::Client;
-use crate::cli::output::{Out, Said, confirmed, wrap};
+use crate::cli::output::{News, Out, confirmed, wrap};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -97,11 +97,11 @@ impl Drain {
 
     async fn until_empty(&self, client: &Client, mut node: Node) -> Result<Node, CliError> {
         let until = Instant::now() + Duration::from_secs(self.timeout);
-        let mut said = Said::default();
+        let mut said = News::default();
         loop {
             match node.summary.service {
                 Service::Draining if node.slots.is_empty() => return Ok(node),
-                Service::Draining => said.waiting(&node.waiting),
+                Service::Draining => said.say(&node.waiting),
                 service => {
                     let message = format!("{} is no longer drained: it is {service}", self.node);
                     return Err(CliError::Refused(message));
