@@ -147,6 +147,7 @@ fn v1(api: &Api) -> Routes {
         .delete("/applications/{app}/ghosted/{version}", OPERATOR, releases::clear)
         .get("/replicas", VIEWER, replicas::list)
         .get("/replicas/{node}/{app}/{slot}", VIEWER, replicas::show)
+        .get("/replicas/{node}/{app}/{slot}/history", VIEWER, replicas::history::of_replica)
         .post("/replicas/{node}/{app}/{slot}/restart", OPERATOR, restarts::replica)
         .get("/replicas/{node}/{app}/{slot}/logs", VIEWER, logs::follow)
         .get("/nodes", VIEWER, nodes::list)

@@ -29,6 +29,7 @@ GET /api/v1/nodes/{node} viewer
 GET /api/v1/openapi.json anyone
 GET /api/v1/replicas viewer
 GET /api/v1/replicas/{node}/{app}/{slot} viewer
+GET /api/v1/replicas/{node}/{app}/{slot}/history viewer
 GET /api/v1/replicas/{node}/{app}/{slot}/logs viewer
 GET /api/v1/restarts/{id} viewer
 GET /api/v1/rollouts viewer
