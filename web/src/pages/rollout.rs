@@ -129,7 +129,7 @@ fn HoldUp(props: &HoldUpProps) -> Html {
             spawn_local(async move {
                 // What became of it, the page shows by itself.
                 let path = format!("/rollouts/{id}/{what}");
-                refused.set(client.post::<Rollout>(&path, &()).await.err());
+                refused.set(client.ask("POST", &path, Some(&())).await.err());
             });
         })
     };

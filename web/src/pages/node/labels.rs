@@ -1,6 +1,6 @@
 //! The dialog that changes a node's labels.
 
-use proto::nodes::{Node, NodeChange, NodeSummary};
+use proto::nodes::{NodeChange, NodeSummary};
 use wasm_bindgen_futures::spawn_local;
 use yew::{Callback, Html, Properties, component, html, use_state, use_state_eq};
 
@@ -34,8 +34,8 @@ pub(super) fn LabelsDialog(props: &Props) -> Html {
             let (busy, refused) = (busy.clone(), refused.clone());
             busy.set(true);
             spawn_local(async move {
-                match client.patch::<Node>(&path, &change).await {
-                    Ok(_) => onclose.emit(()),
+                match client.ask("PATCH", &path, Some(&change)).await {
+                    Ok(()) => onclose.emit(()),
                     Err(error) => {
                         let of_field = error.of_field("labels").map(str::to_owned);
                         refused.set(Some(of_field.unwrap_or_else(|| error.sentence())));
