@@ -97,8 +97,9 @@ pub fn full_stop(said: &str) -> String {
 
 /// What a rollout is doing, in front of its reasons.
 pub fn rollout_sentence(rollout: &RolloutSummary) -> String {
-    let RolloutSummary { application, release, from, phase, .. } = rollout;
+    let RolloutSummary { application, release, from, phase, aborted_by, .. } = rollout;
     let version = &release.version;
+    let failed = if aborted_by.is_some() { "was aborted" } else { "failed" };
     match phase {
         RolloutPhase::Pending => format!("{application} {version} is about to be rolled out."),
         RolloutPhase::Running => match from {
@@ -109,17 +110,17 @@ pub fn rollout_sentence(rollout: &RolloutSummary) -> String {
             format!("{application} {version} is stable everywhere and watched for crash loops.")
         }
         RolloutPhase::Reverting => match from {
-            Some(from) => format!("{application} {version} failed; going back to {}.", from.version),
-            None => format!("{application} {version} failed; its replicas are being stopped."),
+            Some(from) => format!("{application} {version} {failed}; going back to {}.", from.version),
+            None => format!("{application} {version} {failed}; its replicas are being stopped."),
         },
         RolloutPhase::Done => format!("{application} {version} is in force."),
         RolloutPhase::Reverted => match from {
-            Some(from) => format!("{application} {version} failed; {} is in force again.", from.version),
-            None => format!("{application} {version} failed and was withdrawn."),
+            Some(from) => format!("{application} {version} {failed}; {} is in force again.", from.version),
+            None => format!("{application} {version} {failed} and was withdrawn."),
         },
         RolloutPhase::Superseded => format!("A newer wish took the place of {application} {version}."),
         RolloutPhase::Failed => {
-            format!("{application} {version} failed, and there was nothing to go back to.")
+            format!("{application} {version} {failed}, and there was nothing to go back to.")
         }
     }
 }
@@ -370,6 +371,26 @@ mod tests {
         sentences.sort();
         sentences.dedup();
         assert_eq!(sentences.len(), RolloutPhase::ALL.len());
+    }
+
+    #[test]
+    fn who_steers_a_rollout_is_told_what_comes_of_it() {
+        let mut rollout = sample::rollout("shop", "2.0.0", "1.0.0");
+        rollout.batch = Some(sample::batch(1, true));
+        rollout.nodes = vec![sample::rollout_node("a", NodeStage::ToCome, vec![])];
+        let promoted = promote_sentence(&rollout);
+        assert_eq!(
+            promoted,
+            "The rollout waits no longer behind the canary: 1 node follows, batch by batch."
+        );
+        assert!(
+            abort_sentence(&rollout.summary).starts_with("Every replica that was moved goes back to 1.0.0.")
+        );
+        rollout.summary.from = None;
+        assert!(abort_sentence(&rollout.summary).contains("its replicas are taken down"));
+        rollout.summary.aborted_by = Some("ann".into());
+        rollout.summary.phase = RolloutPhase::Failed;
+        assert!(rollout_sentence(&rollout.summary).contains("2.0.0 was aborted"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod history;
 mod live;
 mod nodes;
 mod requests;
+mod rollouts;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -177,6 +177,7 @@ fn ending(rollout: &Rollout, asked: &ReleaseKey) -> Option<Result<String, String
     let summary = &rollout.summary;
     let (app, release) = (&summary.application, &summary.release);
     let because = summary.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let failed = if summary.aborted_by.is_some() { "was aborted" } else { "failed" };
     let goes_back_to_it = release != asked && summary.from.as_ref() == Some(asked);
     match summary.phase {
         RolloutPhase::Pending | RolloutPhase::Running => None,
@@ -188,9 +189,9 @@ fn ending(rollout: &Rollout, asked: &ReleaseKey) -> Option<Result<String, String
             Some(Ok(format!("{app} {release} is stable on {} slots.", summary.progress.total)))
         }
         RolloutPhase::Reverting | RolloutPhase::Reverted => {
-            Some(Err(format!("{app} {release} failed and is reverted{because}")))
+            Some(Err(format!("{app} {release} {failed} and is reverted{because}")))
         }
-        RolloutPhase::Failed => Some(Err(format!("{app} {release} failed{because}"))),
+        RolloutPhase::Failed => Some(Err(format!("{app} {release} {failed}{because}"))),
         RolloutPhase::Superseded => Some(Err(format!("a newer wish took the place of {app} {release}"))),
     }
 }
@@ -225,6 +226,17 @@ mod tests {
             let asked = rollout.summary.release.clone();
             assert_eq!(ending(&rollout, &asked).map(|it| it.is_ok()), ended, "{phase}");
         }
+    }
+
+    #[test]
+    fn one_that_was_aborted_is_not_said_to_have_failed() {
+        let mut summary = running();
+        summary.phase = RolloutPhase::Reverted;
+        summary.aborted_by = Some("ann".to_owned());
+        summary.reason = Some("ann aborted it".to_owned());
+        let rollout = of(summary);
+        let said = ending(&rollout, &rollout.summary.release).unwrap().unwrap_err();
+        assert!(said.ends_with(" was aborted and is reverted: ann aborted it"), "{said}");
     }
 
     #[test]

@@ -70,7 +70,9 @@ pub fn thin_bar(part: u32, whole: u32, tone: Tone) -> Html {
 /// Why it stands as it stands: the planner's own words.
 fn sentences(rollout: &Rollout) -> Html {
     let summary = &rollout.summary;
-    let aborted = summary.aborted_by.as_ref().map(|by| html! { <p>{ by }{ " gave it up." }</p> });
+    // Until the planner has taken it up and says so.
+    let aborted = summary.aborted_by.as_ref().filter(|_| summary.reason.is_none());
+    let aborted = aborted.map(|by| html! { <p>{ by }{ " aborted it." }</p> });
     let reason = summary.reason.as_ref().map(|reason| html! { <p>{ words::sentence(reason) }</p> });
     let waiting = summary.waiting.iter().map(|why| {
         html! { <p class="waiting">{ "Waiting: " }{ words::full_stop(why) }</p> }

@@ -120,6 +120,9 @@ fn steppers() -> Html {
         RolloutBatch { stable_since: Some(sample::NOW), may_be_promoted: true, ..sample::batch(1, true) };
     let four =
         || vec![node(1, Moved, false), node(2, Moving, true), node(3, Moving, true), node(4, ToCome, false)];
+    // What is back has the old release, and what is not has the new one.
+    let back = [(1, Moved, ToCome), (2, Moving, Moving), (3, ToCome, Moved)];
+    let back = back.map(|(at, stage, slots)| RolloutNode { stage, ..node(at, slots, false) }).into();
     // Of so many: the first are moved, four are in the batch, and the rest is to come.
     let many = |all: u32| {
         let stage = |at: u32| match at {
@@ -138,7 +141,7 @@ fn steppers() -> Html {
             { one(RolloutPhase::Running, Some(sample::batch(1, false)), vec![node(1, Moving, true)]) }
             { one(RolloutPhase::Running, Some(canary), vec![node(1, Moved, true), node(2, ToCome, false), node(3, ToCome, false)]) }
             { one(RolloutPhase::Running, Some(sample::batch(2, false)), four()) }
-            { one(RolloutPhase::Reverting, None, four()) }
+            { one(RolloutPhase::Reverting, None, back) }
             { one(RolloutPhase::Watching, None, vec![node(1, Moved, false), node(2, Moved, false)]) }
             { one(RolloutPhase::Running, Some(sample::batch(11, false)), many(40)) }
             { one(RolloutPhase::Running, Some(sample::batch(40, false)), many(1_000)) }

@@ -103,11 +103,8 @@ fn batch(rollout: &Rollout) -> Option<String> {
     let name = if batch.canary { "the canary".to_owned() } else { format!("batch {}", batch.number) };
     let nodes: Vec<&RolloutNode> = rollout.nodes.iter().filter(|node| node.in_batch).collect();
     let moved = nodes.iter().filter(|node| node.stage == NodeStage::Moved).count();
-    let mut said = format!("{name}: {moved} of {} moved", counted(nodes.len(), "node"));
-    if let Some(by) = &batch.promoted_by {
-        said.push_str(&format!(", promoted by {by}"));
-    }
-    Some(said)
+    let promoted = batch.promoted_by.as_ref().map(|by| format!(", promoted by {by}")).unwrap_or_default();
+    Some(format!("{name}: {moved} of {} moved{promoted}", counted(nodes.len(), "node")))
 }
 
 fn counted(count: usize, thing: &str) -> String {
@@ -117,8 +114,9 @@ fn counted(count: usize, thing: &str) -> String {
 /// Why it is as it is.
 fn sentences(summary: &RolloutSummary) -> String {
     let mut text = summary.reason.as_deref().map(wrap).unwrap_or_default();
-    if let Some(by) = &summary.aborted_by {
-        text.push_str(&wrap(&format!("{by} gave it up.")));
+    // Until the planner has taken it up and says so.
+    if let (Some(by), None) = (&summary.aborted_by, &summary.reason) {
+        text.push_str(&wrap(&format!("{by} aborted it.")));
     }
     for waiting in &summary.waiting {
         text.push_str(&wrap(&format!("Waiting: {waiting}")));
