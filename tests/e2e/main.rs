@@ -24,5 +24,6 @@ mod random_deaths;
 mod readiness;
 mod restarts;
 mod samples;
+mod steering;
 mod survival;
 mod traffic;
