@@ -82,7 +82,7 @@ async fn put(api: &Api, principal: &Principal, name: &NodeName, service: Service
     let picture = api.picture().await?;
     let found = picture.node_by_name(name).ok_or_else(|| ApiError::not_found("node", name))?;
     let (kind, action, did, already) = match service {
-        Service::Open => ("node_uncordoned", "node.uncordon", "put back into service", "in service"),
+        Service::Open => ("node_uncordoned", "node.uncordon", "uncordoned", "in service"),
         Service::Cordoned => ("node_cordoned", "node.cordon", "cordoned", "cordoned"),
         Service::Draining => ("node_draining", "node.drain", "began to drain", "being drained"),
     };

@@ -31,7 +31,7 @@ async fn a_node_is_cordoned_drained_and_put_back_and_each_is_told_once() {
     for (what, service, said) in [
         ("cordon", Service::Cordoned, " cordoned the node web-1"),
         ("drain", Service::Draining, " began to drain the node web-1"),
-        ("uncordon", Service::Open, " put back into service the node web-1"),
+        ("uncordon", Service::Open, " uncordoned the node web-1"),
     ] {
         assert_eq!(post(what, &viewer).await.code(), "not-allowed");
         let changed = post(what, &operator).await;
