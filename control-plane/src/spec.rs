@@ -4,6 +4,7 @@
 //! to an agent is decided where the assignment is made.
 
 mod deploy;
+pub mod label;
 pub mod monitoring;
 mod probe;
 

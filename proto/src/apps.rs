@@ -145,10 +145,37 @@ pub struct HistoryEntry {
     pub reason: Option<String>,
 }
 
+/// One line of a replica's history: a release that its slot was told to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReplicaHistoryEntry {
+    pub release: ReleaseKey,
+    pub kind: DeploymentKind,
+    pub started_at: Timestamp,
+    /// When it was told something else; absent: it is what the slot is to run.
+    pub finished_at: Option<Timestamp>,
+    /// The rollout that put it there, or took it back; absent: the slot was filled or put right outside of any.
+    pub rollout: Option<RolloutId>,
+    /// On whose word that rollout was; absent like it.
+    pub by: Option<String>,
+    /// What became of that rollout; absent like it.
+    pub outcome: Option<RolloutPhase>,
+    pub reason: Option<String>,
+}
+
 /// How a release came into the slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DeploymentKind {
     Full,
+}
+
+impl DeploymentKind {
+    /// As in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{NodeId, NodeName, TokenId};
+use crate::ids::{AppName, NodeId, NodeName, TokenId};
 use crate::replicas::Replica;
 use crate::state::{HostLevel, Liveness, Service};
 use crate::timestamp::Timestamp;
@@ -56,6 +56,54 @@ pub struct Node {
     pub limits: Vec<HostLimit>,
     /// By application, then slot. Named so beside `replicas`, which counts them.
     pub slots: Vec<Replica>,
+    /// Those replicas counted by application, and what becomes of them where the node is drained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Holding>,
+    /// Of one that is drained: why it is not empty yet, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<String>,
+}
+
+/// What a node holds of one application.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Holding {
+    pub application: AppName,
+    pub replicas: u32,
+    /// Another node takes over what is withdrawn here; otherwise there are so many replicas fewer.
+    pub moves: bool,
+}
+
+/// What a drain does to what a node holds, for whoever has to decide.
+pub fn drain_sentence(holds: &[Holding]) -> String {
+    let said = |holding: &Holding| {
+        let Holding { application, replicas, moves } = holding;
+        match (replicas, moves) {
+            (1, true) => format!("1 replica of {application} moves to another node"),
+            (many, true) => format!("{many} replicas of {application} move to other nodes"),
+            (1, false) => format!("1 replica of {application} is withdrawn and nothing takes its place"),
+            (many, false) => {
+                format!("{many} replicas of {application} are withdrawn and nothing takes their place")
+            }
+        }
+    };
+    let parts: Vec<String> = holds.iter().map(said).collect();
+    match parts.is_empty() {
+        true => "It holds nothing, and is given nothing.".to_owned(),
+        false => format!(
+            "Little by little, never with more missing than each application allows: {}.",
+            parts.join("; ")
+        ),
+    }
+}
+
+/// `PATCH /nodes/{node}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NodeChange {
+    /// All that it is to have: what is not among them is taken away.
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +212,9 @@ pub struct NewJoinToken {
     /// How long it is good for; one hour where not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime_ms: Option<u64>,
+    /// What every host that joins with it is labelled with, whatever it says of itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A join token: shown this once.
@@ -174,6 +225,9 @@ pub struct JoinToken {
     pub token: String,
     pub uses: u32,
     pub expires_at: Timestamp,
+    /// What those who join with it are labelled with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// What to type on the host.
     pub command: String,
     /// What should be known before it is typed, as a sentence.
@@ -184,5 +238,21 @@ pub struct JoinToken {
 impl std::fmt::Debug for JoinToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "JoinToken({})", self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_says_what_moves_and_what_is_lost() {
+        let holding =
+            |app: &str, replicas, moves| Holding { application: app.parse().unwrap(), replicas, moves };
+        let said = drain_sentence(&[holding("shop", 2, true), holding("blog", 1, false)]);
+        assert!(said.ends_with(
+            ": 2 replicas of shop move to other nodes; 1 replica of blog is withdrawn and nothing takes its place."
+        ));
+        assert_eq!(drain_sentence(&[]), "It holds nothing, and is given nothing.");
     }
 }

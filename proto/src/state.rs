@@ -191,6 +191,49 @@ impl RolloutPhase {
 }
 
 words! {
+    /// Where a node stands in a rollout.
+    NodeStage {
+        /// Its turn has not come.
+        ToCome = "to-come",
+        Moving = "moving",
+        /// All of it is stable on what the rollout moves to.
+        Moved = "moved",
+        /// The release failed there, which is tolerated: it stays on what it had.
+        Failed = "failed",
+        /// It is not connected, and catches up when it returns.
+        Lost = "lost",
+    }
+}
+
+#[expect(clippy::derivable_impls, reason = "the macro derives the same for all of its words")]
+impl Default for NodeStage {
+    fn default() -> Self {
+        Self::ToCome
+    }
+}
+
+impl NodeStage {
+    pub fn tone(self) -> Tone {
+        match self {
+            Self::ToCome => Tone::Off,
+            Self::Moving => Tone::Moving,
+            Self::Moved => Tone::Ok,
+            Self::Failed => Tone::Bad,
+            Self::Lost => Tone::Waiting,
+        }
+    }
+
+    /// The end of a sentence that began with the node and `is`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::ToCome => "to come",
+            Self::Failed => "left behind",
+            Self::Moving | Self::Moved | Self::Lost => self.word(),
+        }
+    }
+}
+
+words! {
     /// How much an event matters.
     Severity { Info = "info", Warning = "warning", Error = "error" }
 }

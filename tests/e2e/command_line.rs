@@ -120,6 +120,11 @@ async fn every_question_is_answered_here_and_from_elsewhere_for_people_and_for_p
         let id = rollouts[0].id.to_string();
         reads(&cli.run(&["rollout", "show", &id]), &[&id, "bucket", "web-1/1"]);
 
+        reads(&cli.run(&["rollout", "show", APP]), &[&id, "one node at a time", "Moved"]);
+        reads(&cli.run(&["app", "history", APP]), &["VERSION", "0.2.0", "full", "bucket"]);
+        let replica = ["app", "history", APP, "--node", "web-1", "--slot", "1"];
+        reads(&cli.run(&replica), &["VERSION", "0.2.0", "goes on"]);
+
         let events: Vec<Event> = cli.ask(&["event", "list", "--app", APP]).unwrap();
         assert!(events.iter().any(|it| it.kind == "release_recorded"), "{events:#?}");
         let said = cli.run(&["event", "list", "--app", APP, "--limit", "500"]);

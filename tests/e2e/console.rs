@@ -1,7 +1,9 @@
 //! The console in a real browser: one signs in, watches a release roll out, and visits every page without one error.
 
 use control_plane::db::{Db, User};
+use fantoccini::Locator;
 use proto::apps::Application;
+use proto::archive::hostile::Builder;
 use proto::state::{Role, SlotState};
 use tests::browser::{ADMIN, Browser, PATIENCE};
 use tests::ports;
@@ -95,10 +97,14 @@ async fn restart(browser: &Browser, button: &str, consequence: &str) {
     let said = browser.text("#restart-dialog .consequence").await;
     assert!(said.contains(consequence), "{said}");
     browser.click("#restart-confirm").await;
+    closed(browser, "#restart-dialog").await;
+}
+
+async fn closed(browser: &Browser, dialog: &str) {
     within(PATIENCE, "the dialog closed", || async {
-        match browser.is_absent("#restart-dialog").await {
+        match browser.is_absent(dialog).await {
             true => Seen::Done(()),
-            false => Seen::NotYet(browser.text("#restart-dialog").await),
+            false => Seen::NotYet(browser.text(dialog).await),
         }
     })
     .await;
@@ -111,6 +117,90 @@ async fn restarted(control_plane: &ControlPlane, times: [u32; 2]) {
         counts == times && it.slots.iter().all(|slot| slot.state == SlotState::Stable)
     };
     control_plane.application_when("the replicas started anew", APP, is_so).await;
+}
+
+/// A script in the form of a release, so that two hosts of this one machine can run it; its slots are slow to count as stable.
+const SCRIPT: &str = "demo";
+
+fn publish_script(bucket: &Bucket, version: &str) {
+    bucket.put_tarball(SCRIPT, version, &Builder::elixir().gzip());
+    bucket.write_current(SCRIPT, &format!(r#"{{"version": "{version}", "hash": "local"}}"#));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_labels_and_cordons_a_node_and_sees_a_rollout_by_its_batches() {
+    let bucket = Bucket::new();
+    publish_script(&bucket, "0.1.0");
+    let applications = format!(
+        "  - name: {SCRIPT}\n    language: elixir\n    replicas: 1\n    nodes: {{ role: web }}\n    \
+         deploy_schedule_interval_ms: 200\n    deploy: {{ stable_after_ms: 10000, watch_ms: 60000 }}\n"
+    );
+    let control_plane = ControlPlane::start(&bucket, &applications).await;
+    let _first = Agent::join_labelled(&control_plane, "web-1", &["role=web"]).await;
+    let _second = Agent::join(&control_plane, "web-2").await;
+    let browser = open(&control_plane, "/nodes/web-2").await;
+    browser.sign_in(ADMIN).await;
+
+    browser.click("#edit-labels").await;
+    browser.there("#labels-dialog[open]").await;
+    let field =
+        browser.client.find(Locator::Css("#labels-dialog input[name=labels]")).await.expect("a field");
+    field.send_keys("role").await.expect("it takes text");
+    browser.click("#labels-confirm").await;
+    browser.reads("\"role\" is no label: write key=value.").await;
+    field.send_keys("=web").await.expect("it takes text");
+    browser.click("#labels-confirm").await;
+    closed(&browser, "#labels-dialog").await;
+    browser.there("[data-view=node] .label").await;
+    browser.click("#cordon").await;
+    browser.there("#cordon-dialog[open]").await;
+    let said = browser.text("#cordon-dialog .consequence").await;
+    assert!(said.contains("is given no replica more"), "{said}");
+    browser.click("#cordon-confirm").await;
+    browser.there("[data-view=node] [data-banner=service]").await;
+    browser.there("[data-view=node] [data-state=cordoned]").await;
+    browser.click("a[data-page=nodes]").await;
+    browser.there("tr[data-row=web-2] [data-state=cordoned]").await;
+    browser.click("tr[data-row=web-2] a").await;
+    browser.click("#uncordon").await;
+    browser.click("#uncordon-confirm").await;
+    browser.there("#cordon").await;
+    assert!(browser.is_absent("[data-banner=service]").await, "it is in service");
+
+    control_plane.settles_on(SCRIPT, "0.1.0").await;
+    publish_script(&bucket, "0.2.0");
+    let moving = |it: &Application| {
+        it.current_rollout.as_ref().is_some_and(|it| it.summary.release.version.as_str() == "0.2.0")
+    };
+    let application = control_plane.application_when("a rollout", SCRIPT, moving).await;
+    let paused = control_plane.command_line().run(&["rollout", "pause", SCRIPT]);
+    assert_eq!(paused.status, 0, "{paused:?}");
+    let id = application.current_rollout.expect("it moves").summary.id;
+    browser.client.goto(&control_plane.url(&format!("/rollouts/{id}"))).await.expect("the console answers");
+    browser.there("[data-batch=to-come] [data-node=web-2][data-stage=to-come] .slot").await;
+    browser.reads("one node at a time").await;
+    browser.click("#abort").await;
+    browser.there("#abort-dialog[open]").await;
+    let said = browser.text("#abort-dialog .consequence").await;
+    assert!(said.contains("goes back to 0.1.0") && said.contains("not ghosted"), "{said}");
+    browser.click("#abort-dialog .buttons button:first-child").await;
+    closed(&browser, "#abort-dialog").await;
+    browser.click("#resume").await;
+    browser.there("[data-node=web-2][data-stage=moving]").await;
+    browser.there(".stepper[data-phase=watching]").await;
+    browser.there("[data-batch=moved] [data-node=web-1][data-stage=moved]").await;
+
+    // What became of it is in the history of its replica.
+    browser
+        .client
+        .goto(&control_plane.url(&format!("/applications/{SCRIPT}?replica=web-1/1")))
+        .await
+        .expect("it answers");
+    browser.click(".replica-history").await;
+    browser.there(&format!(".past a[href='/rollouts/{id}']")).await;
+    let errors = browser.console_errors().await;
+    browser.close().await;
+    assert_eq!(errors, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,5 +25,6 @@ mod random_deaths;
 mod readiness;
 mod restarts;
 mod samples;
+mod steering;
 mod survival;
 mod traffic;

@@ -124,6 +124,9 @@ async fn pass_once_and_fail_shown(sample: Sample) {
     let outputs: Vec<_> = application.slots.iter().filter_map(|it| it.pre_commands.clone()).collect();
     assert!(format!("{outputs:?}").contains("no such table"), "its output is shown: {outputs:#?}");
 
+    let rollout = story.control_plane.command_line().run(&["rollout", "show", sample.name()]);
+    assert!(rollout.out.contains("no such table"), "also with the rollout: {rollout:?}");
+
     // Tried again, it is run again: once for both replicas.
     fs::write(table, "").unwrap();
     let cleared = story.control_plane.command_line().run(&["ghosted", "clear", sample.name(), "0.2.0"]);

@@ -51,7 +51,7 @@ impl Client {
         if response.status() == 204 {
             return Ok(None);
         }
-        let me: Me = json(&response).await?;
+        let me: Me = read(&text(&response).await?)?;
         self.remember(&me);
         Ok(Some(me))
     }
@@ -69,20 +69,29 @@ impl Client {
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
-        json(&self.send("GET", path, None, None).await?).await
+        read(&self.text("GET", path, None).await?)
     }
 
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Answer<T> {
         let body = serde_json::to_string(body).map_err(ClientError::unreadable)?;
-        json(&self.send("POST", path, Some(body), None).await?).await
+        read(&self.text("POST", path, Some(body)).await?)
     }
 
-    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
-        json(&self.send("DELETE", path, None, None).await?).await
+    /// Where what is asked for is shown by the page by itself, once it is so. Reading an answer for nothing costs every first
+    /// visit the code that does it.
+    pub async fn ask(&self, method: &str, path: &str, body: Option<&impl Serialize>) -> Answer<()> {
+        let body = body.map(serde_json::to_string).transpose().map_err(ClientError::unreadable)?;
+        self.send(method, path, body, None).await.map(drop)
     }
 
     fn remember(&self, me: &Me) {
         self.0.csrf.replace(me.csrf_token.clone());
+    }
+
+    /// Apart from what it is read into: this is compiled once.
+    async fn text(&self, method: &str, path: &str, body: Option<String>) -> Answer<String> {
+        let response = self.send(method, path, body, None).await?;
+        text(&response).await
     }
 
     async fn send(
@@ -116,7 +125,8 @@ impl Client {
     }
 
     async fn refused(&self, response: &Response) -> ClientError {
-        let Ok(problem) = json::<Problem>(response).await else {
+        let problem = text(response).await.and_then(|text| read::<Problem>(&text));
+        let Ok(problem) = problem else {
             return ClientError::Status(response.status());
         };
         if problem.code == Code::NotSignedIn {
@@ -126,8 +136,12 @@ impl Client {
     }
 }
 
-async fn json<T: DeserializeOwned>(response: &Response) -> Answer<T> {
+async fn text(response: &Response) -> Answer<String> {
     let text = response.text().map_err(|error| ClientError::unreachable(&error))?;
     let text = JsFuture::from(text).await.map_err(|error| ClientError::unreachable(&error))?;
-    serde_json::from_str(&text.as_string().unwrap_or_default()).map_err(ClientError::unreadable)
+    Ok(text.as_string().unwrap_or_default())
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Answer<T> {
+    serde_json::from_str(text).map_err(ClientError::unreadable)
 }

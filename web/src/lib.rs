@@ -33,6 +33,7 @@ pub mod components;
 pub mod format;
 pub mod frame;
 pub mod keys;
+pub mod labels;
 pub mod live;
 pub mod look;
 pub mod matching;

@@ -11,8 +11,10 @@ use proto::metrics::{EVERY_MS, HostHistory, HostPoint};
 use proto::nodes::{HostUsage, NodeSummary, Pressure};
 use proto::releases::Release;
 use proto::replicas::{PortInUse, Replica, ReplicaTile, Usage};
-use proto::rollouts::{Progress, Rollout, RolloutPreCommands, RolloutSummary};
-use proto::state::{Language, Liveness, RolloutPhase, Severity, SlotState, Strategy, Tone};
+use proto::rollouts::{
+    Progress, Rollout, RolloutBatch, RolloutNode, RolloutPreCommands, RolloutSlot, RolloutSummary,
+};
+use proto::state::{Language, Liveness, NodeStage, RolloutPhase, Severity, SlotState, Strategy, Tone};
 use proto::timestamp::Timestamp;
 
 /// The moment at which all of them are looked at.
@@ -127,12 +129,24 @@ pub fn rollout(app: &str, to: &str, from: &str) -> Rollout {
             phase_since: Timestamp(NOW.0 - 42_000),
             finished_at: None,
             paused_by: None,
+            aborted_by: None,
             progress: Progress { stable: 2, total: 6 },
             waiting: vec!["slot 2 on node-3 must stay ready for 18 s more".into()],
         },
         pre_commands: RolloutPreCommands::NotNeeded,
+        strategy: Some("start_first, batches of 2 nodes by zone, no replica missing".into()),
+        batch: None,
+        ghost: None,
         nodes: Vec::new(),
     }
+}
+
+pub fn rollout_node(name: &str, stage: NodeStage, slots: Vec<RolloutSlot>) -> RolloutNode {
+    RolloutNode { node: parsed(name), stage, in_batch: false, because: None, slots }
+}
+
+pub fn batch(number: u32, canary: bool) -> RolloutBatch {
+    RolloutBatch { number, canary, stable_since: None, promoted_by: None, may_be_promoted: false }
 }
 
 pub fn release(version: &str) -> Release {

@@ -1,8 +1,10 @@
 //! A rollout as steps: what is done, what moves, what waits. Pure.
 
-use proto::ids::{NodeName, ReleaseKey, Slot};
-use proto::rollouts::{Rollout, RolloutNode, RolloutPreCommands, RolloutSlot};
-use proto::state::{RolloutPhase, SlotState, Tone};
+use proto::ids::{NodeName, ReleaseKey, Slot, Version};
+use proto::rollouts::{Group, GroupKind, Rollout, RolloutNode, RolloutPreCommands, RolloutSlot};
+use proto::state::{NodeStage, RolloutPhase, SlotState, Tone};
+
+use crate::format::count;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -32,10 +34,20 @@ impl Progress {
     }
 }
 
+/// Nodes that are drawn together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub kind: GroupKind,
+    pub title: String,
+    pub nodes: Vec<NodeStep>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStep {
     pub node: NodeName,
-    pub progress: Progress,
+    pub stage: NodeStage,
+    /// Why it failed there.
+    pub because: Option<String>,
     pub slots: Vec<SlotStep>,
 }
 
@@ -44,6 +56,24 @@ pub struct SlotStep {
     pub slot: Slot,
     pub progress: Progress,
     pub state: SlotState,
+    pub version: Option<Version>,
+}
+
+impl Batch {
+    /// Nobody waits for anything there.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(self.kind, GroupKind::Moved | GroupKind::ToCome)
+    }
+
+    /// How far it is: `1 of 2 nodes`, `12 nodes`.
+    pub fn tally(&self) -> String {
+        let moved = self.nodes.iter().filter(|node| node.stage == NodeStage::Moved).count();
+        let all = count(self.nodes.len() as u64, "node", "nodes");
+        match self.kind {
+            GroupKind::Canary | GroupKind::Batch(_) => format!("{moved} of {all} moved"),
+            _ => all,
+        }
+    }
 }
 
 /// Which release the rollout now moves to; `None`: to empty slots.
@@ -54,21 +84,21 @@ pub fn target(rollout: &Rollout) -> Option<&ReleaseKey> {
     }
 }
 
-pub fn nodes(rollout: &Rollout) -> Vec<NodeStep> {
-    rollout.nodes.iter().map(|node| step(node, rollout)).collect()
-}
-
-fn step(node: &RolloutNode, rollout: &Rollout) -> NodeStep {
-    let slots: Vec<SlotStep> = node.slots.iter().map(|it| slot_step(it, rollout)).collect();
-    let any = |progress| slots.iter().any(|it: &SlotStep| it.progress == progress);
-    let progress = match () {
-        () if any(Progress::Bad) => Progress::Bad,
-        () if any(Progress::Moving) => Progress::Moving,
-        () if any(Progress::Waiting) && any(Progress::Done) => Progress::Moving,
-        () if any(Progress::Waiting) => Progress::Waiting,
-        () => Progress::Done,
+/// In the order in which they are drawn.
+pub fn batches(rollout: &Rollout) -> Vec<Batch> {
+    let back = rollout.summary.phase == RolloutPhase::Reverting;
+    let step = |node: &RolloutNode| NodeStep {
+        node: node.node.clone(),
+        stage: node.stage,
+        because: node.because.clone(),
+        slots: node.slots.iter().map(|it| slot_step(it, rollout)).collect(),
     };
-    NodeStep { node: node.node.clone(), progress, slots }
+    let batch = |group: Group<'_>| Batch {
+        kind: group.kind,
+        title: group.kind.title(back),
+        nodes: group.nodes.into_iter().map(step).collect(),
+    };
+    rollout.groups().into_iter().map(batch).collect()
 }
 
 fn slot_step(slot: &RolloutSlot, rollout: &Rollout) -> SlotStep {
@@ -83,7 +113,8 @@ fn slot_step(slot: &RolloutSlot, rollout: &Rollout) -> SlotStep {
         (_, _, true) => Progress::Moving,
         (_, _, false) => Progress::Waiting,
     };
-    SlotStep { slot: slot.slot, progress, state: slot.state }
+    let version = slot.running.as_ref().map(|it| it.version.clone());
+    SlotStep { slot: slot.slot, progress, state: slot.state, version }
 }
 
 /// The step of its own before the nodes; `None`: there are no pre-commands.
@@ -114,13 +145,12 @@ mod tests {
     fn rollout(phase: RolloutPhase, slots: Vec<RolloutSlot>) -> Rollout {
         let mut rollout = sample::rollout("a", "2.0.0", "1.0.0");
         rollout.summary.phase = phase;
-        rollout.nodes = vec![RolloutNode { node: "n".parse().unwrap(), slots }];
+        rollout.nodes = vec![sample::rollout_node("n", NodeStage::Moving, slots)];
         rollout
     }
 
-    fn progress(rollout: &Rollout) -> (Progress, Vec<Progress>) {
-        let step = nodes(rollout).remove(0);
-        (step.progress, step.slots.iter().map(|it| it.progress).collect())
+    fn progress(rollout: &Rollout) -> Vec<Progress> {
+        batches(rollout).remove(0).nodes.remove(0).slots.iter().map(|it| it.progress).collect()
     }
 
     #[test]
@@ -131,22 +161,10 @@ mod tests {
                 slot(1, SlotState::Stable, "2.0.0", true),
                 slot(2, SlotState::Ready, "2.0.0", true),
                 slot(3, SlotState::Stable, "1.0.0", false),
+                slot(4, SlotState::BackingOff, "2.0.0", true),
             ],
         );
-        assert_eq!(
-            progress(&it),
-            (Progress::Moving, vec![Progress::Done, Progress::Moving, Progress::Waiting])
-        );
-    }
-
-    #[test]
-    fn a_node_waits_until_a_slot_of_it_was_told_and_is_done_with_all() {
-        let waits = rollout(RolloutPhase::Running, vec![slot(1, SlotState::Stable, "1.0.0", false)]);
-        assert_eq!(progress(&waits).0, Progress::Waiting);
-        let done = rollout(RolloutPhase::Running, vec![slot(1, SlotState::Stable, "2.0.0", true)]);
-        assert_eq!(progress(&done).0, Progress::Done);
-        let failing = rollout(RolloutPhase::Running, vec![slot(1, SlotState::BackingOff, "2.0.0", true)]);
-        assert_eq!(progress(&failing).0, Progress::Bad);
+        assert_eq!(progress(&it), [Progress::Done, Progress::Moving, Progress::Waiting, Progress::Bad]);
     }
 
     #[test]
@@ -155,6 +173,19 @@ mod tests {
             RolloutPhase::Reverting,
             vec![slot(1, SlotState::Stable, "1.0.0", false), slot(2, SlotState::Stable, "2.0.0", true)],
         );
-        assert_eq!(progress(&it), (Progress::Moving, vec![Progress::Done, Progress::Waiting]));
+        assert_eq!(progress(&it), [Progress::Done, Progress::Waiting]);
+        assert_eq!(batches(&it)[0].title, "Going back");
+    }
+
+    #[test]
+    fn a_batch_says_how_far_it_is() {
+        let mut it = rollout(RolloutPhase::Running, vec![]);
+        assert_eq!(batches(&it)[0].tally(), "1 node");
+        it.batch = Some(sample::batch(1, true));
+        it.nodes[0].in_batch = true;
+        it.nodes.push(RolloutNode { in_batch: true, ..sample::rollout_node("m", NodeStage::Moved, vec![]) });
+        let canary = batches(&it).remove(0);
+        assert_eq!((canary.title.as_str(), canary.tally().as_str()), ("Canary", "1 of 2 nodes moved"));
+        assert!(!canary.is_at_rest());
     }
 }

@@ -6,9 +6,9 @@ use proto::ids::{AppName, NodeName, ReleaseKey};
 use proto::nodes::{HostLimit, JoinToken, NodeSummary};
 use proto::releases::Release;
 use proto::replicas::{FailedCheck, LastExit, ProbeList, Replica, Staging};
-use proto::rollouts::{Progress, RolloutSummary};
+use proto::rollouts::{Progress, Rollout, RolloutSummary};
 use proto::state::{
-    HostLevel, Language, Liveness, Role, RolloutPhase, SlotState, StagingPhase, Strategy, Tone,
+    HostLevel, Language, Liveness, NodeStage, Role, RolloutPhase, SlotState, StagingPhase, Strategy, Tone,
 };
 use proto::timestamp::Timestamp;
 
@@ -97,8 +97,9 @@ pub fn full_stop(said: &str) -> String {
 
 /// What a rollout is doing, in front of its reasons.
 pub fn rollout_sentence(rollout: &RolloutSummary) -> String {
-    let RolloutSummary { application, release, from, phase, .. } = rollout;
+    let RolloutSummary { application, release, from, phase, aborted_by, .. } = rollout;
     let version = &release.version;
+    let failed = if aborted_by.is_some() { "was aborted" } else { "failed" };
     match phase {
         RolloutPhase::Pending => format!("{application} {version} is about to be rolled out."),
         RolloutPhase::Running => match from {
@@ -109,17 +110,17 @@ pub fn rollout_sentence(rollout: &RolloutSummary) -> String {
             format!("{application} {version} is stable everywhere and watched for crash loops.")
         }
         RolloutPhase::Reverting => match from {
-            Some(from) => format!("{application} {version} failed; going back to {}.", from.version),
-            None => format!("{application} {version} failed; its replicas are being stopped."),
+            Some(from) => format!("{application} {version} {failed}; going back to {}.", from.version),
+            None => format!("{application} {version} {failed}; its replicas are being stopped."),
         },
         RolloutPhase::Done => format!("{application} {version} is in force."),
         RolloutPhase::Reverted => match from {
-            Some(from) => format!("{application} {version} failed; {} is in force again.", from.version),
-            None => format!("{application} {version} failed and was withdrawn."),
+            Some(from) => format!("{application} {version} {failed}; {} is in force again.", from.version),
+            None => format!("{application} {version} {failed} and was withdrawn."),
         },
         RolloutPhase::Superseded => format!("A newer wish took the place of {application} {version}."),
         RolloutPhase::Failed => {
-            format!("{application} {version} failed, and there was nothing to go back to.")
+            format!("{application} {version} {failed}, and there was nothing to go back to.")
         }
     }
 }
@@ -243,6 +244,31 @@ pub fn deploy_sentence(summary: &ApplicationSummary, release: &Release, strategy
     }
 }
 
+/// What giving a rollout up does, for the dialog that asks.
+pub fn abort_sentence(rollout: &RolloutSummary) -> String {
+    let RolloutSummary { application, release, from, .. } = rollout;
+    let version = &release.version;
+    let kept = format!("{version} is not ghosted, and not tried again until somebody wishes it anew.");
+    match from {
+        Some(from) => format!("Every replica that was moved goes back to {}. {kept}", from.version),
+        None => format!(
+            "It is the first deployment of {application}: its replicas are taken down, and nothing of it runs then. {kept}"
+        ),
+    }
+}
+
+/// What letting it go on does, for the dialog that asks.
+pub fn promote_sentence(rollout: &Rollout) -> String {
+    let left = rollout.nodes.iter().filter(|node| node.stage == NodeStage::ToCome).count();
+    let behind = match &rollout.batch {
+        Some(batch) if batch.canary => "the canary",
+        _ => "this batch",
+    };
+    let nodes = count(left as u64, "node", "nodes");
+    let follow = if left == 1 { "follows" } else { "follow" };
+    format!("The rollout waits no longer behind {behind}: {nodes} {follow}, batch by batch.")
+}
+
 /// What a rollback does, for the dialog that asks.
 pub fn rollback_sentence(application: &Application, to: &ReleaseKey) -> String {
     let to = &to.version;
@@ -345,6 +371,26 @@ mod tests {
         sentences.sort();
         sentences.dedup();
         assert_eq!(sentences.len(), RolloutPhase::ALL.len());
+    }
+
+    #[test]
+    fn who_steers_a_rollout_is_told_what_comes_of_it() {
+        let mut rollout = sample::rollout("shop", "2.0.0", "1.0.0");
+        rollout.batch = Some(sample::batch(1, true));
+        rollout.nodes = vec![sample::rollout_node("a", NodeStage::ToCome, vec![])];
+        let promoted = promote_sentence(&rollout);
+        assert_eq!(
+            promoted,
+            "The rollout waits no longer behind the canary: 1 node follows, batch by batch."
+        );
+        assert!(
+            abort_sentence(&rollout.summary).starts_with("Every replica that was moved goes back to 1.0.0.")
+        );
+        rollout.summary.from = None;
+        assert!(abort_sentence(&rollout.summary).contains("its replicas are taken down"));
+        rollout.summary.aborted_by = Some("ann".into());
+        rollout.summary.phase = RolloutPhase::Failed;
+        assert!(rollout_sentence(&rollout.summary).contains("2.0.0 was aborted"));
     }
 
     #[test]

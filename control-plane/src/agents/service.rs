@@ -21,9 +21,8 @@ use super::gate::Caller;
 use super::pki::PkiError;
 use super::registry::{Applicant, JoinRefused, RelayError, ReleaseBytes};
 use super::session::Session;
+use crate::spec::label;
 
-/// Labels of one node: more is a mistake.
-const MAX_LABELS: usize = 64;
 const MAX_LABEL: usize = 256;
 
 /// The first chunk of a stream names it, and is sent with the call.
@@ -159,11 +158,12 @@ fn caller<T>(request: &Request<T>) -> Result<NodeId, Status> {
 
 fn labels(labels: std::collections::HashMap<String, String>) -> Result<BTreeMap<String, String>, Status> {
     let fits = |text: &String| text.len() <= MAX_LABEL && !text.chars().any(char::is_control);
-    if labels.len() > MAX_LABELS
+    if labels.len() > label::MOST
         || !labels.iter().all(|(key, value)| !key.is_empty() && fits(key) && fits(value))
     {
         return Err(Status::invalid_argument(format!(
-            "a node has at most {MAX_LABELS} labels of at most {MAX_LABEL} bytes each, without control characters"
+            "a node has at most {} labels of at most {MAX_LABEL} bytes each, without control characters",
+            label::MOST
         )));
     }
     Ok(labels.into_iter().collect())

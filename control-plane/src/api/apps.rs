@@ -8,17 +8,18 @@ use axum::extract::State;
 use proto::apps::{
     Application, ApplicationSummary, DeploymentKind, HistoryEntry, Pin, PortBase, ReleaseFault, Settings,
 };
-use proto::ids::AppName;
+use proto::ids::{AppName, NodeId};
 use proto::page::Page;
 use proto::releases::Ghost;
 use proto::replicas::ReplicaTile;
-use proto::state::RolloutPhase;
+use proto::state::{RolloutPhase, Service};
 use serde::Deserialize;
 
 use self::standing::Standing;
 use super::{Api, releases, replicas, rollouts};
 use crate::db::{BucketFault, PageRequest, RolloutFilter};
 use crate::error::{ApiError, ApiResult};
+use crate::fleet::AppFleet;
 use crate::http::input::{Path, Query, limit, page_of, read_cursor};
 use crate::picture::{AppPicture, Picture};
 use crate::rollout::back_to;
@@ -144,15 +145,32 @@ fn tile(replica: &proto::replicas::Replica) -> ReplicaTile {
     }
 }
 
-/// Slots 1..N on every node that may hold them; none where nothing was ever released.
+/// All slots that are to be there; none where nothing was ever released.
 pub(super) fn slots_wanted(app: &AppPicture) -> u32 {
     let AppPicture { fleet, .. } = app;
-    let Some(spec) = &fleet.spec else { return 0 };
     if fleet.in_force.is_none() && fleet.rollout.is_none() {
         return 0;
     }
-    let nodes = fleet.nodes.values().filter(|node| node.eligible).count();
-    u32::try_from(nodes).unwrap_or(u32::MAX).saturating_mul(u32::from(spec.replicas.get()))
+    fleet.nodes.keys().fold(0, |sum: u32, node| sum.saturating_add(slots_on(fleet, *node).into()))
+}
+
+/// Slots 1..N of a node are to be there: of a spread as it was dealt out last.
+pub(super) fn slots_on(fleet: &AppFleet, node: NodeId) -> u16 {
+    let Some(spec) = &fleet.spec else { return 0 };
+    let Some(found) = fleet.nodes.get(&node).filter(|node| node.eligible) else { return 0 };
+    if spec.spread.is_some() {
+        return fleet.placed.get(&node).copied().unwrap_or(0);
+    }
+    let replicas = spec.replicas.get();
+    match found.service {
+        Service::Open => replicas,
+        Service::Cordoned => {
+            let told =
+                fleet.assigned.iter().filter(|(place, told)| place.node == node && told.release.is_some());
+            told.map(|(place, _)| place.slot.number()).filter(|slot| *slot <= replicas).max().unwrap_or(0)
+        }
+        Service::Draining => 0,
+    }
 }
 
 fn settings(spec: &AppSpec) -> Settings {

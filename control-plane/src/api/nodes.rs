@@ -1,13 +1,17 @@
 //! Nodes, and the tokens by which a host joins.
 
+pub(super) mod change;
+
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use proto::ids::NodeName;
-use proto::nodes::{Inventory, JoinToken, NewJoinToken, Node, NodeRemoved, NodeSummary};
+use proto::ids::{AppName, NodeName};
+use proto::nodes::{Holding, Inventory, JoinToken, NewJoinToken, Node, NodeRemoved, NodeSummary};
 use proto::page::Page;
 use proto::replicas::Replica;
-use proto::state::{HostLevel, Severity};
+use proto::state::{HostLevel, Service, Severity};
 use serde::Deserialize;
 
 use super::{Api, replicas};
@@ -79,7 +83,7 @@ pub(super) async fn remove(
 pub(super) async fn join_token(
     State(api): State<Api>,
     principal: Principal,
-    Input(NewJoinToken { uses, lifetime_ms }): Input<NewJoinToken>,
+    Input(NewJoinToken { uses, lifetime_ms, labels }): Input<NewJoinToken>,
 ) -> ApiResult<(StatusCode, Json<JoinToken>)> {
     let uses = Some(uses.unwrap_or(1)).filter(|uses| (1..=MOST_USES).contains(uses));
     let uses = uses.and_then(|uses| u16::try_from(uses).ok());
@@ -87,11 +91,12 @@ pub(super) async fn join_token(
     let lifetime = Some(lifetime_ms.unwrap_or(HOUR)).filter(|it| (1..=LONGEST_LIFETIME).contains(it));
     let lifetime =
         lifetime.ok_or_else(|| ApiError::invalid("lifetime_ms", "is at least 1 and at most 30 days"))?;
+    change::check(&labels, &BTreeMap::new())?;
     let (secret, now) = (Secret::random("")?, api.clock.wall());
     let new = StoredJoinToken {
         hash: secret.digest(),
         uses,
-        labels: std::collections::BTreeMap::new(),
+        labels: labels.clone(),
         created_by: principal.name.clone(),
         created_at: now,
         expires_at: now.plus(lifetime),
@@ -116,6 +121,7 @@ pub(super) async fn join_token(
         token,
         uses: u32::from(uses),
         expires_at: stored.expires_at.into(),
+        labels,
         command,
         note,
     };
@@ -150,6 +156,12 @@ pub(super) fn view(picture: &Picture, it: &NodePicture) -> Node {
     let NodePicture { node, sight, certificate_ends } = it;
     let NodeSight { clock_ahead_ms, agent_started, host, limits, .. } = sight;
     let EnrolledNode { inventory, enrolled_at, .. } = node;
+    let slots: Vec<Replica> = replicas_on(picture, &node.name).collect();
+    let holds = holdings(picture, node, &slots);
+    let waiting = match node.service {
+        Service::Draining => holds.iter().flat_map(|it| not_empty(picture, it)).collect(),
+        Service::Open | Service::Cordoned => Vec::new(),
+    };
     Node {
         summary: summary(picture, it),
         enrolled_at: (*enrolled_at).into(),
@@ -170,6 +182,39 @@ pub(super) fn view(picture: &Picture, it: &NodePicture) -> Node {
         }),
         host: host.clone(),
         limits: limits.clone(),
-        slots: replicas_on(picture, &node.name).collect(),
+        slots,
+        holds,
+        waiting,
+    }
+}
+
+/// By application.
+fn holdings(picture: &Picture, node: &EnrolledNode, slots: &[Replica]) -> Vec<Holding> {
+    let mut counted: BTreeMap<&AppName, u32> = BTreeMap::new();
+    for replica in slots {
+        let count = counted.entry(&replica.application).or_default();
+        *count = count.saturating_add(1);
+    }
+    let holding = |(application, replicas): (&AppName, u32)| {
+        let fleet = picture.apps.get(application).map(|app| &app.fleet);
+        let moves = fleet.is_some_and(|fleet| {
+            let others = fleet.nodes.iter().filter(|(id, _)| **id != node.id);
+            let mut others = others.filter(|(_, it)| it.eligible && it.service == Service::Open);
+            fleet.spec.as_ref().is_some_and(|spec| spec.spread.is_some()) && others.next().is_some()
+        });
+        Holding { application: application.clone(), replicas, moves }
+    };
+    counted.into_iter().map(holding).collect()
+}
+
+/// What the planner waits for with an application that a drained node still holds.
+fn not_empty(picture: &Picture, held: &Holding) -> Vec<String> {
+    let Holding { application, replicas, moves: _ } = held;
+    match picture.apps.get(application).map(|app| app.waiting.as_slice()) {
+        None | Some([]) => {
+            let said = if *replicas == 1 { "replica is" } else { "replicas are" };
+            vec![format!("{application}: {replicas} {said} still there")]
+        }
+        Some(waiting) => waiting.iter().map(|why| format!("{application}: {why}")).collect(),
     }
 }

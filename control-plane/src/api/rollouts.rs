@@ -1,19 +1,18 @@
 //! Rollouts: what moves, how far it is, what it waits for.
 
-use std::collections::BTreeMap;
+mod nodes;
 
 use axum::Json;
 use axum::extract::State;
 use proto::ids::{AppName, NodeName, RolloutId};
 use proto::page::Page;
 use proto::problem::{Code, Problem};
-use proto::rollouts::{
-    Progress, Rollout as RolloutView, RolloutNode, RolloutPreCommands, RolloutSlot, RolloutSummary,
-};
+use proto::replicas::Replica;
+use proto::rollouts::{Progress, Rollout as RolloutView, RolloutPreCommands, RolloutSummary};
 use proto::state::{RolloutPhase, Severity, SlotState};
 use serde::Deserialize;
 
-use super::{Api, apps, replicas};
+use super::{Api, apps, releases, replicas};
 use crate::auth::principal::Principal;
 use crate::db::{PageRequest, RolloutFilter};
 use crate::error::{ApiError, ApiResult};
@@ -142,15 +141,29 @@ pub(super) async fn find(api: &Api, picture: &Picture, id: RolloutId) -> ApiResu
         let rollout = [&app.fleet.rollout, &app.fleet.last].into_iter().flatten().find(|it| it.id == id)?;
         Some(view(picture, app, rollout))
     });
-    if shown.is_some() {
-        return Ok(shown);
+    let found = match shown {
+        Some(shown) => Some(shown),
+        None => api.db.rollout(id).await?.map(|rollout| past(picture, &rollout)),
+    };
+    let Some(mut found) = found else { return Ok(None) };
+    // What moves has no evidence against it.
+    if !matches!(found.summary.phase, RolloutPhase::Pending | RolloutPhase::Running) {
+        let ghosts = api.db.ghosted(Some(&found.summary.application)).await?;
+        found.ghost = ghosts.into_iter().find(|it| it.rollout == Some(id)).map(releases::ghost);
     }
-    let stored = api.db.rollout(id).await?;
-    Ok(stored.map(|rollout| RolloutView {
-        summary: summary(picture, picture.apps.get(&rollout.app), &rollout),
+    Ok(Some(found))
+}
+
+/// One that only the database remembers.
+fn past(picture: &Picture, rollout: &Rollout) -> RolloutView {
+    RolloutView {
+        summary: summary(picture, picture.apps.get(&rollout.app), rollout),
         pre_commands: pre_commands(&rollout.pre_commands, |_| None),
+        strategy: None,
+        batch: None,
+        ghost: None,
         nodes: Vec::new(),
-    }))
+    }
 }
 
 pub(super) fn summary(picture: &Picture, app: Option<&AppPicture>, rollout: &Rollout) -> RolloutSummary {
@@ -167,6 +180,7 @@ pub(super) fn summary(picture: &Picture, app: Option<&AppPicture>, rollout: &Rol
         phase_since: rollout.phase_since.into(),
         finished_at: rollout.finished_at.map(Into::into),
         paused_by: rollout.progress.paused.as_ref().map(|it| it.by.clone()),
+        aborted_by: rollout.progress.aborted.as_ref().map(|it| it.by.clone()),
         progress: current.map(|app| progress(picture, app, rollout)).unwrap_or_default(),
         waiting: current.map(|app| app.waiting.clone()).unwrap_or_default(),
     }
@@ -177,9 +191,12 @@ fn progress(picture: &Picture, app: &AppPicture, rollout: &Rollout) -> Progress 
         RolloutPhase::Reverting => rollout.from.as_ref(),
         _ => Some(&rollout.release),
     };
-    let last_slot = app.application.spec.replicas.get();
+    let last_slot = |replica: &Replica| {
+        let node = picture.node_by_name(&replica.node);
+        node.map_or(0, |node| apps::slots_on(&app.fleet, node.node.id))
+    };
     let there = replicas::of(picture, &app.fleet).filter(|replica| {
-        replica.slot.number() <= last_slot
+        replica.slot.number() <= last_slot(replica)
             && replica.state == SlotState::Stable
             && replica.running.as_ref() == target
     });
@@ -187,22 +204,15 @@ fn progress(picture: &Picture, app: &AppPicture, rollout: &Rollout) -> Progress 
 }
 
 pub(super) fn view(picture: &Picture, app: &AppPicture, rollout: &Rollout) -> RolloutView {
-    let mut nodes: BTreeMap<NodeName, Vec<RolloutSlot>> = BTreeMap::new();
-    if !rollout.phase.is_over() {
-        for replica in replicas::of(picture, &app.fleet) {
-            let slot = RolloutSlot {
-                slot: replica.slot,
-                state: replica.state,
-                told: replica.assigned.as_ref() == Some(&rollout.release),
-                running: replica.running,
-            };
-            nodes.entry(replica.node).or_default().push(slot);
-        }
-    }
+    let nodes = nodes::of(picture, app, rollout);
+    let spec = app.fleet.spec.as_ref().filter(|_| !rollout.phase.is_over());
     RolloutView {
         summary: summary(picture, Some(app), rollout),
         pre_commands: pre_commands(&rollout.pre_commands, |node| picture.name_of(node, &app.fleet)),
-        nodes: nodes.into_iter().map(|(node, slots)| RolloutNode { node, slots }).collect(),
+        strategy: spec.map(|spec| spec.deploy.sentence()),
+        batch: nodes::batch(rollout, &nodes),
+        ghost: None,
+        nodes,
     }
 }
 

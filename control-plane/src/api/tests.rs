@@ -4,7 +4,9 @@ mod access;
 mod fleet;
 mod history;
 mod live;
+mod nodes;
 mod requests;
+mod rollouts;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

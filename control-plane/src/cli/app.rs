@@ -1,5 +1,7 @@
 //! `deployex app …`: applications.
 
+mod history;
+
 use clap::Subcommand;
 use proto::apps::{Application, ApplicationSummary};
 use proto::ids::AppName;
@@ -23,6 +25,7 @@ pub(super) enum App {
         /// The application's name.
         application: AppName,
     },
+    History(history::History),
 }
 
 impl App {
@@ -40,6 +43,7 @@ impl App {
                 let application: Application = client.get(&format!("/applications/{application}")).await?;
                 out.show(&application, |application| render(application, paint, now))
             }
+            Self::History(history) => history.run(client, out).await,
         }
     }
 }

@@ -109,6 +109,14 @@ impl Client {
         self.answer(self.request(Method::POST, path).json(body).timeout(ANSWER_WITHIN)).await
     }
 
+    pub(super) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        self.answer(self.request(Method::PATCH, path).json(body).timeout(ANSWER_WITHIN)).await
+    }
+
     pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         self.answer(self.request(Method::DELETE, path).timeout(ANSWER_WITHIN)).await
     }

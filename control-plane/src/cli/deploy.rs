@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::CliError;
 use super::client::Client;
-use super::output::{Out, note};
+use super::output::{News, Out, note};
+use super::rollout::watch::{self, Screen};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -120,11 +121,12 @@ impl ToWait {
         }
         note(&deployment.sentence);
         let until = Instant::now() + Duration::from_secs(self.timeout);
-        let mut follow = Follow { client, deployment, until, said: Vec::new() };
-        let Some(id) = follow.rollout().await? else {
+        let Some(id) = begun(client, deployment, until).await? else {
             return out.show(deployment, |it| format!("{} {} runs already.\n", it.application, it.release));
         };
-        let rollout = follow.end(id).await?;
+        let mut screen = Screen::beside_the_answer(out);
+        let is_over = |rollout: &Rollout| ending(rollout, &deployment.release).is_some();
+        let rollout = watch::follow(client, id, Some(until), |rollout| screen.show(rollout), is_over).await?;
         match ending(&rollout, &deployment.release) {
             Some(Ok(sentence)) => out.show(&rollout, |_| format!("{sentence}\n")),
             Some(Err(sentence)) => Err(CliError::Refused(sentence)),
@@ -135,52 +137,29 @@ impl ToWait {
     }
 }
 
-struct Follow<'a> {
-    client: &'a Client,
-    deployment: &'a Deployment,
+/// The rollout, once it has begun; `None`: there is nothing to roll out.
+async fn begun(
+    client: &Client,
+    deployment: &Deployment,
     until: Instant,
-    said: Vec<String>,
-}
-
-impl Follow<'_> {
-    /// The rollout, once it has begun; `None`: there is nothing to roll out.
-    async fn rollout(&mut self) -> Result<Option<RolloutId>, CliError> {
-        let Deployment { application, release, rollout, sentence: _ } = self.deployment;
-        if rollout.is_some() {
-            return Ok(*rollout);
-        }
-        loop {
-            let app: Application = self.client.get(&format!("/applications/{application}")).await?;
-            match app.current_rollout {
-                Some(rollout) if leads_to(&rollout, release) => return Ok(Some(rollout.summary.id)),
-                None if app.summary.in_force.as_ref() == Some(release) => return Ok(None),
-                Some(rollout) => self.say(&rollout.summary.waiting),
-                None => self.say(std::slice::from_ref(&app.summary.sentence)),
-            }
-            if Instant::now() >= self.until {
-                return Err(CliError::TimedOut(format!("the rollout of {release} has not begun")));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+) -> Result<Option<RolloutId>, CliError> {
+    let Deployment { application, release, rollout, sentence: _ } = deployment;
+    if rollout.is_some() {
+        return Ok(*rollout);
     }
-
-    async fn end(&mut self, id: RolloutId) -> Result<Rollout, CliError> {
-        loop {
-            let rollout: Rollout = self.client.get(&format!("/rollouts/{id}")).await?;
-            if ending(&rollout, &self.deployment.release).is_some() || Instant::now() >= self.until {
-                return Ok(rollout);
-            }
-            self.say(&rollout.summary.waiting);
-            tokio::time::sleep(LOOK_EVERY).await;
+    let mut said = News::default();
+    loop {
+        let app: Application = client.get(&format!("/applications/{application}")).await?;
+        match app.current_rollout {
+            Some(rollout) if leads_to(&rollout, release) => return Ok(Some(rollout.summary.id)),
+            None if app.summary.in_force.as_ref() == Some(release) => return Ok(None),
+            Some(rollout) => said.say(&rollout.summary.waiting),
+            None => said.say(std::slice::from_ref(&app.summary.sentence)),
         }
-    }
-
-    /// What it waits for, whenever that changes.
-    fn say(&mut self, waiting: &[String]) {
-        for sentence in waiting.iter().filter(|it| !self.said.contains(it)) {
-            note(&format!("Waiting: {sentence}"));
+        if Instant::now() >= until {
+            return Err(CliError::TimedOut(format!("the rollout of {release} has not begun")));
         }
-        waiting.clone_into(&mut self.said);
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -198,6 +177,7 @@ fn ending(rollout: &Rollout, asked: &ReleaseKey) -> Option<Result<String, String
     let summary = &rollout.summary;
     let (app, release) = (&summary.application, &summary.release);
     let because = summary.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let failed = if summary.aborted_by.is_some() { "was aborted" } else { "failed" };
     let goes_back_to_it = release != asked && summary.from.as_ref() == Some(asked);
     match summary.phase {
         RolloutPhase::Pending | RolloutPhase::Running => None,
@@ -209,9 +189,9 @@ fn ending(rollout: &Rollout, asked: &ReleaseKey) -> Option<Result<String, String
             Some(Ok(format!("{app} {release} is stable on {} slots.", summary.progress.total)))
         }
         RolloutPhase::Reverting | RolloutPhase::Reverted => {
-            Some(Err(format!("{app} {release} failed and is reverted{because}")))
+            Some(Err(format!("{app} {release} {failed} and is reverted{because}")))
         }
-        RolloutPhase::Failed => Some(Err(format!("{app} {release} failed{because}"))),
+        RolloutPhase::Failed => Some(Err(format!("{app} {release} {failed}{because}"))),
         RolloutPhase::Superseded => Some(Err(format!("a newer wish took the place of {app} {release}"))),
     }
 }
@@ -222,6 +202,11 @@ mod tests {
 
     use super::super::rollout::tests::running;
     use super::*;
+
+    fn of(summary: RolloutSummary) -> Rollout {
+        let pre_commands = RolloutPreCommands::NotNeeded;
+        Rollout { summary, pre_commands, strategy: None, batch: None, ghost: None, nodes: vec![] }
+    }
 
     #[test]
     fn a_rollout_that_is_watched_is_done_and_one_that_reverts_has_failed() {
@@ -237,10 +222,21 @@ mod tests {
         ] {
             let mut summary = running();
             summary.phase = phase;
-            let rollout = Rollout { summary, pre_commands: RolloutPreCommands::NotNeeded, nodes: vec![] };
+            let rollout = of(summary);
             let asked = rollout.summary.release.clone();
             assert_eq!(ending(&rollout, &asked).map(|it| it.is_ok()), ended, "{phase}");
         }
+    }
+
+    #[test]
+    fn one_that_was_aborted_is_not_said_to_have_failed() {
+        let mut summary = running();
+        summary.phase = RolloutPhase::Reverted;
+        summary.aborted_by = Some("ann".to_owned());
+        summary.reason = Some("ann aborted it".to_owned());
+        let rollout = of(summary);
+        let said = ending(&rollout, &rollout.summary.release).unwrap().unwrap_err();
+        assert!(said.ends_with(" was aborted and is reverted: ann aborted it"), "{said}");
     }
 
     #[test]
@@ -249,16 +245,12 @@ mod tests {
         let back = summary.from.clone().unwrap();
         for (phase, ended) in [(RolloutPhase::Reverting, None), (RolloutPhase::Reverted, Some(true))] {
             summary.phase = phase;
-            let rollout = Rollout {
-                summary: summary.clone(),
-                pre_commands: RolloutPreCommands::NotNeeded,
-                nodes: vec![],
-            };
+            let rollout = of(summary.clone());
             assert!(leads_to(&rollout, &back));
             assert_eq!(ending(&rollout, &back).map(|it| it.is_ok()), ended, "{phase}");
         }
         summary.phase = RolloutPhase::Running;
-        let rollout = Rollout { summary, pre_commands: RolloutPreCommands::NotNeeded, nodes: vec![] };
+        let rollout = of(summary);
         assert!(!leads_to(&rollout, &back), "it has not turned yet");
     }
 }

@@ -1,15 +1,18 @@
 //! `deployex node …`: hosts that run an agent, and the tokens by which a host joins.
 
+mod label;
+mod service;
+
 use clap::Subcommand;
 use proto::ids::NodeName;
 use proto::nodes::{
     HostDetail, HostLimit, HostUsage, JoinToken, NewJoinToken, Node as NodeView, NodeRemoved, NodeSummary,
 };
-use proto::state::{HostLevel, Liveness, Tone};
+use proto::state::{HostLevel, Liveness, Service, Tone};
 use proto::timestamp::Timestamp;
 
 use super::client::Client;
-use super::output::{Out, Paint, Table, age, bytes, duration, facts, or_dash, wrap};
+use super::output::{Cell, Out, Paint, Table, age, bytes, duration, facts, or_dash, wrap};
 use super::{CliError, app};
 
 #[derive(Debug, Subcommand)]
@@ -23,6 +26,10 @@ pub(super) enum Node {
         /// The node's name.
         node: NodeName,
     },
+    Label(label::Label),
+    Cordon(service::Cordon),
+    Uncordon(service::Uncordon),
+    Drain(service::Drain),
     /// Revoke a node's certificate and end its session. What runs on the host goes on running.
     #[command(after_help = "Example:\n  deployex node remove web-1")]
     Remove {
@@ -30,7 +37,7 @@ pub(super) enum Node {
         node: NodeName,
     },
     /// Make a token with which a host joins, and print the command to type there.
-    #[command(after_help = "Example:\n  deployex node token --uses 5 --lifetime-hours 24")]
+    #[command(after_help = "Example:\n  deployex node token --uses 5 --lifetime-hours 24 --label role=web")]
     Token {
         /// How many hosts may join with it.
         #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -38,6 +45,9 @@ pub(super) enum Node {
         /// How long it is good for.
         #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=720))]
         lifetime_hours: u64,
+        /// A label of every host that joins with it; may be given more than once.
+        #[arg(long = "label", value_name = "K=V", value_parser = label::pair)]
+        labels: Vec<(String, String)>,
     },
 }
 
@@ -61,8 +71,16 @@ impl Node {
                 let removed: NodeRemoved = client.delete(&format!("/nodes/{node}")).await?;
                 out.show(&removed, |removed| wrap(&said_of_removal(removed)))
             }
-            Self::Token { uses, lifetime_hours } => {
-                let wish = NewJoinToken { uses: Some(uses), lifetime_ms: Some(lifetime_hours * 3_600_000) };
+            Self::Label(label) => label.run(client, out).await,
+            Self::Cordon(cordon) => cordon.run(client, out).await,
+            Self::Uncordon(uncordon) => uncordon.run(client, out).await,
+            Self::Drain(drain) => drain.run(client, out).await,
+            Self::Token { uses, lifetime_hours, labels } => {
+                let wish = NewJoinToken {
+                    uses: Some(uses),
+                    lifetime_ms: Some(lifetime_hours * 3_600_000),
+                    labels: labels.into_iter().collect(),
+                };
                 let token: JoinToken = client.post("/join-tokens", &wish).await?;
                 out.show(&token, |token| render_token(token, now))
             }
@@ -70,27 +88,35 @@ impl Node {
     }
 }
 
-fn tone(liveness: Liveness) -> Tone {
-    match liveness {
-        Liveness::Up => Tone::Ok,
-        Liveness::Suspect => Tone::Waiting,
-        Liveness::Lost => Tone::Bad,
+/// Whether it is held by a session, and whether replicas are kept away from it.
+fn state(node: &NodeSummary, paint: Paint) -> Cell {
+    let tone = match (node.liveness, node.service) {
+        (Liveness::Up, Service::Open) => Tone::Ok,
+        (Liveness::Up, Service::Draining) => Tone::Moving,
+        (Liveness::Up, Service::Cordoned) | (Liveness::Suspect, _) => Tone::Waiting,
+        (Liveness::Lost, _) => Tone::Bad,
+    };
+    match node.service {
+        Service::Open => paint.state(tone, node.liveness),
+        service => paint.state(tone, format!("{}, {service}", node.liveness)),
     }
 }
 
 pub(super) fn table(nodes: &[NodeSummary], paint: Paint, now: Timestamp) -> String {
-    let mut table = Table::new(&["NODE", "STATE", "HEARD", "READY", "CPU", "MEMORY", "DISK", "AGENT"]);
+    let mut table =
+        Table::new(&["NODE", "STATE", "HEARD", "READY", "CPU", "MEMORY", "DISK", "AGENT", "LABELS"]);
     for node in nodes {
         let used = |used: u64, total: u64| format!("{}/{}", bytes(used), bytes(total));
         table.row(vec![
             (&node.name).into(),
-            paint.state(tone(node.liveness), node.liveness),
+            state(node, paint),
             age(node.heard_at, now).into(),
             format!("{}/{}", node.replicas_ready, node.replicas).into(),
             or_dash(node.usage.map(|it| format!("{:.0}%", it.cpu_percent))).into(),
             or_dash(node.usage.map(|it| used(it.memory_used_bytes, it.memory_total_bytes))).into(),
             or_dash(node.usage.map(|it| used(it.disk_used_bytes, it.disk_total_bytes))).into(),
             (&node.agent_version).into(),
+            label::said(&node.labels).into(),
         ]);
     }
     table.render()
@@ -107,13 +133,14 @@ fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
         host,
         limits,
         slots,
+        holds: _,
+        waiting,
     } = node;
     let mut text = table(std::slice::from_ref(summary), paint, now);
     text.push('\n');
-    let labels: Vec<String> = summary.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mut lines = vec![
         ("id", summary.id.to_string()),
-        ("labels", if labels.is_empty() { "-".to_owned() } else { labels.join(" ") }),
+        ("labels", label::said(&summary.labels)),
         ("enrolled", enrolled_at.to_string()),
         ("certificate until", or_dash(*certificate_expires_at)),
         ("agent started", or_dash(*agent_started_at)),
@@ -131,6 +158,10 @@ fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
     }
     lines.extend(usage(summary.usage.as_ref(), host.as_ref()));
     text.push_str(&facts(&lines));
+    text.extend(service::means(summary.service).map(wrap));
+    for why in waiting {
+        text.push_str(&wrap(&format!("Waiting: {why}")));
+    }
     if !limits.is_empty() {
         text.push('\n');
         text.push_str(&limits_table(limits, paint, now));
@@ -240,7 +271,14 @@ fn render_token(token: &JoinToken, now: Timestamp) -> String {
     let lifetime = duration(token.expires_at.0.saturating_sub(now.0));
     // The command is not wrapped: it is there to be copied.
     let note = token.note.as_ref().map(|note| format!("\n{}", wrap(note))).unwrap_or_default();
-    format!("Type this on the host, as root (good for {hosts}, {lifetime}):\n\n  {}\n{note}", token.command)
+    let labelled = match token.labels.is_empty() {
+        true => String::new(),
+        false => format!(", labelled {}", label::said(&token.labels)),
+    };
+    format!(
+        "Type this on the host, as root (good for {hosts}{labelled}, {lifetime}):\n\n  {}\n{note}",
+        token.command
+    )
 }
 
 #[cfg(test)]
@@ -258,7 +296,7 @@ pub(super) mod tests {
             name: "web-1".parse().unwrap(),
             liveness: Liveness::Up,
             labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
-            service: proto::state::Service::Open,
+            service: Service::Open,
             agent_version: "0.1.0".to_owned(),
             heard_at: Some(Timestamp(198_000)),
             replicas: 3,
@@ -279,7 +317,7 @@ pub(super) mod tests {
     #[test]
     fn a_node_shows_its_host_and_its_replicas() {
         let node = NodeView {
-            summary: summary(),
+            summary: NodeSummary { service: Service::Draining, ..summary() },
             enrolled_at: Timestamp(1_000),
             certificate_expires_at: Some(Timestamp(2_592_000_000)),
             agent_started_at: Some(Timestamp(60_000)),
@@ -332,6 +370,8 @@ pub(super) mod tests {
                 },
             ],
             slots: vec![app::tests::replica()],
+            holds: vec![],
+            waiting: vec!["myapp: slot 1 on web-1 is being stopped".to_owned()],
         };
         insta::assert_snapshot!(render(&node, Paint { on: false }, Timestamp(200_000)));
     }

@@ -1,6 +1,6 @@
 //! What people read on a terminal: tables of at most 100 columns, states as shape and word, colour only beside them.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use proto::ids::{NodeName, Slot};
 use proto::state::Tone;
@@ -77,6 +77,49 @@ pub(super) fn note(text: &str) {
 pub(super) fn ask(text: &str) -> Result<(), CliError> {
     let mut stderr = std::io::stderr().lock();
     stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).map_err(CliError::Output)
+}
+
+/// Says what will happen and asks whether it is to.
+pub(super) fn confirmed(sentence: &str) -> Result<bool, CliError> {
+    ask(&format!("{sentence} Go on? [y/N] "))?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(CliError::Output)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// What is waited for, so that each is said once: a sentence in which only the time that is left has changed is the same one.
+#[derive(Default)]
+pub(super) struct News(Vec<String>);
+
+impl News {
+    /// Those that were not there last time.
+    pub(super) fn of(&mut self, sentences: &[String]) -> Vec<String> {
+        let kinds: Vec<String> = sentences.iter().map(|it| without_times(it)).collect();
+        let new = sentences.iter().zip(&kinds).filter(|(_, kind)| !self.0.contains(kind));
+        let new = new.map(|(sentence, _)| sentence.clone()).collect();
+        self.0 = kinds;
+        new
+    }
+
+    /// Says them to whoever waits.
+    pub(super) fn say(&mut self, sentences: &[String]) {
+        for sentence in self.of(sentences) {
+            note(&format!("Waiting: {sentence}"));
+        }
+    }
+}
+
+/// A sentence with its durations (`18 s`, `1 min 3 s`) left out.
+fn without_times(sentence: &str) -> String {
+    let words: Vec<&str> = sentence.split(' ').collect();
+    let unit = |word: &str| matches!(word.trim_end_matches([';', ',', '.']), "s" | "min" | "h");
+    let is_time = |at: usize| {
+        let number = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+        let next = words.get(at + 1).is_some_and(|next| unit(next));
+        (number(words[at]) && next) || (unit(words[at]) && at > 0 && number(words[at - 1]))
+    };
+    let kept = (0..words.len()).filter(|at| !is_time(*at)).map(|at| words[at]);
+    kept.collect::<Vec<_>>().join(" ")
 }
 
 /// Why a command failed.
@@ -303,6 +346,17 @@ mod tests {
         assert_eq!([bytes(17), bytes(1_536), bytes(52_428_800)], ["17 B", "1.5 KiB", "50.0 MiB"]);
         assert_eq!([duration(59_999), duration(3_600_000), duration(180_000_000)], ["59s", "1h", "2d"]);
         assert_eq!(age(None, Timestamp(0)), "-");
+    }
+
+    #[test]
+    fn what_is_waited_for_is_said_once_while_only_its_time_runs() {
+        let sentence = |left: &str| vec![format!("slot 2 on web-1 must stay ready for {left} more")];
+        let mut said = News::default();
+        assert_eq!(said.of(&sentence("1 min 3 s")).len(), 1);
+        assert_eq!(said.of(&sentence("59 s")).len(), 0);
+        let other = vec!["slot 3 on web-1 must stay ready for 59 s more".to_owned()];
+        assert_eq!(said.of(&other), other);
+        assert_eq!(said.of(&sentence("58 s")).len(), 1, "it was not said last time");
     }
 
     #[test]

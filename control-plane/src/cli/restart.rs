@@ -2,7 +2,7 @@
 
 mod programs;
 
-use std::io::{BufRead as _, IsTerminal as _};
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::programs::Program;
 use super::CliError;
 use super::client::Client;
-use super::output::{Out, ask, note};
+use super::output::{News, Out, confirmed};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -57,7 +57,7 @@ pub(super) struct Restart {
 
 impl Restart {
     pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
-        if !self.yes && !out.json() && std::io::stdin().is_terminal() && !self.confirmed(client).await? {
+        if !self.yes && !out.json() && std::io::stdin().is_terminal() && !self.agreed(client).await? {
             return Err(CliError::Refused("nothing was started anew".to_owned()));
         }
         if let Some(program) = self.program() {
@@ -94,9 +94,9 @@ impl Restart {
         if self.own { Some(Program::ControlPlane) } else { agent() }
     }
 
-    async fn confirmed(&self, client: &Client) -> Result<bool, CliError> {
+    async fn agreed(&self, client: &Client) -> Result<bool, CliError> {
         if let Some(program) = self.program() {
-            return go_on(&program.will_happen());
+            return confirmed(&program.will_happen());
         }
         let sentence = match (&self.application, &self.node) {
             (Some(app), _) => {
@@ -113,15 +113,8 @@ impl Restart {
             }
             (None, None) => return Ok(true),
         };
-        go_on(&sentence)
+        confirmed(&sentence)
     }
-}
-
-fn go_on(sentence: &str) -> Result<bool, CliError> {
-    ask(&format!("{sentence} Go on? [y/N] "))?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(CliError::Output)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Before it is done, for who has to decide.
@@ -152,7 +145,7 @@ fn replicas(count: usize) -> String {
 }
 
 async fn follow(client: &Client, restart: Asked, until: Instant) -> Result<Asked, CliError> {
-    let mut said: Vec<String> = Vec::new();
+    let mut said = News::default();
     loop {
         let now: Asked = client.get(&format!("/restarts/{}", restart.id)).await?;
         if now.finished_at.is_some() {
@@ -161,10 +154,7 @@ async fn follow(client: &Client, restart: Asked, until: Instant) -> Result<Asked
         if Instant::now() >= until {
             return Err(CliError::TimedOut(format!("{} goes on", what(&now))));
         }
-        for sentence in now.waiting.iter().filter(|it| !said.contains(it)) {
-            note(&format!("Waiting: {sentence}"));
-        }
-        said = now.waiting;
+        said.say(&now.waiting);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -1,16 +1,21 @@
 //! `deployex rollout …`: the moves of applications to releases.
 
+mod drawn;
+pub(super) mod watch;
+
 use clap::Subcommand;
 use proto::apps::Application;
 use proto::ids::{AppName, RolloutId};
 use proto::page::Page;
-use proto::rollouts::{Rollout as RolloutView, RolloutPreCommands, RolloutSummary};
+use proto::rollouts::{Rollout as RolloutView, RolloutSummary};
 use proto::timestamp::Timestamp;
 use serde_json::Value;
 
 use super::CliError;
 use super::client::Client;
-use super::output::{Out, Paint, Table, age, facts, or_dash, place, wrap};
+use super::output::{Out, Paint, Table, age};
+use drawn::Changes;
+use watch::Screen;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Rollout {
@@ -24,11 +29,14 @@ pub(super) enum Rollout {
         #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=500))]
         limit: u32,
     },
-    /// Show one rollout: how far it is and what it waits for.
-    #[command(after_help = "Example:\n  deployex rollout show 01890a5d-ac96-774b-bcce-b302099a8057")]
+    /// Show one rollout: its batches, how far it is and what it waits for.
+    #[command(after_help = "Example:\n  deployex rollout show myapp -w")]
     Show {
-        /// Its id, as `rollout list` prints it.
-        id: RolloutId,
+        /// The application, for its newest rollout, or the rollout's id.
+        rollout: String,
+        /// Follow it until it is over: drawn in place on a terminal, a line for each change elsewhere.
+        #[arg(short, long)]
+        watch: bool,
     },
     /// Tell no further slot the release. What was told is judged as ever.
     #[command(after_help = "Example:\n  deployex rollout pause myapp")]
@@ -40,6 +48,20 @@ pub(super) enum Rollout {
     #[command(after_help = "Example:\n  deployex rollout resume myapp")]
     Resume {
         /// The application whose rollout is paused, or the rollout's id.
+        rollout: String,
+    },
+    /// Let a rollout go on behind its canary or its last batch, without waiting any longer.
+    #[command(after_help = "Example:\n  deployex rollout promote myapp")]
+    Promote {
+        /// The application whose rollout waits, or the rollout's id.
+        rollout: String,
+    },
+    /// Give a rollout up: it goes back to where it came from, and its release is not ghosted.
+    ///
+    /// A first deployment is taken down. What was given up is not tried again until somebody wishes it anew.
+    #[command(after_help = "Example:\n  deployex rollout abort myapp")]
+    Abort {
+        /// The application whose rollout moves or is watched, or the rollout's id.
         rollout: String,
     },
 }
@@ -59,24 +81,76 @@ impl Rollout {
                     false => table(rollouts, paint, now),
                 })
             }
-            Self::Pause { rollout } => {
-                let id = named(client, &rollout).await?;
-                let rollout: RolloutView =
-                    client.post(&format!("/rollouts/{id}/pause"), &Value::Null).await?;
-                out.show(&rollout, |rollout| render(rollout, paint, now))
-            }
-            Self::Resume { rollout } => {
-                let id = named(client, &rollout).await?;
-                let rollout: RolloutView =
-                    client.post(&format!("/rollouts/{id}/resume"), &Value::Null).await?;
-                out.show(&rollout, |rollout| render(rollout, paint, now))
-            }
-            Self::Show { id } => {
+            Self::Pause { rollout } => steer(client, out, &rollout, "pause").await,
+            Self::Resume { rollout } => steer(client, out, &rollout, "resume").await,
+            Self::Promote { rollout } => steer(client, out, &rollout, "promote").await,
+            Self::Abort { rollout } => steer(client, out, &rollout, "abort").await,
+            Self::Show { rollout, watch: false } => {
+                let id = newest(client, &rollout).await?;
                 let rollout: RolloutView = client.get(&format!("/rollouts/{id}")).await?;
-                out.show(&rollout, |rollout| render(rollout, paint, now))
+                out.show(&rollout, |rollout| drawn::whole(rollout, paint, now))
+            }
+            Self::Show { rollout, watch: true } => {
+                let id = newest(client, &rollout).await?;
+                watch(client, out, id).await
             }
         }
     }
+}
+
+async fn steer(client: &Client, out: &mut Out, rollout: &str, how: &str) -> Result<(), CliError> {
+    let (paint, now) = (out.paint, out.now());
+    let id = named(client, rollout).await?;
+    let rollout: RolloutView = client.post(&format!("/rollouts/{id}/{how}"), &Value::Null).await?;
+    out.show(&rollout, |rollout| drawn::whole(rollout, paint, now))
+}
+
+/// Until it is over.
+async fn watch(client: &Client, out: &mut Out, id: RolloutId) -> Result<(), CliError> {
+    let is_over = |rollout: &RolloutView| rollout.summary.phase.is_over();
+    if out.paint.on && !out.json() {
+        let mut screen = Screen::as_the_answer(out.paint);
+        watch::follow(client, id, None, |rollout| screen.show(rollout), is_over).await?;
+        return Ok(());
+    }
+    let (mut changes, mut last) = (Changes::default(), None);
+    let show = |rollout: &RolloutView| {
+        let lines = changes.lines(rollout);
+        // For a program each state of it is one object, whatever is new in it.
+        if out.json() && last.replace(rollout.clone()).as_ref() == Some(rollout) {
+            return Ok(());
+        }
+        if !out.json() && lines.is_empty() {
+            return Ok(());
+        }
+        out.show_line(rollout, |_| lines.join("\n") + "\n")
+    };
+    watch::follow(client, id, None, show, is_over).await?;
+    Ok(())
+}
+
+/// By its id, or as the newest one of an application, under way or not.
+async fn newest(client: &Client, rollout: &str) -> Result<RolloutId, CliError> {
+    if let Ok(id) = rollout.parse() {
+        return Ok(id);
+    }
+    let app = application(rollout)?;
+    let page: Page<RolloutSummary> = client.get(&format!("/rollouts?limit=1&app={app}")).await?;
+    match page.items.first() {
+        Some(rollout) => Ok(rollout.id),
+        None => {
+            client.must_know(Some(&app), None).await?;
+            Err(CliError::Refused(format!("there was no rollout of {app} yet")))
+        }
+    }
+}
+
+fn application(rollout: &str) -> Result<AppName, CliError> {
+    rollout.parse().map_err(|_| {
+        CliError::WrongUse(format!(
+            "{rollout:?} is neither the id of a rollout nor the name of an application"
+        ))
+    })
 }
 
 /// By its id, or as the one under way of an application.
@@ -84,11 +158,7 @@ async fn named(client: &Client, rollout: &str) -> Result<RolloutId, CliError> {
     if let Ok(id) = rollout.parse() {
         return Ok(id);
     }
-    let app: AppName = rollout.parse().map_err(|_| {
-        CliError::WrongUse(format!(
-            "{rollout:?} is neither the id of a rollout nor the name of an application"
-        ))
-    })?;
+    let app = application(rollout)?;
     let application: Application = client.get(&format!("/applications/{app}")).await?;
     let rollout = application.current_rollout.map(|it| it.summary.id);
     rollout.ok_or_else(|| CliError::Refused(format!("no rollout of {app} is under way")))
@@ -114,60 +184,10 @@ pub(super) fn table(rollouts: &[RolloutSummary], paint: Paint, now: Timestamp) -
     table.render()
 }
 
-fn render(rollout: &RolloutView, paint: Paint, now: Timestamp) -> String {
-    let RolloutView { summary, pre_commands, nodes } = rollout;
-    let progress = match summary.phase.is_over() {
-        true => "it is over".to_owned(),
-        false => format!("{} of {} slots are stable", summary.progress.stable, summary.progress.total),
-    };
-    let mut text = facts(&[
-        ("rollout", summary.id.to_string()),
-        ("application", summary.application.to_string()),
-        ("to", summary.release.to_string()),
-        ("from", or_dash(summary.from.as_ref())),
-        ("phase", paint.headline(summary.phase.tone(), summary.phase.word())),
-        ("progress", progress),
-        ("pre-commands", said_of_pre_commands(pre_commands)),
-        ("started", format!("{} ago, by {}", age(Some(summary.started_at), now), summary.by)),
-        ("in this phase", format!("for {}", age(Some(summary.phase_since), now))),
-    ]);
-    if let Some(reason) = &summary.reason {
-        text.push_str(&wrap(reason));
-    }
-    for waiting in &summary.waiting {
-        text.push_str(&wrap(&format!("Waiting: {waiting}")));
-    }
-    if !nodes.is_empty() {
-        let mut table = Table::new(&["REPLICA", "STATE", "VERSION", "TOLD"]);
-        for (node, slot) in nodes.iter().flat_map(|node| node.slots.iter().map(move |slot| (node, slot))) {
-            table.row(vec![
-                place(&node.node, slot.slot).into(),
-                paint.state(slot.state.tone(), slot.state),
-                or_dash(slot.running.as_ref().map(|it| &it.version)).into(),
-                if slot.told { "yes" } else { "not yet" }.into(),
-            ]);
-        }
-        text.push('\n');
-        text.push_str(&table.render());
-    }
-    text
-}
-
-fn said_of_pre_commands(state: &RolloutPreCommands) -> String {
-    match state {
-        RolloutPreCommands::NotNeeded => "none".to_owned(),
-        RolloutPreCommands::Waiting => "not run yet".to_owned(),
-        RolloutPreCommands::Running { node, slot } => format!("running on {}", place(node, *slot)),
-        RolloutPreCommands::EveryReplica => "each replica runs its own".to_owned(),
-        RolloutPreCommands::Passed => "passed".to_owned(),
-        RolloutPreCommands::Failed { error } => format!("failed: {error}"),
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
-    use proto::rollouts::{Progress, RolloutNode, RolloutSlot};
-    use proto::state::{RolloutPhase, SlotState};
+    use proto::rollouts::Progress;
+    use proto::state::RolloutPhase;
 
     use super::super::app::tests::release;
     use super::*;
@@ -185,31 +205,9 @@ pub(super) mod tests {
             phase_since: Timestamp(90_000),
             finished_at: None,
             paused_by: None,
+            aborted_by: None,
             progress: Progress { stable: 1, total: 3 },
             waiting: vec!["slot 2 on web-1 must stay ready for 18 s more".to_owned()],
         }
-    }
-
-    #[test]
-    fn a_rollout_says_what_it_waits_for() {
-        let slot = |number: &str, state, version, told| RolloutSlot {
-            slot: number.parse().unwrap(),
-            state,
-            running: Some(release(version)),
-            told,
-        };
-        let rollout = RolloutView {
-            summary: running(),
-            pre_commands: RolloutPreCommands::Passed,
-            nodes: vec![RolloutNode {
-                node: "web-1".parse().unwrap(),
-                slots: vec![
-                    slot("1", SlotState::Stable, "2.5.0", true),
-                    slot("2", SlotState::Ready, "2.5.0", true),
-                    slot("3", SlotState::Stable, "2.4.1", false),
-                ],
-            }],
-        };
-        insta::assert_snapshot!(render(&rollout, Paint { on: false }, Timestamp(200_000)));
     }
 }

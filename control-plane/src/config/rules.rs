@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::fault::one_of;
 use super::quantity;
 use crate::config::PublicAddress;
-use crate::spec::{Amount, Millis};
+use crate::spec::{Amount, Millis, label};
 
 /// A single value as it was written.
 #[derive(Clone, Copy)]
@@ -211,13 +211,10 @@ pub(super) fn variable_name(scalar: Scalar<'_>) -> Checked<String> {
 
 /// A label's key or value.
 pub(super) fn label(scalar: Scalar<'_>) -> Checked<String> {
-    let text = scalar.text;
-    let fits = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
-        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    if fits && text.len() <= 63 {
-        return Ok(text.to_owned());
+    match label::fits(scalar.text) {
+        true => Ok(scalar.text.to_owned()),
+        false => allowed(format!("a label: {}", label::ALLOWED)),
     }
-    allowed("a label: 1 to 63 of a-z A-Z 0-9 . _ - / that begin with a letter or digit")
 }
 
 /// One folder of a path.

@@ -6,6 +6,8 @@ mod ghosted;
 mod history;
 mod steer;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proto::ids::{AppName, ReleaseKey, RolloutId};
 use proto::state::RolloutPhase;
 use sea_orm::sea_query::OnConflict;
@@ -17,7 +19,7 @@ use super::connection::Db;
 use super::entity::rollouts::rollout;
 use super::entity::row::{Row, digest_bytes, json, millis, sha256_of, version_of};
 use super::error::{DbError, Fault, doing, taken};
-use super::{Page, PageRequest};
+use super::{Page, PageRequest, ROWS_PER_STATEMENT};
 use crate::rollout::Rollout;
 
 pub use ghosted::Ghosted;
@@ -42,6 +44,27 @@ impl Db {
     pub async fn rollout(&self, id: RolloutId) -> Result<Option<Rollout>, DbError> {
         doing("read a rollout", async {
             rollout::Entity::find_by_id(id.0).one(self.reader()).await?.map(parse).transpose()
+        })
+        .await
+    }
+
+    /// Those of them that there are.
+    pub async fn rollouts_named(
+        &self,
+        ids: &BTreeSet<RolloutId>,
+    ) -> Result<BTreeMap<RolloutId, Rollout>, DbError> {
+        doing("read some rollouts", async {
+            let mut found = BTreeMap::new();
+            let ids: Vec<RolloutId> = ids.iter().copied().collect();
+            for some in ids.chunks(ROWS_PER_STATEMENT) {
+                let query =
+                    rollout::Entity::find().filter(rollout::Column::Id.is_in(some.iter().map(|id| id.0)));
+                for row in query.all(self.reader()).await? {
+                    let rollout = parse(row)?;
+                    found.insert(rollout.id, rollout);
+                }
+            }
+            Ok(found)
         })
         .await
     }

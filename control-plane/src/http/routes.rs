@@ -60,6 +60,11 @@ impl Routes {
     }
 
     #[must_use]
+    pub fn patch<H: Handler<T, Api>, T: 'static>(self, path: &'static str, needs: Needs, handler: H) -> Self {
+        self.add((Method::PATCH, MethodFilter::PATCH), path, needs, handler)
+    }
+
+    #[must_use]
     pub fn delete<H: Handler<T, Api>, T: 'static>(
         self,
         path: &'static str,

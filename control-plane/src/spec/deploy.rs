@@ -1,5 +1,7 @@
 //! How a release takes the place of another: `deploy` of an application, as it is kept.
 
+mod said;
+
 use proto::state::Strategy;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! A state: its colour, its shape and its word, never one of them alone.
 
-use proto::state::{Liveness, RolloutPhase, Severity, SlotState, Tone};
+use proto::state::{Liveness, RolloutPhase, Service, Severity, SlotState, Tone};
 use yew::{AttrValue, Html, Properties, component, html};
 
 use crate::words;
@@ -50,6 +50,20 @@ pub fn phase(phase: RolloutPhase) -> Html {
 
 pub fn liveness(liveness: Liveness) -> Html {
     html! { <State tone={words::liveness_tone(liveness)} word={liveness.word()} /> }
+}
+
+pub fn label((key, value): (&String, &String)) -> Html {
+    html! { <code class="label">{ format!("{key}={value}") }</code> }
+}
+
+/// Only where replicas are kept away.
+pub fn service(service: Service) -> Html {
+    let tone = match service {
+        Service::Open => return html! {},
+        Service::Cordoned => Tone::Waiting,
+        Service::Draining => Tone::Moving,
+    };
+    html! { <State {tone} word={service.word()} /> }
 }
 
 pub fn severity(severity: Severity) -> Html {

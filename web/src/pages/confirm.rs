@@ -1,7 +1,6 @@
 //! The dialog that says what will happen before it is asked for, and shows why it was refused.
 
 use proto::restarts::NewRestart;
-use serde::de::IgnoredAny;
 use wasm_bindgen_futures::spawn_local;
 use yew::{AttrValue, Callback, Html, Properties, component, html, use_state, use_state_eq};
 
@@ -37,8 +36,8 @@ pub(crate) fn ConfirmDialog(props: &Props) -> Html {
             busy.set(true);
             spawn_local(async move {
                 // What becomes of it, the page shows by itself.
-                match client.post::<IgnoredAny>(&path, &NewRestart::default()).await {
-                    Ok(_) => onclose.emit(()),
+                match client.ask("POST", &path, Some(&NewRestart::default())).await {
+                    Ok(()) => onclose.emit(()),
                     Err(error) => {
                         refused.set(Some(error));
                         busy.set(false);

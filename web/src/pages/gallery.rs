@@ -3,8 +3,8 @@
 
 use proto::metrics::HostHistory;
 use proto::replicas::ReplicaTile;
-use proto::rollouts::{RolloutNode, RolloutPreCommands, RolloutSlot};
-use proto::state::{Liveness, RolloutPhase, Severity, SlotState, Tone};
+use proto::rollouts::{RolloutBatch, RolloutNode, RolloutPreCommands, RolloutSlot};
+use proto::state::{Liveness, NodeStage, RolloutPhase, Severity, SlotState, Tone};
 use yew::{Callback, Html, component, html};
 
 use super::View;
@@ -108,26 +108,62 @@ fn notices() -> Html {
 }
 
 fn steppers() -> Html {
-    let one = |phase: RolloutPhase, nodes: u32| {
+    use NodeStage::{Failed, Lost, Moved, Moving, ToCome};
+    let one = |phase: RolloutPhase, batch: Option<RolloutBatch>, nodes: Vec<RolloutNode>| {
         let mut rollout = sample::rollout("shop", "2.0.0", "1.0.0");
         rollout.summary.phase = phase;
         rollout.pre_commands = RolloutPreCommands::Passed;
-        rollout.nodes = (1..=nodes).map(|node| rollout_node(node, nodes)).collect();
+        (rollout.batch, rollout.nodes) = (batch, nodes);
         html! { <Stepper rollout={Shared::new(rollout)} /> }
     };
-    html! { <>{ one(RolloutPhase::Pending, 0) }{ one(RolloutPhase::Running, 4) }{ one(RolloutPhase::Reverting, 4) }{ one(RolloutPhase::Running, 118) }</> }
+    let canary =
+        RolloutBatch { stable_since: Some(sample::NOW), may_be_promoted: true, ..sample::batch(1, true) };
+    let four =
+        || vec![node(1, Moved, false), node(2, Moving, true), node(3, Moving, true), node(4, ToCome, false)];
+    // What is back has the old release, and what is not has the new one.
+    let back = [(1, Moved, ToCome), (2, Moving, Moving), (3, ToCome, Moved)];
+    let back = back.map(|(at, stage, slots)| RolloutNode { stage, ..node(at, slots, false) }).into();
+    // Of so many: the first are moved, four are in the batch, and the rest is to come.
+    let many = |all: u32| {
+        let stage = |at: u32| match at {
+            at if at * 2 < all => node(at, Moved, false),
+            at if at * 2 < all + 6 => node(at, Moving, true),
+            at if at * 2 < all + 8 => node(at, Moved, true),
+            at if at + 1 == all => node(at, Failed, false),
+            at if at == all => node(at, Lost, false),
+            at => node(at, ToCome, false),
+        };
+        (1..=all).map(stage).collect::<Vec<_>>()
+    };
+    html! {
+        <>
+            { one(RolloutPhase::Pending, None, vec![]) }
+            { one(RolloutPhase::Running, Some(sample::batch(1, false)), vec![node(1, Moving, true)]) }
+            { one(RolloutPhase::Running, Some(canary), vec![node(1, Moved, true), node(2, ToCome, false), node(3, ToCome, false)]) }
+            { one(RolloutPhase::Running, Some(sample::batch(2, false)), four()) }
+            { one(RolloutPhase::Reverting, None, back) }
+            { one(RolloutPhase::Watching, None, vec![node(1, Moved, false), node(2, Moved, false)]) }
+            { one(RolloutPhase::Running, Some(sample::batch(11, false)), many(40)) }
+            { one(RolloutPhase::Running, Some(sample::batch(40, false)), many(1_000)) }
+        </>
+    }
 }
 
-fn rollout_node(node: u32, of: u32) -> RolloutNode {
-    let (state, version, told) = match node {
-        node if node * 2 < of => (SlotState::Stable, "2.0.0", true),
-        node if node * 2 < of + 4 => (SlotState::Starting, "2.0.0", true),
-        _ => (SlotState::Stable, "1.0.0", false),
+/// With three slots that are as far as their node.
+fn node(number: u32, stage: NodeStage, in_batch: bool) -> RolloutNode {
+    let slot = |at: u32| {
+        let (state, version, told) = match (stage, at) {
+            (NodeStage::Moved, _) | (NodeStage::Moving, 1) => (SlotState::Stable, "2.0.0", true),
+            (NodeStage::Moving, 2) => (SlotState::Starting, "2.0.0", true),
+            (NodeStage::Lost, _) => (SlotState::Unknown, "1.0.0", false),
+            _ => (SlotState::Stable, "1.0.0", false),
+        };
+        let slot = sample::replica("shop", "node", at, state).slot;
+        RolloutSlot { slot, state, running: Some(sample::key(version)), told }
     };
-    let slots = sample::replica("shop", &format!("node-{node}"), 1, state);
-    let name = slots.node.clone();
-    let slot = RolloutSlot { slot: slots.slot, state, running: Some(sample::key(version)), told };
-    RolloutNode { node: name, slots: vec![slot] }
+    let because = (stage == NodeStage::Failed).then(|| "slot 2 was not stable within 10 min".to_owned());
+    let slots = (1..=3).map(slot).collect();
+    RolloutNode { in_batch, because, ..sample::rollout_node(&format!("node-{number}"), stage, slots) }
 }
 
 fn events() -> Html {

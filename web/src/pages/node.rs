@@ -1,7 +1,9 @@
 //! One node: what it is, how full it is, what runs on it.
 
 pub mod charts;
+mod labels;
 mod remove;
+mod service;
 
 use proto::ids::NodeName;
 use proto::live::Topic;
@@ -15,7 +17,7 @@ use super::restart::RestartDialog;
 use crate::components::dialog::use_dialog;
 use crate::components::meter::Meter;
 use crate::components::notice::{Banner, Empty, shown};
-use crate::components::state::liveness;
+use crate::components::state::{label, liveness, service as service_badge};
 use crate::components::time::Ago;
 use crate::format::{bytes, duration, share};
 use crate::live::store::NodeNow;
@@ -24,7 +26,9 @@ use crate::route::Route;
 use crate::session::use_account;
 use crate::words;
 use charts::HostCharts;
+use labels::LabelsDialog;
 use remove::RemoveDialog;
+use service::ServiceButtons;
 
 #[derive(Properties, PartialEq)]
 pub struct Props {
@@ -40,6 +44,7 @@ pub fn NodePage(props: &Props) -> Html {
     let remove = use_dialog();
     let restart = use_dialog();
     let restart_agent = use_dialog();
+    let labels = use_dialog();
     shown(&store.node(name), &format!("node {name}"), |it| {
         let actions = html! {
             <>
@@ -48,6 +53,10 @@ pub fn NodePage(props: &Props) -> Html {
                 }
                 if account.may_operate() && it.node.summary.liveness != Liveness::Lost {
                     <button id="restart-agent" onclick={restart_agent.open.clone()}>{ "Restart agent…" }</button>
+                }
+                if account.may_operate() {
+                    <button id="edit-labels" onclick={labels.open.clone()}>{ "Labels…" }</button>
+                    <ServiceButtons node={it.node.summary.name.clone()} service={it.node.summary.service} holds={it.node.holds.clone()} />
                 }
                 if account.may_administer() {
                     <button id="remove-node" class="danger" onclick={remove.open.clone()}>{ "Remove…" }</button>
@@ -59,6 +68,7 @@ pub fn NodePage(props: &Props) -> Html {
         html! {
             <View id="node" title={name.to_string()} {crumbs} {actions}>
                 { link(it) }
+                { service::banner(&it.node) }
                 { for it.node.summary.warnings.iter().map(warning) }
                 { for words::faults(it.slots.iter().map(|it| &**it)).into_iter().map(|text| html! { <Banner tone={Tone::Bad} kind="fault" {text} /> }) }
                 { for it.node.summary.usage.map(usage) }
@@ -81,6 +91,7 @@ pub fn NodePage(props: &Props) -> Html {
                     <RestartDialog what={format!("the agent of {name}")} path={format!("/nodes/{name}/restart-agent")} onclose={restart_agent.close.clone()}
                         consequence="Its replicas go on running; one that ends while the agent is away, for a moment, is started by the next one." />
                 }
+                if labels.is_open { <LabelsDialog node={it.node.summary.clone()} onclose={labels.close.clone()} /> }
                 if remove.is_open { <RemoveDialog node={it.node.summary.clone()} onclose={remove.close.clone()} /> }
             </View>
         }
@@ -96,8 +107,8 @@ fn link(it: &NodeNow) -> Html {
     });
     html! {
         <>
-            <p class="line">{ liveness(summary.liveness) }{ heard }<span>{ "agent " }{ &summary.agent_version }</span>
-                { for summary.labels.iter().map(|(key, value)| html! { <code class="label">{ format!("{key}={value}") }</code> }) }
+            <p class="line">{ liveness(summary.liveness) }{ service_badge(summary.service) }{ heard }<span>{ "agent " }{ &summary.agent_version }</span>
+                { for summary.labels.iter().map(label) }
             </p>
             { lost }
         </>

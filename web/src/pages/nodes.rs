@@ -5,16 +5,18 @@ mod token;
 use std::cmp::Ordering;
 
 use proto::nodes::NodeSummary;
+use proto::state::Service;
 use yew::{Callback, Html, component, html, use_effect_with, use_state_eq};
 use yew_router::prelude::use_location;
 
 use super::View;
 use crate::components::meter::Meter;
 use crate::components::notice::{Command, Empty, shown};
-use crate::components::state::liveness;
+use crate::components::state::{label, liveness, service};
 use crate::components::table::{Column, Kind, Table};
 use crate::components::time::Ago;
 use crate::format::share;
+use crate::labels;
 use crate::live::use_store;
 use crate::route::Route;
 use crate::session::use_account;
@@ -31,9 +33,12 @@ const COLUMNS: &[Column<NodeSummary>] = &[
     Column {
         title: "Link",
         class: "",
-        cell: |it| liveness(it.liveness),
-        text: |it| it.liveness.word().to_owned(),
-        compare: |a, b| a.liveness.cmp(&b.liveness),
+        cell: |it| html! { <>{ liveness(it.liveness) }{ service(it.service) }</> },
+        text: |it| match it.service {
+            Service::Open => it.liveness.word().to_owned(),
+            service => format!("{} {service}", it.liveness),
+        },
+        compare: |a, b| (a.liveness, a.service).cmp(&(b.liveness, b.service)),
     },
     Column {
         title: "Ready",
@@ -79,10 +84,8 @@ const COLUMNS: &[Column<NodeSummary>] = &[
     Column {
         title: "Labels",
         class: "grow wide",
-        cell: |it| html! { <span class="clip">{ for it.labels.iter().map(|(key, value)| html! { <code class="label">{ format!("{key}={value}") }</code> }) }</span> },
-        text: |it| {
-            it.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
-        },
+        cell: |it| html! { <span class="clip">{ for it.labels.iter().map(label) }</span> },
+        text: |it| labels::said(&it.labels),
         compare: |a, b| a.labels.cmp(&b.labels),
     },
     Column {

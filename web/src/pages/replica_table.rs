@@ -1,9 +1,11 @@
 //! Replicas as rows that open: of an application, or of a node.
 
+mod history;
+
 use std::cmp::Ordering;
 
 use proto::replicas::{PreCommands, Replica};
-use yew::{Callback, Html, Properties, component, html, use_callback};
+use yew::{Callback, Html, Properties, component, html, use_callback, use_state_eq};
 
 use super::restart::RestartDialog;
 use crate::components::dialog::use_dialog;
@@ -15,6 +17,7 @@ use crate::route::{Route, Tab};
 use crate::session::use_account;
 use crate::shared::Shared;
 use crate::words;
+use history::ReplicaHistory;
 
 const NODE: Column<Replica> = Column {
     title: "Node",
@@ -181,6 +184,11 @@ fn Detail(props: &DetailProps) -> Html {
     let it = &props.replica;
     let account = use_account();
     let restart = use_dialog();
+    let past = use_state_eq(|| false);
+    let toggle = {
+        let past = past.clone();
+        Callback::from(move |_| past.set(!*past))
+    };
     let fact = |name: &'static str, value: Html| html! { <div><dt>{ name }</dt><dd>{ value }</dd></div> };
     let log = format!("{}?replica={}/{}", Route::tab(&it.application, Tab::Logs).path(), it.node, it.slot);
     html! {
@@ -213,7 +221,9 @@ fn Detail(props: &DetailProps) -> Html {
                     if !exit.log_tail.is_empty() { <pre tabindex="0">{ &exit.log_tail }</pre> }
                 </section>
             }
+            if *past { <ReplicaHistory replica={it.clone()} /> }
             <p class="row-actions">
+                <button class="replica-history" aria-expanded={past.to_string()} onclick={toggle}>{ if *past { "Hide its history" } else { "Its history" } }</button>
                 <a class="button" href={log}>{ "Follow its log" }</a>
                 if account.may_operate() && it.assigned.is_some() {
                     <button class="restart-replica" onclick={restart.open}>{ "Restart…" }</button>

@@ -3,13 +3,15 @@
 use proto::events::Event;
 use proto::ids::RolloutId;
 use proto::live::Topic;
-use proto::rollouts::Rollout;
+use proto::rollouts::{Rollout, RolloutPreCommands, RolloutSummary};
 use proto::state::RolloutPhase;
 use wasm_bindgen_futures::spawn_local;
 use yew::{Callback, Html, Properties, component, html, use_state};
 
+use super::confirm::ConfirmDialog;
 use super::{View, listed, rows};
 use crate::client::{ClientError, use_pages};
+use crate::components::dialog::use_dialog;
 use crate::components::event_list::EventList;
 use crate::components::notice::{Empty, shown};
 use crate::components::stepper::Stepper;
@@ -18,6 +20,7 @@ use crate::format;
 use crate::live::{use_store, use_topic};
 use crate::route::Route;
 use crate::session::use_account;
+use crate::shared::Shared;
 use crate::words;
 
 #[derive(Properties, PartialEq)]
@@ -39,10 +42,15 @@ pub fn RolloutPage(props: &Props) -> Html {
             format!("{} {}", summary.application, words::step(summary.from.as_ref(), &summary.release));
         let crumbs = html! { <><a href={Route::Rollouts.path()}>{ "Rollouts" }</a><span class="slash">{ "/" }</span></> };
         html! {
-            <View id="rollout" {title} {crumbs} actions={html! { <HoldUp id={summary.id} phase={summary.phase} paused={summary.paused_by.is_some()} /> }}>
+            <View id="rollout" {title} {crumbs} actions={html! { <Steer rollout={rollout.clone()} /> }}>
                 <p class="lead">{ words::rollout_sentence(summary) }</p>
                 { facts(rollout) }
                 <Stepper rollout={rollout.clone()} />
+                if let Some(ghost) = &rollout.ghost {
+                    if let Some(tail) = &ghost.log_tail {
+                        <details class="last-lines" open=true><summary>{ failure_title(rollout) }</summary><pre tabindex="0">{ tail }</pre></details>
+                    }
+                }
                 <section aria-label="Events of this rollout">
                     <header class="section-head"><h2>{ "Events" }</h2></header>
                     { listed(&events, "events", |items| match items.is_empty() {
@@ -56,21 +64,60 @@ pub fn RolloutPage(props: &Props) -> Html {
 }
 
 #[derive(Properties, PartialEq)]
+struct SteerProps {
+    rollout: Shared<Rollout>,
+}
+
+/// What a person may do to it now.
+#[component]
+fn Steer(props: &SteerProps) -> Html {
+    let rollout = &props.rollout;
+    let RolloutSummary { id, application, release, from, phase, paused_by, aborted_by, .. } =
+        &rollout.summary;
+    let (promote, abort) = (use_dialog(), use_dialog());
+    if !use_account().may_operate() || phase.is_over() || aborted_by.is_some() {
+        return html! {};
+    }
+    let moves = matches!(phase, RolloutPhase::Pending | RolloutPhase::Running);
+    let may_be_promoted = moves && rollout.batch.as_ref().is_some_and(|batch| batch.may_be_promoted);
+    let what = format!("the rollout of {application} {}", release.version);
+    let abort_verb = match from {
+        Some(from) => format!("Go back to {}", from.version),
+        None => "Take it down".to_owned(),
+    };
+    html! {
+        <>
+            if moves { <HoldUp id={*id} paused={paused_by.is_some()} /> }
+            if *phase != RolloutPhase::Reverting {
+                <button id="abort" class="danger" onclick={abort.open.clone()}>{ "Abort…" }</button>
+            }
+            if may_be_promoted {
+                <button id="promote" class="primary" onclick={promote.open.clone()}>{ "Promote…" }</button>
+            }
+            if promote.is_open && may_be_promoted {
+                <ConfirmDialog id="promote" title={format!("Promote {what}")} verb="Promote" path={format!("/rollouts/{id}/promote")}
+                    consequence={words::promote_sentence(rollout)} onclose={promote.close.clone()} />
+            }
+            if abort.is_open && *phase != RolloutPhase::Reverting {
+                <ConfirmDialog id="abort" title={format!("Abort {what}")} verb={abort_verb} path={format!("/rollouts/{id}/abort")}
+                    consequence={words::abort_sentence(&rollout.summary)} onclose={abort.close.clone()} />
+            }
+        </>
+    }
+}
+
+#[derive(Properties, PartialEq)]
 struct HoldUpProps {
     id: RolloutId,
-    phase: RolloutPhase,
     paused: bool,
 }
 
 /// The button that pauses a rollout that moves, or lets it go on.
 #[component]
 fn HoldUp(props: &HoldUpProps) -> Html {
-    let HoldUpProps { id, phase, paused } = *props;
+    let HoldUpProps { id, paused } = *props;
     let account = use_account();
     let refused = use_state(|| None::<ClientError>);
-    if !account.may_operate() || !matches!(phase, RolloutPhase::Pending | RolloutPhase::Running) {
-        return html! {};
-    }
     let (word, title, what) = match paused {
         true => ("Resume", "Tell the next slot the release again", "resume"),
         false => ("Pause", "Tell no further slot the release; what was told is judged as ever", "pause"),
@@ -82,7 +129,7 @@ fn HoldUp(props: &HoldUpProps) -> Html {
             spawn_local(async move {
                 // What became of it, the page shows by itself.
                 let path = format!("/rollouts/{id}/{what}");
-                refused.set(client.post::<Rollout>(&path, &()).await.err());
+                refused.set(client.ask("POST", &path, Some(&())).await.err());
             });
         })
     };
@@ -91,6 +138,14 @@ fn HoldUp(props: &HoldUpProps) -> Html {
             if let Some(error) = &*refused { <span class="refusal" role="alert">{ error.sentence() }</span> }
             <button id={what} {title} onclick={ask}>{ word }</button>
         </>
+    }
+}
+
+/// Whose words they are.
+fn failure_title(rollout: &Rollout) -> &'static str {
+    match rollout.pre_commands {
+        RolloutPreCommands::Failed { .. } => "What the pre-commands printed last",
+        _ => "The last lines of the slot that failed",
     }
 }
 
@@ -103,6 +158,7 @@ fn facts(rollout: &Rollout) -> Html {
             { fact("By", html! { &summary.by }) }
             { fact("Started", html! { <Ago at={summary.started_at} /> }) }
             if let Some(end) = summary.finished_at { { fact("Took", html! { format::elapsed(summary.started_at, end) }) } }
+            if let Some(strategy) = &rollout.strategy { { fact("How it moves", html! { strategy }) } }
             { fact("Release", html! { <code>{ summary.release.to_string() }</code> }) }
         </dl>
     }

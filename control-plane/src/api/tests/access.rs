@@ -29,6 +29,7 @@ GET /api/v1/nodes/{node} viewer
 GET /api/v1/openapi.json anyone
 GET /api/v1/replicas viewer
 GET /api/v1/replicas/{node}/{app}/{slot} viewer
+GET /api/v1/replicas/{node}/{app}/{slot}/history viewer
 GET /api/v1/replicas/{node}/{app}/{slot}/logs viewer
 GET /api/v1/restarts/{id} viewer
 GET /api/v1/rollouts viewer
@@ -49,6 +50,12 @@ POST /api/v1/nodes/{node}/restart-agent operator
 POST /api/v1/replicas/{node}/{app}/{slot}/restart operator
 POST /api/v1/rollouts/{id}/pause operator
 POST /api/v1/rollouts/{id}/resume operator
+POST /api/v1/rollouts/{id}/promote operator
+POST /api/v1/rollouts/{id}/abort operator
+PATCH /api/v1/nodes/{node} operator
+POST /api/v1/nodes/{node}/cordon operator
+POST /api/v1/nodes/{node}/uncordon operator
+POST /api/v1/nodes/{node}/drain operator
 POST /api/v1/session anyone
 POST /api/v1/tokens admin
 DELETE /api/v1/applications/{app}/ghosted operator

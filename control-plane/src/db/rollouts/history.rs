@@ -102,7 +102,7 @@ pub(in crate::db) async fn begin(
             slot: slot_number(place.slot),
             version: release.version.to_string(),
             sha256: digest_bytes(&release.sha256),
-            kind: word(DeploymentKind::Full).to_owned(),
+            kind: DeploymentKind::Full.word().to_owned(),
             rollout: rollout.map(|rollout| rollout.0),
             since: millis(now),
             until: None,
@@ -114,14 +114,8 @@ pub(in crate::db) async fn begin(
     Ok(())
 }
 
-fn word(kind: DeploymentKind) -> &'static str {
-    match kind {
-        DeploymentKind::Full => "full",
-    }
-}
-
 fn from_word(text: &str) -> Option<DeploymentKind> {
-    [DeploymentKind::Full].into_iter().find(|kind| word(*kind) == text)
+    [DeploymentKind::Full].into_iter().find(|kind| kind.word() == text)
 }
 
 fn parse(model: history::Model) -> Result<HistoryEntry, Fault> {

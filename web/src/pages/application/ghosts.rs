@@ -1,7 +1,7 @@
 //! Ghosted releases, with the way out for those who may.
 
 use proto::ids::{AppName, ReleaseKey, Version};
-use proto::releases::{Ghost, GhostsCleared};
+use proto::releases::Ghost;
 use proto::state::Tone;
 use wasm_bindgen_futures::spawn_local;
 use yew::{Callback, Html, Properties, component, html, use_state};
@@ -32,7 +32,7 @@ pub(super) fn Ghosts(props: &Props) -> Html {
             let path = format!("/applications/{application}/ghosted/{version}");
             let (client, refused) = (client.clone(), refused.clone());
             spawn_local(async move {
-                refused.set(client.delete::<GhostsCleared>(&path).await.err());
+                refused.set(client.ask("DELETE", &path, None::<&()>).await.err());
             });
         })
     };

@@ -1,6 +1,6 @@
 //! That an application is held to a release, with the way out for those who may.
 
-use proto::apps::{Pin, Unpinned};
+use proto::apps::Pin;
 use proto::ids::AppName;
 use proto::state::Tone;
 use wasm_bindgen_futures::spawn_local;
@@ -28,7 +28,7 @@ pub(super) fn Pinned(props: &Props) -> Html {
         Callback::from(move |_| {
             let (client, path, refused) = (client.clone(), path.clone(), refused.clone());
             spawn_local(async move {
-                refused.set(client.delete::<Unpinned>(&path).await.err());
+                refused.set(client.ask("DELETE", &path, None::<&()>).await.err());
             });
         })
     };

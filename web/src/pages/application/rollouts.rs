@@ -23,6 +23,13 @@ const COLUMNS: &[Column<HistoryEntry>] = &[
         compare: |a, b| a.release.cmp(&b.release),
     },
     Column {
+        title: "Kind",
+        class: "wide",
+        cell: |it| html! { it.kind.word() },
+        text: |it| it.kind.word().to_owned(),
+        compare: |a, b| a.kind.word().cmp(b.kind.word()),
+    },
+    Column {
         title: "Outcome",
         class: "",
         cell: |it| phase(it.outcome),

@@ -1,6 +1,6 @@
 //! The dialog that removes a node: what it means is said first, and its name is typed, for nothing brings it back.
 
-use proto::nodes::{NodeRemoved, NodeSummary};
+use proto::nodes::NodeSummary;
 use wasm_bindgen_futures::spawn_local;
 use yew::{Callback, Html, Properties, component, html, use_state, use_state_eq};
 use yew_router::prelude::use_navigator;
@@ -34,9 +34,9 @@ pub(super) fn RemoveDialog(props: &Props) -> Html {
             let (path, busy, refused) = (path.clone(), busy.clone(), refused.clone());
             busy.set(true);
             spawn_local(async move {
-                match (client.delete::<NodeRemoved>(&path).await, navigator) {
-                    (Ok(_), Some(navigator)) => navigator.push(&Route::Nodes),
-                    (Ok(_), None) => {}
+                match (client.ask("DELETE", &path, None::<&()>).await, navigator) {
+                    (Ok(()), Some(navigator)) => navigator.push(&Route::Nodes),
+                    (Ok(()), None) => {}
                     (Err(error), _) => {
                         refused.set(Some(error));
                         busy.set(false);

@@ -9,6 +9,7 @@ use crate::clock::use_now;
 use crate::components::dialog::Dialog;
 use crate::components::form::Field;
 use crate::components::notice::Command;
+use crate::labels;
 use crate::session::use_account;
 use crate::words;
 
@@ -25,13 +26,21 @@ pub(super) fn TokenDialog(props: &Props) -> Html {
     let client = use_account().client;
     let uses = use_state_eq(|| "1".to_owned());
     let lifetime = use_state_eq(|| HOUR);
+    let labels = use_state_eq(String::new);
+    let mistyped = use_state_eq(|| None::<String>);
     let made = use_state(|| None::<Result<JoinToken, ClientError>>);
     let make = {
         let (made, uses, lifetime_ms) = (made.clone(), (*uses).clone(), *lifetime);
+        let (labels, mistyped) = (labels.clone(), mistyped.clone());
         Callback::from(move |_| {
+            let labels = match labels::read(&labels) {
+                Ok(labels) => labels,
+                Err(wrong) => return mistyped.set(Some(wrong)),
+            };
+            mistyped.set(None);
             // What is no number goes as none that is allowed, and the field is told so.
-            let wish =
-                NewJoinToken { uses: Some(uses.trim().parse().unwrap_or(0)), lifetime_ms: Some(lifetime_ms) };
+            let uses = Some(uses.trim().parse().unwrap_or(0));
+            let wish = NewJoinToken { uses, lifetime_ms: Some(lifetime_ms), labels };
             let (client, made) = (client.clone(), made.clone());
             spawn_local(async move { made.set(Some(client.post("/join-tokens", &wish).await)) });
         })
@@ -40,6 +49,8 @@ pub(super) fn TokenDialog(props: &Props) -> Html {
     let token = made.as_ref().and_then(|it| it.as_ref().ok());
     let error = made.as_ref().and_then(|it| it.as_ref().err());
     let of_field = error.and_then(|it| it.of_field("uses")).map(str::to_owned);
+    let of_labels = error.and_then(|it| it.of_field("labels")).map(str::to_owned);
+    let wrong_labels = (*mistyped).clone().or_else(|| of_labels.clone());
     html! {
         <Dialog id="token-dialog" title="Add a node" onclose={props.onclose.clone()}>
             if let Some(token) = token {
@@ -56,7 +67,9 @@ pub(super) fn TokenDialog(props: &Props) -> Html {
                         }) }
                     </span>
                 </div>
-                if let Some(error) = error.filter(|_| of_field.is_none()) { <p class="refusal" role="alert">{ error.sentence() }</p> }
+                <Field name="labels" label="Labels" value={(*labels).clone()} oninput={Callback::from(move |value| labels.set(value))} error={wrong_labels}
+                    hint="of every host that joins with it, as in role=web zone=a" autocomplete="off" />
+                if let Some(error) = error.filter(|_| of_field.is_none() && of_labels.is_none()) { <p class="refusal" role="alert">{ error.sentence() }</p> }
                 <div class="buttons">
                     <button onclick={close}>{ "Cancel" }</button>
                     <button id="make-token" class="primary" onclick={make}>{ "Make the token" }</button>

@@ -1,0 +1,329 @@
+//! A rollout as people read it on a terminal: whole, as one frame of what is drawn again and again, and as lines of what has
+//! changed. Pure.
+
+use std::collections::BTreeMap;
+
+use proto::ids::NodeName;
+use proto::rollouts::{GroupKind, Rollout, RolloutNode, RolloutPreCommands, RolloutSummary};
+use proto::state::{NodeStage, RolloutPhase};
+use proto::timestamp::Timestamp;
+
+use crate::cli::ghosted::last_lines;
+use crate::cli::output::{Cell, News, Paint, Table, age, facts, or_dash, place, wrap};
+
+/// Of the nodes that are not moved now more are not shown slot by slot.
+const MOST_AT_REST: usize = 8;
+/// Of all slots.
+const MOST_ROWS: usize = 60;
+/// Lines of a frame: what the smallest usual terminal has.
+const FRAME: usize = 22;
+
+pub(super) fn whole(rollout: &Rollout, paint: Paint, now: Timestamp) -> String {
+    let Rollout { summary, pre_commands, strategy, ghost, batch: _, nodes: _ } = rollout;
+    let progress = match summary.phase.is_over() {
+        true => "it is over".to_owned(),
+        false => format!("{} of {} slots are stable", summary.progress.stable, summary.progress.total),
+    };
+    let took = summary.finished_at.map(|end| took(summary.started_at, end));
+    let mut lines = vec![
+        ("rollout", summary.id.to_string()),
+        ("application", summary.application.to_string()),
+        ("to", summary.release.to_string()),
+        ("from", or_dash(summary.from.as_ref())),
+        ("phase", paint.headline(summary.phase.tone(), summary.phase.word())),
+        ("progress", progress),
+    ];
+    lines.extend(batch(rollout).map(|said| ("batch", said)));
+    lines.push(("pre-commands", said_of_pre_commands(pre_commands)));
+    lines.push(("started", format!("{} ago, by {}", age(Some(summary.started_at), now), summary.by)));
+    lines.push(match took {
+        Some(took) => ("took", took),
+        None => ("in this phase", format!("for {}", age(Some(summary.phase_since), now))),
+    });
+    let mut text = facts(&lines);
+    if let Some(strategy) = strategy {
+        text.push_str(&wrap(&format!("How it moves: {strategy}.")));
+    }
+    text.push_str(&sentences(summary));
+    text.extend(ghost.as_ref().map(last_lines));
+    let slots = slots(rollout, paint);
+    if !slots.is_empty() {
+        text.push('\n');
+        text.push_str(&slots);
+    }
+    text
+}
+
+/// What is drawn over and over while one watches: as many lines as a small terminal has.
+pub(super) fn frame(rollout: &Rollout, paint: Paint, now: Timestamp) -> String {
+    let RolloutSummary { application, release, from, phase, progress, started_at, .. } = &rollout.summary;
+    let from = from.as_ref().map(|from| format!("{} → ", from.version)).unwrap_or_default();
+    let end = rollout.summary.finished_at.unwrap_or(now);
+    let mut text = format!(
+        "{application} {from}{}  {}  {}  {} of {} slots stable  {}\n",
+        release.version,
+        paint.headline(phase.tone(), phase.word()),
+        bar(progress.stable, progress.total),
+        progress.stable,
+        progress.total,
+        took(*started_at, end)
+    );
+    text.extend(batch(rollout).map(|said| wrap(&said)));
+    text.push_str(&sentences(&rollout.summary));
+    text.push_str(&slots(rollout, paint));
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.get(..FRAME) {
+        Some(first) if lines.len() > FRAME => {
+            let more = lines.len() - FRAME;
+            let lines = if more == 1 { "line" } else { "lines" };
+            format!("{}\n… {more} more {lines}\n", first.join("\n"))
+        }
+        _ => text,
+    }
+}
+
+fn bar(part: u32, whole: u32) -> String {
+    const WIDTH: u64 = 20;
+    let full = (u64::from(part.min(whole)) * WIDTH).checked_div(u64::from(whole)).unwrap_or(0);
+    (0..WIDTH).map(|at| if at < full { '█' } else { '░' }).collect()
+}
+
+/// `1 min 12 s`, as a clock counts.
+fn took(from: Timestamp, until: Timestamp) -> String {
+    let seconds = until.0.saturating_sub(from.0) / 1_000;
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}
+
+fn batch(rollout: &Rollout) -> Option<String> {
+    let batch = rollout.batch.as_ref()?;
+    let name = if batch.canary { "the canary".to_owned() } else { format!("batch {}", batch.number) };
+    let nodes: Vec<&RolloutNode> = rollout.nodes.iter().filter(|node| node.in_batch).collect();
+    let moved = nodes.iter().filter(|node| node.stage == NodeStage::Moved).count();
+    let promoted = batch.promoted_by.as_ref().map(|by| format!(", promoted by {by}")).unwrap_or_default();
+    Some(format!("{name}: {moved} of {} moved{promoted}", counted(nodes.len(), "node")))
+}
+
+fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
+/// Why it is as it is.
+fn sentences(summary: &RolloutSummary) -> String {
+    let mut text = summary.reason.as_deref().map(wrap).unwrap_or_default();
+    // Until the planner has taken it up and says so.
+    if let (Some(by), None) = (&summary.aborted_by, &summary.reason) {
+        text.push_str(&wrap(&format!("{by} aborted it.")));
+    }
+    for waiting in &summary.waiting {
+        text.push_str(&wrap(&format!("Waiting: {waiting}")));
+    }
+    text
+}
+
+/// Every slot, by batch; of many nodes at rest only how many they are.
+fn slots(rollout: &Rollout, paint: Paint) -> String {
+    if rollout.nodes.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["BATCH", "REPLICA", "STATE", "VERSION", "TOLD"]);
+    let mut rows = 0;
+    for group in rollout.groups() {
+        let at_rest = matches!(group.kind, GroupKind::Moved | GroupKind::ToCome);
+        let name = group.kind.title(rollout.summary.phase == RolloutPhase::Reverting);
+        if (at_rest && group.nodes.len() > MOST_AT_REST) || rows >= MOST_ROWS {
+            let nodes = counted(group.nodes.len(), "node");
+            table.row(vec![name.into(), nodes.into(), "".into(), "".into(), "".into()]);
+            rows += 1;
+            continue;
+        }
+        for node in group.nodes {
+            rows += node.slots.len().max(1);
+            for row in slots_of(node, paint) {
+                let [replica, state, version, told] = row;
+                table.row(vec![(&name).into(), replica, state, version, told]);
+            }
+        }
+    }
+    let mut text = table.render();
+    for node in &rollout.nodes {
+        if let Some(because) = &node.because {
+            text.push_str(&wrap(&format!("{} is left behind: {because}", node.node)));
+        }
+    }
+    text
+}
+
+fn slots_of(node: &RolloutNode, paint: Paint) -> Vec<[Cell; 4]> {
+    if node.slots.is_empty() {
+        return vec![[(&node.node).into(), "-".into(), "-".into(), "-".into()]];
+    }
+    let row = |slot: &proto::rollouts::RolloutSlot| {
+        [
+            place(&node.node, slot.slot).into(),
+            paint.state(slot.state.tone(), slot.state),
+            or_dash(slot.running.as_ref().map(|it| &it.version)).into(),
+            if slot.told { "yes" } else { "not yet" }.into(),
+        ]
+    };
+    node.slots.iter().map(row).collect()
+}
+
+fn said_of_pre_commands(state: &RolloutPreCommands) -> String {
+    match state {
+        RolloutPreCommands::NotNeeded => "none".to_owned(),
+        RolloutPreCommands::Waiting => "not run yet".to_owned(),
+        RolloutPreCommands::Running { node, slot } => format!("running on {}", place(node, *slot)),
+        RolloutPreCommands::EveryReplica => "each replica runs its own".to_owned(),
+        RolloutPreCommands::Passed => "passed".to_owned(),
+        RolloutPreCommands::Failed { error } => format!("failed: {error}"),
+    }
+}
+
+/// What was seen last, so that a line is said for every change and for nothing else.
+#[derive(Default)]
+pub(in crate::cli) struct Changes {
+    phase: Option<RolloutPhase>,
+    batch: u32,
+    stages: BTreeMap<NodeName, NodeStage>,
+    waiting: News,
+}
+
+impl Changes {
+    pub(super) fn lines(&mut self, rollout: &Rollout) -> Vec<String> {
+        let summary = &rollout.summary;
+        let (mut lines, first) = (Vec::new(), self.phase.is_none());
+        if self.phase.replace(summary.phase) != Some(summary.phase) {
+            let because = summary.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let (app, version) = (&summary.application, &summary.release.version);
+            lines.push(format!("The rollout of {app} {version} is {}{because}", summary.phase));
+        }
+        if let Some(batch) = rollout.batch.as_ref().filter(|batch| batch.number != self.batch) {
+            self.batch = batch.number;
+            let nodes: Vec<&str> =
+                rollout.nodes.iter().filter(|node| node.in_batch).map(|node| node.node.as_str()).collect();
+            let name = if batch.canary { "The canary".to_owned() } else { format!("Batch {}", batch.number) };
+            lines.push(format!("{name}: {}", nodes.join(", ")));
+        }
+        for node in &rollout.nodes {
+            let before = self.stages.insert(node.node.clone(), node.stage);
+            // At first all that is said is what is not as it was: those to come are all of them.
+            let told = if first { node.stage != NodeStage::ToCome } else { before != Some(node.stage) };
+            if told && before != Some(node.stage) {
+                let because = node.because.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+                lines.push(format!("{} is {}{because}", node.node, node.stage.words()));
+            }
+        }
+        lines.extend(self.waiting.of(&summary.waiting).into_iter().map(|it| format!("Waiting: {it}")));
+        lines
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proto::rollouts::{RolloutBatch, RolloutSlot};
+    use proto::state::SlotState;
+
+    use super::super::tests::running;
+    use super::*;
+    use crate::cli::app::tests::release;
+
+    fn node(name: &str, stage: NodeStage, in_batch: bool, slots: &[(SlotState, &str, bool)]) -> RolloutNode {
+        let slot = |(at, (state, version, told)): (usize, &(SlotState, &str, bool))| RolloutSlot {
+            slot: (at + 1).to_string().parse().unwrap(),
+            state: *state,
+            running: Some(release(version)),
+            told: *told,
+        };
+        let slots = slots.iter().enumerate().map(slot).collect();
+        RolloutNode { node: name.parse().unwrap(), stage, in_batch, because: None, slots }
+    }
+
+    /// The second batch moves; one node failed, one is lost.
+    fn rollout() -> Rollout {
+        let (old, new) = ((SlotState::Stable, "2.4.1", false), (SlotState::Stable, "2.5.0", true));
+        let mut failed = node("web-5", NodeStage::Failed, false, &[old]);
+        failed.because = Some("slot 1 was not stable within 10 min".to_owned());
+        Rollout {
+            summary: running(),
+            pre_commands: RolloutPreCommands::Passed,
+            strategy: Some("start_first, batches of 2 nodes by zone, no replica missing".to_owned()),
+            batch: Some(RolloutBatch {
+                number: 2,
+                canary: false,
+                stable_since: None,
+                promoted_by: None,
+                may_be_promoted: false,
+            }),
+            ghost: None,
+            nodes: vec![
+                node("web-1", NodeStage::Moved, false, &[new, new]),
+                node("web-2", NodeStage::Moving, true, &[new, (SlotState::Ready, "2.5.0", true), old]),
+                node("web-3", NodeStage::Moved, true, &[new]),
+                node("web-4", NodeStage::ToCome, false, &[old, old]),
+                failed,
+                node("web-6", NodeStage::Lost, false, &[(SlotState::Unknown, "2.4.1", false)]),
+                node("web-7", NodeStage::ToCome, false, &[]),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_rollout_shows_its_batches_and_says_what_it_waits_for() {
+        insta::assert_snapshot!(whole(&rollout(), Paint { on: false }, Timestamp(200_000)));
+    }
+
+    #[test]
+    fn a_frame_fits_on_a_small_terminal() {
+        insta::assert_snapshot!(frame(&rollout(), Paint { on: false }, Timestamp(200_000)));
+        let mut large = rollout();
+        let old = (SlotState::Stable, "2.4.1", false);
+        for number in 10..50 {
+            large.nodes.push(node(&format!("web-{number}"), NodeStage::ToCome, false, &[old]));
+            large.nodes.push(node(&format!("db-{number}"), NodeStage::Moving, true, &[old, old]));
+        }
+        let frame = frame(&large, Paint { on: false }, Timestamp(200_000));
+        assert!(frame.lines().count() <= FRAME + 1, "{frame}");
+        assert!(frame.ends_with("more lines\n"), "{frame}");
+        let whole = whole(&large, Paint { on: false }, Timestamp(200_000));
+        assert!(whole.lines().count() < 140 && whole.contains("42 nodes"), "{whole}");
+    }
+
+    #[test]
+    fn each_change_is_said_once() {
+        let (mut changes, mut rollout) = (Changes::default(), rollout());
+        let first = changes.lines(&rollout);
+        assert_eq!(
+            first,
+            [
+                "The rollout of myapp 2.5.0 is running",
+                "Batch 2: web-2, web-3",
+                "web-1 is moved",
+                "web-2 is moving",
+                "web-3 is moved",
+                "web-5 is left behind: slot 1 was not stable within 10 min",
+                "web-6 is lost",
+                "Waiting: slot 2 on web-1 must stay ready for 18 s more",
+            ]
+        );
+        rollout.summary.waiting = vec!["slot 2 on web-1 must stay ready for 17 s more".to_owned()];
+        assert_eq!(changes.lines(&rollout), [""; 0], "only a time ran");
+        rollout.nodes[1].stage = NodeStage::Moved;
+        rollout.nodes[3].stage = NodeStage::Moving;
+        assert_eq!(changes.lines(&rollout), ["web-2 is moved", "web-4 is moving"]);
+        rollout.summary.phase = RolloutPhase::Watching;
+        rollout.summary.waiting.clear();
+        assert_eq!(changes.lines(&rollout), ["The rollout of myapp 2.5.0 is watching"]);
+    }
+
+    #[test]
+    fn time_is_told_as_a_clock_counts_it() {
+        let told = |millis: u64| took(Timestamp(1_000), Timestamp(1_000 + millis));
+        assert_eq!([told(900), told(72_000), told(3_720_000)], ["0 s", "1 min 12 s", "1 h 2 min"]);
+        assert_eq!(bar(0, 0).chars().filter(|it| *it == '█').count(), 0);
+        assert_eq!(bar(3, 6).chars().filter(|it| *it == '█').count(), 10);
+    }
+}
