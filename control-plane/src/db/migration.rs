@@ -15,6 +15,7 @@ mod m20261123_000004_access;
 mod m20261123_000005_records;
 mod m20261123_000006_bucket_faults;
 mod m20261123_000007_restarts;
+mod m20261126_000009_configurations;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, TransactionTrait};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000005_records::Migration),
             Box::new(m20261123_000006_bucket_faults::Migration),
             Box::new(m20261123_000007_restarts::Migration),
+            Box::new(m20261126_000009_configurations::Migration),
         ]
     }
 }
