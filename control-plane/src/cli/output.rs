@@ -1,6 +1,6 @@
 //! What people read on a terminal: tables of at most 100 columns, states as shape and word, colour only beside them.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use proto::ids::{NodeName, Slot};
 use proto::state::Tone;
@@ -77,6 +77,14 @@ pub(super) fn note(text: &str) {
 pub(super) fn ask(text: &str) -> Result<(), CliError> {
     let mut stderr = std::io::stderr().lock();
     stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).map_err(CliError::Output)
+}
+
+/// Asks, behind what will happen, whether it is to.
+pub(super) fn go_on(sentence: &str) -> Result<bool, CliError> {
+    ask(format!("{sentence} Go on? [y/N] ").trim_start())?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(CliError::Output)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Why a command failed.
@@ -199,20 +207,35 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     text
 }
 
+/// A paragraph, set in by `indent`, and what does not fit on its first line by two more.
+pub(super) fn wrap_below(indent: &str, text: &str) -> String {
+    let room = WIDTH.saturating_sub(indent.len() + 2);
+    let lines = broken(text, room);
+    let set = |(index, line): (usize, &String)| match index {
+        0 => format!("{indent}{line}\n"),
+        _ => format!("{indent}  {line}\n"),
+    };
+    lines.iter().enumerate().map(set).collect()
+}
+
 /// A paragraph, broken at spaces.
 pub(super) fn wrap(text: &str) -> String {
+    broken(text, WIDTH).join("\n") + "\n"
+}
+
+fn broken(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in one_line(text).split(' ') {
         match lines.last_mut() {
             Some(line) if line.is_empty() => word.clone_into(line),
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
             _ => lines.push(word.to_owned()),
         }
     }
-    lines.join("\n") + "\n"
+    lines
 }
 
 /// `3m`, of a moment that is past; nothing of one that never was.

@@ -2,7 +2,7 @@
 
 mod programs;
 
-use std::io::{BufRead as _, IsTerminal as _};
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::programs::Program;
 use super::CliError;
 use super::client::Client;
-use super::output::{Out, ask, note};
+use super::output::{Out, go_on, note};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -115,13 +115,6 @@ impl Restart {
         };
         go_on(&sentence)
     }
-}
-
-fn go_on(sentence: &str) -> Result<bool, CliError> {
-    ask(&format!("{sentence} Go on? [y/N] "))?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(CliError::Output)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Before it is done, for who has to decide.
