@@ -5,6 +5,7 @@
 mod error;
 mod log;
 mod pages;
+mod value;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use yew::Callback;
 
 pub use error::ClientError;
 pub use pages::{Pages, use_pages};
+pub use value::use_value;
 
 const API: &str = "/api/v1";
 
@@ -74,6 +76,11 @@ impl Client {
 
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Answer<T> {
         let body = serde_json::to_string(body).map_err(ClientError::unreadable)?;
+        self.post_text(path, body).await
+    }
+
+    /// Of what is JSON already.
+    pub async fn post_text<T: DeserializeOwned>(&self, path: &str, body: String) -> Answer<T> {
         json(&self.send("POST", path, Some(body), None).await?).await
     }
 
