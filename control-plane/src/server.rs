@@ -103,7 +103,7 @@ impl Server {
         let home = Home::take(&config.data_dir)?;
         let known = Db::may_exist(config.database_url.expose());
         let vault = if known { Some(parts::vault(&config, &secrets, &home)?) } else { None };
-        let start = Start::decide(config, next_start.reading(), vault.as_ref()).await?;
+        let start = Box::pin(Start::decide(config, next_start.reading(), vault.as_ref())).await?;
         if let Some(version) = start.overrides() {
             let ConfigurationVersion { number, by, origin, .. } = version;
             tracing::warn!(number, by, %origin, "the configuration that was applied stays in force; the file, which has not changed since, is another one");
@@ -111,7 +111,7 @@ impl Server {
         let sockets = Sockets::bind(&start.config, &home).await?;
         let (cancelled, tasks) = (cancel.clone(), TaskTracker::new());
         let running = (cancelled, tasks.clone());
-        let parts = Parts::join(&start, secrets, &home, next_start, running).await?;
+        let parts = Box::pin(Parts::join(&start, secrets, &home, next_start, running)).await?;
         let Parts { db, clock, agents, notices, reconciler, api, configuration, bucket, first_sign_in } =
             parts;
 

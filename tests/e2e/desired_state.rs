@@ -173,7 +173,10 @@ async fn a_changed_file_waits_and_is_applied_by_a_person() {
     control_plane.configure(&bucket, &scaled(2));
     within(SEEN_WITHIN, "the changed file", || async {
         match events(&control_plane, "config_changed").as_slice() {
-            [event] => Seen::Done(assert!(event.text.contains("has changed: 1 change"), "{event:?}")),
+            [event] => {
+                assert!(event.text.contains("has changed: 1 change"), "{event:?}");
+                Seen::Done(())
+            }
             other => Seen::NotYet(format!("{other:?}")),
         }
     })

@@ -162,10 +162,9 @@ pub(super) fn by_class(difference: &Difference) -> String {
         if lines.is_empty() {
             continue;
         }
-        text.push_str(&format!("\n{} ({class})\n", capital(class.when())));
-        for line in lines {
-            text.push_str(&wrap_below("  ", &line));
-        }
+        let below: String = lines.iter().map(|line| wrap_below("  ", line)).collect();
+        let group = format!("\n{} ({class})\n{below}", capital(class.when()));
+        text.push_str(&group);
     }
     text
 }

@@ -59,7 +59,7 @@ impl Configuration {
             self.seen.send_replace(Some(Seen { since: self.clock.wall(), look: look.clone() }));
         }
         let Look::Text(text) = look else { return };
-        if let Err(refused) = self.follow(&text, is_news).await {
+        if let Err(refused) = Box::pin(self.follow(&text, is_news)).await {
             tracing::warn!(error = chain(&refused), "a changed configuration is not in force");
         }
     }
@@ -116,7 +116,7 @@ impl Configuration {
         if self.auto_apply {
             let asked =
                 Asked { by: "auto-apply".to_owned(), base, sha256: Some(text.sha256()), audited: false };
-            self.apply(Wanted::File, asked).await?;
+            Box::pin(self.apply(Wanted::File, asked)).await?;
         }
         Ok(())
     }

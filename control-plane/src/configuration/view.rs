@@ -79,10 +79,8 @@ pub(super) fn said_of(
     entangled: &BTreeSet<AppName>,
     awaits_restart: &[Change],
 ) -> String {
-    let mut sentence = format!("Version {number} is in force: {}.", changes.counted());
-    for app in entangled {
-        sentence.push_str(&format!(" {}.", apply::entangled_notice(app)));
-    }
+    let mut sentences = vec![format!("Version {number} is in force: {}.", changes.counted())];
+    sentences.extend(entangled.iter().map(|app| format!("{}.", apply::entangled_notice(app))));
     let replaced: Vec<&str> = changes
         .applications
         .iter()
@@ -91,13 +89,13 @@ pub(super) fn said_of(
         .map(|app| app.name.as_str())
         .collect();
     if !replaced.is_empty() {
-        sentence.push_str(&format!(" Every replica of {} is replaced, one by one.", replaced.join(", ")));
+        sentences.push(format!("Every replica of {} is replaced, one by one.", replaced.join(", ")));
     }
     let waits: Vec<&str> = awaits_restart.iter().map(|it| it.key.as_str()).collect();
     match waits.as_slice() {
         [] => {}
-        [one] => sentence.push_str(&format!(" {one} waits for a restart of the control plane.")),
-        many => sentence.push_str(&format!(" {} wait for a restart of the control plane.", many.join(", "))),
+        [one] => sentences.push(format!("{one} waits for a restart of the control plane.")),
+        many => sentences.push(format!("{} wait for a restart of the control plane.", many.join(", "))),
     }
-    sentence
+    sentences.join(" ")
 }

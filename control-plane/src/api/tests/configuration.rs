@@ -350,13 +350,14 @@ async fn a_changed_file_is_applied_by_itself_where_that_was_asked_for() {
 #[tokio::test]
 async fn a_large_configuration_has_room() {
     let bench = Bench::new().await;
-    let mut yaml = "applications:\n".to_owned();
-    for number in 0..3_000 {
-        yaml.push_str(&format!(
-            "  - name: app-{number}\n    replicas: 1\n    run_as: {{ user: \"deployex\" }}\n    # {}\n",
-            "x".repeat(100)
-        ));
-    }
+    let app = |number: u32| {
+        let comment = "x".repeat(100);
+        format!(
+            "  - name: app-{number}\n    replicas: 1\n    run_as: {{ user: \"deployex\" }}\n    # {comment}\n"
+        )
+    };
+    let applications: Vec<String> = (0..3_000).map(app).collect();
+    let yaml = format!("applications:\n{}", applications.concat());
     assert!(yaml.len() > 400 << 10);
     assert_eq!(bench.plan(&yaml).await.difference.applications.len(), 3_000);
     let too_large = format!("# {}\n", "x".repeat(4 << 20));

@@ -27,7 +27,7 @@ fn version(base: u64, by: &str) -> NewVersion {
         base,
         text: format!("sealed {base}").into_bytes(),
         sha256: Digest([7; 32]),
-        file_sha256: (base % 2 == 0).then_some(Digest([8; 32])),
+        file_sha256: base.is_multiple_of(2).then_some(Digest([8; 32])),
         by: by.to_owned(),
         origin: Origin::Restore(3),
         changes: Difference { applications: Vec::new(), control_plane: vec![change] },
