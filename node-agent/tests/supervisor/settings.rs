@@ -12,7 +12,7 @@ use super::world::{Agent, World, kill};
 fn coloured(world: &World, generation: u64, colour: &str, restart: &str) -> pb::Assignment {
     let mut assignment = world.assignment(generation, "1.0.0");
     assignment.applications[0].env.push(pb::EnvEntry { key: "COLOUR".to_owned(), value: colour.to_owned() });
-    assignment.slots[0].restart_id = restart.to_owned();
+    restart.clone_into(&mut assignment.slots[0].restart_id);
     assignment
 }
 
