@@ -1,6 +1,7 @@
 //! The HTTP API: every route on one screen, with who may use it. Handlers extract, ask and answer; nothing is decided here.
 
 mod apps;
+mod configuration;
 mod events;
 mod fleet;
 mod health;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::handler::Handler as _;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
@@ -37,6 +39,7 @@ use crate::auth::principal::LocalAdmins;
 use crate::auth::throttle::Throttle;
 use crate::clock::{Clock, Time};
 use crate::config::AgentsAddress;
+use crate::configuration::Configuration;
 use crate::db::{AuditEntry, Db, NewEvent};
 use crate::error::{ApiError, ApiResult};
 use crate::http::layers;
@@ -55,6 +58,7 @@ pub struct Parts {
     pub db: Db,
     pub backend: Arc<dyn Backend>,
     pub settings: Settings,
+    pub configuration: Configuration,
     pub local: LocalAdmins,
     pub clock: Clock,
     /// When this program began.
@@ -162,6 +166,11 @@ fn v1(api: &Api) -> Routes {
         .get("/control-plane", VIEWER, programs::show)
         .post("/control-plane/restart", ADMIN, programs::control_plane)
         .get("/restarts/{id}", VIEWER, restarts::show)
+        .get("/configuration", VIEWER, configuration::show)
+        .post("/configuration/plan", OPERATOR, configuration::plan.layer(configuration::room()))
+        .post("/configuration/apply", ADMIN, configuration::apply.layer(configuration::room()))
+        .get("/configuration/versions", VIEWER, configuration::versions)
+        .get("/configuration/versions/{number}", VIEWER, configuration::version)
         .post("/join-tokens", ADMIN, nodes::join_token)
         .get("/rollouts", VIEWER, rollouts::list)
         .get("/rollouts/{id}", VIEWER, rollouts::show)

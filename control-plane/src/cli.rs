@@ -5,12 +5,14 @@
 
 mod app;
 mod client;
+mod configuration;
 mod deploy;
 mod event;
 mod ghosted;
 mod logs;
 mod node;
 mod output;
+mod plan;
 mod restart;
 mod rollout;
 mod serve;
@@ -82,6 +84,11 @@ enum Command {
     /// Releases that failed to become stable and are not deployed again.
     #[command(subcommand)]
     Ghosted(ghosted::Ghosted),
+    /// The configuration: its versions, and what waits for somebody.
+    #[command(subcommand)]
+    Config(configuration::Configuration),
+    Plan(plan::Plan),
+    Apply(plan::Apply),
     Deploy(deploy::Deploy),
     Rollback(deploy::Rollback),
     Pin(deploy::Pin),
@@ -163,6 +170,9 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<(), CliError> {
         Command::Event(event) => event.run(&client()?, out).await,
         Command::Token(token) => token.run(&client()?, out).await,
         Command::Ghosted(ghosted) => ghosted.run(&client()?, out).await,
+        Command::Config(configuration) => configuration.run(&client()?, out).await,
+        Command::Plan(plan) => plan.run(&client()?, out).await,
+        Command::Apply(apply) => apply.run(&client()?, out).await,
         Command::Deploy(deploy) => deploy.run(&client()?, out).await,
         Command::Rollback(rollback) => rollback.run(&client()?, out).await,
         Command::Pin(pin) => pin.run(&client()?, out).await,

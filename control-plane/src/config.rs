@@ -21,6 +21,7 @@ mod ports;
 mod quantity;
 mod rules;
 mod settings;
+mod text;
 mod tree;
 mod variables;
 
@@ -36,6 +37,7 @@ pub use self::database_url::DatabaseUrl;
 use self::fault::Sink;
 pub use self::fault::{Fault, Faults, Origin};
 use self::fields::{Fields, Path as KeyPath};
+pub use self::text::{Reading, Text};
 use crate::spec::monitoring::HostMonitoring;
 use crate::spec::{AppSpec, Later};
 
@@ -59,6 +61,8 @@ pub enum ConfigError {
 pub struct Config {
     /// The file that was read; `None`: variables and flags alone.
     pub file: Option<PathBuf>,
+    /// What it held.
+    pub text: Text,
     /// Where the control plane keeps what is its own (database, keys, local socket), in a folder in it (`home`).
     pub data_dir: PathBuf,
     pub database_url: DatabaseUrl,
@@ -199,6 +203,8 @@ pub struct Flags {
     pub data_dir: Option<PathBuf>,
     pub database_url: Option<DatabaseUrl>,
     pub demo: bool,
+    /// A changed file is put in force as soon as it is seen.
+    pub auto_apply: bool,
 }
 
 impl Config {
@@ -211,13 +217,23 @@ impl Config {
             (None, Some(path)) => (path, VARIABLE),
             (None, None) => return Ok(Self::read(None, flags, variables)?),
         };
-        let mut bytes = Vec::new();
-        std::fs::File::open(&path)
-            // One byte more than is allowed, so that the size is a fault of the file like any other.
-            .and_then(|file| file.take(tree::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-            .map_err(|source| ConfigError::Unreadable { path: path.clone(), by, source })?;
+        let bytes = Self::read_file(&path).map_err(|source| ConfigError::Unreadable {
+            path: path.clone(),
+            by,
+            source,
+        })?;
         Ok(Self::read(Some((&path, &bytes)), flags, variables)?)
     }
+
+    /// One byte more than is allowed at most, so that the size is a fault of the file like any other.
+    pub fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(tree::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// What a configuration may have, in bytes.
+    pub const MAX_BYTES: usize = tree::MAX_BYTES;
 
     /// The whole configuration, or everything that is wrong with it.
     pub fn read(
@@ -233,7 +249,8 @@ impl Config {
             let config = Self::compose(root.as_ref(), flags, &sink);
             let (faults, notices) = sink.into_parts();
             if faults.is_empty() {
-                return Ok(Self { file: file.map(|(path, _)| path.to_owned()), notices, ..config });
+                let text = file.map(|(_, bytes)| Text::from(bytes)).unwrap_or_default();
+                return Ok(Self { file: file.map(|(path, _)| path.to_owned()), text, notices, ..config });
             }
             return Err(Faults { file: name, faults });
         }
@@ -271,6 +288,7 @@ impl Config {
     pub fn new(data_dir: &Path) -> Self {
         Self {
             file: None,
+            text: Text::default(),
             data_dir: data_dir.to_owned(),
             database_url: DatabaseUrl::beside(data_dir),
             console: Console {

@@ -7,6 +7,7 @@ mod access;
 mod applications;
 mod assignments;
 mod authorities;
+mod configurations;
 mod connection;
 mod demo;
 mod entity;
@@ -26,6 +27,7 @@ pub use access::{ApiToken, JoinToken, NewApiToken, NewJoinToken, NewSession, Ses
 pub use applications::{Application, ApplicationsDiff, ManualWish, NewApplication, Source};
 pub use assignments::{NodeAssignment, WantedApplication, WantedFallback, WantedSlot};
 pub use authorities::{Authority, NewAuthority};
+pub use configurations::{ConfigurationVersion, NewVersion, SealedVersion};
 pub use connection::Db;
 pub use error::DbError;
 pub use events::{AuditEntry, Event, EventFilter, NewEvent};

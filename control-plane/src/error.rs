@@ -59,6 +59,13 @@ impl ApiError {
         Self::new(Code::Internal, detail).because(cause)
     }
 
+    /// What is wrong where.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
     #[must_use]
     pub fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
         self.cause = Some(Arc::new(cause));

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod configuration;
 pub mod db;
 pub mod error;
 pub mod fleet;

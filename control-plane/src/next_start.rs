@@ -3,13 +3,12 @@
 //! Asked before anything stops, because a control plane that finds its configuration unusable does not come back by itself.
 //! What only a start can tell (a port that another program takes meanwhile, a database that does not answer) is not asked.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::config::{Config, ConfigError, Flags};
+use crate::config::{Config, ConfigError, Reading};
 use crate::listen::{self, ListenError};
 use crate::secrets::{SecretError, Secrets};
 
@@ -31,24 +30,28 @@ pub enum Unfit {
 }
 
 /// With the flags and variables of this one, which it inherits.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NextStart {
     program: PathBuf,
-    flags: Flags,
-    variables: BTreeMap<String, String>,
+    reading: Reading,
 }
 
 impl NextStart {
-    pub fn new(program: PathBuf, flags: Flags, variables: BTreeMap<String, String>) -> Self {
-        Self { program, flags, variables }
+    pub fn new(program: PathBuf, reading: Reading) -> Self {
+        Self { program, reading }
+    }
+
+    /// What a configuration is read with, now and then.
+    pub fn reading(&self) -> &Reading {
+        &self.reading
     }
 
     /// What a start makes of its configuration, up to where it would change something. Reads files.
     pub fn check(&self) -> Result<(), Unfit> {
         let program = || self.program.clone();
         std::fs::metadata(&self.program).map_err(|source| Unfit::Program { program: program(), source })?;
-        let config = Config::load(&self.flags, &self.variables)?;
-        Secrets::load(&config.secrets, &self.variables)?;
+        let config = Config::load(self.reading.flags(), self.reading.variables())?;
+        Secrets::load(&config.secrets, self.reading.variables())?;
         if let Some(files) = &config.console.tls {
             listen::check(files)?;
         }
@@ -59,16 +62,6 @@ impl NextStart {
     pub fn begin(&self) -> (PathBuf, std::io::Error) {
         let error = Command::new(&self.program).args(std::env::args_os().skip(1)).exec();
         (self.program.clone(), error)
-    }
-}
-
-impl std::fmt::Debug for NextStart {
-    /// Variables may be secrets.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NextStart")
-            .field("program", &self.program)
-            .field("flags", &self.flags)
-            .finish_non_exhaustive()
     }
 }
 
@@ -94,7 +87,10 @@ fn by_name(named: &OsStr, folder: &Path, path: &OsStr, lies: PathBuf) -> PathBuf
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::config::Flags;
 
     #[test]
     fn a_program_that_was_started_through_a_link_is_found_through_it_again() {
@@ -124,7 +120,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deployex.yaml");
         let flags = Flags { config: Some(file.clone()), ..Flags::default() };
-        let next = NextStart::new(std::env::current_exe().unwrap(), flags.clone(), BTreeMap::new());
+        let next =
+            NextStart::new(std::env::current_exe().unwrap(), Reading::new(flags.clone(), BTreeMap::new()));
         assert!(matches!(next.check(), Err(Unfit::Config(ConfigError::Unreadable { .. }))));
         std::fs::write(&file, "port: 5001\n").unwrap();
         next.check().unwrap();
@@ -135,7 +132,7 @@ mod tests {
         assert!(matches!(next.check(), Err(Unfit::Listen(ListenError::Pem { .. }))));
         std::fs::write(&file, "secrets_adapter: file\nsecrets_path: /nowhere/secrets.yaml\n").unwrap();
         assert!(matches!(next.check(), Err(Unfit::Secrets(_))));
-        let gone = NextStart::new(folder.path().join("deployex"), flags, BTreeMap::new());
+        let gone = NextStart::new(folder.path().join("deployex"), Reading::new(flags, BTreeMap::new()));
         assert!(matches!(gone.check(), Err(Unfit::Program { .. })));
         assert!(!format!("{next:?}").contains("variables"));
     }

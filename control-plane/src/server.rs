@@ -26,7 +26,8 @@ use crate::api;
 use crate::auth::first::{FirstSignIn, FirstSignInError};
 use crate::config::Config;
 use crate::config::apply::ApplyError;
-use crate::db::{Db, DbError};
+use crate::configuration::start::{BeginError, Start};
+use crate::db::{ConfigurationVersion, Db, DbError};
 use crate::error::chain;
 use crate::home::{Home, HomeError};
 use crate::listen::ListenError;
@@ -45,6 +46,8 @@ pub enum StartError {
     Db(#[from] DbError),
     #[error("the configuration could not be put in force")]
     Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     #[error(transparent)]
     Roots(#[from] RootsError),
     #[error(transparent)]
@@ -98,11 +101,19 @@ impl Server {
         cancel: CancellationToken,
     ) -> Result<Running, StartError> {
         let home = Home::take(&config.data_dir)?;
-        let sockets = Sockets::bind(&config, &home).await?;
+        let known = Db::may_exist(config.database_url.expose());
+        let vault = if known { Some(parts::vault(&config, &secrets, &home)?) } else { None };
+        let start = Box::pin(Start::decide(config, next_start.reading(), vault.as_ref())).await?;
+        if let Some(version) = start.overrides() {
+            let ConfigurationVersion { number, by, origin, .. } = version;
+            tracing::warn!(number, by, %origin, "the configuration that was applied stays in force; the file, which has not changed since, is another one");
+        }
+        let sockets = Sockets::bind(&start.config, &home).await?;
         let (cancelled, tasks) = (cancel.clone(), TaskTracker::new());
         let running = (cancelled, tasks.clone());
-        let parts = Parts::join(&config, secrets, &home, next_start, running).await?;
-        let Parts { db, clock, agents, notices, reconciler, api, bucket, first_sign_in } = parts;
+        let parts = Box::pin(Parts::join(&start, secrets, &home, next_start, running)).await?;
+        let Parts { db, clock, agents, notices, reconciler, api, configuration, bucket, first_sign_in } =
+            parts;
 
         let Sockets { console, console_address, local, agents: listener, agents_address } = sockets;
         let (socket, begin_anew) = (home.socket(), api.begin_anew.clone());
@@ -120,8 +131,8 @@ impl Server {
                 stop.cancel();
             }
         });
-        let (applications, stop) = (config.applications, cancel.clone());
-        tasks.spawn(async move { releases::watch(bucket, &applications, stop).await });
+        tasks.spawn(releases::watch(bucket, configuration.changes(), cancel.clone()));
+        tasks.spawn(configuration.watch_file(cancel.clone()));
         tasks.spawn(notices::forget_old(db.clone(), clock, cancel));
         Ok(Running {
             console: console_address,
@@ -145,7 +156,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Time;
-    use crate::config::{DatabaseUrl, Flags, ReleaseAdapter};
+    use crate::config::{DatabaseUrl, Flags, Reading, ReleaseAdapter};
     use crate::spec::AppSpec;
 
     fn config(folder: &Path) -> Config {
@@ -160,7 +171,7 @@ mod tests {
     async fn start(config: Config, cancel: &CancellationToken) -> Result<Running, StartError> {
         let secrets = Secrets::load(&config.secrets, &BTreeMap::new()).unwrap();
         let program = std::env::current_exe().unwrap();
-        let next = NextStart::new(program, Flags::default(), BTreeMap::new());
+        let next = NextStart::new(program, Reading::new(Flags::default(), BTreeMap::new()));
         Server::start(config, secrets, next, cancel.clone()).await
     }
 

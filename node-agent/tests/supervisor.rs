@@ -12,6 +12,7 @@ mod supervisor {
     pub(crate) mod probes;
     pub(crate) mod refusal;
     pub(crate) mod remains;
+    pub(crate) mod settings;
     pub(crate) mod traffic;
     pub(crate) mod world;
 }

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod apps;
 #[cfg(feature = "archive")]
 pub mod archive;
+pub mod configuration;
 pub mod events;
 pub mod ids;
 pub mod join_token;

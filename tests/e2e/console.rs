@@ -69,7 +69,7 @@ async fn one_watches_a_release_roll_out_and_no_page_has_an_error() {
     restarted(&control_plane, [1, 0]).await;
     restart(&browser, "#restart", "2 replicas are started anew, one by one").await;
     restarted(&control_plane, [2, 1]).await;
-    for page in ["nodes", "rollouts", "events", "overview"] {
+    for page in ["nodes", "rollouts", "events", "configuration", "overview"] {
         browser.click(&format!("a[data-page={page}]")).await;
         browser.there(&format!("[data-view={page}]")).await;
     }
@@ -204,6 +204,61 @@ async fn one_labels_and_cordons_a_node_and_sees_a_rollout_by_its_batches() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_configuration_is_applied_from_its_page_and_an_earlier_one_restored() {
+    let bucket = Bucket::new();
+    let port = ports::free(4);
+    let control_plane = ControlPlane::start(&bucket, &two_replicas(port)).await;
+    let browser = open(&control_plane, "/configuration").await;
+    browser.sign_in(ADMIN).await;
+    browser.there("[data-view=configuration] [data-version='1']").await;
+    browser.there("[data-file=in-force]").await;
+
+    // It appears by itself once it was noticed.
+    let scaled = two_replicas(port).replace("replicas: 2", "replicas: 3");
+    control_plane.configure(&bucket, &scaled);
+    browser.there("[data-file=pending] [data-class=immediate]").await;
+    let said = browser.text("[data-file=pending]").await;
+    assert!(said.contains("replicas 2 → 3"), "{said}");
+    confirm(&browser, "apply", "1 change is put in force.").await;
+    browser.there("[data-view=configuration] [data-version='2']").await;
+    browser.there("[data-file=in-force]").await;
+    let shown = control_plane.application(APP).expect("it is there");
+    assert_eq!(shown.settings.replicas_per_node, 3);
+
+    browser.click("[data-version-row='1'] button").await;
+    browser.there("[data-detail='1'] pre.yaml").await;
+    assert!(browser.text("[data-detail='1'] pre.yaml").await.contains("replicas: 2"));
+    confirm(&browser, "restore", "Version 1 is put in force again, as version 3").await;
+    browser.there("[data-view=configuration] [data-version='3']").await;
+    // The file holds what was applied before that.
+    browser.there("[data-file=overridden]").await;
+
+    control_plane.configure(&bucket, &scaled.replace("replicas: 3", "replicas: many"));
+    browser.there("[data-file=faulty] .changes").await;
+    assert!(browser.text("[data-file=faulty]").await.contains("found \"many\""));
+    assert!(browser.is_absent("#apply").await, "what has faults cannot be applied");
+    let errors = browser.console_errors().await;
+    browser.close().await;
+    assert_eq!(errors, Vec::<String>::new());
+}
+
+/// Asks for something, and reads what will happen before it is confirmed.
+async fn confirm(browser: &Browser, id: &str, consequence: &str) {
+    browser.click(&format!("#{id}")).await;
+    browser.there(&format!("#{id}-dialog[open]")).await;
+    let said = browser.text(&format!("#{id}-dialog .consequence")).await;
+    assert!(said.contains(consequence), "{said}");
+    browser.click(&format!("#{id}-confirm")).await;
+    within(PATIENCE, "the dialog closed", || async {
+        match browser.is_absent(&format!("#{id}-dialog")).await {
+            true => Seen::Done(()),
+            false => Seen::NotYet(browser.text(&format!("#{id}-dialog")).await),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_fits_on_a_telephone() {
     let bucket = Bucket::new();
     bucket.publish(Sample::Elixir, "0.1.0").await;
@@ -215,8 +270,9 @@ async fn every_page_fits_on_a_telephone() {
     browser.there("[data-view=overview]").await;
     browser.client.set_window_size(390, 844).await.expect("a window has a size");
     let (app, node) = (format!("applications/{APP}"), "nodes/a-host-with-a-longer-name");
-    let pages = ["", "applications", &app, "nodes", node, "rollouts", "events"];
-    let views = ["overview", "applications", "application", "nodes", "node", "rollouts", "events"];
+    let pages = ["", "applications", &app, "nodes", node, "rollouts", "events", "configuration"];
+    let views =
+        ["overview", "applications", "application", "nodes", "node", "rollouts", "events", "configuration"];
     for (page, view) in pages.into_iter().zip(views) {
         browser.client.goto(&control_plane.url(&format!("/{page}"))).await.expect("the console answers");
         browser.there(&format!("[data-view={view}] h1")).await;
@@ -280,6 +336,13 @@ async fn who_may_only_look_is_offered_nothing_else() {
     browser.click("a[data-page=nodes]").await;
     browser.there("[data-view=nodes]").await;
     assert!(browser.is_absent("#add-node").await, "a viewer may add no node");
+    browser.click("a[data-page=configuration]").await;
+    browser.click("[data-version-row='1'] button").await;
+    browser.there("[data-detail='1'] pre.yaml").await;
+    assert!(browser.text("[data-detail='1']").await.contains("Secrets and comments are left out."));
+    control_plane.configure(&bucket, "  []\n");
+    browser.there("[data-file=pending]").await;
+    assert!(browser.is_absent("#apply").await, "a viewer may apply nothing");
     browser.close().await;
 }
 

@@ -10,6 +10,7 @@ mod configuration;
 mod console;
 mod crash_points;
 mod deployments;
+mod desired_state;
 mod environment;
 mod fallback;
 mod fleet;

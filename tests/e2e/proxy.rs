@@ -126,8 +126,13 @@ async fn first_password(control_plane: &ControlPlane) -> String {
     .await
 }
 
-const FOR_REAL: Setup<'_> =
-    Setup { engine: tests::database::Engine::Sqlite, settings: "", for_real: true, data_dir: None };
+const FOR_REAL: Setup<'_> = Setup {
+    engine: tests::database::Engine::Sqlite,
+    settings: "",
+    for_real: true,
+    data_dir: None,
+    auto_apply: false,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_signs_in_changes_and_watches_through_nginx_with_a_cookie_that_only_https_carries() {

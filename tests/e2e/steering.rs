@@ -137,3 +137,69 @@ async fn ended(program: &mut Running, output: &Path) -> String {
     assert!(status.success(), "{status}: {said}");
     said
 }
+
+/// One replica of it on each of so many hosts, `web-1` and on.
+async fn hosts(control_plane: &ControlPlane, count: u32) -> Vec<Agent> {
+    let mut agents = Vec::new();
+    for number in 1..=count {
+        agents.push(Agent::join_labelled(control_plane, &format!("web-{number}"), &["role=web"]).await);
+    }
+    agents
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_drained_while_one_waits_and_gets_its_replica_back() {
+    let bucket = Bucket::new();
+    publish(&bucket, "0.1.0");
+    let control_plane = ControlPlane::start(&bucket, &applications(1_000)).await;
+    let _agents = hosts(&control_plane, 2).await;
+    has_replicas(&control_plane, 2).await;
+    let said = done(&control_plane, &["node", "drain", "web-2", "--wait"]);
+    assert_eq!(said, "web-2 holds nothing.\n");
+    has_replicas(&control_plane, 1).await;
+    let listed = done(&control_plane, &["node", "list"]);
+    assert!(listed.contains("up, draining"), "{listed}");
+    let again = control_plane.command_line().run(&["node", "drain", "web-2"]);
+    assert!(again.status == 1 && again.err.contains("is being drained already"), "{again:?}");
+    done(&control_plane, &["node", "uncordon", "web-2"]);
+    has_replicas(&control_plane, 2).await;
+
+    // What a cordoned node has stays, and a host that comes in its place is not its successor.
+    done(&control_plane, &["node", "cordon", "web-2"]);
+    has_replicas(&control_plane, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_waits_for_a_person_who_promotes_it_and_the_next_one_is_aborted() {
+    let bucket = Bucket::new();
+    publish(&bucket, "0.1.0");
+    let by_hand = "watch_ms: 1000, canary: { nodes: 1, promote: manual }";
+    let applications = applications(1_000).replace("watch_ms: 1000", by_hand);
+    let control_plane = ControlPlane::start(&bucket, &applications).await;
+    let _agents = hosts(&control_plane, 3).await;
+    control_plane.settles_on(APP, "0.1.0").await;
+    has_replicas(&control_plane, 3).await;
+    let waits = |it: &Application| {
+        let batch = it.current_rollout.as_ref().and_then(|it| it.batch.as_ref());
+        batch.is_some_and(|batch| batch.canary && batch.may_be_promoted)
+    };
+
+    publish(&bucket, "0.2.0");
+    control_plane.application_when("a canary that waits", APP, waits).await;
+    let shown = done(&control_plane, &["rollout", "show", APP]);
+    for words in ["Canary", "To come", "canary of 1 node promoted by hand"] {
+        assert!(shown.contains(words), "no {words:?} in {shown}");
+    }
+    done(&control_plane, &["rollout", "promote", APP]);
+    control_plane.settles_on(APP, "0.2.0").await;
+
+    let is_over = |it: &Application| it.current_rollout.is_none();
+    control_plane.application_when("the end of its watch", APP, is_over).await;
+    publish(&bucket, "0.4.0");
+    control_plane.application_when("a canary that waits", APP, waits).await;
+    done(&control_plane, &["rollout", "abort", APP]);
+    let back = control_plane.settles_on(APP, "0.2.0").await;
+    assert!(back.ghosts.is_empty(), "{:?}", back.ghosts);
+    let history: Vec<HistoryEntry> = control_plane.ask(&["app", "history", APP]).unwrap();
+    assert_eq!((history[0].outcome, history[0].release.version.as_str()), (RolloutPhase::Reverted, "0.4.0"));
+}

@@ -10,6 +10,7 @@ use crate::frame::Frame;
 use crate::live::LiveProvider;
 use crate::pages::application::ApplicationPage;
 use crate::pages::applications::ApplicationsPage;
+use crate::pages::configuration::ConfigurationPage;
 use crate::pages::events::EventsPage;
 use crate::pages::node::NodePage;
 use crate::pages::nodes::NodesPage;
@@ -51,6 +52,7 @@ fn page(route: Route) -> Html {
             Err(_) => not_found(),
         },
         Route::Events => html! { <EventsPage /> },
+        Route::Configuration => html! { <ConfigurationPage /> },
         #[cfg(feature = "gallery")]
         Route::Gallery => html! { <crate::pages::gallery::GalleryPage /> },
         Route::NotFound => not_found(),

@@ -5,6 +5,7 @@
 mod error;
 mod log;
 mod pages;
+mod value;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use yew::Callback;
 
 pub use error::ClientError;
 pub use pages::{Pages, use_pages};
+pub use value::use_value;
 
 const API: &str = "/api/v1";
 
@@ -81,6 +83,11 @@ impl Client {
     /// visit the code that does it.
     pub async fn ask(&self, method: &str, path: &str, body: Option<&impl Serialize>) -> Answer<()> {
         let body = body.map(serde_json::to_string).transpose().map_err(ClientError::unreadable)?;
+        self.ask_text(method, path, body).await
+    }
+
+    /// The same with what is JSON already.
+    pub async fn ask_text(&self, method: &str, path: &str, body: Option<String>) -> Answer<()> {
         self.send(method, path, body, None).await.map(drop)
     }
 

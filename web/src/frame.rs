@@ -127,6 +127,7 @@ fn route_of(place: Place) -> Route {
         Place::Nodes => Route::Nodes,
         Place::Rollouts => Route::Rollouts,
         Place::Events => Route::Events,
+        Place::Configuration => Route::Configuration,
     }
 }
 

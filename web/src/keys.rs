@@ -18,6 +18,7 @@ pub enum Place {
     Nodes,
     Rollouts,
     Events,
+    Configuration,
 }
 
 /// A key as the browser names it.
@@ -50,6 +51,7 @@ pub const MAP: &[(&[&str], &str)] = &[
     (&["g", "n"], "Go to nodes"),
     (&["g", "r"], "Go to rollouts"),
     (&["g", "e"], "Go to events"),
+    (&["g", "c"], "Go to the configuration"),
     (&["/"], "Filter the table"),
     (&["j"], "Next row"),
     (&["k"], "Previous row"),
@@ -77,6 +79,7 @@ impl Keys {
             (Self::Go, "n") => Some(Command::Go(Place::Nodes)),
             (Self::Go, "r") => Some(Command::Go(Place::Rollouts)),
             (Self::Go, "e") => Some(Command::Go(Place::Events)),
+            (Self::Go, "c") => Some(Command::Go(Place::Configuration)),
             (Self::Rest, "/") => Some(Command::Filter),
             (Self::Rest, "j") => Some(Command::NextRow),
             (Self::Rest, "k") => Some(Command::PreviousRow),

@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod applications;
+pub mod configuration;
 pub(crate) mod confirm;
 pub mod events;
 #[cfg(feature = "gallery")]

@@ -23,6 +23,8 @@ pub enum Route {
     Rollout { id: String },
     #[at("/events")]
     Events,
+    #[at("/configuration")]
+    Configuration,
     #[cfg(feature = "gallery")]
     #[at("/_components")]
     Gallery,
@@ -108,6 +110,7 @@ mod tests {
             Route::Nodes,
             Route::Rollouts,
             Route::Events,
+            Route::Configuration,
             Route::node(&"web-1.example.com".parse().unwrap()),
         ];
         routes.extend(Tab::ALL.iter().map(|tab| Route::tab(&name, *tab)));

@@ -1,6 +1,7 @@
 //! Sentences and words that are put together here rather than by the control plane. Pure.
 
 use proto::apps::{Application, ApplicationSummary};
+use proto::configuration::{Class, Difference, Fate};
 use proto::events::Event;
 use proto::ids::{AppName, NodeName, ReleaseKey};
 use proto::nodes::{HostLimit, JoinToken, NodeSummary};
@@ -54,6 +55,32 @@ pub fn may_operate(role: Role) -> bool {
 
 pub fn may_administer(role: Role) -> bool {
     role >= Role::Admin
+}
+
+/// What putting a configuration in force will do, before it does.
+pub fn apply_sentence(difference: &Difference) -> String {
+    let of = |fates: &[Fate]| difference.applications.iter().filter(|it| fates.contains(&it.fate)).count();
+    let with = |class: Class| !difference.lines(class).is_empty();
+    let mut sentences = vec![match difference.count() {
+        0 => "It changes nothing of what is in force.".to_owned(),
+        1 => "1 change is put in force.".to_owned(),
+        many => format!("{many} changes are put in force."),
+    }];
+    match of(&[Fate::Removed]) {
+        0 => {}
+        1 => sentences.push("1 application is removed: its replicas are withdrawn.".to_owned()),
+        many => sentences.push(format!("{many} applications are removed: their replicas are withdrawn.")),
+    }
+    if with(Class::FullDeploy) {
+        sentences.push("Some replicas are replaced, one by one.".to_owned());
+    }
+    if with(Class::NextDeploy) {
+        sentences.push("What counts with the next deployment restarts nothing now.".to_owned());
+    }
+    if with(Class::Restart) {
+        sentences.push("The control plane has to be started again for some of it.".to_owned());
+    }
+    sentences.join(" ")
 }
 
 /// `9 of 9 ready`.
@@ -355,8 +382,38 @@ pub fn need_attention(applications: usize) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proto::configuration::{ApplicationChange, Change, Side};
+
     use super::*;
     use crate::sample;
+
+    #[test]
+    fn who_applies_a_configuration_is_told_what_it_will_do() {
+        let change = |class| Change {
+            key: "k".to_owned(),
+            class,
+            before: Side::Absent,
+            after: Side::Value("1".to_owned()),
+        };
+        let app =
+            |name: &str, fate, changes| ApplicationChange { name: name.parse().unwrap(), fate, changes };
+        let one = Difference { applications: vec![app("a", Fate::Added, vec![])], control_plane: vec![] };
+        assert_eq!(apply_sentence(&one), "1 change is put in force.");
+        let many = Difference {
+            applications: vec![
+                app("a", Fate::Removed, vec![]),
+                app("b", Fate::Changed, vec![change(Class::FullDeploy), change(Class::NextDeploy)]),
+            ],
+            control_plane: vec![change(Class::Restart)],
+        };
+        assert_eq!(
+            apply_sentence(&many),
+            "4 changes are put in force. 1 application is removed: its replicas are withdrawn. Some replicas are replaced, one \
+             by one. What counts with the next deployment restarts nothing now. The control plane has to be started again for \
+             some of it."
+        );
+        assert_eq!(apply_sentence(&Difference::default()), "It changes nothing of what is in force.");
+    }
 
     #[test]
     fn every_phase_has_a_sentence_of_its_own() {

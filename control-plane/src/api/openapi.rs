@@ -7,8 +7,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    apps, events, fleet, health, history, live, logs, me, metrics, nodes, programs, releases, replicas,
-    restarts, rollouts, sessions, tokens,
+    apps, configuration, events, fleet, health, history, live, logs, me, metrics, nodes, programs, releases,
+    replicas, restarts, rollouts, sessions, tokens,
 };
 
 #[derive(OpenApi)]
@@ -18,7 +18,7 @@ use super::{
         sessions::current, sessions::sign_in, sessions::sign_out, me::show, me::change_password, tokens::list, tokens::create, tokens::revoke,
         fleet::show, apps::list, apps::show, apps::deploy::deploy, apps::deploy::pin, apps::deploy::unpin, apps::deploy::rollback, apps::history, releases::list, releases::ghosted,
         releases::clear_all, releases::clear, replicas::list, replicas::show, replicas::history::of_replica, logs::follow, nodes::list,
-        nodes::show, nodes::change::label, nodes::change::cordon, nodes::change::uncordon, nodes::change::drain, nodes::remove, nodes::join_token, restarts::application, restarts::replica, restarts::node, restarts::show, programs::show, programs::control_plane, programs::agent, rollouts::list, rollouts::show, rollouts::pause, rollouts::resume, rollouts::promote, rollouts::abort, events::list,
+        nodes::show, nodes::change::label, nodes::change::cordon, nodes::change::uncordon, nodes::change::drain, nodes::remove, nodes::join_token, restarts::application, restarts::replica, restarts::node, restarts::show, programs::show, programs::control_plane, programs::agent, configuration::show, configuration::plan, configuration::apply, configuration::versions, configuration::version, rollouts::list, rollouts::show, rollouts::pause, rollouts::resume, rollouts::promote, rollouts::abort, events::list,
         history::show, live::connect, document, health::health, metrics::show,
     ),
     components(schemas(Problem, Ask)),

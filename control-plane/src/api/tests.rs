@@ -1,6 +1,7 @@
 //! The real router over a database of its own, with a backend that says what a test wants.
 
 mod access;
+mod configuration;
 mod fleet;
 mod history;
 mod live;
@@ -8,7 +9,7 @@ mod nodes;
 mod requests;
 mod rollouts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -36,14 +37,17 @@ use crate::auth::principal::LocalAdmins;
 use crate::auth::secret::{Secret, TOKEN_PREFIX};
 use crate::auth::throttle::Throttle;
 use crate::clock::{Clock, Time};
-use crate::config::{AgentsAddress, Flags, PublicAddress};
+use crate::config::{AgentsAddress, Config, Flags, PublicAddress, Reading, Text, apply};
+use crate::configuration::{Began, Configuration, NewConfiguration, Told};
 use crate::db::tests::fixture::TestDb;
 use crate::db::{Db, DbError, EventFilter, NewApiToken, PageRequest, User};
 use crate::fleet::AppFleet;
 use crate::next_start::NextStart;
 use crate::picture::{Backend, LogChunks, LogError, NodeSight};
 use crate::releases::{FolderSource, SeekError, record_unnamed};
+use crate::spec::AppSpec;
 use crate::telemetry::Metrics;
+use crate::vault::Vault;
 
 #[derive(Default)]
 pub(super) struct FakeBackend {
@@ -120,9 +124,33 @@ impl Backend for FakeBackend {
     }
 }
 
+/// Whom the configurations that were applied concerned, one entry each.
+#[derive(Default)]
+pub(super) struct Concerned(pub(super) Mutex<Vec<BTreeSet<NodeId>>>);
+
+impl Told for Concerned {
+    fn told(&self, nodes: &BTreeSet<NodeId>) {
+        self.0.lock().unwrap().push(nodes.clone());
+    }
+}
+
+/// Secrets that never change.
+struct Unchanging;
+
+impl apply::Secrets for Unchanging {
+    fn new_cookie(&self, app: &AppName) -> Result<Vec<u8>, apply::Source> {
+        Ok(app.as_str().as_bytes().to_vec())
+    }
+
+    fn fingerprint(&self, _: &AppSpec, _: &[u8]) -> Result<String, String> {
+        Ok("same".to_owned())
+    }
+}
+
 /// One control plane for one test.
 pub(super) struct Bench {
     pub(super) api: Api,
+    pub(super) concerned: Arc<Concerned>,
     pub(super) backend: Arc<FakeBackend>,
     router: Router,
     /// What the next start would read.
@@ -138,7 +166,10 @@ impl Bench {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let test_db = TestDb::sqlite().await;
+        Self::on(TestDb::sqlite().await, Flags::default(), change).await
+    }
+
+    pub(super) async fn on(test_db: TestDb, flags: Flags, change: impl FnOnce(&mut Settings)) -> Self {
         let (db, clock) = (test_db.db.clone(), Clock::start());
         let hash = bcrypt::hash(PASSWORD, 4).unwrap();
         let admin = User {
@@ -162,12 +193,27 @@ impl Bench {
         change(&mut settings);
         let backend = Arc::new(FakeBackend::default());
         let config = tempfile::NamedTempFile::new().unwrap();
-        let flags = Flags { config: Some(config.path().to_owned()), ..Flags::default() };
-        let next_start = NextStart::new(std::env::current_exe().unwrap(), flags, BTreeMap::new());
+        let flags = Flags { config: Some(config.path().to_owned()), ..flags };
+        let reading = Reading::new(flags, BTreeMap::new());
+        let next_start = NextStart::new(std::env::current_exe().unwrap(), reading.clone());
+        let began = Config::load(reading.flags(), reading.variables()).unwrap();
+        let concerned = Arc::new(Concerned::default());
+        let configuration = Configuration::new(NewConfiguration {
+            db: db.clone(),
+            clock,
+            vault: Arc::new(Vault::new(&"key".repeat(30).into()).unwrap()),
+            secrets: Arc::new(Unchanging),
+            told: concerned.clone(),
+            reading,
+            file: Some(config.path().to_owned()),
+            text: Some(Text::default()),
+            began: Began::with(&began),
+        });
         let api = Api::new(Parts {
             db,
             backend: backend.clone(),
             settings,
+            configuration,
             local: LocalAdmins::of_this_process(),
             clock,
             metrics: Metrics::default(),
@@ -180,7 +226,7 @@ impl Bench {
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        Self { router: router(&api), api, backend, config, _db: test_db }
+        Self { router: router(&api), api, concerned, backend, config, _db: test_db }
     }
 
     /// A token of this role.
@@ -316,8 +362,8 @@ pub(super) fn empty_fleet(app: &str) -> AppFleet {
         untold: None,
         wanted: None,
         in_force: None,
-        ghosted: std::collections::BTreeSet::new(),
-        proven: std::collections::BTreeSet::new(),
+        ghosted: BTreeSet::new(),
+        proven: BTreeSet::new(),
         rollout: None,
         last: None,
         restarts: Vec::new(),

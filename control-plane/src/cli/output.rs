@@ -79,9 +79,9 @@ pub(super) fn ask(text: &str) -> Result<(), CliError> {
     stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).map_err(CliError::Output)
 }
 
-/// Says what will happen and asks whether it is to.
-pub(super) fn confirmed(sentence: &str) -> Result<bool, CliError> {
-    ask(&format!("{sentence} Go on? [y/N] "))?;
+/// Asks, behind what will happen, whether it is to.
+pub(super) fn go_on(sentence: &str) -> Result<bool, CliError> {
+    ask(format!("{sentence} Go on? [y/N] ").trim_start())?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(CliError::Output)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -242,20 +242,35 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     text
 }
 
+/// A paragraph, set in by `indent`, and what does not fit on its first line by two more.
+pub(super) fn wrap_below(indent: &str, text: &str) -> String {
+    let room = WIDTH.saturating_sub(indent.len() + 2);
+    let lines = broken(text, room);
+    let set = |(index, line): (usize, &String)| match index {
+        0 => format!("{indent}{line}\n"),
+        _ => format!("{indent}  {line}\n"),
+    };
+    lines.iter().enumerate().map(set).collect()
+}
+
 /// A paragraph, broken at spaces.
 pub(super) fn wrap(text: &str) -> String {
+    broken(text, WIDTH).join("\n") + "\n"
+}
+
+fn broken(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in one_line(text).split(' ') {
         match lines.last_mut() {
             Some(line) if line.is_empty() => word.clone_into(line),
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
             _ => lines.push(word.to_owned()),
         }
     }
-    lines.join("\n") + "\n"
+    lines
 }
 
 /// `3m`, of a moment that is past; nothing of one that never was.

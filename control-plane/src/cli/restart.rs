@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::programs::Program;
 use super::CliError;
 use super::client::Client;
-use super::output::{News, Out, confirmed};
+use super::output::{News, Out, go_on};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -96,7 +96,7 @@ impl Restart {
 
     async fn agreed(&self, client: &Client) -> Result<bool, CliError> {
         if let Some(program) = self.program() {
-            return confirmed(&program.will_happen());
+            return go_on(&program.will_happen());
         }
         let sentence = match (&self.application, &self.node) {
             (Some(app), _) => {
@@ -113,7 +113,7 @@ impl Restart {
             }
             (None, None) => return Ok(true),
         };
-        confirmed(&sentence)
+        go_on(&sentence)
     }
 }
 

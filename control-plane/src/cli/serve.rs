@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::note;
 use crate::auth::first::{ADMIN, DEMO_PASSWORD, FirstSignIn};
-use crate::config::{Config, ConfigError, DatabaseUrl, Flags};
+use crate::config::{Config, ConfigError, DatabaseUrl, Flags, Reading};
 use crate::db::LOG_FILTER;
 use crate::next_start::{self, NextStart};
 use crate::secrets::{SecretError, Secrets};
@@ -27,6 +27,9 @@ pub(super) struct Serve {
     /// Where the data is kept: `sqlite:///…` or `postgres://…`.
     #[arg(long, value_name = "URL", hide_env_values = true)]
     database_url: Option<SecretString>,
+    /// Apply the configuration as soon as its file has changed; without it, it waits for `deployex apply`.
+    #[arg(long)]
+    auto_apply: bool,
     /// Sign in with admin / deployex, from this machine alone.
     #[arg(long)]
     demo: bool,
@@ -78,7 +81,7 @@ impl Serve {
             signal(SignalKind::interrupt()).map_err(ServeError::Signals)?,
         );
         let cancel = CancellationToken::new();
-        let next = NextStart::new(program, flags, variables);
+        let next = NextStart::new(program, Reading::new(flags, variables));
         let running = Server::start(config, secrets, next.clone(), cancel.clone()).await?;
         note(&said_at_start(&running, scheme));
         let again = tokio::select! {
@@ -111,6 +114,7 @@ impl Serve {
             data_dir,
             database_url: self.database_url.map(|url| DatabaseUrl::new(url.expose_secret().to_owned())),
             demo: self.demo,
+            auto_apply: self.auto_apply,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! `deployex status`: the fleet in one look. Is anything wrong, is anything moving, does anything wait for a person?
 
 use clap::Args;
+use proto::configuration::Configuration;
 use proto::overview::Fleet;
 use proto::timestamp::Timestamp;
+use serde::Serialize;
 
 use super::client::Client;
 use super::output::{Out, Paint, wrap};
@@ -13,17 +15,31 @@ use super::{CliError, app, node, rollout};
 #[command(after_help = "Example:\n  deployex status")]
 pub(super) struct Status;
 
+/// As JSON: the fleet, and beside it the configuration.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    fleet: Fleet,
+    configuration: Configuration,
+}
+
 impl Status {
     pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
         let fleet: Fleet = client.get("/fleet").await?;
+        let configuration: Configuration = client.get("/configuration").await?;
         let (paint, now) = (out.paint, out.now());
-        out.show(&fleet, |fleet| render(fleet, paint, now))
+        out.show(&Shown { fleet, configuration }, |Shown { fleet, configuration }| {
+            render(fleet, &configuration.waiting(), paint, now)
+        })
     }
 }
 
-fn render(fleet: &Fleet, paint: Paint, now: Timestamp) -> String {
+fn render(fleet: &Fleet, waiting: &[String], paint: Paint, now: Timestamp) -> String {
     let Fleet { headline, applications, nodes, rollouts } = fleet;
     let mut text = format!("{}\n", paint.headline(headline.tone, wrap(&headline.text).trim_end()));
+    for sentence in waiting {
+        text.push_str(&wrap(&format!("Configuration: {sentence}.")));
+    }
     if !applications.is_empty() {
         text.push('\n');
         text.push_str(&app::table(applications, paint));
@@ -64,7 +80,8 @@ mod tests {
             nodes: vec![node::tests::summary()],
             rollouts: vec![rollout::tests::running()],
         };
-        insta::assert_snapshot!(render(&fleet, Paint { on: false }, Timestamp(200_000)));
+        let waiting = ["port waits for a restart of the control plane".to_owned()];
+        insta::assert_snapshot!(render(&fleet, &waiting, Paint { on: false }, Timestamp(200_000)));
     }
 
     #[test]
@@ -72,6 +89,6 @@ mod tests {
         let text = "Nothing is configured yet.".to_owned();
         let headline = Headline { tone: Tone::Off, text, environment: "local".to_owned() };
         let fleet = Fleet { headline, applications: vec![], nodes: vec![], rollouts: vec![] };
-        assert_eq!(render(&fleet, Paint { on: false }, Timestamp(0)), "○ Nothing is configured yet.\n");
+        assert_eq!(render(&fleet, &[], Paint { on: false }, Timestamp(0)), "○ Nothing is configured yet.\n");
     }
 }

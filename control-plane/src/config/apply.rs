@@ -1,40 +1,39 @@
-//! Puts a configuration in force at a start: what differs from what is stored, then all of it in one transaction.
+//! Puts a configuration in force, at a start or while everything runs: what differs from what is stored, then all of it in one
+//! transaction, together with the version of the configuration that says so.
 //!
-//! [`plan`] is pure. The file owns the applications that it names; those that were made through the API are left alone until
-//! it names them.
+//! [`plan`] is pure. The configuration owns the applications that it names; those that were made through the API are left alone
+//! until it names them.
 
-mod own;
+mod events;
+pub mod own;
+mod secrets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use proto::ids::AppName;
-use proto::state::Severity;
+use proto::configuration::{ApplicationChange, Difference, Fate};
+use proto::ids::{AppName, NodeId, RestartId};
+use uuid::Uuid;
 
+use self::events::{event, secret_missing};
+use self::secrets::{Fingerprints, fingerprints};
+pub use self::secrets::{Secrets, Source};
 use super::Config;
 use super::changes::{Change, Class, between};
 use crate::clock::Time;
-use crate::db::{Application, ApplicationsDiff, Db, DbError, NewApplication, NewEvent, Source as Owner};
+use crate::db::{
+    Application, ApplicationsDiff, AuditEntry, Db, DbError, NewApplication, NewEvent, NewVersion,
+    Source as Owner,
+};
+use crate::fleet::RestartWish;
 use crate::spec::AppSpec;
 use crate::spec::monitoring::HostMonitoring;
+use crate::vault::VaultError;
 
-/// Where the control plane's own settings are remembered as they were at the last start.
+/// Where the control plane's own settings are remembered as they were put in force last.
 const OWN: &str = "configuration.control_plane";
 
 /// Where it is remembered of each application what its secrets were, as fingerprints.
 const SECRETS: &str = "configuration.secrets";
-
-/// What is asked about applications' secrets.
-pub trait Secrets: Send + Sync {
-    /// Random and sealed, for an application that has none yet.
-    fn new_cookie(&self, app: &AppName) -> Result<Vec<u8>, Source>;
-
-    /// Of everything secret that agents are given for an application: tells whether it changed and nothing else. An error
-    /// is a sentence: which of it cannot be had, and why.
-    fn fingerprint(&self, spec: &AppSpec, cookie: &[u8]) -> Result<String, String>;
-}
-
-/// A failure behind the trait; what exactly, is for the log.
-pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is to be done to the applications.
 #[derive(Debug, Default, PartialEq)]
@@ -47,6 +46,8 @@ pub struct Plan {
     /// Agents cannot be told of them since this start, and why.
     pub untold: BTreeMap<AppName, String>,
     pub changes: BTreeMap<AppName, What>,
+    /// Their new ports are among those that their replicas have now, so that these are in each other's way.
+    pub entangled: BTreeSet<AppName>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -55,8 +56,8 @@ pub enum What {
     /// It had been removed before; its history is still there.
     Returned,
     Changed(Vec<Change>),
-    /// Through the API until now; the file owns it from here on.
-    TakenOver,
+    /// Through the API until now; the configuration owns it from here on.
+    TakenOver(Vec<Change>),
     Removed,
     /// Nothing that the file says, but a secret that it names, or the cookie.
     Secrets,
@@ -77,6 +78,15 @@ pub enum ApplyError {
     },
     #[error("cannot write the control plane's settings as JSON")]
     Json(#[from] serde_json::Error),
+    #[error("its text cannot be sealed")]
+    Vault(#[from] VaultError),
+}
+
+impl ApplyError {
+    /// Somebody else put another configuration in force meanwhile. Nothing was stored.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_conflict())
+    }
 }
 
 /// What it takes to have `config` in force where `stored` is.
@@ -90,10 +100,13 @@ pub fn plan(stored: &[Application], config: &Config) -> Plan {
         let what = match known.get(&spec.name) {
             None => What::Added,
             Some(known) if !known.configured => What::Returned,
-            Some(known) if known.source == Owner::Api => What::TakenOver,
+            Some(known) if known.source == Owner::Api => What::TakenOver(between(&known.spec, spec)),
             Some(known) if known.spec == *spec => continue,
             Some(known) => What::Changed(between(&known.spec, spec)),
         };
+        if known.get(&spec.name).is_some_and(|known| known.configured && entangled(&known.spec, spec)) {
+            plan.entangled.insert(spec.name.clone());
+        }
         plan.put.push(spec.clone());
         plan.changes.insert(spec.name.clone(), what);
     }
@@ -105,59 +118,115 @@ pub fn plan(stored: &[Application], config: &Config) -> Plan {
     plan
 }
 
+/// One slot's new port would be another's old one, while they are replaced one by one.
+fn entangled(before: &AppSpec, after: &AppSpec) -> bool {
+    // One slot more than the replicas is used meanwhile.
+    let range =
+        |spec: &AppSpec, base: u16| (u32::from(base), u32::from(base) + u32::from(spec.replicas.get()));
+    after.ports.iter().any(|new| {
+        let moved = before.ports.iter().filter(|old| !(old.key == new.key && old.base == new.base));
+        let (first, last) = range(after, new.base);
+        moved
+            .map(|old| range(before, old.base))
+            .any(|(old_first, old_last)| first <= old_last && old_first <= last)
+    })
+}
+
+/// Said of each of [`Plan::entangled`].
+pub fn entangled_notice(app: &AppName) -> String {
+    format!(
+        "{app}: its new ports overlap those that its replicas have now, so nothing is replaced for them; choose ports that are \
+         free of each other"
+    )
+}
+
 impl Plan {
+    /// As it is shown. What a secret does is no part of a configuration.
+    fn applications(&self) -> Vec<ApplicationChange> {
+        let shown = |(name, what): (&AppName, &What)| {
+            let (fate, changes) = match what {
+                What::Added => (Fate::Added, Vec::new()),
+                What::Returned => (Fate::Returned, Vec::new()),
+                What::TakenOver(changes) => (Fate::TakenOver, changes.clone()),
+                What::Changed(changes) => (Fate::Changed, changes.clone()),
+                What::Removed => (Fate::Removed, Vec::new()),
+                What::Secrets | What::SecretsFound => return None,
+            };
+            Some(ApplicationChange { name: name.clone(), fate, changes })
+        };
+        self.changes.iter().filter_map(shown).collect()
+    }
+
+    /// Applications of which every replica has to be replaced.
+    fn replaced(&self) -> impl Iterator<Item = &AppName> {
+        let is_replaced = |what: &What| match what {
+            What::Changed(changes) | What::TakenOver(changes) => {
+                changes.iter().any(|it| it.class == Class::FullDeploy)
+            }
+            _ => false,
+        };
+        let replaced = self.changes.iter().filter(move |(_, what)| is_replaced(what)).map(|(app, _)| app);
+        replaced.filter(|app| !self.entangled.contains(*app))
+    }
+
     /// One event for each application, naming each changed key, and one for each that lacks a secret.
     pub fn events(&self, now: Time) -> Vec<NewEvent> {
-        let changes = self.changes.iter().map(|(app, what)| event(app, what, now));
+        let told = |(app, what): (&AppName, &What)| event(app, what, self.entangled.contains(app), now);
+        let changes = self.changes.iter().map(told);
         changes.chain(self.untold.iter().map(|(app, why)| secret_missing(app, why, now))).collect()
     }
 }
 
-fn event(app: &AppName, what: &What, now: Time) -> NewEvent {
-    let (text, fields): (String, Vec<(String, Class)>) = match what {
-        What::Added => (format!("the configuration names {app} for the first time"), Vec::new()),
-        What::Returned => (format!("the configuration names {app} again"), Vec::new()),
-        What::TakenOver => (format!("{app} belongs to the configuration file from now on"), Vec::new()),
-        What::Removed => {
-            (format!("the configuration no longer names {app}: its replicas are withdrawn"), Vec::new())
-        }
-        What::Secrets => {
-            let text = format!("secrets of {app} changed ({})", when(Class::NextDeploy));
-            (text, vec![("secrets".to_owned(), Class::NextDeploy)])
-        }
-        What::SecretsFound => (format!("all secrets of {app} can be had again"), Vec::new()),
-        What::Changed(changes) => {
-            let words: Vec<String> = changes.iter().map(|it| format!("{it} ({})", when(it.class))).collect();
-            let fields = changes.iter().map(|it| (it.key.clone(), it.class)).collect();
-            (format!("the configuration of {app} changed: {}", words.join("; ")), fields)
-        }
-    };
-    let mut event = NewEvent::new(now, "config_change_applied", Severity::Info, text);
-    event.app = Some(app.clone());
-    event.data.insert("changes_count".to_owned(), fields.len().max(1).into());
-    let fields = fields.into_iter().map(|(key, class)| (key, class.word().into()));
-    event.data.insert("fields".to_owned(), serde_json::Value::Object(fields.collect()));
-    event
+/// On whose word a configuration is put in force, and when.
+#[derive(Debug)]
+pub struct Wish {
+    /// `start` where nobody asked for it.
+    pub by: String,
+    /// The control plane starts with it: what is read at a start counts already.
+    pub at_start: bool,
+    pub audit: Option<AuditEntry>,
+    /// Said before what it changes.
+    pub headline: Option<NewEvent>,
+    /// By the wall clock.
+    pub now: Time,
+    /// By the clock that plans go by.
+    pub planned_at: Time,
 }
 
-fn secret_missing(app: &AppName, why: &str, now: Time) -> NewEvent {
-    let text = format!("{app} cannot be deployed: {why}; what runs stays as it is");
-    let mut event = NewEvent::new(now, "secret_missing", Severity::Error, text);
-    event.app = Some(app.clone());
-    event
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Done {
+    pub plan: Plan,
+    /// Who is to be told: their generations were raised.
+    pub nodes: BTreeSet<NodeId>,
 }
 
-/// For people; programs find the class in the event's data.
-fn when(class: Class) -> &'static str {
-    match class {
-        Class::Immediate => "at once",
-        Class::NextDeploy => "with the next deployment",
-        Class::FullDeploy => "needs every replica to be replaced",
-    }
+/// What `config` would change, and which applications it would [entangle](Plan::entangled).
+pub async fn difference(config: &Config, db: &Db) -> Result<(Difference, BTreeSet<AppName>), DbError> {
+    let plan = plan(&db.applications().await?, config);
+    let before = db.setting(OWN).await?;
+    let control_plane = own::between(before.as_deref(), &own::sheet(config));
+    Ok((Difference { applications: plan.applications(), control_plane }, plan.entangled))
 }
 
-/// Puts `config` in force. At a start no agent is connected yet: each gets what changed for it when it is.
-pub async fn apply(config: &Config, db: &Db, secrets: &dyn Secrets, now: Time) -> Result<Plan, ApplyError> {
+/// What was put in force since the control plane started with `started` and waits for its next start.
+pub async fn awaits_restart(started: &own::Sheet, db: &Db) -> Result<Vec<Change>, DbError> {
+    let in_force = db.setting(OWN).await?;
+    let mut changes = own::since(started, in_force.as_deref());
+    changes.retain(|it| it.class == Class::Restart);
+    Ok(changes)
+}
+
+/// Puts `config` in force. At a start no agent is connected yet: each gets what changed for it when it is. `version`: where it
+/// is another configuration than the one in force.
+pub async fn apply(
+    config: &Config,
+    db: &Db,
+    secrets: &dyn Secrets,
+    version: Option<NewVersion>,
+    wish: Wish,
+) -> Result<Done, ApplyError> {
+    let Wish { by, at_start, audit, headline, now, planned_at } = wish;
     let stored = db.applications().await?;
     let mut plan = plan(&stored, config);
     let put = put(&plan.put, &stored, secrets)?;
@@ -166,10 +235,10 @@ pub async fn apply(config: &Config, db: &Db, secrets: &dyn Secrets, now: Time) -
     let fingerprints = fingerprints(&stored, &plan.dropped, &put, secrets);
     plan.tell_anew(&before, &fingerprints);
 
-    let mut events = plan.events(now);
+    let mut events: Vec<NewEvent> = headline.into_iter().chain(plan.events(now)).collect();
     let own = own::sheet(config);
     let own_before = db.setting(OWN).await?;
-    events.extend(own_before.as_deref().and_then(|it| own::event(it, &own, now)));
+    events.extend(own::event(&own::between(own_before.as_deref(), &own), at_start, now));
     let mut remembered = Vec::new();
     let own = serde_json::to_string(&own)?;
     if own_before.as_ref() != Some(&own) {
@@ -183,19 +252,37 @@ pub async fn apply(config: &Config, db: &Db, secrets: &dyn Secrets, now: Time) -
     if every_node {
         remembered.push((HostMonitoring::SETTING, monitoring));
     }
-    if plan != Plan::default() || !events.is_empty() || !remembered.is_empty() {
-        let (dropped, retold) = (plan.dropped.clone(), plan.retold.clone());
-        let diff = ApplicationsDiff { put, dropped, retold, every_node, remembered, events };
-        db.put_applications(diff, now).await?;
+    let restart = |app: &AppName| {
+        let id = RestartId(Uuid::now_v7());
+        (
+            app.clone(),
+            RestartWish { id, generation: 0, node: None, slot: None, by: by.clone(), at: planned_at },
+        )
+    };
+    let restarts: Vec<_> = plan.replaced().map(restart).collect();
+    // A start is nobody's word.
+    for event in events.iter_mut().filter(|_| !at_start) {
+        event.data.insert("by".to_owned(), by.clone().into());
     }
-    Ok(plan)
+    let mut done = Done { plan, nodes: BTreeSet::new() };
+    let is_news = done.plan != Plan::default() || !events.is_empty() || !remembered.is_empty();
+    if is_news || version.is_some() || audit.is_some() {
+        let (dropped, retold) = (done.plan.dropped.clone(), done.plan.retold.clone());
+        let diff = ApplicationsDiff {
+            put,
+            dropped,
+            retold,
+            every_node,
+            remembered,
+            version,
+            restarts,
+            events,
+            audit,
+        };
+        done.nodes = db.put_applications(diff, now).await?;
+    }
+    Ok(done)
 }
-
-/// Of each application, what its secrets were, or since when agents cannot be told of it: [`UNTOLD`] and why.
-type Fingerprints = BTreeMap<AppName, String>;
-
-/// No fingerprint begins so.
-const UNTOLD: &str = "untold: ";
 
 fn put(
     specs: &[AppSpec],
@@ -212,46 +299,6 @@ fn put(
         Ok(NewApplication { spec: spec.clone(), source: Owner::Yaml, cookie })
     };
     specs.iter().map(new).collect()
-}
-
-/// Of every application that is configured from now on.
-fn fingerprints(
-    stored: &[Application],
-    dropped: &[AppName],
-    put: &[NewApplication],
-    secrets: &dyn Secrets,
-) -> Fingerprints {
-    let stays = |it: &&Application| it.configured && !dropped.contains(&it.spec.name);
-    let known = stored.iter().filter(stays).map(|it| (&it.spec, &it.cookie));
-    let specs: BTreeMap<&AppName, _> = known
-        .chain(put.iter().map(|it| (&it.spec, &it.cookie)))
-        .map(|(spec, cookie)| (&spec.name, (spec, cookie)))
-        .collect();
-    let fingerprint = |(app, (spec, cookie)): (&AppName, (&AppSpec, &Vec<u8>))| {
-        let now = secrets.fingerprint(spec, cookie).unwrap_or_else(|why| {
-            tracing::error!(%app, why, "an application cannot be deployed: a secret is missing");
-            format!("{UNTOLD}{why}")
-        });
-        (app.clone(), now)
-    };
-    specs.into_iter().map(fingerprint).collect()
-}
-
-impl Plan {
-    /// Those whose secrets changed, or can be had again: agents may have been told to keep what they had meanwhile. What was
-    /// not remembered, is remembered from now on.
-    fn tell_anew(&mut self, before: &Fingerprints, after: &Fingerprints) {
-        for (app, now) in after.iter().filter(|(app, now)| before.get(*app) != Some(*now)) {
-            if let Some(why) = now.strip_prefix(UNTOLD) {
-                self.untold.insert(app.clone(), why.to_owned());
-                continue;
-            }
-            let Some(then) = before.get(app) else { continue };
-            self.retold.push(app.clone());
-            let what = if then.starts_with(UNTOLD) { What::SecretsFound } else { What::Secrets };
-            self.changes.entry(app.clone()).or_insert(what);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -288,8 +335,13 @@ mod tests {
         }
     }
 
+    fn start(at: u64) -> Wish {
+        let now = Time(at);
+        Wish { by: "start".to_owned(), at_start: true, audit: None, headline: None, now, planned_at: now }
+    }
+
     async fn applied(db: &Db, config: &Config, at: u64) -> Plan {
-        apply(config, db, &Word("same"), Time(at)).await.unwrap()
+        apply(config, db, &Word("same"), None, start(at)).await.unwrap().plan
     }
 
     /// The texts of all events, oldest first.
@@ -410,15 +462,53 @@ mod tests {
         applied(&db, &config("applications: [{ name: one }]\n"), 2).await;
         assert!(db.applications().await.unwrap().iter().all(|it| it.configured));
         let plan = applied(&db, &config(TWO), 3).await;
-        assert_eq!(plan.changes[&"two".parse().unwrap()], What::TakenOver);
+        assert_eq!(plan.changes[&"two".parse().unwrap()], What::TakenOver(vec![]));
         assert_eq!(db.applications().await.unwrap()[1].cookie, b"api");
+    }
+
+    #[test]
+    fn ports_that_move_among_themselves_replace_nothing() {
+        let ports = |first: u16, more: &str| {
+            config(&format!(
+                "applications: [{{ name: one, replicas: 3, replica_ports: [{{ key: PORT, base: {first} }}{more}] }}]\n"
+            ))
+        };
+        let replaced = |before: Config, after: Config| {
+            let stored: Vec<Application> = before.applications.into_iter().map(stored).collect();
+            let plan = plan(&stored, &after);
+            (plan.replaced().count(), plan.entangled.len())
+        };
+        assert_eq!(replaced(ports(4000, ""), ports(4100, "")), (1, 0));
+        // The fourth is used while the others are replaced.
+        assert_eq!(replaced(ports(4000, ""), ports(4004, "")), (1, 0));
+        assert_eq!(replaced(ports(4000, ""), ports(4003, "")), (0, 1));
+        assert_eq!(replaced(ports(4000, ""), ports(3998, "")), (0, 1));
+        // One that stays is in nobody's way.
+        let other = ", { key: ADMIN, base: 5000 }";
+        assert_eq!(replaced(ports(4000, ""), ports(4000, other)), (1, 0));
+        assert_eq!(replaced(ports(4000, other), ports(5000, ", { key: ADMIN, base: 4000 }")), (0, 1));
+    }
+
+    fn stored(spec: AppSpec) -> Application {
+        Application {
+            spec,
+            configured: true,
+            source: Owner::Yaml,
+            manual: None,
+            in_force: None,
+            cookie: Vec::new(),
+            generation: 0,
+            created_at: Time(1),
+            updated_at: Time(1),
+            placed: BTreeMap::new(),
+        }
     }
 
     #[tokio::test]
     async fn another_secret_is_told_to_those_who_hold_it_and_never_said() {
         let (db, _folder) = database().await;
         applied(&db, &config(TWO), 1).await;
-        let rest = apply(&config(TWO), &db, &Word("s3cret"), Time(2)).await.unwrap();
+        let rest = apply(&config(TWO), &db, &Word("s3cret"), None, start(2)).await.unwrap().plan;
         assert_eq!(rest.retold, ["one".parse().unwrap(), "two".parse().unwrap()]);
         let said = said(&db).await;
         assert_eq!(
@@ -435,7 +525,8 @@ mod tests {
         let (db, _folder) = database().await;
         let one = "applications: [{ name: one }]\n";
         applied(&db, &config(one), 1).await;
-        let at = async |secrets, at| apply(&config(one), &db, &Word(secrets), Time(at)).await.unwrap();
+        let at =
+            async |secrets, at| apply(&config(one), &db, &Word(secrets), None, start(at)).await.unwrap().plan;
         let lost = at("", 2).await;
         assert_eq!((lost.untold.len(), lost.retold.len()), (1, 0));
         assert_eq!(at("", 3).await, Plan::default(), "it was said");

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use proto::configuration::{Change, Class, Side};
 use proto::state::Strategy;
 
 use super::quantity;
@@ -12,58 +13,6 @@ use crate::spec::{
     AppSpec, CanarySpec, DeploySpec, Distribution, DistributionMode, EnvValue, Limits, Millis, NginxSpec,
     PreCommandsRun, Probe, Promote, ReadyWhen, RestartSpec,
 };
-
-/// When a changed key takes effect. The order is that of the work it makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    Immediate,
-    /// With the next start of a replica.
-    NextDeploy,
-    /// Every replica has to be replaced.
-    FullDeploy,
-}
-
-impl Class {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Immediate => "immediate",
-            Self::NextDeploy => "next_deploy",
-            Self::FullDeploy => "full_deploy",
-        }
-    }
-}
-
-/// One key that is no longer what it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Below the application: `deploy.strategy`, `env[PHX_HOST]`.
-    pub key: String,
-    pub class: Class,
-    pub before: Side,
-    pub after: Side,
-}
-
-/// What a key was or is, as far as it may be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Side {
-    Absent,
-    Hidden,
-    Value(String),
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = &self.key;
-        match (&self.before, &self.after) {
-            (Side::Value(before), Side::Value(after)) => write!(f, "{key} {before} → {after}"),
-            (Side::Absent, Side::Value(after)) => write!(f, "{key} {after} (was not set)"),
-            (Side::Value(before), Side::Absent) => write!(f, "{key} removed (was {before})"),
-            (Side::Absent, _) => write!(f, "{key} added"),
-            (_, Side::Absent) => write!(f, "{key} removed"),
-            (Side::Hidden, _) | (_, Side::Hidden) => write!(f, "{key} changed"),
-        }
-    }
-}
 
 /// Every key that differs, by name.
 pub fn between(before: &AppSpec, after: &AppSpec) -> Vec<Change> {
@@ -301,7 +250,7 @@ mod tests {
     use proto::state::Language;
 
     use super::*;
-    use crate::spec::{Ask, EnvEntry, PortBase};
+    use crate::spec::{Amount, Ask, EnvEntry, PortBase};
 
     fn app() -> AppSpec {
         let mut app = AppSpec::new("myapp".parse().unwrap(), Language::Elixir);
@@ -345,6 +294,82 @@ mod tests {
                 "replicas 3 → 5 [immediate]",
             ]
         );
+    }
+
+    /// Of every key, when a change of it counts. By hand: a key is promised to people under its class.
+    const PROMISED: &str = "
+deploy.batch immediate
+deploy.canary.nodes immediate
+deploy.canary.promote immediate
+deploy.canary.soak_ms immediate
+deploy.drain_ms immediate
+deploy.max_unavailable immediate
+deploy.order_by immediate
+deploy.pause_between_ms immediate
+deploy.pre_commands_run next_deploy
+deploy.pre_commands_timeout_ms immediate
+deploy.stable_after_ms immediate
+deploy.stop_grace_ms immediate
+deploy.strategy immediate
+deploy.tolerate_failed_nodes immediate
+deploy.watch_ms immediate
+deploy_rollback_timeout_ms immediate
+deploy_schedule_interval_ms immediate
+distribution.host next_deploy
+distribution.mode next_deploy
+distribution.ports next_deploy
+env[FOUND] next_deploy
+env[TOKEN] next_deploy
+env_file next_deploy
+language next_deploy
+limits.cpu_max immediate
+limits.memory_max immediate
+limits.pids_max immediate
+live next_deploy
+monitoring immediate
+nginx.port immediate
+nginx.reload immediate
+nginx.upstream immediate
+nginx.upstream_file immediate
+nodes.role immediate
+ready next_deploy
+replica_ports[PORT].base full_deploy
+replicas immediate
+restart.backoff_max_ms immediate
+restart.backoff_min_ms immediate
+restart.reset_after_ms immediate
+run_as.group next_deploy
+run_as.user next_deploy
+";
+
+    #[test]
+    fn every_key_counts_when_it_is_promised_to() {
+        let probe = Probe { ask: Ask::Process, interval: None, timeout: Millis(1), after: 1 };
+        let mut all = app();
+        let found = EnvValue::FromSecret("prod/FOUND".to_owned());
+        all.env.push(EnvEntry { key: "FOUND".to_owned(), value: found });
+        all.nodes.insert("role".to_owned(), "web".to_owned());
+        all.env_file = Some("/etc/myapp.env".to_owned());
+        all.run_as.group = Some("web".to_owned());
+        all.live = vec![probe];
+        all.distribution.host = Some("10.0.0.7".to_owned());
+        all.distribution.ports = Some((9100, 9200));
+        all.limits = Limits { memory_max: Some(1), cpu_percent: Some(1), pids_max: Some(1) };
+        all.nginx = Some(NginxSpec {
+            upstream_file: "/etc/nginx/conf.d/myapp.conf".to_owned(),
+            upstream: "myapp".to_owned(),
+            port: "PORT".to_owned(),
+            reload: NginxSpec::USUAL_RELOAD.to_owned(),
+        });
+        all.later.0.insert("monitoring".to_owned(), serde_json::json!([{ "type": "atom" }]));
+        let soak = CanarySpec::USUAL_SOAK;
+        all.deploy.canary = Some(CanarySpec { nodes: Amount::Count(1), promote: Promote::Auto, soak });
+        all.deploy.order_by = Some("zone".to_owned());
+        let spread = AppSpec { spread: Some(std::num::NonZeroU16::MIN), ..all.clone() };
+        assert_eq!(sheet(&spread).get("spread").map(|it| it.class), Some(Class::Immediate));
+        let said: Vec<String> =
+            sheet(&all).iter().map(|(key, entry)| format!("{key} {}", entry.class)).collect();
+        assert_eq!(said, PROMISED.trim().lines().collect::<Vec<_>>());
     }
 
     #[test]

@@ -55,6 +55,13 @@ impl Db {
         }
     }
 
+    /// Whether there may be a database: a file that is not there is made by who opens it.
+    pub fn may_exist(url: &str) -> bool {
+        let Some(rest) = url.strip_prefix("sqlite:") else { return true };
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        std::path::Path::new(path.split('?').next().unwrap_or(path)).exists()
+    }
+
     /// "sqlite" or "postgres", for people.
     pub fn engine(&self) -> &'static str {
         match self.writer.get_database_backend() {

@@ -4,6 +4,7 @@
 
 pub(super) mod access;
 pub(super) mod applications;
+pub(super) mod configurations;
 pub(super) mod nodes;
 pub(super) mod records;
 pub(super) mod restarts;

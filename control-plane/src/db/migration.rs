@@ -16,6 +16,7 @@ mod m20261123_000005_records;
 mod m20261123_000006_bucket_faults;
 mod m20261123_000007_restarts;
 mod m20261126_000008_placement;
+mod m20261126_000009_configurations;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, TransactionTrait};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000006_bucket_faults::Migration),
             Box::new(m20261123_000007_restarts::Migration),
             Box::new(m20261126_000008_placement::Migration),
+            Box::new(m20261126_000009_configurations::Migration),
         ]
     }
 }

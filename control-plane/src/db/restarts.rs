@@ -37,22 +37,7 @@ impl Db {
     ) -> Result<(), DbError> {
         doing("store the wish for a restart", async {
             let tx = self.write().await?;
-            for (app, wish) in wishes {
-                applications::raise_generation(&tx, app).await?;
-                let generation = applications::hold(&tx, app).await?.generation;
-                let row = restart::Model {
-                    id: wish.id.0,
-                    app: app.to_string(),
-                    generation: integer(generation),
-                    node: wish.node.map(|node| node.0),
-                    slot: wish.slot.map(slot_number),
-                    by: wish.by.clone(),
-                    at: millis(wish.at),
-                    finished_at: None,
-                    failure: None,
-                };
-                restart::Entity::insert(row.into_active_model()).exec_without_returning(&tx).await?;
-            }
+            insert(&tx, wishes).await?;
             events::insert(&tx, events).await?;
             events::insert_audit(&tx, audit).await?;
             Ok(tx.commit().await?)
@@ -66,6 +51,30 @@ impl Db {
         })
         .await
     }
+}
+
+/// Within a transaction of whatever makes them necessary.
+pub(super) async fn insert(
+    tx: &impl ConnectionTrait,
+    wishes: &[(AppName, RestartWish)],
+) -> Result<(), Fault> {
+    for (app, wish) in wishes {
+        applications::raise_generation(tx, app).await?;
+        let generation = applications::hold(tx, app).await?.generation;
+        let row = restart::Model {
+            id: wish.id.0,
+            app: app.to_string(),
+            generation: integer(generation),
+            node: wish.node.map(|node| node.0),
+            slot: wish.slot.map(slot_number),
+            by: wish.by.clone(),
+            at: millis(wish.at),
+            finished_at: None,
+            failure: None,
+        };
+        restart::Entity::insert(row.into_active_model()).exec_without_returning(tx).await?;
+    }
+    Ok(())
 }
 
 /// The oldest first.

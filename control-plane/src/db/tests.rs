@@ -1,6 +1,7 @@
 //! What the database promises, on both engines.
 
 mod access;
+mod configurations;
 mod crash;
 mod demo;
 mod engines;

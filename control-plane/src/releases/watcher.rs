@@ -1,8 +1,9 @@
-//! Looks at the bucket for every application, and stores what changed.
+//! Looks at the bucket for every application that is configured, and stores what changed.
 //!
 //! One task per application, so that a large tarball of one keeps nobody else waiting for its `current.json`. The database
 //! is asked and told only when a look differs from the last one; it is the one that remembers across restarts.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use std::time::Duration;
 use proto::ids::{AppName, ReleaseKey};
 use proto::state::{Language, Severity};
 use serde_json::{Map, Value};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::current::Current;
 use super::source::{Etag, Looked, ReadFault, Source, SourceError, Tarball};
@@ -37,19 +38,84 @@ pub struct Bucket {
     pub wake: Arc<Notify>,
 }
 
-/// Watches until it is cancelled.
-pub async fn watch(bucket: Bucket, applications: &[AppSpec], cancel: CancellationToken) {
-    let tracker = TaskTracker::new();
-    for spec in applications {
-        let watch = Watch::new(bucket.clone(), spec);
-        let cancel = cancel.clone();
-        tracker.spawn(async move {
-            // A look that is broken off is looked again at the next start: nothing it did is half done.
-            let _ = Box::pin(cancel.run_until_cancelled(watch.run())).await;
-        });
+/// Where the applications could not be loaded.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Watches until it is cancelled; looks which applications there are whenever `changes` does.
+pub async fn watch(bucket: Bucket, mut changes: watch::Receiver<u64>, cancel: CancellationToken) {
+    let mut watches = Watches::default();
+    loop {
+        let again = match bucket.db.applications().await {
+            Ok(all) => {
+                let specs = all.into_iter().filter(|it| it.configured).map(|it| it.spec);
+                watches.follow(&bucket, specs.collect());
+                None
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "whose releases are to be watched cannot be loaded; trying again");
+                Some(RETRY)
+            }
+        };
+        let retry = async {
+            match again {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased; // stopping comes before new work
+            () = cancel.cancelled() => break,
+            changed = changes.changed() => if changed.is_err() {
+                // Nobody is left who could change anything.
+                cancel.cancelled().await;
+                break;
+            },
+            () = retry => {}
+        }
     }
-    tracker.close();
-    tracker.wait().await;
+    watches.end().await;
+}
+
+/// The watches that run.
+#[derive(Default)]
+struct Watches {
+    running: BTreeMap<AppName, (Watched, DropGuard)>,
+    tasks: JoinSet<()>,
+}
+
+/// What a watch goes by: another one takes its place where this changes.
+#[derive(PartialEq, Eq)]
+struct Watched {
+    language: Language,
+    interval: u64,
+}
+
+impl Watches {
+    /// A look that is broken off is looked again by who comes after: nothing it did is half done.
+    fn follow(&mut self, bucket: &Bucket, specs: Vec<AppSpec>) {
+        let mut before = std::mem::take(&mut self.running);
+        for spec in specs {
+            let wanted = Watched { language: spec.language, interval: spec.schedule_interval.0 };
+            let runs = before.remove(&spec.name).filter(|(watched, _)| *watched == wanted);
+            let entry = runs.unwrap_or_else(|| {
+                let (watch, cancel) = (Watch::new(bucket.clone(), &spec), CancellationToken::new());
+                let guard = cancel.clone().drop_guard();
+                self.tasks.spawn(async move {
+                    let _ = Box::pin(cancel.run_until_cancelled(watch.run())).await;
+                });
+                (wanted, guard)
+            });
+            self.running.insert(spec.name, entry);
+        }
+        // Those that are not wanted any more end here, with their guards.
+        drop(before);
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    async fn end(mut self) {
+        self.running.clear();
+        while self.tasks.join_next().await.is_some() {}
+    }
 }
 
 struct Watch {

@@ -1,6 +1,6 @@
 //! The narrow traits by which the parts of the control plane know each other, fulfilled: each by a few lines over a handle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use crate::agents::{Agents, HostReport, OpenStreamError, ReplicaLoad};
 use crate::assign::{self, Assignments, Unopened};
 use crate::clock::Time;
 use crate::config::apply;
+use crate::configuration;
 use crate::db::{Db, DbError};
 use crate::error::chain;
 use crate::fleet::{AppFleet, Observed, Place};
@@ -166,6 +167,21 @@ impl reconcile::Agents for Agents {
 
     fn wake(&self, node: NodeId) {
         Self::wake(self, node);
+    }
+}
+
+/// Whom a new configuration concerns.
+pub(super) struct Concerned {
+    pub(super) agents: Agents,
+    pub(super) waker: Arc<Notify>,
+}
+
+impl configuration::Told for Concerned {
+    fn told(&self, nodes: &BTreeSet<NodeId>) {
+        for node in nodes {
+            self.agents.wake(*node);
+        }
+        self.waker.notify_one();
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
-use super::edges::{Behind, Fleets, Opener};
+use super::edges::{Behind, Concerned, Fleets, Opener};
 use crate::agents::pki::Authority;
 use crate::agents::{self, Agents, CERTIFICATE_LIFE, Edges, LOOK_AGAIN, Notice, Settings as AgentSettings};
 use crate::api::{Api, Live, Parts as ApiParts, Settings as ApiSettings};
@@ -18,8 +18,9 @@ use crate::auth::password::Passwords;
 use crate::auth::principal::LocalAdmins;
 use crate::auth::throttle::Throttle;
 use crate::clock::Clock;
-use crate::config::apply::apply;
 use crate::config::{AgentsAddress, Config, ReleaseAdapter};
+use crate::configuration::start::Start;
+use crate::configuration::{Began, Configuration, NewConfiguration};
 use crate::db::Db;
 use crate::home::Home;
 use crate::next_start::NextStart;
@@ -27,7 +28,7 @@ use crate::reconcile::Reconciler;
 use crate::releases::{self, Bucket, FolderSource, UnavailableSource};
 use crate::secrets::Secrets;
 use crate::telemetry::Metrics;
-use crate::vault::Vault;
+use crate::vault::{Vault, VaultError};
 
 /// Notices of agents that are not recorded yet; beyond it they are dropped and said in the log.
 const NOTICES: usize = 4_096;
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub notices: mpsc::Receiver<Notice>,
     pub reconciler: Reconciler,
     pub api: Api,
+    pub configuration: Configuration,
     pub bucket: Bucket,
     pub first_sign_in: FirstSignIn,
 }
@@ -46,18 +48,19 @@ pub(super) struct Parts {
 impl Parts {
     /// Opens the database and puts the configuration in force. `running` is what tells everything to stop, and what runs.
     pub(super) async fn join(
-        config: &Config,
+        start: &Start,
         secrets: Secrets,
         home: &Home,
         next_start: NextStart,
         running: (CancellationToken, TaskTracker),
     ) -> Result<Self, StartError> {
+        let config = &start.config;
         let (clock, secrets, passwords) = (Clock::start(), Arc::new(secrets), Passwords::default());
         let vault = Arc::new(vault(config, &secrets, home)?);
         let opener = Arc::new(Opener { vault: vault.clone(), secrets: secrets.clone() });
         let url = config.database_url.expose();
         let db = if config.demo { Db::open_for_demo(url).await? } else { Db::open_for_real(url).await? };
-        apply(config, &db, opener.as_ref(), clock.wall()).await?;
+        start.apply(&db, &vault, opener.as_ref(), clock).await?;
         let first_sign_in =
             first::prepare(&db, &passwords, config.demo, secrets.admin.as_ref(), clock.wall()).await?;
 
@@ -72,7 +75,7 @@ impl Parts {
             notices: noticed,
         };
         let agents = Agents::new(agent_settings(config, &told, authority), edges, clock);
-        let fleets = Fleets { db: db.clone(), secrets: opener };
+        let fleets = Fleets { db: db.clone(), secrets: opener.clone() };
         let reconciler = Reconciler::new(Arc::new(fleets.clone()), Arc::new(agents.clone()), clock);
         let wake = reconciler.waker();
         let behind = Behind {
@@ -83,11 +86,23 @@ impl Parts {
             waker: wake.clone(),
             waiting: reconciler.waiting(),
         };
+        let configuration = Configuration::new(NewConfiguration {
+            db: db.clone(),
+            clock,
+            vault: vault.clone(),
+            secrets: opener,
+            told: Arc::new(Concerned { agents: agents.clone(), waker: wake.clone() }),
+            reading: next_start.reading().clone(),
+            file: config.file.clone(),
+            text: start.file.clone(),
+            began: Began::with(config),
+        });
         let (cancel, tasks) = running;
         let api = Api::new(ApiParts {
             db: db.clone(),
             backend: Arc::new(behind),
             settings: api_settings(config, &secrets, told),
+            configuration: configuration.clone(),
             local: LocalAdmins::of_this_process(),
             clock,
             started_at: clock.wall(),
@@ -101,15 +116,15 @@ impl Parts {
             next_start,
         });
         let bucket = Bucket { source, db: db.clone(), clock, wake };
-        Ok(Self { db, clock, agents, notices, reconciler, api, bucket, first_sign_in })
+        Ok(Self { db, clock, agents, notices, reconciler, api, configuration, bucket, first_sign_in })
     }
 }
 
 /// Beside SQLite the key may lie where the data lies; a PostgreSQL elsewhere must not be read by who has its backup.
-fn vault(config: &Config, secrets: &Secrets, home: &Home) -> Result<Vault, StartError> {
+pub(super) fn vault(config: &Config, secrets: &Secrets, home: &Home) -> Result<Vault, VaultError> {
     let key_file = home.key_file();
     let key_file = config.database_url.is_sqlite().then_some(key_file.as_path());
-    Ok(Vault::open(secrets.secret_key_base.as_ref(), key_file)?)
+    Vault::open(secrets.secret_key_base.as_ref(), key_file)
 }
 
 fn agent_settings(config: &Config, told: &AgentsAddress, authority: Authority) -> AgentSettings {

@@ -121,7 +121,7 @@ pub(super) fn swap(
     context: Arc<SlotContext>,
     ticket: Ticket,
     release: ReleaseKey,
-    application: Option<pb::Application>,
+    (application, request): (Option<pb::Application>, String),
     answers: Answers,
 ) {
     let owed = owed(
@@ -134,7 +134,9 @@ pub(super) fn swap(
         let _folders = context.folders.lock().await;
         let work = async {
             if let Some(application) = &application {
-                shared.paths.ledger(&context.id).store_deployed(application)?;
+                let ledger = shared.paths.ledger(&context.id);
+                ledger.store_deployed(application)?;
+                ledger.store_deployed_for(&request)?;
             }
             passed(&context, &release, "deployed: stored");
             context.folder.swap().await?;
@@ -231,7 +233,7 @@ pub(super) fn launch(
     ticket: Ticket,
     release: ReleaseKey,
     limits: Limits,
-    assigned: Option<pb::Application>,
+    (assigned, request): (Option<pb::Application>, String),
     answers: Answers,
 ) {
     let owed = owed(
@@ -244,7 +246,7 @@ pub(super) fn launch(
         let name = format!("{}-{}-{}", context.id.app, context.id.slot, ticket.0);
         let confinement = Confinement { name, limits };
         let known = assigned.clone();
-        let spec = places::launch_spec(&shared, &context, ticket, &release, assigned).await;
+        let spec = places::launch_spec(&shared, &context, ticket, &release, assigned, &request).await;
         passed(&context, &release, "process: to be launched");
         let launched = match spec {
             Ok(spec) => process::launch(&shared.standby, &context.dir, &spec, Some(&confinement)).await,

@@ -2,9 +2,9 @@
 //!
 //! `assignment` (what the slot is to run) is on the disk before it is acted on; `runtime` (the whole machine) before any of
 //! its actions, flushed to the disk only where it says something that a restart of the host must not undo; `deployed` (the
-//! application as it was when the running release took its place). `remains` (the last words of the process before) is for people
-//! and decides nothing. A file that is torn or from a newer program is set aside
-//! and said so, never guessed at.
+//! application as it was when the running release took its place, or was last asked to be started anew, which `deployed-for`
+//! names). `remains` (the last words of the process before) is for people and decides nothing. A file that is torn or from a
+//! newer program is set aside and said so, never guessed at.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -120,6 +120,17 @@ impl Ledger {
 
     pub(super) fn store_deployed(&self, application: &pb::Application) -> Result<(), LedgerError> {
         self.replace("deployed", &application.encode_to_vec(), true)
+    }
+
+    /// The last request for a restart that `deployed` takes into account; empty: none. `None`: an agent before this one did not
+    /// write it.
+    pub(super) fn deployed_for(&self) -> Result<Option<String>, LedgerError> {
+        let Some(payload) = self.read("deployed-for")? else { return Ok(None) };
+        String::from_utf8(payload).map(Some).map_err(|_| self.torn("deployed-for"))
+    }
+
+    pub(super) fn store_deployed_for(&self, request: &str) -> Result<(), LedgerError> {
+        self.replace("deployed-for", request.as_bytes(), true)
     }
 
     pub(super) fn runtime(&self) -> Result<Option<Runtime>, LedgerError> {

@@ -32,7 +32,7 @@ use crate::clock::{self, Time};
 use crate::link::Standing;
 use crate::replica::recover::Found;
 use crate::replica::report::{FailedCheck, Surroundings};
-use crate::replica::{Action, Condemned, Event, Launch, Process, Replica, Ticket};
+use crate::replica::{Action, Condemned, Event, Launch, Process, Replica, Restart, Ticket};
 
 /// Answers of one slot under way: each action gives one, and a list of probes one per change.
 const ANSWERS: usize = 64;
@@ -339,6 +339,14 @@ impl SlotTask {
         faults.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
+    /// The last restart that was asked for and done; empty: none was.
+    pub(super) fn restart_done(&self) -> String {
+        match &self.replica.restart {
+            Restart::Done { request } => request.clone(),
+            Restart::Never | Restart::Due { .. } => String::new(),
+        }
+    }
+
     fn carry_out(&mut self, action: Action) {
         let (shared, context, answers) = (self.shared.clone(), self.context.clone(), self.answers.clone());
         match action {
@@ -356,8 +364,8 @@ impl SlotTask {
             }
             Action::KillPreCommand { .. } => self.killing.cancel(),
             Action::Swap { ticket, release } => {
-                let application = self.assigned.application();
-                acts::swap(&shared, context, ticket, release, application, answers);
+                let settings = (self.assigned.application(), self.restart_done());
+                acts::swap(&shared, context, ticket, release, settings, answers);
             }
             Action::Clear { ticket } => {
                 self.preparing.cancel();
@@ -365,7 +373,8 @@ impl SlotTask {
             }
             Action::Launch { ticket, release } => {
                 let assigned = self.assigned.release(&release).map(|(_, app)| app);
-                acts::launch(&shared, context, ticket, release, self.limits(), assigned, answers);
+                let settings = (assigned, self.restart_done());
+                acts::launch(&shared, context, ticket, release, self.limits(), settings, answers);
             }
             Action::Withdraw { ticket } => self.withdraw(ticket),
             Action::Stop { ticket, grace } => match &self.keeper {

@@ -32,6 +32,8 @@ pub struct Setup<'a> {
     pub for_real: bool,
     /// A data folder that is not its alone.
     pub data_dir: Option<&'a Path>,
+    /// A changed configuration is put in force by itself.
+    pub auto_apply: bool,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub struct ControlPlane {
     agents: u16,
     settings: String,
     is_demo: bool,
+    auto_apply: bool,
     database: Option<Database>,
     data_dir: PathBuf,
     folder: TempDir,
@@ -53,7 +56,7 @@ impl ControlPlane {
     }
 
     pub async fn start_with(bucket: &Bucket, applications: &str, setup: Setup<'_>) -> Self {
-        let Setup { engine, settings, for_real, data_dir } = setup;
+        let Setup { engine, settings, for_real, data_dir, auto_apply } = setup;
         let first = ports::free(2);
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut control_plane = Self {
@@ -62,6 +65,7 @@ impl ControlPlane {
             agents: first + 1,
             settings: settings.to_owned(),
             is_demo: !for_real,
+            auto_apply,
             database: engine.create(),
             data_dir: data_dir.map_or_else(|| folder.path().join("data"), Path::to_owned),
             folder,
@@ -71,25 +75,37 @@ impl ControlPlane {
         control_plane
     }
 
-    /// Writes the configuration that the next start reads.
+    /// Writes the configuration that the next start reads, and that is looked at meanwhile.
     pub fn configure(&self, bucket: &Bucket, applications: &str) {
+        fs::write(self.configuration_file(), self.configuration(bucket, applications))
+            .expect("the folder is ours");
+    }
+
+    pub fn configuration_file(&self) -> PathBuf {
+        self.folder.path().join("deployex.yaml")
+    }
+
+    /// A configuration of this control plane with these applications.
+    pub fn configuration(&self, bucket: &Bucket, applications: &str) -> String {
         let (console, agents, bucket, more) =
             (self.console, self.agents, bucket.path().display(), &self.settings);
-        let text = format!(
+        format!(
             "account_name: {ENVIRONMENT}\nhostname: localhost\nbind: 127.0.0.1\nport: {console}\n\
              agents: {{ bind: 127.0.0.1, port: {agents}, public: \"127.0.0.1:{agents}\" }}\n\
              release_adapter: local\nrelease_bucket: {bucket}\n{more}applications:\n{applications}"
-        );
-        fs::write(self.folder.path().join("deployex.yaml"), text).expect("the folder is ours");
+        )
     }
 
     /// Starts it (again), and waits until it answers.
     pub async fn resume(&mut self) {
         let mut command = program("deployex");
-        command.arg("serve").arg("--config").arg(self.folder.path().join("deployex.yaml"));
+        command.arg("serve").arg("--config").arg(self.configuration_file());
         command.arg("--data-dir").arg(self.data_dir());
         if self.is_demo {
             command.arg("--demo");
+        }
+        if self.auto_apply {
+            command.arg("--auto-apply");
         }
         if let Some(database) = &self.database {
             command.arg("--database-url").arg(database.url());

@@ -10,6 +10,7 @@ pub enum Icon {
     Nodes,
     Rollouts,
     Events,
+    Configuration,
     Search,
     Chevron,
     Up,
@@ -25,6 +26,7 @@ impl Icon {
         Self::Nodes,
         Self::Rollouts,
         Self::Events,
+        Self::Configuration,
         Self::Search,
         Self::Chevron,
         Self::Up,
@@ -40,6 +42,9 @@ impl Icon {
             Self::Nodes => "M2 2.5H14V6.5H2ZM2 9.5H14V13.5H2ZM4.5 4.5H4.6M4.5 11.5H4.6",
             Self::Rollouts => "M2 4H8.5M2 8H11.5M2 12H6M11 10.5 14 8 11 5.5",
             Self::Events => "M2 8H5L6.7 3.2 9.3 12.8 11 8H14",
+            Self::Configuration => {
+                "M2 4H9M12.5 4H14M2 8H3.5M7 8H14M2 12H9M12.5 12H14M10.7 2.3V5.7M5.3 6.3V9.7M10.7 10.3V13.7"
+            }
             Self::Search => "M7 2.2A4.8 4.8 0 1 1 7 11.8 4.8 4.8 0 0 1 7 2.2ZM10.5 10.5 14 14",
             Self::Chevron => "M6 4 10 8 6 12",
             Self::Up => "M4 10 8 6 12 10",

@@ -38,6 +38,7 @@ fn entries(store: &Store, account: &Account) -> Vec<Entry> {
         go("page", "Nodes".into(), Route::Nodes.path()),
         go("page", "Rollouts".into(), Route::Rollouts.path()),
         go("page", "Events".into(), Route::Events.path()),
+        go("page", "Configuration".into(), Route::Configuration.path()),
     ];
     if let Some(fleet) = store.fleet.value() {
         for application in &fleet.applications {

@@ -34,6 +34,7 @@ pub(super) fn Rail(props: &Props) -> Html {
             { entry("nodes", "Nodes", Icon::Nodes, Route::Nodes, 0) }
             { entry("rollouts", "Rollouts", Icon::Rollouts, Route::Rollouts, 0) }
             { entry("events", "Events", Icon::Events, Route::Events, 0) }
+            { entry("configuration", "Configuration", Icon::Configuration, Route::Configuration, 0) }
         </nav>
     }
 }
@@ -46,6 +47,7 @@ fn page_of(route: &Route) -> &'static str {
         Route::Nodes | Route::Node { .. } => "nodes",
         Route::Rollouts | Route::Rollout { .. } => "rollouts",
         Route::Events => "events",
+        Route::Configuration => "configuration",
         #[cfg(feature = "gallery")]
         Route::Gallery => "",
         Route::NotFound => "",

@@ -1,6 +1,5 @@
 //! The dialog that says what will happen before it is asked for, and shows why it was refused.
 
-use proto::restarts::NewRestart;
 use wasm_bindgen_futures::spawn_local;
 use yew::{AttrValue, Callback, Html, Properties, component, html, use_state, use_state_eq};
 
@@ -18,25 +17,29 @@ pub(crate) struct Props {
     pub(crate) consequence: AttrValue,
     /// Of the API, where it is asked for.
     pub(crate) path: AttrValue,
+    /// Sent with it: JSON.
+    #[prop_or(AttrValue::Static("{}"))]
+    pub(crate) body: AttrValue,
     pub(crate) onclose: Callback<()>,
 }
 
 #[component]
 pub(crate) fn ConfirmDialog(props: &Props) -> Html {
-    let Props { id, title, verb, consequence, path, onclose } = props;
+    let Props { id, title, verb, consequence, path, body, onclose } = props;
     let client = use_account().client;
     let busy = use_state_eq(|| false);
     let refused = use_state(|| None::<ClientError>);
     let ask = {
-        let (path, onclose) = (path.clone(), onclose.clone());
+        let (path, body, onclose) = (path.clone(), body.clone(), onclose.clone());
         let (busy, refused) = (busy.clone(), refused.clone());
         Callback::from(move |_| {
             let (client, path, onclose) = (client.clone(), path.clone(), onclose.clone());
+            let body = body.clone();
             let (busy, refused) = (busy.clone(), refused.clone());
             busy.set(true);
             spawn_local(async move {
                 // What becomes of it, the page shows by itself.
-                match client.ask("POST", &path, Some(&NewRestart::default())).await {
+                match client.ask_text("POST", &path, Some(body.to_string())).await {
                     Ok(()) => onclose.emit(()),
                     Err(error) => {
                         refused.set(Some(error));

@@ -35,7 +35,7 @@ pub fn OverviewPage() -> Html {
                     <header class="section-head"><h2>{ "Fleet" }</h2><Legend /></header>
                     if fleet.applications.is_empty() {
                         <Empty title="Each replica appears here as a square, grouped by application.">
-                            <p>{ "No application is configured: name one under " }<code>{ "applications:" }</code>{ " in deployex.yaml and start deployex again." }</p>
+                            <p>{ "No application is configured: name one under " }<code>{ "applications:" }</code>{ " in deployex.yaml and apply it." }</p>
                         </Empty>
                     } else {
                         <FleetMap applications={fleet.applications.clone()} />

@@ -18,6 +18,9 @@ GET /api/v1/applications/{app} viewer
 GET /api/v1/applications/{app}/ghosted viewer
 GET /api/v1/applications/{app}/history viewer
 GET /api/v1/applications/{app}/releases viewer
+GET /api/v1/configuration viewer
+GET /api/v1/configuration/versions viewer
+GET /api/v1/configuration/versions/{number} viewer
 GET /api/v1/control-plane viewer
 GET /api/v1/events viewer
 GET /api/v1/fleet viewer
@@ -42,6 +45,8 @@ POST /api/v1/applications/{app}/deploy operator
 POST /api/v1/applications/{app}/pin operator
 POST /api/v1/applications/{app}/restart operator
 POST /api/v1/applications/{app}/rollback operator
+POST /api/v1/configuration/apply admin
+POST /api/v1/configuration/plan operator
 POST /api/v1/control-plane/restart admin
 POST /api/v1/join-tokens admin
 POST /api/v1/me/password viewer

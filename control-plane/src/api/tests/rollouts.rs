@@ -45,6 +45,7 @@ fn seen(release: &ReleaseKey) -> Observed {
         failed_check: None,
         next_start_at: None,
         fault: String::new(),
+        fell_back: None,
         pre_commands: None,
         ports: Vec::new(),
         reported_at: Time(1),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::cli::CliError;
 use crate::cli::client::Client;
-use crate::cli::output::{News, Out, confirmed, wrap};
+use crate::cli::output::{News, Out, go_on, wrap};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -73,7 +73,7 @@ impl Drain {
         let before: Node = client.get(&path).await?;
         let begun = before.summary.service == Service::Draining;
         let asks = !self.yes && !out.json() && std::io::stdin().is_terminal();
-        if asks && !begun && !confirmed(&self.will_happen(&before))? {
+        if asks && !begun && !go_on(&self.will_happen(&before))? {
             return Err(CliError::Refused(format!("{} was left as it is", self.node)));
         }
         // Who comes again to wait for what was begun is not told that it was begun.

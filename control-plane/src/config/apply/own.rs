@@ -1,4 +1,5 @@
-//! The control plane's own settings as they were at the last start, and what of them is another one now.
+//! The control plane's own settings and those of its hosts as they were put in force last, what of them is another one now, and
+//! when each counts.
 //!
 //! Pure. Holds no secret, and of what may hold one a digest that tells only that it changed.
 
@@ -10,18 +11,32 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::Time;
 use crate::config::Config;
-use crate::config::changes::Class;
+use crate::config::changes::{Change, Class, Side};
 use crate::db::NewEvent;
 use crate::spec::monitoring::{HostMonitoring, Threshold};
 
 /// Before what is compared and not said.
 const HIDDEN: &str = "sha256:";
 
+/// Key by key.
+pub type Sheet = BTreeMap<String, String>;
+
+/// These are followed while everything runs, and so is all that nothing reads yet. All others are read at a start: sockets,
+/// certificates, the database, the bucket, secrets, and what agents are told of their hosts when a session begins.
+const FOLLOWED: [&str; 4] =
+    ["monitoring", "notifications", "metrics_retention_time_ms", "logs_retention_time_ms"];
+
+fn class(key: &str) -> Class {
+    let section = key.split('[').next().unwrap_or(key);
+    if FOLLOWED.contains(&section) { Class::Immediate } else { Class::Restart }
+}
+
 /// The keys of the control plane with what is worth remembering of them. No secret, and no address that holds one.
-pub(super) fn sheet(config: &Config) -> BTreeMap<String, String> {
+pub fn sheet(config: &Config) -> Sheet {
     let Config {
         // Where it starts, not what it does; or applied elsewhere.
         file: _,
+        text: _,
         data_dir: _,
         demo: _,
         applications: _,
@@ -96,35 +111,53 @@ pub(super) fn sheet(config: &Config) -> BTreeMap<String, String> {
     keys
 }
 
-/// `None`: nothing differs, or what was remembered cannot be read any more.
-pub(super) fn event(before: &str, after: &BTreeMap<String, String>, now: Time) -> Option<NewEvent> {
-    let before: BTreeMap<String, String> = serde_json::from_str(before).ok()?;
+/// Every key that differs, by name. `before`, as it was remembered: empty where nothing was, or it cannot be read any more.
+pub(super) fn between(before: Option<&str>, after: &Sheet) -> Vec<Change> {
+    let before = before.and_then(|it| serde_json::from_str::<Sheet>(it).ok());
+    before.map(|before| changes(&before, after)).unwrap_or_default()
+}
+
+/// The other way round: what is remembered now, against what was in force at a start.
+pub(super) fn since(started: &Sheet, after: Option<&str>) -> Vec<Change> {
+    let after = after.and_then(|it| serde_json::from_str::<Sheet>(it).ok());
+    after.map(|after| changes(started, &after)).unwrap_or_default()
+}
+
+fn changes(before: &Sheet, after: &Sheet) -> Vec<Change> {
     let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let words: Vec<(String, String)> = keys
-        .into_iter()
+    let side = |value: Option<&String>| match value {
+        None => Side::Absent,
+        Some(digest) if digest.starts_with(HIDDEN) => Side::Hidden,
+        Some(text) => Side::Value(text.clone()),
+    };
+    keys.into_iter()
         .filter(|key| before.get(*key) != after.get(*key))
-        .map(|key| {
-            let words = match (before.get(key), after.get(key)) {
-                (Some(old), Some(_)) if old.starts_with(HIDDEN) => format!("{key} changed"),
-                (None, Some(new)) if new.starts_with(HIDDEN) => format!("{key} added"),
-                (Some(old), None) if old.starts_with(HIDDEN) => format!("{key} removed"),
-                (Some(old), Some(new)) => format!("{key} {old} → {new}"),
-                (None, Some(new)) => format!("{key} {new} (was not set)"),
-                (Some(old), None) => format!("{key} removed (was {old})"),
-                (None, None) => key.clone(),
-            };
-            (key.clone(), words)
+        .map(|key| Change {
+            key: key.clone(),
+            class: class(key),
+            before: side(before.get(key)),
+            after: side(after.get(key)),
         })
-        .collect();
-    if words.is_empty() {
+        .collect()
+}
+
+/// `None`: nothing differs. At a start everything counts that is read.
+pub(super) fn event(changes: &[Change], at_start: bool, now: Time) -> Option<NewEvent> {
+    if changes.is_empty() {
         return None;
     }
-    let text: Vec<&str> = words.iter().map(|(_, words)| words.as_str()).collect();
-    let text = format!("the control plane's configuration changed: {}", text.join("; "));
+    let words: Vec<String> = changes
+        .iter()
+        .map(|it| match it.class {
+            Class::Restart if !at_start => format!("{it} ({})", it.class.when()),
+            _ => it.to_string(),
+        })
+        .collect();
+    let text = format!("the control plane's configuration changed: {}", words.join("; "));
     let mut event = NewEvent::new(now, "config_change_applied", Severity::Info, text);
-    event.data.insert("changes_count".to_owned(), words.len().into());
-    // Read at the start, so in force now.
-    let fields = words.into_iter().map(|(key, _)| (key, Class::Immediate.word().into()));
+    event.data.insert("changes_count".to_owned(), changes.len().into());
+    let class = |it: &Change| if at_start { Class::Immediate } else { it.class };
+    let fields = changes.iter().map(|it| (it.key.clone(), class(it).word().into()));
     event.data.insert("fields".to_owned(), serde_json::Value::Object(fields.collect()));
     Some(event)
 }
@@ -147,8 +180,89 @@ mod tests {
             |url: &str| config(&format!("notifications: [{{ adapter: webhook, url: 'https://{url}' }}]\n"));
         let before = serde_json::to_string(&sheet(&with("a/s3cret"))).unwrap();
         assert!(!before.contains("s3cret"));
-        let told = event(&before, &sheet(&with("b/s3cret")), Time(1)).unwrap();
-        assert_eq!(told.text, "the control plane's configuration changed: notifications changed");
-        assert_eq!(event(&before, &sheet(&with("a/s3cret")), Time(1)), None);
+        let told = |after: &Config| event(&between(Some(&before), &sheet(after)), true, Time(1));
+        assert_eq!(
+            told(&with("b/s3cret")).unwrap().text,
+            "the control plane's configuration changed: notifications changed"
+        );
+        assert_eq!(told(&with("a/s3cret")), None);
+    }
+
+    /// Of every key, when a change of it counts.
+    const PROMISED: &str = "
+account_name restart
+agents.bind restart
+agents.port restart
+agents.public restart
+aws_region restart
+bind restart
+database_url restart
+google_credentials restart
+hostname restart
+log_path restart
+logs_retention_time_ms immediate
+metrics_retention_time_ms immediate
+monitored_app_log_path restart
+monitoring immediate
+monitoring[disk].warning_threshold_percent immediate
+monitoring[memory].cooldown_ms immediate
+monitoring[memory].restart_threshold_percent immediate
+monitoring[memory].warning_threshold_percent immediate
+notifications immediate
+otlp_endpoint restart
+otp_tls_certificates restart
+port restart
+release_adapter restart
+release_bucket restart
+release_endpoint restart
+release_signature_key restart
+secrets_adapter restart
+secrets_path restart
+tls.certificate restart
+tls.key restart
+trusted_proxies restart
+var_path restart
+";
+
+    #[test]
+    fn every_key_counts_when_it_is_promised_to() {
+        let all = config(
+            "hostname: a.example\ntls: { certificate: /a.pem, key: /b.pem }\nagents: { public: 'a.example:7' }\n\
+             release_adapter: s3\nrelease_bucket: releases\nrelease_endpoint: https://s3.example\n\
+             release_signature_key: RW\naws_region: eu\ngoogle_credentials: /g.json\n\
+             secrets_adapter: file\nsecrets_path: /s.json\nvar_path: /v\nlog_path: /l\n\
+             monitored_app_log_path: /m\notp_tls_certificates: /o\nmetrics: { otlp_endpoint: https://o.example }\n\
+             metrics_retention_time_ms: 5000\nlogs_retention_time_ms: 5000\n\
+             monitoring: [{ type: memory }, { type: disk }, { type: atom }]\n\
+             notifications: [{ adapter: webhook, url: 'https://n.example' }]\n",
+        );
+        let said: Vec<String> = sheet(&all).keys().map(|key| format!("{key} {}", class(key))).collect();
+        assert_eq!(said, PROMISED.trim().lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_read_at_a_start_waits_for_the_next_one() {
+        let started = sheet(&config("port: 5001\nagents: { port: 7 }\n"));
+        let after = config("port: 5003\nmonitoring: [{ type: memory }]\n");
+        let in_force = serde_json::to_string(&sheet(&after)).unwrap();
+        let waits = since(&started, Some(&in_force));
+        let said: Vec<String> = waits.iter().map(|it| format!("{it} [{}]", it.class)).collect();
+        assert_eq!(
+            said,
+            [
+                "agents.port 7 → 5002 [restart]",
+                "monitoring[memory].cooldown_ms 300000 (was not set) [immediate]",
+                "monitoring[memory].restart_threshold_percent 90 (was not set) [immediate]",
+                "monitoring[memory].warning_threshold_percent 75 (was not set) [immediate]",
+                "port 5001 → 5003 [restart]",
+            ]
+        );
+        let told = event(&waits, false, Time(1)).unwrap();
+        assert!(
+            told.text.contains("port 5001 → 5003 (needs a restart of the control plane)"),
+            "{}",
+            told.text
+        );
+        assert_eq!(told.data["fields"]["port"], "restart");
     }
 }

@@ -10,12 +10,14 @@ use sea_orm::{
 
 use super::Source;
 use crate::clock::Time;
+use crate::db::configurations::{self, NewVersion};
 use crate::db::connection::Db;
 use crate::db::entity::applications::application;
 use crate::db::entity::row::{json, millis};
 use crate::db::error::{DbError, Fault, doing, taken};
-use crate::db::events::{self, NewEvent};
-use crate::db::{assignments, nodes, settings};
+use crate::db::events::{self, AuditEntry, NewEvent};
+use crate::db::{assignments, nodes, restarts, settings};
+use crate::fleet::RestartWish;
 use crate::spec::AppSpec;
 
 /// An application as it is to be from now on.
@@ -40,8 +42,15 @@ pub struct ApplicationsDiff {
     pub every_node: bool,
     /// Settings of which there is one, stored with the rest.
     pub remembered: Vec<(&'static str, String)>,
+    /// The configuration that says so, where it is another one: nothing is stored where it was planned against one that is
+    /// no longer in force.
+    pub version: Option<NewVersion>,
+    /// What has to be started anew for it.
+    pub restarts: Vec<(AppName, RestartWish)>,
     /// What is told of it.
     pub events: Vec<NewEvent>,
+    /// Who asked for it; `None`: a start did.
+    pub audit: Option<AuditEntry>,
 }
 
 impl Db {
@@ -53,7 +62,21 @@ impl Db {
     ) -> Result<BTreeSet<NodeId>, DbError> {
         doing("store the applications", async {
             let tx = self.write().await?;
-            let ApplicationsDiff { put, dropped, retold, every_node, remembered, events } = diff;
+            let ApplicationsDiff {
+                put,
+                dropped,
+                retold,
+                every_node,
+                remembered,
+                version,
+                restarts,
+                events,
+                audit,
+            } = diff;
+            // First, so that who comes second holds nothing that others wait for.
+            if let Some(version) = version {
+                configurations::insert(&tx, version, now).await?;
+            }
             let mut told_anew = retold;
             for new in put {
                 let app = new.spec.name.clone();
@@ -72,7 +95,14 @@ impl Db {
                 holders.extend(assignments::holders(&tx, &app).await?);
             }
             let raised = nodes::raise(&tx, holders).await?;
+            for wish in restarts {
+                // Where nothing is to run, nothing is to be replaced.
+                if !assignments::holders(&tx, &wish.0).await?.is_empty() {
+                    restarts::insert(&tx, &[wish]).await?;
+                }
+            }
             events::insert(&tx, &events).await?;
+            events::insert_audit(&tx, audit.as_ref()).await?;
             tx.commit().await?;
             Ok(raised.into_keys().collect())
         })

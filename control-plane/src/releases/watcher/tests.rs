@@ -374,10 +374,56 @@ async fn a_watch_ends_when_it_is_cancelled() {
     let key = place.publish("1.0.0", &tarball("a"));
     place.name(r#"{"version":"1.0.0"}"#);
     let cancel = CancellationToken::new();
-    let specs = [AppSpec::new("demo".parse().unwrap(), Language::Elixir)];
     let (bucket, wake) = (place.bucket.clone(), Arc::clone(&place.bucket.wake));
-    let ended = watch(bucket, &specs, cancel.clone());
+    let (_changes, changed) = watch::channel(0);
+    let ended = watch(bucket, changed, cancel.clone());
     tokio::join!(ended, async {
+        wake.notified().await;
+        cancel.cancel();
+    });
+    assert_eq!(place.state().await.0, Some(key));
+}
+
+#[tokio::test]
+async fn the_watches_are_of_those_that_are_configured_and_go_by_what_is_configured() {
+    let place = Place::new().await;
+    let mut watches = Watches::default();
+    let named = |watches: &Watches| watches.running.keys().map(ToString::to_string).collect::<Vec<_>>();
+    let spec = |name: &str| AppSpec::new(name.parse().unwrap(), Language::Elixir);
+    watches.follow(&place.bucket, vec![spec("one"), spec("two")]);
+    assert_eq!(named(&watches), ["one", "two"]);
+    let tokens = |watches: &Watches| watches.running.len();
+    // What goes ends; what stays is not begun anew.
+    let mut slower = spec("two");
+    slower.schedule_interval.0 += 1;
+    let before = watches.tasks.len();
+    watches.follow(&place.bucket, vec![spec("two"), spec("three")]);
+    assert_eq!((named(&watches), tokens(&watches)), (vec!["three".to_owned(), "two".to_owned()], 2));
+    assert!(watches.tasks.len() <= before + 1, "one was begun");
+    // Another interval is followed at once.
+    watches.follow(&place.bucket, vec![slower.clone(), spec("three")]);
+    assert_eq!(watches.running[&slower.name].0.interval, slower.schedule_interval.0);
+    watches.end().await;
+}
+
+#[tokio::test]
+async fn an_application_that_comes_later_is_watched_and_one_that_goes_is_not() {
+    let place = Place::new().await;
+    let key = place.publish("1.0.0", &tarball("a"));
+    let (cancel, wake) = (CancellationToken::new(), Arc::clone(&place.bucket.wake));
+    let demo: AppName = "demo".parse().unwrap();
+    let drop_it = ApplicationsDiff { dropped: vec![demo.clone()], ..ApplicationsDiff::default() };
+    place.db.put_applications(drop_it, Time(2)).await.unwrap();
+    place.name(r#"{"version":"1.0.0"}"#);
+    let (changes, changed) = watch::channel(0);
+    let watching = watch(place.bucket.clone(), changed, cancel.clone());
+    tokio::join!(watching, async {
+        assert_eq!(place.db.bucket(&demo).await.unwrap(), None, "nobody looks for it");
+        let spec = AppSpec::new(demo.clone(), Language::Elixir);
+        let put = vec![NewApplication { spec, source: Owner::Yaml, cookie: vec![1] }];
+        let diff = ApplicationsDiff { put, ..ApplicationsDiff::default() };
+        place.db.put_applications(diff, Time(3)).await.unwrap();
+        changes.send_modify(|it| *it += 1);
         wake.notified().await;
         cancel.cancel();
     });

@@ -19,14 +19,21 @@ use super::super::{Shared, epmd};
 use super::{SlotContext, chain, log_folder};
 use crate::replica::Ticket;
 
+/// What lies on the disk belongs to a user and is of a language: of these, the deployment is right.
+fn started_anew(deployed: pb::Application, assigned: pb::Application) -> pb::Application {
+    let pb::Application { language, run_as_user, run_as_group, .. } = deployed;
+    pb::Application { language, run_as_user, run_as_group, ..assigned }
+}
+
 /// `assigned`: the settings of the assignment, where it wants this very release. They are gone by where those of the
-/// deployment were lost: it would never start again otherwise.
+/// deployment were lost: it would never start again otherwise. `request`: the last restart that was asked for and done.
 pub(super) async fn launch_spec(
     shared: &Shared,
     context: &SlotContext,
     ticket: Ticket,
     release: &ReleaseKey,
     assigned: Option<pb::Application>,
+    request: &str,
 ) -> anyhow::Result<LaunchSpec> {
     let ledger = shared.paths.ledger(&context.id);
     let deployed = match ledger.deployed() {
@@ -36,7 +43,22 @@ pub(super) async fn launch_spec(
         }
         other => other?,
     };
+    let is_counted = match ledger.deployed_for() {
+        Err(fault) if fault.was_set_aside() => {
+            tracing::warn!(fault = %chain(&fault), "for which start the settings of the deployment were taken is lost");
+            ledger.store_deployed_for(request)?;
+            true
+        }
+        other => other?.is_none_or(|it| it == request),
+    };
     let app = match (deployed, assigned) {
+        // Somebody asked for this start: it is with what is wanted now.
+        (Some(deployed), Some(assigned)) if !is_counted => {
+            let app = started_anew(deployed, assigned);
+            ledger.store_deployed(&app)?;
+            ledger.store_deployed_for(request)?;
+            app
+        }
         (Some(app), _) => app,
         (None, Some(app)) => {
             ledger.store_deployed(&app)?;

@@ -125,6 +125,7 @@ impl SlotTask {
         let same_boot = runtime.as_ref().is_none_or(|it| it.boot_id == self.shared.boot_id);
         self.unsure_of_pre_commands =
             runtime.is_none() && self.shared.paths.pre_dir(&self.id).path().is_dir();
+        let is_known = runtime.is_some();
         let replica = match runtime {
             Some(Runtime { replica, .. }) => replica,
             None => Replica::of_folders(self.lies_in_current().await?, self.context.folder.path().exists()),
@@ -137,6 +138,9 @@ impl SlotTask {
         self.book = Book::of(replica.clone());
         let (replica, again) = replica.recover(found, pre_found, boot, clock::now());
         self.replica = replica;
+        if is_known {
+            self.count_restart_of_an_older_agent();
+        }
         self.replica.spread = self.spread();
         self.assigned = assignment.map(Assigned::from).unwrap_or_default();
         // What cannot be read of it was set aside, and was for people alone.
@@ -166,6 +170,19 @@ impl SlotTask {
         acts::flush(&self.shared, &self.context);
         info!(process = ?self.replica.process, "taken up");
         Ok(())
+    }
+
+    /// An agent before this one did not write which restart the settings of the deployment take into account: what it did is
+    /// done, and only the next one is with what is wanted then.
+    fn count_restart_of_an_older_agent(&self) {
+        let ledger = self.shared.paths.ledger(&self.id);
+        let counted = match ledger.deployed_for() {
+            Ok(None) => ledger.store_deployed_for(&self.restart_done()),
+            other => other.map(drop),
+        };
+        if let Err(fault) = counted {
+            warn!(fault = %acts::chain(&fault), "it is not known for which start the settings of the deployment were taken");
+        }
     }
 
     /// Of this slot of this host, for as long as it is up.

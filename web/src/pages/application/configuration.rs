@@ -1,9 +1,10 @@
-//! What an application is configured to be; read only, the file owns it.
+//! What an application is configured to be; read only, the configuration owns it.
 
 use proto::apps::Settings;
 use yew::{Html, Properties, component, html};
 
 use crate::format::duration;
+use crate::route::Route;
 use crate::words;
 
 #[derive(Properties, PartialEq)]
@@ -29,7 +30,7 @@ pub(super) fn Configuration(props: &Props) -> Html {
     let ports = ports.iter().map(|it| format!("{}={}", it.key, it.base)).collect::<Vec<_>>();
     html! {
         <section aria-label="Configuration" data-tab-panel="configuration">
-            <p class="dim">{ "From deployex.yaml: change it there and start deployex again." }</p>
+            <p class="dim">{ "Read from deployex.yaml. What a changed file would do, and what was applied, is on the page " }<a href={Route::Configuration.path()}>{ "Configuration" }</a>{ "." }</p>
             <dl class="facts wide-facts">
                 { row("Replicas per node", replicas_per_node.to_string(), "slots 1 to this number on each node that may hold it") }
                 { row("Nodes", listed(nodes, "every node"), "labels that a node must have") }
