@@ -1,6 +1,8 @@
 //! The configuration as desired state: its versions, what a change of it does and when that counts, and the file that is
 //! looked at.
 
+mod wire;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -57,7 +59,7 @@ impl fmt::Display for Class {
 /// What a key was or is, as far as it may be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(tag = "is", content = "value", rename_all = "snake_case")]
+#[serde(tag = "is", content = "value", rename_all = "snake_case", try_from = "wire::Side")]
 pub enum Side {
     Absent,
     /// It may be a secret.
@@ -210,6 +212,7 @@ pub struct PlanConfiguration {
 /// What applying a configuration would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(from = "wire::Plan")]
 pub struct Plan {
     /// The version in force, which it was made against.
     pub base: u64,
@@ -338,6 +341,7 @@ pub struct VersionSummary {
 /// A version with its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(from = "wire::Version")]
 pub struct Version {
     #[serde(flatten)]
     pub summary: VersionSummary,
@@ -401,6 +405,7 @@ impl Configuration {
 /// The file as it was last looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(try_from = "wire::WatchedFile")]
 pub struct WatchedFile {
     pub path: String,
     /// Since when it has been like this.
@@ -409,7 +414,7 @@ pub struct WatchedFile {
     pub state: FileState,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum FileState {

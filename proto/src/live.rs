@@ -3,6 +3,8 @@
 //! The browser says what it wants to see; for each topic it gets a snapshot and then, whenever that changed, either the
 //! whole again or the change. Messages in between are left out rather than queued: only the newest counts.
 
+mod read;
+
 use serde::{Deserialize, Serialize};
 
 use crate::apps::Application;
@@ -45,7 +47,7 @@ pub enum Topic {
 }
 
 /// Control plane to browser.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Message {
     /// The control plane's time: ages are counted from it, not from the browser's clock.
@@ -54,7 +56,7 @@ pub struct Message {
     pub news: News,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", content = "data", rename_all = "kebab-case")]
 pub enum News {
