@@ -9,10 +9,7 @@ mod drain;
 mod fallback;
 mod fault;
 #[cfg(any(test, all(feature = "simulation", debug_assertions)))]
-#[cfg_attr(
-    not(test),
-    allow(dead_code, clippy::unwrap_used, reason = "for tests, some of which are in another crate")
-)]
+#[allow(dead_code, clippy::unwrap_used, reason = "for tests, some of which are in another crate")]
 pub(crate) mod fixture;
 mod gate;
 mod lifecycle;

@@ -161,7 +161,7 @@ impl World {
     }
 
     /// Everybody comes back, and nothing more is wanted.
-    pub(crate) fn calm(&mut self) -> Checked {
+    pub(crate) fn calm(&mut self) {
         self.note(|_| "all is quiet".to_owned());
         self.hostile = false;
         if let Some(rollout) = &mut self.fleet.rollout {
@@ -174,6 +174,5 @@ impl World {
             self.later(2_000, 1_000, Due::Connects { host });
         }
         self.plans_within(300);
-        Ok(())
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn is_good(release: &ReleaseKey) -> bool {
 
 /// Whether a rollout of it has pre-commands to run.
 pub(crate) fn has_pre_commands(release: &ReleaseKey) -> bool {
-    release.sha256.0[0] % 2 == 0
+    release.sha256.0[0].is_multiple_of(2)
 }
 
 /// How many.

@@ -197,7 +197,7 @@ impl World {
         while self.now < until || self.steps < LEAST_STEPS {
             self.step()?;
         }
-        self.calm()?;
+        self.calm();
         let until = self.now + QUIET;
         while !self.at_rest {
             if self.now > until || self.steps > MOST_STEPS {
@@ -249,8 +249,6 @@ impl World {
             Due::Cleared { host, agent, slot, ticket } if self.hosts[host].agent == Some(agent) => {
                 self.cleared(host, slot, ticket)
             }
-            // Its agent died over it.
-            Due::Prepared { .. } | Due::Swapped { .. } | Due::Cleared { .. } => Ok(()),
             Due::PreCommandEnds { host, slot, ticket, passed } => {
                 self.pre_command_ends(host, slot, ticket, passed)
             }
@@ -264,7 +262,12 @@ impl World {
                 self.hear(host, slot, &report);
                 Ok(())
             }
-            Due::Told { .. } | Due::Report { .. } => Ok(()),
+            // Its agent died over it, or its session ended.
+            Due::Prepared { .. }
+            | Due::Swapped { .. }
+            | Due::Cleared { .. }
+            | Due::Told { .. }
+            | Due::Report { .. } => Ok(()),
             Due::Connects { host } => self.connect(host),
             Due::ControlPlaneBegins => {
                 self.control_plane_begins();

@@ -209,6 +209,7 @@ fn put(fleet: &mut AppFleet, place: Place, release: &ReleaseKey) {
         failed_check: None,
         next_start_at: None,
         fault: String::new(),
+        fell_back: None,
         pre_commands: None,
         ports: Vec::new(),
         reported_at: Time(1),

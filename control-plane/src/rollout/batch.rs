@@ -33,7 +33,7 @@ pub(super) enum Moved {
 
 /// Nodes that do not run the release yet.
 #[derive(Default)]
-struct ToMove<'a> {
+struct NotMoved<'a> {
     /// Their move has begun; or an earlier one took something of them; or they were never disturbed: in this order.
     up: Vec<Host<'a>>,
     moved: usize,
@@ -84,7 +84,7 @@ impl<'a> Draft<'a> {
         if !over {
             return Moved::Waits;
         }
-        let left = self.to_move(rollout, hosts);
+        let left = self.not_moved(rollout, hosts);
         if left.up.is_empty() {
             return if left.moved > 0 && !left.unsure {
                 Moved::AllThere
@@ -112,8 +112,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Who is left, and who cannot be told now.
-    fn to_move(&mut self, rollout: &Rollout, hosts: &[Host<'a>]) -> ToMove<'a> {
-        let mut left = ToMove::default();
+    fn not_moved(&mut self, rollout: &Rollout, hosts: &[Host<'a>]) -> NotMoved<'a> {
+        let mut left = NotMoved::default();
         let (mut broken, mut fresh) = (Vec::new(), Vec::new());
         for host in hosts.iter().filter(|host| !rollout.progress.failed.contains_key(&host.id)) {
             let slots = self.slots_of(*host, &rollout.release);

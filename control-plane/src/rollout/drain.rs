@@ -2,7 +2,7 @@
 //!
 //! Of a spread this is `placement`'s to decide: there others take over first.
 
-use proto::state::{Liveness, Service};
+use proto::state::{Liveness, Service, SlotState};
 
 use super::draft::{Draft, Host};
 use super::fault::planted;
@@ -66,7 +66,7 @@ impl Draft<'_> {
             hosts.iter().any(|host| host.id == place.node && host.is(Liveness::Up))
                 && self.release_at(**place).is_none()
                 && !self.plan.steps.contains(&Step::Forget { place: **place })
-                && !fleet.observed.get(place).is_some_and(|it| it.state == proto::state::SlotState::Empty)
+                && fleet.observed.get(place).is_none_or(|it| it.state != SlotState::Empty)
         };
         let going = u64::try_from(fleet.assigned.keys().filter(goes).count()).unwrap_or(u64::MAX);
         // None of these nodes is among those that count as hosts.

@@ -567,7 +567,7 @@ fn some_spec(dice: &mut Dice) -> AppSpec {
     }
     deploy.order_by = dice.one_in(3).then(|| "zone".to_owned());
     deploy.pause_between = Millis(if dice.one_in(3) { 5_000 } else { 0 });
-    deploy.tolerate_failed_nodes = if dice.one_in(3) { 1 } else { 0 };
+    deploy.tolerate_failed_nodes = u32::from(dice.one_in(3));
     if dice.one_in(3) {
         deploy.pre_commands_run = PreCommandsRun::EveryReplica;
     }

@@ -1,5 +1,7 @@
 //! An agent that lost its control plane goes back by itself from a release that is never ready.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use std::net::TcpListener;
 
 use node_agent::link::Standing;

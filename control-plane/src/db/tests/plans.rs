@@ -386,7 +386,8 @@ async fn the_way_back_of_a_slot_is_told_while_its_rollout_moves_and_no_longer(it
         wanted.slots.into_values().map(|slot| slot.fallback).collect::<Vec<_>>()
     };
     let steps = vec![assign(place(one, 1), &key("1", 2)), assign(place(two, 1), &key("1", 1))];
-    store(Plan { rollouts: vec![moving(RolloutPhase::Running)], steps, ..Plan::default() }).await;
+    let running = Plan { rollouts: vec![moving(RolloutPhase::Running)], steps, ..Plan::default() };
+    Box::pin(store(running)).await;
     let release = release("shop", key("1", 1), 1);
     let fallback = WantedFallback { release, within: Millis(40_000), rollout: first };
     assert_eq!(ways_back(one).await, [Some(fallback.clone())]);
@@ -397,7 +398,8 @@ async fn the_way_back_of_a_slot_is_told_while_its_rollout_moves_and_no_longer(it
     assert_eq!(ways_back(one).await, [None]);
     apply(Strategy::StopFirst).await;
     assert_eq!(ways_back(one).await, [Some(fallback)]);
-    store(Plan { rollouts: vec![moving(RolloutPhase::Watching)], ..Plan::default() }).await;
+    let watching = Plan { rollouts: vec![moving(RolloutPhase::Watching)], ..Plan::default() };
+    Box::pin(store(watching)).await;
     assert_eq!(ways_back(one).await, [None]);
 }
 
