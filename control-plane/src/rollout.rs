@@ -20,6 +20,7 @@ mod pre_commands;
 mod progress;
 mod restart;
 mod roll;
+mod room;
 #[cfg(test)]
 mod simulate;
 #[cfg(any(test, all(feature = "simulation", debug_assertions)))]

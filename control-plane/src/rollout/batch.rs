@@ -62,6 +62,7 @@ impl<'a> Draft<'a> {
             on_trial.clear();
         }
         let elsewhere = on_trial.iter().any(|(host, _)| !in_batch(host));
+        let trying: BTreeSet<NodeId> = on_trial.iter().map(|(host, _)| host.id).collect();
         for (host, place) in &on_trial {
             self.wait_for(*host, *place, Some(rollout));
         }
@@ -69,8 +70,7 @@ impl<'a> Draft<'a> {
         if !elsewhere {
             let own: Vec<Host<'a>> = hosts.iter().filter(|host| in_batch(host)).copied().collect();
             for host in own {
-                let tried = on_trial.iter().any(|(it, _)| it.id == host.id);
-                if !tried && !rollout.progress.failed.contains_key(&host.id) {
+                if !trying.contains(&host.id) && !rollout.progress.failed.contains_key(&host.id) {
                     over &= self.move_node(host, rollout);
                 }
             }
@@ -229,10 +229,13 @@ impl<'a> Draft<'a> {
     /// Every node that is connected is one on which it failed: there is none left to show that it is good.
     pub(super) fn failed_wherever_seen(&self, rollout: &Rollout) -> Option<Failure> {
         let failed = &rollout.progress.failed;
-        let (node, reason) = failed.first_key_value()?;
-        let others = self.hosts().iter().filter(|host| !failed.contains_key(&host.id));
-        let mut seen = others.filter(|host| !host.is(Liveness::Lost));
-        if seen.next().is_some() || self.host(*node).is_none_or(|host| host.is(Liveness::Lost)) {
+        if failed.is_empty() {
+            return None;
+        }
+        // Of those that are lost nobody knows what became of it.
+        let mut seen = self.hosts().iter().filter(|host| !host.is(Liveness::Lost)).peekable();
+        let reason = failed.get(&seen.peek()?.id)?;
+        if seen.any(|host| !failed.contains_key(&host.id)) {
             return None;
         }
         let reason = format!("{reason}; no other node is connected on which it could be stable");

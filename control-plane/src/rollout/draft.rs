@@ -10,6 +10,7 @@ use proto::state::{Liveness, Service, SlotState, Strategy};
 use super::fault::planted;
 use super::place::{Next, NodeSlots, Pace, SlotView, Standing};
 use super::placement::{self, Placement};
+use super::room::Missing;
 use super::{Happening, HappeningKind, InForce, Plan, Rollout, Said, Step, Waiting};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Node, Observed, Place};
@@ -32,13 +33,16 @@ pub(super) struct Draft<'a> {
     pub(super) pause_carried: Option<Said>,
     pub(super) placement: Placement,
     /// Nodes on which the rollout under way failed, which is tolerated: what is missing there is not waited for.
-    failed: BTreeSet<NodeId>,
+    pub(super) failed: BTreeSet<NodeId>,
     /// In the order in which they are visited.
     hosts: Vec<Host<'a>>,
-    /// Replicas of each host that are missing because of what we do, those without any left out; `None`: not counted yet.
-    missing: RefCell<Option<BTreeMap<NodeId, u64>>>,
+    /// Slots 1..=N of all nodes that may hold some.
+    pub(super) replicas_in_all: u64,
+    /// `None`: not counted yet.
+    pub(super) missing: RefCell<Option<Missing>>,
     /// What this plan tells slots, over what they were told before; `None`: nothing is to run.
     told: BTreeMap<Place, Option<ReleaseKey>>,
+    forgotten: BTreeSet<Place>,
 }
 
 /// A node that may hold replicas.
@@ -72,12 +76,15 @@ impl<'a> Draft<'a> {
             placement: Placement::default(),
             failed: BTreeSet::new(),
             hosts: Vec::new(),
+            replicas_in_all: 0,
             missing: RefCell::new(None),
             told: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
         };
         let failed = fleet.rollout.iter().flat_map(|rollout| rollout.progress.failed.keys());
         draft.failed = failed.copied().collect();
         draft.placement = draft.placed();
+        draft.replicas_in_all = draft.placement.counts.values().map(|count| u64::from(*count)).sum();
         draft.hosts = draft.visited();
         draft
     }
@@ -117,10 +124,9 @@ impl<'a> Draft<'a> {
         let kept = self.placement.counts.iter().filter(|(id, _)| spread || cordoned(id));
         let mut counts: BTreeMap<NodeId, u16> = kept.map(|(id, count)| (*id, *count)).collect();
         // Where a slot is still to be withdrawn, nobody is to take it for one that is held.
-        let forgotten = |place: &Place| self.plan.steps.contains(&Step::Forget { place: *place });
         let empties = self.fleet.assigned.keys().filter(|place| spread || cordoned(&place.node));
-        let empties =
-            empties.filter(|place| !self.placement.counts.contains_key(&place.node) && !forgotten(place));
+        let empties = empties
+            .filter(|place| !self.placement.counts.contains_key(&place.node) && !self.forgets(**place));
         let empties: Vec<NodeId> = empties.map(|place| place.node).collect();
         counts.extend(empties.into_iter().map(|node| (node, 0)));
         // Of one that is not configured, what it was is kept until it comes back.
@@ -169,10 +175,6 @@ impl<'a> Draft<'a> {
         self.count_anew();
     }
 
-    fn count_anew(&mut self) {
-        *self.missing.get_mut() = None;
-    }
-
     pub(super) fn set_in_force(&mut self, release: Option<ReleaseKey>) {
         if self.in_force != release {
             self.plan.in_force = Some(release.clone().map_or(InForce::Nothing, InForce::Release));
@@ -201,6 +203,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn forget(&mut self, place: Place) {
         self.tell(None, Step::Forget { place });
+        self.forgotten.insert(place);
     }
 
     /// What it was told before, once more.
@@ -211,19 +214,12 @@ impl<'a> Draft<'a> {
     /// The last word on a place is the only one.
     fn tell(&mut self, release: Option<ReleaseKey>, step: Step) {
         let place = step.place();
+        self.forgotten.remove(&place);
         if self.told.insert(place, release).is_some() {
             self.plan.steps.retain(|earlier| earlier.place() != place);
         }
         self.plan.steps.push(step);
-        if let (Some(host), true) = (self.host(place.node), self.missing.get_mut().is_some()) {
-            let missing = self.missing_on(host);
-            if let Some(counted) = self.missing.get_mut() {
-                match missing {
-                    0 => counted.remove(&host.id),
-                    missing => counted.insert(host.id, missing),
-                };
-            }
-        }
+        self.count_node_anew(place.node);
     }
 
     pub(super) fn wait(&mut self, waiting: Waiting) {
@@ -314,6 +310,11 @@ impl<'a> Draft<'a> {
             places.sort_unstable();
         }
         places
+    }
+
+    /// By this plan, and nothing was told to it since.
+    pub(super) fn forgets(&self, place: Place) -> bool {
+        self.forgotten.contains(&place)
     }
 
     pub(super) fn has_been_told(&self, place: Place) -> bool {
@@ -410,60 +411,5 @@ impl<'a> Draft<'a> {
         let slots = self.slots_of(host, target);
         let room = if slots.all_told() { 0 } else { self.room_on(host.id) };
         slots.next(pace, room)
-    }
-
-    /// How many replicas of a node may be missing because of what we do, as things stand elsewhere.
-    pub(super) fn room_on(&self, node: NodeId) -> u64 {
-        let beside = if planted!(ForgetTheOthers) { 0 } else { self.missing_beside(node) };
-        self.may_be_missing().saturating_sub(beside)
-    }
-
-    /// Replicas of all other nodes that are missing because of what we do.
-    pub(super) fn missing_beside(&self, node: NodeId) -> u64 {
-        // Where nothing is in force, nothing serves that could be missed.
-        if self.in_force.is_none() {
-            return 0;
-        }
-        let mut counted = self.missing.borrow_mut();
-        let missing = counted.get_or_insert_with(|| {
-            let seen = self.hosts.iter().filter(|host| !host.is(Liveness::Lost));
-            seen.map(|host| (host.id, self.missing_on(*host))).filter(|(_, missing)| *missing > 0).collect()
-        });
-        missing.iter().filter(|(id, _)| **id != node).map(|(_, missing)| missing).sum()
-    }
-
-    /// Replicas of the application that may be missing at a time because of what we do.
-    pub(super) fn may_be_missing(&self) -> u64 {
-        let all: u64 = self.placement.counts.values().map(|count| u64::from(*count)).sum();
-        self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.may_be_missing(all))
-    }
-
-    /// Of one host: those that are not ready since we told them something.
-    pub(super) fn missing_on(&self, host: Host<'_>) -> u64 {
-        if self.failed.contains(&host.id) {
-            return 0;
-        }
-        let slots = (1..=self.highest_on(host.id)).filter_map(|number| Slot::new(u32::from(number)).ok());
-        let (mut ready, mut ours) = (0, 0);
-        for slot in slots {
-            let place = host.place(slot);
-            if self.standing(place).is_ready() {
-                ready += 1;
-            } else if slot.number() <= self.replicas_on(host.id) && self.is_our_doing(place) {
-                ours += 1;
-            }
-        }
-        u64::from(self.replicas_on(host.id)).saturating_sub(ready).min(ours)
-    }
-
-    /// A slot that is not ready: whether it was told something of late, or anything but what is in force.
-    fn is_our_doing(&self, place: Place) -> bool {
-        let Some(release) = self.release_at(place) else { return false };
-        if self.report(place).is_none() || self.is_being_restarted(place) {
-            return true;
-        }
-        let patience = self.fleet.spec.as_ref().map_or(0, |spec| spec.rollback_timeout.0);
-        let told = self.fleet.assigned.get(&place);
-        self.in_force.as_ref() != Some(release) || told.is_some_and(|it| self.now.since(it.since) < patience)
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Of a spread this is `placement`'s to decide: there others take over first.
 
+use proto::ids::Slot;
 use proto::state::{Liveness, Service, SlotState};
 
+use super::Waiting;
 use super::draft::{Draft, Host};
 use super::fault::planted;
-use super::{Step, Waiting};
 use crate::fleet::Place;
 
 impl Draft<'_> {
@@ -30,10 +31,10 @@ impl Draft<'_> {
         hosts.sort_by_key(|host| &host.node.name);
         let mut room = self.room_on_nodes_that_drain(&hosts);
         for host in hosts {
-            let holds: Vec<Place> = fleet.assigned.keys().filter(|it| it.node == host.id).copied().collect();
+            let held = fleet.assigned.range(host.place(Slot::MIN)..).take_while(|(it, _)| it.node == host.id);
             let mut left: Vec<Place> =
-                holds.into_iter().filter(|place| self.release_at(*place).is_some()).collect();
-            left.sort_by_key(|place| std::cmp::Reverse(place.slot));
+                held.map(|(place, _)| *place).filter(|place| self.release_at(*place).is_some()).collect();
+            left.reverse();
             match host.node.liveness {
                 Liveness::Up => {}
                 _ if left.is_empty() => continue,
@@ -65,7 +66,7 @@ impl Draft<'_> {
         let goes = |place: &&Place| {
             hosts.iter().any(|host| host.id == place.node && host.is(Liveness::Up))
                 && self.release_at(**place).is_none()
-                && !self.plan.steps.contains(&Step::Forget { place: **place })
+                && !self.forgets(**place)
                 && fleet.observed.get(place).is_none_or(|it| it.state != SlotState::Empty)
         };
         let going = u64::try_from(fleet.assigned.keys().filter(goes).count()).unwrap_or(u64::MAX);

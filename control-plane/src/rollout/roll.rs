@@ -9,7 +9,7 @@ use super::draft::{Draft, Host};
 use super::fault::planted;
 use super::place::{Next, Pace, Standing};
 use super::waiting::NoNode;
-use super::{PreCommandsState, Rollout, Step, Waiting};
+use super::{PreCommandsState, Rollout, Waiting};
 use crate::fleet::Place;
 
 impl<'a> Draft<'a> {
@@ -301,7 +301,7 @@ impl<'a> Draft<'a> {
                 self.withdraw(*place);
                 empty &= host.is(Liveness::Lost);
                 self.wait_until_empty(host, *place);
-            } else if !self.plan.steps.contains(&Step::Forget { place: *place }) {
+            } else if !self.forgets(*place) {
                 empty &= host.is(Liveness::Lost);
             }
         }

@@ -1,0 +1,95 @@
+//! How many replicas may be missing because of what we do, and how many are.
+//!
+//! Of what crashes by itself nothing is said here: it holds nobody up, and is replaced at any time.
+
+use std::collections::BTreeMap;
+
+use proto::ids::{NodeId, Slot};
+use proto::state::Liveness;
+
+use super::draft::{Draft, Host};
+use super::fault::planted;
+use crate::fleet::Place;
+
+/// Replicas that are missing because of what we do.
+pub(super) struct Missing {
+    /// By host, those without any left out.
+    on: BTreeMap<NodeId, u64>,
+    /// Their sum: a look at thousands of hosts asks for it for each of them.
+    all: u64,
+}
+
+impl Draft<'_> {
+    /// How many replicas of a node may be missing because of what we do, as things stand elsewhere.
+    pub(super) fn room_on(&self, node: NodeId) -> u64 {
+        let beside = if planted!(ForgetTheOthers) { 0 } else { self.missing_beside(node) };
+        self.may_be_missing().saturating_sub(beside)
+    }
+
+    /// Replicas of all other nodes that are missing because of what we do.
+    pub(super) fn missing_beside(&self, node: NodeId) -> u64 {
+        // Where nothing is in force, nothing serves that could be missed.
+        if self.in_force.is_none() {
+            return 0;
+        }
+        let mut counted = self.missing.borrow_mut();
+        let missing = counted.get_or_insert_with(|| {
+            let seen = self.hosts().iter().filter(|host| !host.is(Liveness::Lost));
+            let on = seen.map(|host| (host.id, self.missing_on(*host))).filter(|(_, missing)| *missing > 0);
+            let on: BTreeMap<NodeId, u64> = on.collect();
+            Missing { all: on.values().sum(), on }
+        });
+        missing.all - missing.on.get(&node).copied().unwrap_or(0)
+    }
+
+    /// Replicas of the application that may be missing at a time because of what we do.
+    pub(super) fn may_be_missing(&self) -> u64 {
+        self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.may_be_missing(self.replicas_in_all))
+    }
+
+    /// A place of this node was told something.
+    pub(super) fn count_node_anew(&mut self, node: NodeId) {
+        if self.missing.get_mut().is_none() {
+            return;
+        }
+        let Some(host) = self.host(node) else { return };
+        let now = self.missing_on(host);
+        if let Some(missing) = self.missing.get_mut() {
+            let before = if now == 0 { missing.on.remove(&node) } else { missing.on.insert(node, now) };
+            missing.all = missing.all - before.unwrap_or(0) + now;
+        }
+    }
+
+    pub(super) fn count_anew(&mut self) {
+        *self.missing.get_mut() = None;
+    }
+
+    /// Of one host: those that are not ready since we told them something.
+    pub(super) fn missing_on(&self, host: Host<'_>) -> u64 {
+        if self.failed.contains(&host.id) {
+            return 0;
+        }
+        let slots = (1..=self.highest_on(host.id)).filter_map(|number| Slot::new(u32::from(number)).ok());
+        let (mut ready, mut ours) = (0, 0);
+        for slot in slots {
+            let place = host.place(slot);
+            if self.standing(place).is_ready() {
+                ready += 1;
+            } else if slot.number() <= self.replicas_on(host.id) && self.is_our_doing(place) {
+                ours += 1;
+            }
+        }
+        u64::from(self.replicas_on(host.id)).saturating_sub(ready).min(ours)
+    }
+
+    /// A slot that is not ready: whether it was told something of late, or anything but what is in force.
+    fn is_our_doing(&self, place: Place) -> bool {
+        let Some(release) = self.release_at(place) else { return false };
+        if self.report(place).is_none() || self.is_being_restarted(place) {
+            return true;
+        }
+        let patience = self.fleet.spec.as_ref().map_or(0, |spec| spec.rollback_timeout.0);
+        let told = self.fleet.assigned.get(&place);
+        self.in_force.as_ref() != Some(release) || told.is_some_and(|it| self.now.since(it.since) < patience)
+    }
+}
