@@ -63,28 +63,8 @@ pub fn back_to(fleet: &AppFleet, good: &[ReleaseKey]) -> Result<ReleaseKey, NoWa
 mod tests {
     use proto::state::Strategy;
 
-    use super::super::fixture::{fleet, release};
-    use super::super::{PreCommandsState, Progress, Rollout};
+    use super::super::fixture::{fleet, release, rollout};
     use super::*;
-    use crate::clock::Time;
-
-    fn rollout(of: u8, from: Option<u8>, phase: RolloutPhase) -> Rollout {
-        Rollout {
-            id: proto::ids::RolloutId(uuid::Uuid::nil()),
-            app: "shop".parse().unwrap(),
-            release: release(of),
-            from: from.map(release),
-            wished_at: Time(1),
-            phase,
-            reason: None,
-            pre_commands: PreCommandsState::NotNeeded,
-            progress: Progress::default(),
-            by: "bucket".to_owned(),
-            started_at: Time(1),
-            phase_since: Time(1),
-            finished_at: None,
-        }
-    }
 
     #[test]
     fn what_moves_goes_back_to_where_it_came_from() {

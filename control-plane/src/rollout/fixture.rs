@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
-use proto::ids::{Digest, NodeId, ReleaseKey, Slot};
-use proto::state::{Language, Liveness, Service, SlotState, Strategy};
+use proto::ids::{Digest, NodeId, ReleaseKey, RolloutId, Slot};
+use proto::state::{Language, Liveness, RolloutPhase, Service, SlotState, Strategy};
 use uuid::Uuid;
 
-use super::{InForce, Plan, Step};
+use super::{InForce, Plan, PreCommandsState, Progress, Rollout, Step};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Node, Observed, Place, ToldRestart, Wish, WishedBy};
 use crate::spec::{AppSpec, Millis};
@@ -39,6 +39,25 @@ pub(crate) fn spec(strategy: Strategy, replicas: u16) -> AppSpec {
     spec.deploy.watch = Millis(30_000);
     spec.deploy.pre_commands_timeout = Millis(20_000);
     spec
+}
+
+/// Without pre-commands, begun by the bucket at once.
+pub(crate) fn rollout(of: u8, from: Option<u8>, phase: RolloutPhase) -> Rollout {
+    Rollout {
+        id: RolloutId(Uuid::nil()),
+        app: "shop".parse().unwrap(),
+        release: release(of),
+        from: from.map(release),
+        wished_at: Time(1),
+        phase,
+        reason: None,
+        pre_commands: PreCommandsState::NotNeeded,
+        progress: Progress::default(),
+        by: "bucket".to_owned(),
+        started_at: Time(1),
+        phase_since: Time(1),
+        finished_at: None,
+    }
 }
 
 /// Nodes `node-1`..`node-N`, up, with nothing on them.
@@ -141,7 +160,7 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
     }
     for rollout in &plan.rollouts {
         if rollout.finished_at.is_some() {
-            if rollout.phase == proto::state::RolloutPhase::Done {
+            if rollout.phase == RolloutPhase::Done {
                 fleet.proven.insert(rollout.release.clone());
             }
             fleet.last = Some(rollout.clone());

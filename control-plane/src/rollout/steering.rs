@@ -78,27 +78,12 @@ impl Rollout {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Batch, PreCommandsState};
+    use super::super::{Batch, fixture};
     use super::*;
     use crate::clock::Time;
-    use crate::rollout::fixture::release;
 
     fn rollout(phase: RolloutPhase) -> Rollout {
-        Rollout {
-            id: proto::ids::RolloutId(uuid::Uuid::nil()),
-            app: "shop".parse().unwrap(),
-            release: release(2),
-            from: Some(release(1)),
-            wished_at: Time(1),
-            phase,
-            reason: None,
-            pre_commands: PreCommandsState::NotNeeded,
-            progress: Progress::default(),
-            by: "bucket".to_owned(),
-            started_at: Time(1),
-            phase_since: Time(1),
-            finished_at: None,
-        }
+        fixture::rollout(2, Some(1), phase)
     }
 
     fn ann() -> Said {

@@ -78,7 +78,7 @@ fn Steer(props: &SteerProps) -> Html {
     if !use_account().may_operate() || phase.is_over() || aborted_by.is_some() {
         return html! {};
     }
-    let moves = matches!(phase, RolloutPhase::Pending | RolloutPhase::Running);
+    let moves = phase.moves();
     let may_be_promoted = moves && rollout.batch.as_ref().is_some_and(|batch| batch.may_be_promoted);
     let what = format!("the rollout of {application} {}", release.version);
     let abort_verb = match from {

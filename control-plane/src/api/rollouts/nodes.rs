@@ -12,11 +12,6 @@ use crate::fleet::Node;
 use crate::picture::{AppPicture, Picture};
 use crate::rollout::{Progress, Rollout};
 
-/// Slots are still to be told the release.
-fn moves(rollout: &Rollout) -> bool {
-    matches!(rollout.phase, RolloutPhase::Pending | RolloutPhase::Running)
-}
-
 /// Those that hold the application or are to hold it, in the order in which they are visited; none once it is over.
 pub(super) fn of(picture: &Picture, app: &AppPicture, rollout: &Rollout) -> Vec<RolloutNode> {
     if rollout.phase.is_over() {
@@ -50,7 +45,7 @@ pub(super) fn of(picture: &Picture, app: &AppPicture, rollout: &Rollout) -> Vec<
 /// The batch that is moved now, or was last.
 pub(super) fn batch(rollout: &Rollout, nodes: &[RolloutNode]) -> Option<RolloutBatch> {
     let Progress { batch, promoted, .. } = &rollout.progress;
-    let batch = batch.as_ref().filter(|_| moves(rollout))?;
+    let batch = batch.as_ref().filter(|_| rollout.phase.moves())?;
     let promoted = promoted.as_ref().filter(|it| it.batch == batch.number);
     let others_follow = nodes.iter().any(|node| node.stage == NodeStage::ToCome);
     Some(RolloutBatch {
@@ -72,7 +67,7 @@ impl<F: Fn(NodeId) -> u16> Standing<'_, F> {
     fn of(&self, id: NodeId, node: &Node, slots: Vec<RolloutSlot>) -> Option<RolloutNode> {
         let Self { rollout, slots_wanted } = self;
         let Progress { batch, failed, .. } = &rollout.progress;
-        let in_batch = moves(rollout) && batch.as_ref().is_some_and(|batch| batch.nodes.contains(&id));
+        let in_batch = rollout.phase.moves() && batch.as_ref().is_some_and(|batch| batch.nodes.contains(&id));
         let wanted = usize::from(slots_wanted(id));
         let back = rollout.phase == RolloutPhase::Reverting;
         let told = |slot: &RolloutSlot| slot.told != back;
@@ -102,14 +97,11 @@ impl<F: Fn(NodeId) -> u16> Standing<'_, F> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use proto::ids::{ReleaseKey, RolloutId};
-    use proto::state::Service;
+    use proto::ids::ReleaseKey;
 
     use super::*;
     use crate::clock::Time;
-    use crate::rollout::{Batch, PreCommandsState, Promoted, Said};
+    use crate::rollout::{Batch, Promoted, Said, fixture};
 
     const HERE: NodeId = NodeId(uuid::Uuid::nil());
 
@@ -118,32 +110,11 @@ mod tests {
     }
 
     fn rollout(phase: RolloutPhase) -> Rollout {
-        Rollout {
-            id: RolloutId(uuid::Uuid::nil()),
-            app: "shop".parse().unwrap(),
-            release: key("2.0.0"),
-            from: Some(key("1.0.0")),
-            wished_at: Time(1),
-            phase,
-            reason: None,
-            pre_commands: PreCommandsState::NotNeeded,
-            progress: Progress::default(),
-            by: "bucket".to_owned(),
-            started_at: Time(1),
-            phase_since: Time(1),
-            finished_at: None,
-        }
+        Rollout { release: key("2.0.0"), from: Some(key("1.0.0")), ..fixture::rollout(2, Some(1), phase) }
     }
 
     fn node(liveness: Liveness) -> Node {
-        Node {
-            name: "web-1".parse().unwrap(),
-            liveness,
-            eligible: true,
-            labels: BTreeMap::new(),
-            service: Service::Open,
-            stored: 0,
-        }
+        Node { name: "web-1".parse().unwrap(), liveness, ..fixture::node(1) }
     }
 
     fn slot(state: SlotState, version: &str, told: bool) -> RolloutSlot {

@@ -12,7 +12,7 @@ use super::fleet::{configured, enrolled};
 use super::{Bench, Call};
 use crate::clock::Time;
 use crate::fleet::{Assigned, Node, Observed, Place};
-use crate::rollout::{Batch, PreCommandsState, Progress, Rollout};
+use crate::rollout::{Batch, PreCommandsState, Progress, Rollout, fixture};
 
 fn key(number: u8) -> ReleaseKey {
     ReleaseKey { version: format!("{number}.0.0").parse().unwrap(), sha256: Digest([number; 32]) }
@@ -30,26 +30,8 @@ fn told(release: &ReleaseKey) -> Assigned {
 }
 
 fn seen(release: &ReleaseKey) -> Observed {
-    Observed {
-        generation: 1,
-        state: SlotState::Stable,
-        running: Some(release.clone()),
-        pid: Some(7),
-        started_at: None,
-        ready_since: None,
-        staging: None,
-        crash_restarts: 0,
-        forced_restarts: 0,
-        crashes_since_deploy: 0,
-        last_exit: None,
-        failed_check: None,
-        next_start_at: None,
-        fault: String::new(),
-        fell_back: None,
-        pre_commands: None,
-        ports: Vec::new(),
-        reported_at: Time(1),
-    }
+    let seen = fixture::seen(SlotState::Stable, Some(release.clone()), 1);
+    Observed { pid: Some(7), ..seen }
 }
 
 /// One replica on each of three nodes; the first is the canary and has moved.
