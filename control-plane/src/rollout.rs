@@ -21,6 +21,7 @@ mod progress;
 mod restart;
 mod roll;
 mod room;
+mod sight;
 #[cfg(test)]
 mod simulate;
 #[cfg(any(test, all(feature = "simulation", debug_assertions)))]

@@ -2,7 +2,7 @@
 //! part of the planner sees what the parts before it did, and a plan that was stored leaves nothing over.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proto::ids::{NodeId, ReleaseKey, Slot};
 use proto::state::{Liveness, Service, SlotState, Strategy};
@@ -11,6 +11,7 @@ use super::fault::planted;
 use super::place::{Next, NodeSlots, Pace, SlotView, Standing};
 use super::placement::{self, Placement};
 use super::room::Missing;
+use super::sight::Sights;
 use super::{Happening, HappeningKind, InForce, Plan, Rollout, Said, Step, Waiting};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Node, Observed, Place};
@@ -32,6 +33,9 @@ pub(super) struct Draft<'a> {
     /// Of a rollout that gave way to a newer release: whoever paused it paused its successor.
     pub(super) pause_carried: Option<Said>,
     pub(super) placement: Placement,
+    /// The same, for whoever asks for one node.
+    holds: HashMap<NodeId, Holds<'a>>,
+    sights: Sights<'a>,
     /// Nodes on which the rollout under way failed, which is tolerated: what is missing there is not waited for.
     pub(super) failed: BTreeSet<NodeId>,
     /// In the order in which they are visited.
@@ -43,6 +47,13 @@ pub(super) struct Draft<'a> {
     /// What this plan tells slots, over what they were told before; `None`: nothing is to run.
     told: BTreeMap<Place, Option<ReleaseKey>>,
     forgotten: BTreeSet<Place>,
+}
+
+/// What is decided for one node.
+struct Holds<'a> {
+    node: &'a Node,
+    replicas: u16,
+    spare: Option<Slot>,
 }
 
 /// A node that may hold replicas.
@@ -74,6 +85,8 @@ impl<'a> Draft<'a> {
             lent_to: None,
             pause_carried: None,
             placement: Placement::default(),
+            holds: HashMap::new(),
+            sights: Sights::of(fleet),
             failed: BTreeSet::new(),
             hosts: Vec::new(),
             replicas_in_all: 0,
@@ -83,8 +96,8 @@ impl<'a> Draft<'a> {
         };
         let failed = fleet.rollout.iter().flat_map(|rollout| rollout.progress.failed.keys());
         draft.failed = failed.copied().collect();
-        draft.placement = draft.placed();
-        draft.replicas_in_all = draft.placement.counts.values().map(|count| u64::from(*count)).sum();
+        let placement = draft.placed();
+        draft.place_replicas(placement);
         draft.hosts = draft.visited();
         draft
     }
@@ -118,7 +131,7 @@ impl<'a> Draft<'a> {
         }
         placement.counts.retain(|_, count| *count > 0);
         placement.held.retain(|node| self.placement.held.contains(node));
-        self.placement = placement;
+        self.place_replicas(placement);
         let cordoned =
             |id: &NodeId| self.fleet.nodes.get(id).is_some_and(|node| node.service == Service::Cordoned);
         let kept = self.placement.counts.iter().filter(|(id, _)| spread || cordoned(id));
@@ -191,9 +204,8 @@ impl<'a> Draft<'a> {
     /// What it was told last may never have taken the place of what ran before: a slot that is turned back to that never
     /// stopped it.
     fn begins_with(&self, place: Place, release: &ReleaseKey) -> bool {
-        let Some(assigned) = self.fleet.assigned.get(&place) else { return true };
-        let runs_another =
-            self.report_of(place, assigned).is_some_and(|seen| seen.running.as_ref() != Some(release));
+        let Some(sight) = self.sights.at(place) else { return true };
+        let runs_another = sight.report.is_some_and(|seen| seen.running.as_ref() != Some(release));
         runs_another || planted!(TakeAWordForAStart)
     }
 
@@ -245,30 +257,38 @@ impl<'a> Draft<'a> {
 
     /// Slots 1..=N are to run it on this node.
     pub(super) fn replicas_on(&self, node: NodeId) -> u16 {
-        self.placement.counts.get(&node).copied().unwrap_or(0)
+        self.holds.get(&node).map_or(0, |it| it.replicas)
     }
 
     /// The extra slot of a `start_first` deployment; `None` where there is none.
     pub(super) fn spare_on(&self, node: NodeId) -> Option<Slot> {
-        let replicas = self.replicas_on(node);
-        // What drains is given nothing more, and what is above its count is withdrawn.
-        let drains = self.fleet.nodes.get(&node).is_none_or(|it| it.service == Service::Draining);
-        match self.fleet.spec.as_ref().map(|spec| spec.deploy.strategy) {
-            Some(Strategy::StartFirst) if replicas > 0 && !drains => Slot::new(u32::from(replicas) + 1).ok(),
-            Some(_) | None => None,
-        }
+        self.holds.get(&node)?.spare
     }
 
     /// No slot above it is to run anything.
     pub(super) fn highest_on(&self, node: NodeId) -> u16 {
-        self.spare_on(node).map_or(self.replicas_on(node), Slot::number)
+        self.holds.get(&node).map_or(0, |it| it.spare.map_or(it.replicas, Slot::number))
     }
 
     /// One that may run it, and is not to be emptied.
     pub(super) fn host(&self, id: NodeId) -> Option<Host<'a>> {
-        let node = self.fleet.nodes.get(&id)?;
-        let hosts = node.eligible && node.service != Service::Draining && self.replicas_on(id) > 0;
-        hosts.then_some(Host { id, node })
+        let holds = self.holds.get(&id).filter(|it| it.node.service != Service::Draining)?;
+        Some(Host { id, node: holds.node })
+    }
+
+    fn place_replicas(&mut self, placement: Placement) {
+        let strategy = self.fleet.spec.as_ref().map(|spec| spec.deploy.strategy);
+        let nodes = &self.fleet.nodes;
+        let holds = |(id, replicas): (&NodeId, &u16)| {
+            let (node, replicas) = (nodes.get(id).filter(|node| node.eligible)?, *replicas);
+            // What drains is given nothing more, and what is above its count is withdrawn.
+            let spares = strategy == Some(Strategy::StartFirst) && node.service != Service::Draining;
+            let spare = Slot::new(u32::from(replicas) + 1).ok().filter(|_| spares);
+            Some((*id, Holds { node, replicas, spare }))
+        };
+        self.holds = placement.counts.iter().filter(|(_, count)| **count > 0).filter_map(holds).collect();
+        self.replicas_in_all = placement.counts.values().map(|count| u64::from(*count)).sum();
+        self.placement = placement;
     }
 
     /// One that may still run something of it.
@@ -300,13 +320,25 @@ impl<'a> Draft<'a> {
 
     /// Places that were told `release`, on nodes that may run it.
     pub(super) fn told(&self, release: &ReleaseKey) -> Vec<Place> {
-        let before =
-            self.fleet.assigned.iter().filter(|(place, _)| self.told_by_this_plan(**place).is_none());
-        let before = before.map(|(place, assigned)| (place, &assigned.release));
-        let all = before.chain(&self.told).filter(|(_, told)| told.as_ref() == Some(release));
-        let mut places: Vec<Place> =
-            all.map(|(place, _)| *place).filter(|place| self.host(place.node).is_some()).collect();
+        let mut places = Vec::new();
+        let mut asked: Option<(NodeId, bool)> = None;
+        let mut is_host = |node: NodeId| match asked {
+            Some((last, answer)) if last == node => answer,
+            _ => {
+                let answer = self.host(node).is_some();
+                asked = Some((node, answer));
+                answer
+            }
+        };
+        for sight in self.sights.all() {
+            let before = sight.assigned.release.as_ref() == Some(release);
+            if before && is_host(sight.place.node) && self.told_by_this_plan(sight.place).is_none() {
+                places.push(sight.place);
+            }
+        }
         if !self.told.is_empty() {
+            let now = self.told.iter().filter(|(_, told)| told.as_ref() == Some(release));
+            places.extend(now.map(|(place, _)| *place).filter(|place| is_host(place.node)));
             places.sort_unstable();
         }
         places
@@ -325,7 +357,7 @@ impl<'a> Draft<'a> {
     pub(super) fn release_at(&self, place: Place) -> Option<&ReleaseKey> {
         match self.told_by_this_plan(place) {
             Some(told) => told.as_ref(),
-            None => self.fleet.assigned.get(&place)?.release.as_ref(),
+            None => self.sights.at(place)?.assigned.release.as_ref(),
         }
     }
 
@@ -338,12 +370,12 @@ impl<'a> Draft<'a> {
         if self.told_by_this_plan(place).is_some() {
             return None;
         }
-        self.report_of(place, self.fleet.assigned.get(&place)?)
+        self.sights.at(place)?.report
     }
 
-    fn report_of(&self, place: Place, assigned: &Assigned) -> Option<&'a Observed> {
-        let seen = self.fleet.observed.get(&place)?;
-        (seen.generation >= assigned.generation || planted!(BelieveOldReports)).then_some(seen)
+    /// What a place was told before this plan.
+    pub(super) fn assigned(&self, place: Place) -> Option<&'a Assigned> {
+        self.sights.at(place).map(|sight| sight.assigned)
     }
 
     pub(super) fn standing(&self, place: Place) -> Standing {
@@ -355,25 +387,8 @@ impl<'a> Draft<'a> {
         if let Some(told) = self.told_by_this_plan(place) {
             return (told.as_ref(), if told.is_some() { Standing::Told } else { Standing::Vacant });
         }
-        let Some(assigned) = self.fleet.assigned.get(&place) else { return (None, Standing::Vacant) };
-        let Some(release) = &assigned.release else { return (None, Standing::Vacant) };
-        let standing = match self.report_of(place, assigned) {
-            None => Standing::Told,
-            Some(seen) if seen.running.as_ref() != Some(release) => Standing::Unready,
-            Some(seen) => match seen.state {
-                SlotState::Stable => Standing::Stable,
-                SlotState::Ready => Standing::Ready,
-                SlotState::Empty
-                | SlotState::Preparing
-                | SlotState::Starting
-                | SlotState::Unready
-                | SlotState::Stopping
-                | SlotState::BackingOff
-                | SlotState::Failed
-                | SlotState::Unknown => Standing::Unready,
-            },
-        };
-        (Some(release), standing)
+        let sight = self.sights.at(place);
+        sight.map_or((None, Standing::Vacant), |sight| (sight.assigned.release.as_ref(), sight.standing))
     }
 
     /// Withdrawn, and its agent has seen it through.

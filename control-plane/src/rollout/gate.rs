@@ -87,7 +87,7 @@ impl Draft<'_> {
                 self.run_failure(rollout, place, run_id, self.fleet.observed.get(place)?)
             }
             PreCommandsState::EveryReplica => self.told(&rollout.release).iter().find_map(|place| {
-                let run_id = self.fleet.assigned.get(place)?.pre_commands_run.as_ref()?;
+                let run_id = self.assigned(*place)?.pre_commands_run.as_ref()?;
                 self.run_failure(rollout, place, run_id, self.report(*place)?)
             }),
             _ => None,
@@ -216,7 +216,7 @@ impl Draft<'_> {
                 continue;
             };
             let count = seen.crashes_since_deploy;
-            let since = self.fleet.assigned.get(&place).map_or(self.now, |assigned| assigned.since);
+            let since = self.assigned(place).map_or(self.now, |assigned| assigned.since);
             // A slot that was told in the watch has crashed in the watch. A canary had to become stable first.
             let before = since < rollout.phase_since || rollout.phase_since == self.now || !watched;
             let first = if before { count } else { 0 };

@@ -146,7 +146,7 @@ impl<'a> Draft<'a> {
     /// A slot that may have to be started anew, for all that its agent has said so far.
     fn first_unheard(&self, wish: &RestartWish, target: &ReleaseKey) -> Option<(Host<'a>, Place)> {
         let unheard = |place: Place| {
-            let told = self.fleet.assigned.get(&place);
+            let told = self.assigned(place);
             let begun_at = told.map_or(0, |it| it.begun_at);
             match self.plan.steps.iter().rev().find(|step| step.place() == place) {
                 Some(Step::Assign { begins: false, release, .. }) => {
@@ -242,13 +242,13 @@ impl<'a> Draft<'a> {
 
     /// It was neither told to start anew nor given a release since, and its agent has taken up what it was told last.
     fn is_due(&self, wish: &RestartWish, place: Place) -> bool {
-        let before = self.fleet.assigned.get(&place).is_some_and(|it| it.begun_at < wish.generation);
+        let before = self.assigned(place).is_some_and(|it| it.begun_at < wish.generation);
         before && self.standing(place) != Standing::Told && !self.has_been_told(place)
     }
 
     /// Nobody knows when what runs there was begun.
     fn is_unknown(&self, place: Place) -> bool {
-        self.fleet.assigned.get(&place).is_none_or(|it| it.begun_at == 0)
+        self.assigned(place).is_none_or(|it| it.begun_at == 0)
     }
 
     /// What it was told to start anew for, by this plan or before it, with the application's generation of that.
@@ -259,7 +259,7 @@ impl<'a> Draft<'a> {
                 Some((ToldRestart { id: *restart, at: self.now }, begun_at))
             }
             Some(_) => None,
-            None => self.fleet.assigned.get(&place).and_then(|it| Some((it.restart?, it.begun_at))),
+            None => self.assigned(place).and_then(|it| Some((it.restart?, it.begun_at))),
         }
     }
 
@@ -288,7 +288,7 @@ impl<'a> Draft<'a> {
     /// For as long as a slot of a rollout has: then the rest is better left alone. `asked`: nothing counts from before.
     fn await_stable(&mut self, host: Host<'_>, place: Place, asked: Time) -> Turn {
         let patience = self.patience_with_restarts();
-        let assigned = self.fleet.assigned.get(&place);
+        let assigned = self.assigned(place);
         let told = assigned.map(|it| it.restart.map_or(it.since, |told| told.at));
         let until = told.map_or(asked, |told| told.max(asked)).plus(patience);
         // Nothing is held against a node that is away, nor against one that has not spoken since this program began.

@@ -17,9 +17,12 @@ impl<'a> Draft<'a> {
     pub(super) fn tidy(&mut self) {
         let leader = self.leading();
         let fleet = self.fleet;
+        let mut last: Option<Host<'_>> = None;
         for (place, assigned) in &fleet.assigned {
-            let Some(node) = fleet.nodes.get(&place.node) else { continue };
+            let same = last.filter(|host| host.id == place.node).map(|host| host.node);
+            let Some(node) = same.or_else(|| fleet.nodes.get(&place.node)) else { continue };
             let host = Host { id: place.node, node };
+            last = Some(host);
             if self.has_been_told(*place) {
                 continue;
             }

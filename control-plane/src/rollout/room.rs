@@ -89,7 +89,7 @@ impl Draft<'_> {
             return true;
         }
         let patience = self.fleet.spec.as_ref().map_or(0, |spec| spec.rollback_timeout.0);
-        let told = self.fleet.assigned.get(&place);
+        let told = self.assigned(place);
         self.in_force.as_ref() != Some(release) || told.is_some_and(|it| self.now.since(it.since) < patience)
     }
 }
