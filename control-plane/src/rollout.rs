@@ -29,6 +29,7 @@ pub mod simulation;
 mod steering;
 #[cfg(test)]
 mod stories;
+mod told;
 mod waiting;
 
 use std::collections::BTreeMap;

@@ -2,16 +2,18 @@
 //! part of the planner sees what the parts before it did, and a plan that was stored leaves nothing over.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ids::{NodeId, ReleaseKey, Slot};
 use proto::state::{Liveness, Service, SlotState, Strategy};
+use rustc_hash::FxHashMap;
 
 use super::fault::planted;
 use super::place::{Next, NodeSlots, Pace, SlotView, Standing};
 use super::placement::{self, Placement};
 use super::room::Missing;
-use super::sight::Sights;
+use super::sight::{self, Sight, Sights};
+use super::told::{self, Told};
 use super::{Happening, HappeningKind, InForce, Plan, Rollout, Said, Step, Waiting};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Node, Observed, Place};
@@ -33,9 +35,9 @@ pub(super) struct Draft<'a> {
     /// Of a rollout that gave way to a newer release: whoever paused it paused its successor.
     pub(super) pause_carried: Option<Said>,
     pub(super) placement: Placement,
-    /// The same, for whoever asks for one node.
-    holds: HashMap<NodeId, Holds<'a>>,
-    sights: Sights<'a>,
+    /// The same, for whoever asks for one node. Nobody chooses the id of a node, so that the hash need not be a guarded one.
+    holds: FxHashMap<NodeId, Holds<'a>>,
+    pub(super) sights: Sights<'a>,
     /// Nodes on which the rollout under way failed, which is tolerated: what is missing there is not waited for.
     pub(super) failed: BTreeSet<NodeId>,
     /// In the order in which they are visited.
@@ -44,8 +46,7 @@ pub(super) struct Draft<'a> {
     pub(super) replicas_in_all: u64,
     /// `None`: not counted yet.
     pub(super) missing: RefCell<Option<Missing>>,
-    /// What this plan tells slots, over what they were told before; `None`: nothing is to run.
-    told: BTreeMap<Place, Option<ReleaseKey>>,
+    pub(super) told: Told,
     forgotten: BTreeSet<Place>,
 }
 
@@ -54,6 +55,13 @@ struct Holds<'a> {
     node: &'a Node,
     replicas: u16,
     spare: Option<Slot>,
+}
+
+impl Holds<'_> {
+    /// No slot above it is to run anything.
+    fn highest(&self) -> u16 {
+        self.spare.map_or(self.replicas, Slot::number)
+    }
 }
 
 /// A node that may hold replicas.
@@ -85,13 +93,13 @@ impl<'a> Draft<'a> {
             lent_to: None,
             pause_carried: None,
             placement: Placement::default(),
-            holds: HashMap::new(),
+            holds: FxHashMap::default(),
             sights: Sights::of(fleet),
             failed: BTreeSet::new(),
             hosts: Vec::new(),
             replicas_in_all: 0,
             missing: RefCell::new(None),
-            told: BTreeMap::new(),
+            told: Told::default(),
             forgotten: BTreeSet::new(),
         };
         let failed = fleet.rollout.iter().flat_map(|rollout| rollout.progress.failed.keys());
@@ -137,10 +145,13 @@ impl<'a> Draft<'a> {
         let kept = self.placement.counts.iter().filter(|(id, _)| spread || cordoned(id));
         let mut counts: BTreeMap<NodeId, u16> = kept.map(|(id, count)| (*id, *count)).collect();
         // Where a slot is still to be withdrawn, nobody is to take it for one that is held.
-        let empties = self.fleet.assigned.keys().filter(|place| spread || cordoned(&place.node));
-        let empties = empties
-            .filter(|place| !self.placement.counts.contains_key(&place.node) && !self.forgets(**place));
-        let empties: Vec<NodeId> = empties.map(|place| place.node).collect();
+        let mut empties: Vec<NodeId> = Vec::new();
+        if spread || self.fleet.nodes.keys().any(cordoned) {
+            let told = self.fleet.assigned.keys().filter(|place| spread || cordoned(&place.node));
+            let empty = told
+                .filter(|place| !self.placement.counts.contains_key(&place.node) && !self.forgets(**place));
+            empties.extend(empty.map(|place| place.node));
+        }
         counts.extend(empties.into_iter().map(|node| (node, 0)));
         // Of one that is not configured, what it was is kept until it comes back.
         if self.fleet.spec.is_some() && counts != self.fleet.placed {
@@ -227,7 +238,7 @@ impl<'a> Draft<'a> {
     fn tell(&mut self, release: Option<ReleaseKey>, step: Step) {
         let place = step.place();
         self.forgotten.remove(&place);
-        if self.told.insert(place, release).is_some() {
+        if self.told.tell(place, release) {
             self.plan.steps.retain(|earlier| earlier.place() != place);
         }
         self.plan.steps.push(step);
@@ -267,7 +278,7 @@ impl<'a> Draft<'a> {
 
     /// No slot above it is to run anything.
     pub(super) fn highest_on(&self, node: NodeId) -> u16 {
-        self.holds.get(&node).map_or(0, |it| it.spare.map_or(it.replicas, Slot::number))
+        self.holds.get(&node).map_or(0, Holds::highest)
     }
 
     /// One that may run it, and is not to be emptied.
@@ -318,56 +329,26 @@ impl<'a> Draft<'a> {
         host.node.labels.get(label).map(String::as_str)
     }
 
-    /// Places that were told `release`, on nodes that may run it.
-    pub(super) fn told(&self, release: &ReleaseKey) -> Vec<Place> {
-        let mut places = Vec::new();
-        let mut asked: Option<(NodeId, bool)> = None;
-        let mut is_host = |node: NodeId| match asked {
-            Some((last, answer)) if last == node => answer,
-            _ => {
-                let answer = self.host(node).is_some();
-                asked = Some((node, answer));
-                answer
-            }
-        };
-        for sight in self.sights.all() {
-            let before = sight.assigned.release.as_ref() == Some(release);
-            if before && is_host(sight.place.node) && self.told_by_this_plan(sight.place).is_none() {
-                places.push(sight.place);
-            }
-        }
-        if !self.told.is_empty() {
-            let now = self.told.iter().filter(|(_, told)| told.as_ref() == Some(release));
-            places.extend(now.map(|(place, _)| *place).filter(|place| is_host(place.node)));
-            places.sort_unstable();
-        }
-        places
-    }
-
     /// By this plan, and nothing was told to it since.
     pub(super) fn forgets(&self, place: Place) -> bool {
         self.forgotten.contains(&place)
     }
 
     pub(super) fn has_been_told(&self, place: Place) -> bool {
-        self.told.contains_key(&place)
+        self.told.at(place).is_some()
     }
 
     /// What a place was last told to run, by this plan or before it.
     pub(super) fn release_at(&self, place: Place) -> Option<&ReleaseKey> {
-        match self.told_by_this_plan(place) {
+        match self.told.at(place) {
             Some(told) => told.as_ref(),
-            None => self.sights.at(place)?.assigned.release.as_ref(),
+            None => self.sights.at(place)?.release,
         }
-    }
-
-    fn told_by_this_plan(&self, place: Place) -> Option<&Option<ReleaseKey>> {
-        if self.told.is_empty() { None } else { self.told.get(&place) }
     }
 
     /// A report counts only once it speaks of what the slot was last told.
     pub(super) fn report(&self, place: Place) -> Option<&'a Observed> {
-        if self.told_by_this_plan(place).is_some() {
+        if self.told.at(place).is_some() {
             return None;
         }
         self.sights.at(place)?.report
@@ -379,16 +360,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn standing(&self, place: Place) -> Standing {
-        self.look(place).1
-    }
-
-    /// What a place was last told to run, and how it stands to that.
-    fn look(&self, place: Place) -> (Option<&ReleaseKey>, Standing) {
-        if let Some(told) = self.told_by_this_plan(place) {
-            return (told.as_ref(), if told.is_some() { Standing::Told } else { Standing::Vacant });
-        }
-        let sight = self.sights.at(place);
-        sight.map_or((None, Standing::Vacant), |sight| (sight.assigned.release.as_ref(), sight.standing))
+        look(self.told.at(place), self.sights.at(place)).1
     }
 
     /// Withdrawn, and its agent has seen it through.
@@ -402,23 +374,32 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// It was told a release and went back from it by itself: it takes it up once it is told anew.
-    fn fell_back(&self, place: Place) -> bool {
-        self.report(place).is_some_and(|seen| seen.fell_back.is_some())
-    }
-
     /// The slots of a node as they stand to `target`: those that are to be, the spare, and any other that was told
     /// something.
     pub(super) fn slots_of(&self, host: Host<'_>, target: &ReleaseKey) -> NodeSlots {
-        let (replicas, spare) = (self.replicas_on(host.id), self.spare_on(host.id));
-        let numbered = (1..=self.highest_on(host.id)).filter_map(|number| Slot::new(u32::from(number)).ok());
-        let view = |slot: Slot| {
-            let place = host.place(slot);
-            let (release, standing) = self.look(place);
-            let fell_back = standing == Standing::Unready && self.fell_back(place);
+        let (replicas, spare, highest) = match self.holds.get(&host.id) {
+            Some(holds) => (holds.replicas, holds.spare, holds.highest()),
+            None => (0, None, 0),
+        };
+        let view = |(slot, told, sight): (Slot, Option<&Option<ReleaseKey>>, Option<&Sight<'a>>)| {
+            let (release, standing) = look(told, sight);
+            // It goes back by itself, or has, and takes the release up once it is told anew.
+            let fell_back = standing == Standing::Unready
+                && sight.and_then(|it| it.report).is_some_and(|seen| seen.fell_back.is_some());
             SlotView { slot, on_target: release == Some(target) && !fell_back, standing }
         };
-        NodeSlots { slots: numbered.map(view).collect(), replicas, spare }
+        NodeSlots { slots: self.looks(host.id, highest).map(view).collect(), replicas, spare }
+    }
+
+    /// What this plan and those before it told the first slots of a node, and what was seen of them.
+    pub(super) fn looks(
+        &self,
+        node: NodeId,
+        highest: u16,
+    ) -> impl Iterator<Item = (Slot, Option<&Option<ReleaseKey>>, Option<&Sight<'a>>)> {
+        let (told, sights) = (self.told.on(node), self.sights.on(node));
+        let numbered = (1..=highest).filter_map(|number| Slot::new(u32::from(number)).ok());
+        numbered.map(move |slot| (slot, told::find(told, slot), sight::of_slot(sights, slot)))
     }
 
     /// What a node's slots call for on their way to `target`.
@@ -426,5 +407,17 @@ impl<'a> Draft<'a> {
         let slots = self.slots_of(host, target);
         let room = if slots.all_told() { 0 } else { self.room_on(host.id) };
         slots.next(pace, room)
+    }
+}
+
+/// What a slot was last told to run, and how it stands to that.
+pub(super) fn look<'a>(
+    told: Option<&'a Option<ReleaseKey>>,
+    sight: Option<&Sight<'a>>,
+) -> (Option<&'a ReleaseKey>, Standing) {
+    match (told, sight) {
+        (Some(Some(release)), _) => (Some(release), Standing::Told),
+        (Some(None), _) | (None, None) => (None, Standing::Vacant),
+        (None, Some(sight)) => (sight.release, sight.standing),
     }
 }

@@ -6,6 +6,7 @@ use proto::state::{Liveness, RolloutPhase, SlotState, StagingPhase};
 use super::draft::{Draft, Host};
 use super::fault::planted;
 use super::place::Standing;
+use super::told::Bearer;
 use super::waiting::span;
 use super::{Evidence, PreCommandsState, Rollout, Trial, Waiting};
 use crate::clock::Time;
@@ -61,20 +62,16 @@ impl Draft<'_> {
         known && self.standing(place) == Standing::Stable
     }
 
-    /// What its node said last may long be otherwise.
-    fn is_lost(&self, place: Place) -> bool {
-        self.host(place.node).is_none_or(|host| host.is(Liveness::Lost))
-    }
-
     /// The first failure that calls for going back, of a rollout that is still moving.
     pub(super) fn failure(&self, rollout: &Rollout) -> Option<Failure> {
         if let Some(failure) = self.pre_commands_failure(rollout) {
             return Some(failure);
         }
         let counts = |place: &Place| !rollout.progress.failed.contains_key(&place.node);
-        let told: Vec<Place> = self.told(&rollout.release).into_iter().filter(counts).collect();
-        let by_itself = told.iter().find_map(|place| self.fallback_failure(rollout, *place));
-        let staging = || told.iter().find_map(|place| self.staging_failure(rollout, *place));
+        let mut told = self.bearers(&rollout.release);
+        told.retain(|bearer| counts(&bearer.place) && !bearer.host.is(Liveness::Lost));
+        let by_itself = told.iter().find_map(|bearer| self.fallback_failure(rollout, *bearer));
+        let staging = || told.iter().find_map(|bearer| self.staging_failure(rollout, *bearer));
         by_itself.or_else(staging).or_else(|| {
             let trials = rollout.progress.trials.iter().filter(|(place, _)| counts(place));
             trials.into_iter().find_map(|(place, trial)| self.trial_failure(rollout, *place, *trial))
@@ -86,9 +83,9 @@ impl Draft<'_> {
             PreCommandsState::RunBy { place, run_id } => {
                 self.run_failure(rollout, place, run_id, self.fleet.observed.get(place)?)
             }
-            PreCommandsState::EveryReplica => self.told(&rollout.release).iter().find_map(|place| {
-                let run_id = self.assigned(*place)?.pre_commands_run.as_ref()?;
-                self.run_failure(rollout, place, run_id, self.report(*place)?)
+            PreCommandsState::EveryReplica => self.bearers(&rollout.release).iter().find_map(|bearer| {
+                let run_id = bearer.assigned?.pre_commands_run.as_ref()?;
+                self.run_failure(rollout, &bearer.place, run_id, bearer.report?)
             }),
             _ => None,
         }
@@ -114,21 +111,15 @@ impl Draft<'_> {
 
     /// Its agent had lost us, and has done what is to be done with all the others: there is nothing to wait for. Of another
     /// rollout it is told anew.
-    fn fallback_failure(&self, rollout: &Rollout, place: Place) -> Option<Failure> {
-        if self.is_lost(place) {
-            return None;
-        }
-        let seen = self.report(place)?;
+    fn fallback_failure(&self, rollout: &Rollout, bearer: Bearer<'_>) -> Option<Failure> {
+        let (place, seen) = (bearer.place, bearer.report?);
         let fell_back = seen.fell_back.as_ref().filter(|it| it.rollout == rollout.id.to_string())?;
         let reason = format!("{} fell back by itself: {}", self.named(place), fell_back.because);
         Some(Failure::of(place, reason, rollout, Some(seen)))
     }
 
-    fn staging_failure(&self, rollout: &Rollout, place: Place) -> Option<Failure> {
-        if self.is_lost(place) {
-            return None;
-        }
-        let seen = self.report(place)?;
+    fn staging_failure(&self, rollout: &Rollout, bearer: Bearer<'_>) -> Option<Failure> {
+        let (place, seen) = (bearer.place, bearer.report?);
         let staging = seen.staging.as_ref()?;
         if staging.phase != StagingPhase::Failed || staging.release != rollout.release {
             return None;
@@ -177,14 +168,18 @@ impl Draft<'_> {
     /// Keeps the trials in step with what this plan tells and what was reported.
     pub(super) fn keep_trials(&mut self, rollout: &mut Rollout) {
         let (now, portion) = (self.now, self.portion());
-        let told = self.told(&rollout.release);
-        let before = std::mem::take(&mut rollout.progress.trials);
-        for place in told.into_iter().filter(|place| !rollout.progress.failed.contains_key(&place.node)) {
-            let away =
-                self.host(place.node).is_none_or(|host| host.is(Liveness::Lost)) && !planted!(CountLostTime);
+        let told = self.bearers(&rollout.release);
+        // Both are in the order of places.
+        let mut before = std::mem::take(&mut rollout.progress.trials).into_iter().peekable();
+        for bearer in told.into_iter().filter(|it| !rollout.progress.failed.contains_key(&it.place.node)) {
+            let place = bearer.place;
+            while before.next_if(|(at, _)| *at < place).is_some() {}
+            let before = before.next_if(|(at, _)| *at == place).map(|(_, trial)| trial);
+            let away = bearer.host.is(Liveness::Lost) && !planted!(CountLostTime);
+            let stable = bearer.is_stable();
             // While it is stable its trial rests, and is not forgotten: a slot that is stable now and then gets nowhere.
-            let counts = !away && !self.is_stable(place) && !self.is_being_restarted(place);
-            let trial = match before.get(&place) {
+            let counts = !away && !stable && !self.is_being_restarted(place);
+            let trial = match before {
                 Some(trial) => trial.kept(counts, now, portion),
                 None if counts => Trial::started(now),
                 None => continue,
@@ -206,50 +201,71 @@ impl Draft<'_> {
     pub(super) fn crash_loop(&self, rollout: &mut Rollout) -> Option<Failure> {
         let limit = if planted!(OneCrashIsALoop) { 1 } else { CRASH_LOOP };
         let watched = rollout.phase == RolloutPhase::Watching;
-        for place in self.told(&rollout.release) {
+        // Both are in the order of places.
+        let mut watched_from = std::mem::take(&mut rollout.progress.watched_from);
+        let mut known = watched_from.iter_mut().peekable();
+        let mut new = Vec::new();
+        let mut loops = None;
+        for bearer in self.bearers(&rollout.release) {
+            let place = bearer.place;
             if rollout.progress.failed.contains_key(&place.node) {
                 continue;
             }
-            let Some(seen) =
-                self.report(place).filter(|seen| seen.running.as_ref() == Some(&rollout.release))
+            let Some(seen) = bearer
+                .report
+                .filter(|seen| bearer.standing.is_ready() || seen.running.as_ref() == Some(&rollout.release))
             else {
                 continue;
             };
             let count = seen.crashes_since_deploy;
-            let since = self.assigned(place).map_or(self.now, |assigned| assigned.since);
-            // A slot that was told in the watch has crashed in the watch. A canary had to become stable first.
-            let before = since < rollout.phase_since || rollout.phase_since == self.now || !watched;
-            let first = if before { count } else { 0 };
-            let base = rollout.progress.watched_from.entry(place).or_insert(first);
-            *base = count.min(*base);
-            let crashes = count - *base;
-            if crashes >= limit && !self.is_lost(place) && !self.is_all_there_is(rollout, place) {
-                let detail = seen
-                    .last_exit
-                    .as_ref()
-                    .map(|exit| match exit.because.is_empty() {
-                        true => format!(", last by {}", exit.cause),
-                        false => format!(", last: {}", exit.because),
-                    })
-                    .unwrap_or_default();
-                let when = if watched { "in its watch" } else { "as a canary" };
-                let reason = format!("{} crashed {crashes} times {when}{detail}", self.named(place));
-                return Some(Failure::of(place, reason, rollout, Some(seen)));
+            while known.next_if(|(at, _)| **at < place).is_some() {}
+            let base = match known.next_if(|(at, _)| **at == place) {
+                Some((_, base)) => {
+                    *base = count.min(*base);
+                    *base
+                }
+                None => {
+                    let since = bearer.assigned.map_or(self.now, |assigned| assigned.since);
+                    // A slot that was told in the watch has crashed in the watch. A canary had to become stable first.
+                    let before = since < rollout.phase_since || rollout.phase_since == self.now || !watched;
+                    let base = if before { count } else { 0 };
+                    new.push((place, base));
+                    base
+                }
+            };
+            let crashes = count - base;
+            if crashes >= limit && !bearer.host.is(Liveness::Lost) && !self.is_all_there_is(rollout, place) {
+                loops = Some((place, crashes, seen));
+                break;
             }
         }
-        None
+        watched_from.extend(new);
+        rollout.progress.watched_from = watched_from;
+        let (place, crashes, seen) = loops?;
+        let detail = seen
+            .last_exit
+            .as_ref()
+            .map(|exit| match exit.because.is_empty() {
+                true => format!(", last by {}", exit.cause),
+                false => format!(", last: {}", exit.because),
+            })
+            .unwrap_or_default();
+        let when = if watched { "in its watch" } else { "as a canary" };
+        let reason = format!("{} crashed {crashes} times {when}{detail}", self.named(place));
+        Some(Failure::of(place, reason, rollout, Some(seen)))
     }
 
     /// The release ran everywhere, runs elsewhere still, and there is none to go back to: to take it down would help nobody,
     /// least of all for the sake of a host that joined since.
     fn is_all_there_is(&self, rollout: &Rollout, crashing: Place) -> bool {
         // Of a lost node what it said last counts here: an outage is no reason to give up what it runs.
-        let runs =
-            |place: &Place| self.standing(*place) == Standing::Stable || self.is_being_restarted(*place);
+        let runs = |it: &Bearer<'_>| it.standing == Standing::Stable || self.is_being_restarted(it.place);
         // A spare slot, or one that is too many by now, is about to go.
-        let stays = |place: &Place| place.slot.number() <= self.replicas_on(place.node);
-        let elsewhere = |place: &Place| *place != crashing && stays(place) && runs(place);
-        rollout.from.is_none() && self.told(&rollout.release).iter().any(elsewhere) && !planted!(TakeAllDown)
+        let stays = |it: &Bearer<'_>| it.place.slot.number() <= self.replicas_on(it.place.node);
+        let elsewhere = |it: &Bearer<'_>| it.place != crashing && stays(it) && runs(it);
+        rollout.from.is_none()
+            && self.bearers(&rollout.release).iter().any(elsewhere)
+            && !planted!(TakeAllDown)
     }
 
     /// What a slot that is not stable waits for. `trial`: of the rollout that put it on trial.

@@ -8,6 +8,8 @@ use super::batch::Moved;
 use super::draft::{Draft, Host};
 use super::fault::planted;
 use super::place::{Next, Pace, Standing};
+use super::sight::Sight;
+use super::told::Bearer;
 use super::waiting::NoNode;
 use super::{PreCommandsState, Rollout, Waiting};
 use crate::fleet::Place;
@@ -17,28 +19,34 @@ impl<'a> Draft<'a> {
     pub(super) fn tidy(&mut self) {
         let leader = self.leading();
         let fleet = self.fleet;
-        let mut last: Option<Host<'_>> = None;
-        for (place, assigned) in &fleet.assigned {
-            let same = last.filter(|host| host.id == place.node).map(|host| host.node);
-            let Some(node) = same.or_else(|| fleet.nodes.get(&place.node)) else { continue };
-            let host = Host { id: place.node, node };
-            last = Some(host);
-            if self.has_been_told(*place) {
+        let mut asked: Option<(Host<'_>, u16)> = None;
+        for at in 0..self.sights.all().len() {
+            let Some(Sight { place, assigned, release, .. }) = self.sights.all().get(at).copied() else {
+                break;
+            };
+            let (host, highest) = match asked.filter(|(host, _)| host.id == place.node) {
+                Some(same) => same,
+                None => {
+                    let Some(node) = fleet.nodes.get(&place.node) else { continue };
+                    *asked.insert((Host { id: place.node, node }, self.highest_on(place.node)))
+                }
+            };
+            if self.has_been_told(place) {
                 continue;
             }
-            if assigned.release.is_none() {
-                if self.is_gone(*place, assigned, node) {
-                    self.forget(*place);
+            if release.is_none() {
+                if self.is_gone(place, assigned, host.node) {
+                    self.forget(place);
                 } else {
-                    self.wait_until_empty(host, *place);
+                    self.wait_until_empty(host, place);
                 }
                 continue;
             }
             // What a node that drains holds of a spread goes as others take it over; of the rest, as much as may be missing.
-            let drains_by_itself = node.service == Service::Draining && !self.is_spread();
-            let too_high = place.slot.number() > self.highest_on(place.node) && leader != Some(*place);
-            if !node.eligible || (too_high && !drains_by_itself) {
-                self.withdraw(*place);
+            let drains_by_itself = host.node.service == Service::Draining && !self.is_spread();
+            let too_high = place.slot.number() > highest && leader != Some(place);
+            if !host.node.eligible || (too_high && !drains_by_itself) {
+                self.withdraw(place);
             }
         }
         self.drain();
@@ -67,7 +75,7 @@ impl<'a> Draft<'a> {
         self.drop_former_leaders(rollout);
         let stable = passed && self.roll_on(rollout, &hosts);
         self.drop_spares(rollout, &hosts);
-        if rollout.phase == RolloutPhase::Pending && !self.told(&rollout.release).is_empty() {
+        if rollout.phase == RolloutPhase::Pending && !self.bearers(&rollout.release).is_empty() {
             self.enter(rollout, RolloutPhase::Running);
         }
         self.keep_trials(rollout);
@@ -77,11 +85,7 @@ impl<'a> Draft<'a> {
     /// A slot that is one too many since the configuration changed was left alone while it ran the pre-commands.
     fn drop_former_leaders(&mut self, rollout: &Rollout) {
         let leads = |place: &Place| matches!(&rollout.pre_commands, PreCommandsState::RunBy { place: it, .. } if it == place);
-        let too_high = |place: &Place| place.slot.number() > self.highest_on(place.node);
-        if !self.fleet.assigned.keys().any(too_high) {
-            return;
-        }
-        for place in self.told(&rollout.release) {
+        for Bearer { place, .. } in self.bearers(&rollout.release) {
             if place.slot.number() > self.highest_on(place.node) && !leads(&place) {
                 self.withdraw(place);
             }
@@ -199,10 +203,10 @@ impl<'a> Draft<'a> {
 
     /// Slots that were told the release and are not stable on it, where that can be seen and matters.
     pub(super) fn on_trial(&self, rollout: &Rollout) -> Vec<(Host<'a>, Place)> {
-        let told = self.told(&rollout.release).into_iter().filter(|place| !self.is_stable(*place));
-        let hosts = told.filter_map(|place| Some((self.host(place.node)?, place)));
-        let seen = hosts.filter(|(host, _)| !host.is(Liveness::Lost));
-        seen.filter(|(host, _)| !rollout.progress.failed.contains_key(&host.id)).collect()
+        let told = self.bearers(&rollout.release).into_iter();
+        let seen = told.filter(|it| !it.host.is(Liveness::Lost) && !it.is_stable());
+        let seen = seen.filter(|it| !rollout.progress.failed.contains_key(&it.host.id));
+        seen.map(|it| (it.host, it.place)).collect()
     }
 
     /// A leader that was lost and comes back with a failed run, after another's run has passed, need not run them.
@@ -210,7 +214,7 @@ impl<'a> Draft<'a> {
         if rollout.pre_commands != PreCommandsState::Passed {
             return;
         }
-        for place in self.told(&rollout.release) {
+        for Bearer { place, .. } in self.bearers(&rollout.release) {
             if self.leads_too_late(rollout, place) {
                 self.assign(place, &rollout.release, None);
             }
@@ -264,6 +268,9 @@ impl<'a> Draft<'a> {
             let all: Vec<_> = slots.wanted().map(|view| view.slot).collect();
             self.fill(host, &all, target, None);
             return false;
+        }
+        if slots.has_moved() && slots.wanted().all(|view| view.standing == Standing::Stable) {
+            return true;
         }
         // One thing may allow the next: at most every slot is told something once.
         for _ in 0..=slots.slots.len() {

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use proto::ids::{NodeId, Slot};
+use proto::ids::NodeId;
 use proto::state::Liveness;
 
-use super::draft::{Draft, Host};
+use super::draft::{Draft, Host, look};
 use super::fault::planted;
 use crate::fleet::Place;
 
@@ -69,17 +69,16 @@ impl Draft<'_> {
         if self.failed.contains(&host.id) {
             return 0;
         }
-        let slots = (1..=self.highest_on(host.id)).filter_map(|number| Slot::new(u32::from(number)).ok());
+        let replicas = self.replicas_on(host.id);
         let (mut ready, mut ours) = (0, 0);
-        for slot in slots {
-            let place = host.place(slot);
-            if self.standing(place).is_ready() {
+        for (slot, told, sight) in self.looks(host.id, self.highest_on(host.id)) {
+            if look(told, sight).1.is_ready() {
                 ready += 1;
-            } else if slot.number() <= self.replicas_on(host.id) && self.is_our_doing(place) {
+            } else if slot.number() <= replicas && self.is_our_doing(host.place(slot)) {
                 ours += 1;
             }
         }
-        u64::from(self.replicas_on(host.id)).saturating_sub(ready).min(ours)
+        u64::from(replicas).saturating_sub(ready).min(ours)
     }
 
     /// A slot that is not ready: whether it was told something of late, or anything but what is in force.

@@ -3,11 +3,11 @@
 //! The planner asks for it many times over for each of what may be fifty thousand places. One walk through what is assigned
 //! and what was reported, both in the order of places, spares it as many searches.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
-use proto::ids::NodeId;
+use proto::ids::{NodeId, ReleaseKey, Slot};
 use proto::state::SlotState;
+use rustc_hash::FxHashMap;
 
 use super::fault::planted;
 use super::place::Standing;
@@ -18,6 +18,8 @@ use crate::fleet::{AppFleet, Assigned, Observed, Place};
 pub(super) struct Sight<'a> {
     pub(super) place: Place,
     pub(super) assigned: &'a Assigned,
+    /// What it was told. The same release is the same reference everywhere, so that comparing it reads no memory far away.
+    pub(super) release: Option<&'a ReleaseKey>,
     /// Of what it was told last, not of anything before.
     pub(super) report: Option<&'a Observed>,
     pub(super) standing: Standing,
@@ -27,26 +29,31 @@ pub(super) struct Sights<'a> {
     /// In the order of places.
     all: Vec<Sight<'a>>,
     /// Where those of a node are in it.
-    nodes: HashMap<NodeId, Range<usize>>,
+    nodes: FxHashMap<NodeId, Range<usize>>,
 }
 
 impl<'a> Sights<'a> {
     pub(super) fn of(fleet: &'a AppFleet) -> Self {
         let mut all: Vec<Sight<'a>> = Vec::with_capacity(fleet.assigned.len());
-        let mut nodes: HashMap<NodeId, Range<usize>> = HashMap::new();
+        let mut nodes: FxHashMap<NodeId, Range<usize>> = FxHashMap::default();
         let mut reports = fleet.observed.iter().peekable();
         let mut begin = 0;
+        let mut known: Vec<&'a ReleaseKey> = Vec::new();
         for (place, assigned) in &fleet.assigned {
             while reports.next_if(|(it, _)| *it < place).is_some() {}
             let seen = reports.next_if(|(it, _)| *it == place).map(|(_, seen)| seen);
             let counts =
                 |seen: &&Observed| seen.generation >= assigned.generation || planted!(BelieveOldReports);
             let report = seen.filter(counts);
-            if all.last().is_some_and(|last| last.place.node != place.node) {
+            if let Some(last) = all.last().filter(|last| last.place.node != place.node) {
+                nodes.insert(last.place.node, begin..all.len());
                 begin = all.len();
             }
-            all.push(Sight { place: *place, assigned, report, standing: standing(assigned, report) });
-            nodes.insert(place.node, begin..all.len());
+            let release = assigned.release.as_ref().map(|it| one_of(&mut known, it));
+            all.push(Sight { place: *place, assigned, release, report, standing: standing(release, report) });
+        }
+        if let Some(last) = all.last() {
+            nodes.insert(last.place.node, begin..all.len());
         }
         Self { all, nodes }
     }
@@ -58,21 +65,38 @@ impl<'a> Sights<'a> {
 
     /// `None`: it was never told anything.
     pub(super) fn at(&self, place: Place) -> Option<&Sight<'a>> {
-        let of_node = self.all.get(self.nodes.get(&place.node)?.clone())?;
-        // Slots are mostly numbered without a gap.
-        let guess = usize::from(place.slot.number()) - 1;
-        match of_node.get(guess) {
-            Some(sight) if sight.place == place => Some(sight),
-            _ => of_node
-                .binary_search_by_key(&place.slot, |it| it.place.slot)
-                .ok()
-                .and_then(|at| of_node.get(at)),
+        of_slot(self.on(place.node), place.slot)
+    }
+
+    /// Of the slots of one node, in order.
+    pub(super) fn on(&self, node: NodeId) -> &[Sight<'a>] {
+        let range = self.nodes.get(&node).cloned();
+        range.and_then(|range| self.all.get(range)).unwrap_or_default()
+    }
+}
+
+/// Of one slot among those of its node.
+pub(super) fn of_slot<'s, 'a>(of_node: &'s [Sight<'a>], slot: Slot) -> Option<&'s Sight<'a>> {
+    // Slots are mostly numbered without a gap.
+    match of_node.get(usize::from(slot.number()) - 1) {
+        Some(sight) if sight.place.slot == slot => Some(sight),
+        _ => of_node.binary_search_by_key(&slot, |it| it.place.slot).ok().and_then(|at| of_node.get(at)),
+    }
+}
+
+/// There are a handful of releases at most.
+fn one_of<'a>(known: &mut Vec<&'a ReleaseKey>, release: &'a ReleaseKey) -> &'a ReleaseKey {
+    match known.iter().find(|it| **it == release) {
+        Some(same) => same,
+        None => {
+            known.push(release);
+            release
         }
     }
 }
 
-fn standing(assigned: &Assigned, report: Option<&Observed>) -> Standing {
-    let Some(release) = &assigned.release else { return Standing::Vacant };
+fn standing(release: Option<&ReleaseKey>, report: Option<&Observed>) -> Standing {
+    let Some(release) = release else { return Standing::Vacant };
     match report {
         None => Standing::Told,
         Some(seen) if seen.running.as_ref() != Some(release) => Standing::Unready,

@@ -269,7 +269,7 @@ fn batches(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Option<&R
             && !rollout.progress.failed.contains_key(&place.node)
             && !before.is_stable(*place)
     };
-    if earlier.is_some() && before.told(&rollout.release).iter().any(unstable) {
+    if earlier.is_some() && before.bearers(&rollout.release).iter().any(|it| unstable(&it.place)) {
         return Some(BATCHES);
     }
     let lost = before.hosts().iter().filter(|host| {
@@ -406,7 +406,7 @@ fn given(
         }
         let batch = rollout.progress.batch.as_ref();
         let in_batch = |node: &NodeId| batch.is_some_and(|batch| batch.nodes.contains(node));
-        let on_trial = before.told(release).into_iter().any(|other| {
+        let on_trial = before.bearers(release).into_iter().map(|it| it.place).any(|other| {
             let seen = before.host(other.node).is_some_and(|host| !host.is(Liveness::Lost));
             let withdrawn = plan.steps.contains(&Step::Withdraw { place: other });
             let beside = in_batch(&other.node) && other.node != place.node;
@@ -450,8 +450,9 @@ fn ghosts(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
             other.slot.number() <= before.replicas_on(other.node) && before.host(other.node).is_some()
         };
         let runs_elsewhere = before
-            .told(&ghost.release)
+            .bearers(&ghost.release)
             .into_iter()
+            .map(|it| it.place)
             .any(|other| other != place && stays(&other) && before.is_stable(other));
         if rollout.from.is_none() && runs_elsewhere {
             return Some(ALL_THERE_IS);
