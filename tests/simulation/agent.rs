@@ -15,6 +15,7 @@ use proto::state::ExitCause;
 use crate::laws::{self, Checked, broken};
 use crate::network::{Due, Snapshot};
 use crate::releases::{Behaviour, behaviour};
+use crate::seen::Deed;
 use crate::slot::{Process, Slot};
 use crate::world::World;
 
@@ -40,6 +41,8 @@ pub(crate) struct Host {
     /// Nobody is reached before.
     pub(crate) cut_off_until: u64,
     pub(crate) cut_at: u64,
+    /// Good releases with an even number never become ready on it.
+    pub(crate) poor: bool,
     /// Reports of one session come in order.
     pub(crate) last_arrives: u64,
     /// Of the last assignment that was stored.
@@ -60,6 +63,7 @@ impl Host {
             sessions: 0,
             cut_off_until: 0,
             cut_at: 0,
+            poor: false,
             last_arrives: 0,
             generation: 0,
             slots: BTreeMap::new(),
@@ -131,7 +135,7 @@ impl World {
                     return broken(laws::PRE_COMMANDS_ONCE, detail);
                 }
                 *begun += 1;
-                self.seen.pre_commands += 1;
+                self.seen.saw(Deed::PreCommandRun);
                 let it = self.slot(host, slot);
                 it.pre_alive = Some(ticket);
                 let passed = behaviour(&release) != Behaviour::PreCommandsFail;
@@ -171,7 +175,7 @@ impl World {
                     }
                 }
             }
-            Action::Note(Note::FellBack { .. }) => self.seen.fallbacks += 1,
+            Action::Note(Note::FellBack { .. }) => self.seen.saw(Deed::FellBack),
             Action::Withdraw { .. } | Action::Note(_) => {}
         }
         Ok(())
@@ -189,6 +193,7 @@ impl World {
         self.pids += 1;
         let pid = self.pids;
         let ready_at = self.now + 200 + self.dice.below(1_500);
+        let poor = self.hosts[host].poor && release.sha256.0[0].is_multiple_of(2);
         let it = self.slot(host, slot);
         if ticket <= it.newest {
             return broken(laws::NO_DOUBLE_START, format!("{ticket:?} after {:?}", it.newest));
@@ -199,6 +204,7 @@ impl World {
         it.newest = ticket;
         let ready_at = match behaviour(&release) {
             Behaviour::NeverReady | Behaviour::CrashesAtStart => None,
+            _ if poor => None,
             _ => Some(ready_at),
         };
         it.alive = Some(Process { ticket, pid, release: release.clone(), ready_at, told: false });
@@ -337,7 +343,7 @@ impl World {
         let reboot = self.dice.one_in(6);
         self.note(|_| format!("the agent of host {host} dies{}", if reboot { " with its host" } else { "" }));
         self.hosts[host].agent = None;
-        self.seen.deaths += 1;
+        self.seen.saw(Deed::AgentDied);
         if reboot {
             let forgets = self.dice.one_in(2);
             self.hosts[host].boot += 1;

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use control_plane::clock::Time;
 use control_plane::fleet::Place;
-use control_plane::rollout::{Plan, Step, has_way_back, plan, simulation};
+use control_plane::rollout::{Plan, Steering, Step, Waiting, has_way_back, plan, simulation};
 use node_agent::replica::{Assignment, Event, Fallback, PreCommands, Wanted};
 use proto::ids::{NodeId, Slot};
 use proto::pb;
-use proto::state::{Liveness, RolloutPhase};
+use proto::state::Liveness;
 
 use crate::agent::POLICY;
 use crate::laws::{self, Checked, broken};
 use crate::network::{Due, Snapshot};
 use crate::releases::{PRE_COMMANDS, has_pre_commands, is_good};
+use crate::seen::Deed;
 use crate::world::World;
 
 /// A session that ended is suspect for so long.
@@ -139,7 +140,8 @@ impl World {
 
     /// The fleet as reconcile would load it.
     fn fill_in(&mut self) {
-        for host in &self.hosts {
+        for number in 0..self.hosts.len() {
+            let host = &self.hosts[number];
             let Some(node) = self.fleet.nodes.get_mut(&host.id) else { continue };
             node.liveness = match host.session {
                 Some(_) => Liveness::Up,
@@ -147,6 +149,12 @@ impl World {
                 None => Liveness::Lost,
             };
             node.stored = self.stored.get(&host.id).copied().unwrap_or_default();
+            if node.liveness == Liveness::Lost {
+                // The others do not wait for it.
+                let id = host.id;
+                self.believed_ready.retain(|place| place.node != id);
+                self.forgive(number);
+            }
         }
     }
 
@@ -164,7 +172,8 @@ impl World {
         let now = self.clock();
         let planned = plan(&self.fleet, now);
         self.note(|_| render(&planned));
-        laws::planned(&self.fleet, &planned)?;
+        self.canary.look(&self.fleet, &planned, self.now);
+        laws::planned(&self.fleet, &planned, &self.canary)?;
         // What a host that restarts cuts off is not begun anew, and fails its rollout.
         let by_itself = planned.ghost.as_ref().filter(|it| !it.reason.starts_with("its pre-commands failed"));
         if let (true, Some(ghost)) = (self.gentle, by_itself.filter(|it| is_good(&it.release))) {
@@ -177,34 +186,41 @@ impl World {
             if !again.is_empty() {
                 return broken(laws::ONCE, render(&again));
             }
+            self.canary.look(&self.fleet, &again, self.now);
             last = again;
         }
         if let Some(at) = last.wake_at {
             self.plans_by(at.0.saturating_sub(self.ahead));
         }
         laws::says_why(&self.fleet, &last)?;
+        self.waiting = last.waiting;
+        self.heed_what_waits();
         self.at_rest = !self.hostile && self.unfinished().is_none();
         Ok(())
     }
 
+    /// Whoever cares for the fleet once all is quiet.
+    fn heed_what_waits(&mut self) {
+        if self.waiting.iter().any(|it| matches!(it, Waiting::BetweenBatches { .. })) {
+            self.seen.saw(Deed::PausedBetween);
+        }
+        let cares = !self.hostile && !self.is_left_alone;
+        if cares && self.waiting.iter().any(|it| matches!(it, Waiting::Promotion { .. })) {
+            self.steer(Steering::Promote);
+        }
+    }
+
     fn put(&mut self, plan: &Plan) {
+        self.saw_plan(plan);
         for step in &plan.steps {
             let place = step.place();
-            if laws::is_ready(&self.fleet, place) {
+            // Where nothing is in force, all is moved at once.
+            if self.fleet.in_force.is_some() && laws::is_ready(&self.fleet, place) {
                 self.believed_ready.insert(place);
             } else {
                 self.believed_ready.remove(&place);
             }
         }
-        for rollout in &plan.rollouts {
-            match rollout.phase {
-                RolloutPhase::Reverted | RolloutPhase::Failed => self.seen.reverts += 1,
-                RolloutPhase::Done => self.seen.done += 1,
-                RolloutPhase::Superseded => self.seen.superseded += 1,
-                _ => {}
-            }
-        }
-        self.seen.ghosts += u32::from(plan.ghost.is_some());
         let now = self.clock();
         simulation::store(&mut self.fleet, plan, &mut self.generations, now);
         let told = plan.steps.iter().filter(|step| !matches!(step, Step::Forget { .. }));
@@ -214,44 +230,6 @@ impl World {
                 self.send(host);
             }
         }
-    }
-
-    /// What is not yet as it should be once all is quiet.
-    pub(crate) fn unfinished(&self) -> Option<String> {
-        let fleet = &self.fleet;
-        if self.hosts.iter().any(|host| host.session.is_none()) {
-            return Some("a host is away".to_owned());
-        }
-        if let Some(rollout) = &fleet.rollout {
-            return Some(format!("a rollout of {} is {}", rollout.release.version, rollout.phase));
-        }
-        let in_force = fleet.in_force.as_ref();
-        if in_force.is_some_and(|it| !is_good(it)) {
-            // The first that ran anywhere, and nothing is there to go back to: it may crash for ever.
-            return None;
-        }
-        if !fleet.restarts.is_empty() {
-            return Some("a restart is not over".to_owned());
-        }
-        let wish = fleet.wanted.as_ref().map(|it| &it.release);
-        let wish = wish.filter(|it| !fleet.ghosted.contains(it) && Some(*it) != in_force);
-        let tried =
-            |it: &&proto::ids::ReleaseKey| fleet.last.as_ref().is_some_and(|last| last.release == **it);
-        if let Some(open) = wish.filter(|it| !tried(it)) {
-            return Some(format!("{} is wished and not in force", open.version));
-        }
-        let replicas = fleet.spec.as_ref().map_or(0, |spec| spec.replicas.get());
-        for (number, host) in self.hosts.iter().enumerate() {
-            for slot in 1..=replicas.max(host.slots.keys().copied().max().unwrap_or(0)) {
-                let alive = host.slots.get(&slot).and_then(|it| it.alive.as_ref());
-                let wanted = in_force.filter(|_| slot <= replicas);
-                let runs = alive.map(|it| &it.release);
-                if runs != wanted || alive.is_some_and(|it| !it.is_ready(self.now)) {
-                    return Some(format!("slot {slot} on host {number}: {alive:?}, wanted {wanted:?}"));
-                }
-            }
-        }
-        None
     }
 }
 

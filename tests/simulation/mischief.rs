@@ -1,17 +1,14 @@
-//! What goes wrong, and what people want meanwhile.
+//! What goes wrong, and when people want something meanwhile.
 
-use std::num::NonZeroU16;
-
-use control_plane::clock::Time;
-use control_plane::fleet::{RestartWish, Wish, WishedBy};
-use control_plane::rollout::Said;
 use node_agent::replica::Process;
-use proto::ids::RestartId;
-use proto::state::{ExitCause, RolloutPhase, Strategy};
+use proto::state::{ExitCause, Service};
+
+use control_plane::rollout::Steering;
 
 use crate::laws::Checked;
 use crate::network::Due;
-use crate::releases::{RELEASES, has_pre_commands, is_good, release};
+use crate::releases::is_good;
+use crate::seen::Deed;
 use crate::world::World;
 
 impl World {
@@ -19,39 +16,32 @@ impl World {
         if !self.hostile {
             return Ok(());
         }
-        self.later(200, 4_000, Due::Mischief);
+        self.later(200, 3_400, Due::Mischief);
         let host = usize::try_from(self.dice.below(self.hosts.len() as u64)).unwrap();
-        match self.dice.below(40) {
-            0..=2 => {
-                let number = 1 + u8::try_from(self.dice.below(u64::from(RELEASES))).unwrap();
-                self.wish_for(number);
+        match self.dice.below(52) {
+            0..=3 => self.wish_for_any(),
+            4..=7 => return self.part(host),
+            8..=10 => return self.agent_dies_now(host),
+            11..=14 => return self.crash(host),
+            15..=16 => return self.control_plane_goes(),
+            17 => self.change_settings(),
+            18 => self.clear_ghosts(),
+            19..=20 => self.pause_or_resume(),
+            21 => self.ask_for_a_restart(),
+            22..=24 => {
+                self.steer(Steering::Promote);
             }
-            3..=6 => return self.part(host),
-            7..=9 => return self.agent_dies_now(host),
-            10..=13 => return self.crash(host),
-            14..=15 => return self.control_plane_goes(),
-            16 => self.scale(),
-            17 => {
-                self.note(|_| "ghosts are cleared".to_owned());
-                self.fleet.ghosted.clear();
-                self.fleet.generation += 1;
+            25 => {
+                self.steer(Steering::Abort);
             }
-            18..=19 => self.pause_or_resume(),
-            20 => self.ask_for_a_restart(),
+            26..=28 => self.change_service(host),
+            29 if self.dice.one_in(2) => return self.remove(host),
+            29 => self.join(),
+            30 => self.changes_its_mind(host),
             _ => return Ok(()),
         }
         self.plans_within(200);
         Ok(())
-    }
-
-    pub(crate) fn wish_for(&mut self, number: u8) {
-        self.wishes += 1;
-        let release = release(number);
-        let pre_commands = has_pre_commands(&release);
-        self.note(|_| format!("{} is wished", release.version));
-        self.fleet.wanted = Some(Wish { release, pre_commands, by: WishedBy::Bucket, at: Time(self.wishes) });
-        self.fleet.generation += 1;
-        self.plans_within(200);
     }
 
     /// A host is cut off: for a moment, or for longer than a release has to become stable.
@@ -59,7 +49,7 @@ impl World {
         if self.hosts[host].cut_off_until > self.now {
             return Ok(());
         }
-        self.seen.cuts += 1;
+        self.seen.saw(Deed::CutOff);
         let lasts = if self.dice.one_in(2) { 3_000 } else { 45_000 };
         let until = self.now + 200 + self.dice.below(lasts);
         self.hosts[host].cut_off_until = until;
@@ -90,13 +80,21 @@ impl World {
         self.process_ends(host, slot, pid, ExitCause::Signal(9))
     }
 
+    /// Releases with an even number never become ready on it, or do again: something else than a release may be to blame.
+    fn changes_its_mind(&mut self, host: usize) {
+        if !self.gentle {
+            self.hosts[host].poor = !self.hosts[host].poor;
+            self.note(|world| format!("host {host} is poor: {}", world.hosts[host].poor));
+        }
+    }
+
     /// It forgets what it saw, its clock may be set meanwhile, and agents come back to it one by one.
     fn control_plane_goes(&mut self) -> Checked {
         if !self.is_up {
             return Ok(());
         }
         self.note(|_| "the control plane goes".to_owned());
-        self.seen.outages += 1;
+        self.seen.saw(Deed::Outage);
         self.is_up = false;
         for host in 0..self.hosts.len() {
             self.cut(host)?;
@@ -124,55 +122,46 @@ impl World {
         self.plans_within(300);
     }
 
-    fn scale(&mut self) {
-        let replicas = NonZeroU16::new(1 + u16::try_from(self.dice.below(4)).unwrap());
-        let strategy = if self.dice.one_in(2) { Strategy::StartFirst } else { Strategy::StopFirst };
-        if let (Some(spec), Some(replicas)) = (&mut self.fleet.spec, replicas) {
-            spec.replicas = replicas;
-            spec.deploy.strategy = strategy;
-        }
-        self.fleet.generation += 1;
-        self.note(|_| format!("{replicas:?} replicas, {strategy:?}"));
-    }
-
-    fn pause_or_resume(&mut self) {
-        let at = self.clock();
-        let Some(rollout) = &mut self.fleet.rollout else { return };
-        if !matches!(rollout.phase, RolloutPhase::Pending | RolloutPhase::Running) {
-            return;
-        }
-        rollout.progress.paused = match rollout.progress.paused {
-            Some(_) => None,
-            None => Some(Said { by: "somebody".to_owned(), at }),
-        };
-        self.fleet.generation += 1;
-    }
-
-    /// Of everything.
-    fn ask_for_a_restart(&mut self) {
-        self.wishes += 1;
-        self.seen.restarts += 1;
-        self.fleet.generation += 1;
-        let id = RestartId(uuid::Uuid::from_u128(u128::from(self.wishes)));
-        let (generation, at) = (self.fleet.generation, self.clock());
-        self.note(|_| format!("restart {id} is asked for"));
-        let by = "somebody".to_owned();
-        self.fleet.restarts.push(RestartWish { id, generation, node: None, slot: None, by, at });
-    }
-
-    /// Everybody comes back, and nothing more is wanted.
+    /// Everybody comes back, and nothing more is wanted. Who cares for the fleet opens a host where none is, lets a rollout go on
+    /// that is paused, and promotes what waits for it, now and later; in some fleets nobody does.
     pub(crate) fn calm(&mut self) {
         self.note(|_| "all is quiet".to_owned());
         self.hostile = false;
-        if let Some(rollout) = &mut self.fleet.rollout {
-            rollout.progress.paused = None;
+        if !self.is_left_alone {
+            self.steer(Steering::Resume);
+            let open = self.fleet.nodes.values().any(|node| node.service == Service::Open);
+            if let (false, Some(id)) = (open, self.fleet.nodes.keys().next().copied()) {
+                let host = self.hosts.iter().position(|host| host.id == id).unwrap();
+                self.set_service(host, Service::Open);
+            }
         }
         self.control_plane_begins();
         for host in 0..self.hosts.len() {
+            self.recovers(host);
+            if self.is_removed(host) {
+                continue;
+            }
             self.hosts[host].cut_off_until = 0;
             self.later(1, 1_000, Due::AgentBegins { host });
             self.later(2_000, 1_000, Due::Connects { host });
         }
         self.plans_within(300);
+    }
+
+    /// What could not become ready because of its host now does.
+    fn recovers(&mut self, host: usize) {
+        if !std::mem::take(&mut self.hosts[host].poor) {
+            return;
+        }
+        let at = self.now + 500;
+        for slot in self.hosts[host].slots.keys().copied().collect::<Vec<_>>() {
+            let alive = self.slot(host, slot).alive.as_mut();
+            let Some(alive) = alive.filter(|it| it.ready_at.is_none() && is_good(&it.release)) else {
+                continue;
+            };
+            alive.ready_at = Some(at);
+            let pid = alive.pid;
+            self.at(at, Due::ProcessReady { host, slot, pid });
+        }
     }
 }

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use control_plane::fleet::{AppFleet, Place};
-use control_plane::spec::Millis;
+use control_plane::rollout::Waiting;
 use node_agent::replica::Event;
 use proto::ids::NodeId;
 use proto::state::Strategy;
 
 use crate::agent::Host;
 use crate::dice::Dice;
-use crate::laws::{self, Broken, Checked, Law};
+use crate::laws::{self, Broken, Canary, Checked, Law};
 use crate::network::Due;
+use crate::seen::{Deed, Seen};
+use crate::settings;
 
 /// How long things go wrong, in milliseconds.
 const HOSTILE: u64 = 60_000;
@@ -20,65 +22,6 @@ const QUIET: u64 = 900_000;
 /// A world that goes round in circles is one that never comes to rest.
 const MOST_STEPS: u32 = 60_000;
 const LEAST_STEPS: u32 = 200;
-
-/// What went wrong, or at least happened.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) deaths: u32,
-    pub(crate) cuts: u32,
-    pub(crate) outages: u32,
-    pub(crate) fallbacks: u32,
-    pub(crate) ghosts: u32,
-    pub(crate) reverts: u32,
-    pub(crate) done: u32,
-    pub(crate) superseded: u32,
-    pub(crate) pre_commands: u32,
-    pub(crate) restarts: u32,
-}
-
-impl Seen {
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (sum, more) in self.all_mut().into_iter().zip(other.all()) {
-            *sum += more;
-        }
-    }
-
-    pub(crate) fn is_rich(&self) -> bool {
-        self.all().into_iter().all(|it| it >= 20)
-    }
-
-    fn all(&self) -> [u32; 10] {
-        let Self {
-            deaths,
-            cuts,
-            outages,
-            fallbacks,
-            ghosts,
-            reverts,
-            done,
-            superseded,
-            pre_commands,
-            restarts,
-        } = *self;
-        [deaths, cuts, outages, fallbacks, ghosts, reverts, done, superseded, pre_commands, restarts]
-    }
-
-    fn all_mut(&mut self) -> [&mut u32; 10] {
-        let Self {
-            deaths,
-            cuts,
-            outages,
-            fallbacks,
-            ghosts,
-            reverts,
-            done,
-            superseded,
-            pre_commands,
-            restarts,
-        } = self;
-        [deaths, cuts, outages, fallbacks, ghosts, reverts, done, superseded, pre_commands, restarts]
-    }
-}
 
 /// A fleet that came to rest.
 pub(crate) struct Lived {
@@ -94,6 +37,8 @@ pub(crate) struct World {
     pub(crate) hostile: bool,
     /// No process ends by itself that is of a good release.
     pub(crate) gentle: bool,
+    /// Once all is quiet nobody promotes, resumes or opens anything.
+    pub(crate) is_left_alone: bool,
     pub(crate) hosts: Vec<Host>,
     pub(crate) pids: u32,
     /// How many commands of each run were begun, anywhere.
@@ -110,6 +55,9 @@ pub(crate) struct World {
     pub(crate) plans_at: Option<u64>,
     /// Places that were ready, as far as the planner knew, when they were told something last.
     pub(crate) believed_ready: BTreeSet<Place>,
+    pub(crate) canary: Canary,
+    /// What the last plan waits for.
+    pub(crate) waiting: Vec<Waiting>,
     /// Which slot was ended for which restart.
     pub(crate) restarted: BTreeSet<(usize, u16, String)>,
     pub(crate) wishes: u64,
@@ -122,25 +70,23 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn of(seed: u64, logs: bool) -> Self {
         let mut dice = Dice::new(seed);
-        let strategy = if dice.one_in(2) { Strategy::StartFirst } else { Strategy::StopFirst };
         // Small fleets show most of what there is; large ones what is left.
-        let (many, large) = (dice.one_in(8), dice.one_in(8));
+        let many = dice.one_in(6);
         let hosts = 1 + dice.below(if many { 6 } else { 3 });
-        let replicas = 1 + dice.below(if large { 4 } else { 2 });
-        let replicas = u16::try_from(replicas).unwrap();
-        let mut fleet =
-            control_plane::rollout::simulation::fleet(strategy, replicas, u8::try_from(hosts).unwrap());
+        let hosts = u8::try_from(hosts).unwrap();
+        let mut fleet = control_plane::rollout::simulation::fleet(Strategy::StopFirst, 1, hosts);
         if let Some(spec) = &mut fleet.spec {
-            spec.rollback_timeout = Millis(20_000);
-            spec.deploy.watch = Millis(15_000);
+            settings::draw(spec, &mut dice, hosts.into());
         }
+        fleet.nodes.values_mut().for_each(|node| settings::label(node, &mut dice));
         let hosts = fleet.nodes.keys().map(|id| Host::new(*id)).collect();
-        let gentle = dice.one_in(2);
+        let (gentle, is_left_alone) = (dice.one_in(2), dice.one_in(4));
         Self {
             dice,
             now: 1_000_000,
             hostile: true,
             gentle,
+            is_left_alone,
             hosts,
             pids: 0,
             pre_commands: BTreeMap::new(),
@@ -153,6 +99,8 @@ impl World {
             stored: BTreeMap::new(),
             plans_at: None,
             believed_ready: BTreeSet::new(),
+            canary: Canary::default(),
+            waiting: Vec::new(),
             restarted: BTreeSet::new(),
             wishes: 0,
             at_rest: false,
@@ -188,6 +136,7 @@ impl World {
     }
 
     fn go_on(&mut self) -> Checked {
+        self.note(Self::settings);
         self.wish_for(1);
         for host in 0..self.hosts.len() {
             self.later(1, 500, Due::Connects { host });
@@ -206,6 +155,9 @@ impl World {
                 return laws::broken(laws::ENDS, left);
             }
             self.step()?;
+        }
+        if self.is_left_waiting() {
+            self.seen.saw(Deed::LeftWaiting);
         }
         Ok(())
     }

@@ -97,10 +97,8 @@ impl<'a> Draft<'a> {
         }
         // A canary that is gone has shown nothing: another is drawn.
         let gone = self.canary_is_gone(rollout);
-        if has_batch && !gone && !self.may_go_on(rollout) {
-            return Moved::Waits;
-        }
-        if self.too_many_lost(&left.lost) {
+        if (has_batch && !gone && !self.may_go_on(rollout)) || self.too_many_lost(&left.lost) {
+            self.mend_elsewhere(rollout);
             return Moved::Waits;
         }
         if let Some(paused) = rollout.progress.paused.as_ref().filter(|_| !planted!(IgnorePause)) {

@@ -71,6 +71,9 @@ impl<'a> Draft<'a> {
             return false;
         }
         self.fill_in_force(rollout, &hosts);
+        if rollout.progress.paused.is_some() {
+            self.mend_elsewhere(rollout);
+        }
         let passed = self.pre_commands_passed(rollout);
         self.drop_former_leaders(rollout);
         let stable = passed && self.roll_on(rollout, &hosts);
@@ -176,17 +179,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// What a rollout before this one broke on nodes whose turn has not come holds up those whose turn it is: there it goes back
-    /// to what is in force.
-    fn mend_elsewhere(&mut self, rollout: &Rollout) {
+    /// What a rollout before this one broke where this one does not go on now goes back to what is in force: it may hold up
+    /// those whose turn it is, and nobody knows how long a pause lasts.
+    pub(super) fn mend_elsewhere(&mut self, rollout: &Rollout) {
         let Some(in_force) = self.in_force.clone() else { return };
+        let paused = rollout.progress.paused.is_some();
         for host in self.hosts().to_vec().into_iter().filter(|host| host.is(Liveness::Up)) {
-            let slots = self.slots_of(host, &rollout.release);
-            if slots.has_begun() {
+            if !paused && self.slots_of(host, &rollout.release).has_begun() {
                 continue;
             }
             let slots = self.slots_of(host, &in_force);
             let broken = slots.wanted().filter(|view| !view.on_target && view.standing == Standing::Unready);
+            let broken =
+                broken.filter(|view| self.release_at(host.place(view.slot)) != Some(&rollout.release));
             let broken: Vec<Slot> = broken.map(|view| view.slot).collect();
             self.fill(host, &broken, &in_force, None);
         }

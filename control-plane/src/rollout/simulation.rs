@@ -9,7 +9,7 @@ use proto::state::Strategy;
 
 use super::{Plan, fixture};
 use crate::clock::Time;
-use crate::fleet::{AppFleet, Observed};
+use crate::fleet::{AppFleet, Node, Observed};
 
 pub use super::fault::{Fault, plant};
 
@@ -18,6 +18,11 @@ pub fn fleet(strategy: Strategy, replicas: u16, nodes: u8) -> AppFleet {
     let mut fleet = fixture::fleet(strategy, replicas, nodes);
     fleet.spec = Some(fixture::spec(strategy, replicas));
     fleet
+}
+
+/// `node-N`, up, open and with nothing on it.
+pub fn node(number: u8) -> (NodeId, Node) {
+    (fixture::node_id(number), fixture::node(number))
 }
 
 /// What the database makes of a plan; `generations` are the nodes'.

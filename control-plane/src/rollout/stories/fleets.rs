@@ -324,6 +324,30 @@ fn what_the_bucket_names_while_a_rollout_is_paused_is_paused_too_and_what_a_pers
 }
 
 #[test]
+fn what_an_earlier_rollout_broke_is_mended_while_the_next_one_waits_for_a_person() {
+    let mut story =
+        Story::of(Strategy::StopFirst, 2, |deploy| deploy.canary = Some(canary(1, Promote::Manual)));
+    story.wish(2);
+    story.plan();
+    story.slot_is(place(1, 1), SlotState::BackingOff);
+    story.steer(Steering::Pause);
+    story.wish(3);
+    story.plan();
+    let told = |story: &Story, node| story.fleet.assigned[&place(node, 1)].release.clone();
+    assert_eq!(told(&story, 1), Some(release(1)), "{}", story.text);
+
+    // The same behind a canary: what it waits for may be long in coming.
+    story.all_do_as_told();
+    story.steer(Steering::Resume);
+    story.until_calm();
+    assert_eq!((told(&story, 1), told(&story, 2)), (Some(release(3)), Some(release(1))), "{}", story.text);
+    story.fleet.assigned.get_mut(&place(2, 1)).unwrap().release = Some(release(2));
+    story.slot_is(place(2, 1), SlotState::BackingOff);
+    story.plan();
+    assert_eq!((told(&story, 1), told(&story, 2)), (Some(release(3)), Some(release(1))), "{}", story.text);
+}
+
+#[test]
 fn a_node_that_drains_is_emptied_one_replica_after_the_other() {
     let mut story = Story::running(Strategy::StartFirst, 2, 2);
     story.service(1, Service::Draining);
