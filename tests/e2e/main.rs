@@ -17,6 +17,7 @@ mod fleet;
 mod host;
 mod host_faults;
 mod hostile;
+mod hosts;
 mod membership;
 mod one_host;
 mod partition;

@@ -132,6 +132,7 @@ const FOR_REAL: Setup<'_> = Setup {
     for_real: true,
     data_dir: None,
     auto_apply: false,
+    host: None,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

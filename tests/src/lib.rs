@@ -9,6 +9,7 @@
 
 pub mod browser;
 pub mod database;
+pub mod hosts;
 pub mod http;
 pub mod link;
 pub mod nginx;

@@ -53,6 +53,7 @@ const FULL: &[Suite] = &[
         needs: &["console bundle", "programs", "sample applications"],
         run: as_root,
     },
+    Suite { name: "network namespaces", needs: &["programs", "sample applications"], run: namespaces },
     Suite { name: "cgroup controllers", needs: &["programs"], run: cgroup_controllers },
     Suite { name: "spared by the kernel", needs: &["programs"], run: spared },
     Suite { name: "systemd", needs: &["programs"], run: systemd },
@@ -160,8 +161,17 @@ fn as_root() -> Result<Outcome> {
         return Ok(Outcome::NotRun(reason.into()));
     }
     // What needs more than root has a suite of its own.
-    let needs_more = "test(with_controllers) or test(with_sys_resource) or test(with_systemd)";
+    let needs_more = "test(with_controllers) or test(with_sys_resource) or test(with_systemd) or \
+                      test(with_namespaces)";
     done(nextest(&format!("test(as_root) and not ({needs_more})")))
+}
+
+/// Hosts that have nothing in common but a cable. Their stories are also told over loopback addresses, which needs nothing.
+fn namespaces() -> Result<Outcome> {
+    match booted::missing_for_namespaces() {
+        Some(why) => Ok(Outcome::NotRun(format!("{why}; their stories were told over loopback addresses"))),
+        None => done(nextest("test(with_namespaces)")),
+    }
 }
 
 /// Limits that the kernel enforces.

@@ -14,13 +14,18 @@ use tempfile::TempDir;
 use xtask::processes;
 
 use super::{ControlPlane, program};
+use crate::hosts::Host;
 use crate::ports;
 use crate::process::Running;
+
+/// Where a host's name server listens unless it is told otherwise.
+const EPMD: u16 = 4369;
 
 #[derive(Debug)]
 pub struct Agent {
     running: Option<Running>,
     folder: TempDir,
+    host: Host,
     epmd_port: u16,
     environment: Vec<(String, String)>,
     /// Whose it is, where that is not the test's user.
@@ -79,20 +84,36 @@ impl Agent {
         name: &str,
         labels: &[&str],
     ) -> Self {
-        let token: JoinToken =
-            control_plane.ask(&["node", "token"]).unwrap_or_else(|error| panic!("no join token: {error}"));
-        let joining = Joining { address: dialled, token: &token.token, name, labels };
+        let token = join_token(control_plane);
+        let joining = Joining { address: dialled, token: &token, name, labels };
         let mut agent = Self::new();
         agent.enrol(joining).await.unwrap_or_else(|error| panic!("enrolment: {}", error.said));
         agent
     }
 
+    /// As [`Agent::join_through`], on a host of its own.
+    pub async fn join_on(host: Host, control_plane: &ControlPlane, dialled: SocketAddr, name: &str) -> Self {
+        let mut agent = Self::on(host);
+        let token = join_token(control_plane);
+        let joining = Joining { address: dialled, token: &token, name, labels: &[] };
+        agent.enrol(joining).await.unwrap_or_else(|error| panic!("enrolment: {}", error.said));
+        agent.resume();
+        agent
+    }
+
     /// A host that belongs to nobody yet.
     pub fn new() -> Self {
+        Self::on(Host::this_machine())
+    }
+
+    fn on(host: Host) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         // Replicas run as a user of their own, who has to get into their folders.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("the folder is ours");
-        Self { running: None, folder, epmd_port: ports::free(1), environment: Vec::new(), user: None }
+        let epmd_port = if host.has_all_ports() { EPMD } else { ports::free(1) };
+        // Where several hosts are one machine, replicas find the address of theirs here.
+        fs::write(folder.path().join("address"), host.address().to_string()).expect("the folder is ours");
+        Self { running: None, folder, host, epmd_port, environment: Vec::new(), user: None }
     }
 
     pub async fn enrol(&mut self, joining: Joining<'_>) -> Result<(), JoinError> {
@@ -102,8 +123,9 @@ impl Agent {
         enrol.args(["--token", token, "--name", name]);
         enrol.args(labels.iter().flat_map(|label| ["--label", label]));
         enrol.stdin(Stdio::null());
-        let output =
-            tokio::process::Command::from(enrol).output().await.expect("the agent's program is built");
+        let host = self.host.clone();
+        let enrolling = move || host.enter(|| enrol.output().expect("the agent's program is built"));
+        let output = tokio::task::spawn_blocking(enrolling).await.expect("starting it does not panic");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() { Ok(()) } else { Err(JoinError { status: output.status, said }) }
     }
@@ -111,7 +133,8 @@ impl Agent {
     /// Starts it (again).
     pub fn resume(&mut self) {
         let mut command = self.command("run");
-        self.running = Some(Running::start(&mut command, &self.folder.path().join("output")));
+        let output = self.folder.path().join("output");
+        self.running = Some(self.host.enter(|| Running::start(&mut command, &output)));
     }
 
     /// All of it belongs to this user from now on, and so does the next start. Its programs too: he need not reach the workspace.
@@ -196,6 +219,11 @@ impl Agent {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
+}
+
+fn join_token(control_plane: &ControlPlane) -> String {
+    let token = control_plane.ask::<JoinToken>(&["node", "token"]);
+    token.unwrap_or_else(|error| panic!("no join token: {error}")).token
 }
 
 impl Default for Agent {

@@ -14,6 +14,7 @@ use xtask::postgres::Database;
 
 use super::{CommandLine, program};
 use crate::database::Engine;
+use crate::hosts::Host;
 use crate::ports;
 use crate::process::Running;
 use crate::release::{Bucket, ENVIRONMENT};
@@ -34,11 +35,14 @@ pub struct Setup<'a> {
     pub data_dir: Option<&'a Path>,
     /// A changed configuration is put in force by itself.
     pub auto_apply: bool,
+    /// Where it runs, if not on this machine. Its console then answers that host alone.
+    pub host: Option<&'a Host>,
 }
 
 #[derive(Debug)]
 pub struct ControlPlane {
     running: Option<Running>,
+    host: Host,
     console: u16,
     agents: u16,
     settings: String,
@@ -56,11 +60,12 @@ impl ControlPlane {
     }
 
     pub async fn start_with(bucket: &Bucket, applications: &str, setup: Setup<'_>) -> Self {
-        let Setup { engine, settings, for_real, data_dir, auto_apply } = setup;
+        let Setup { engine, settings, for_real, data_dir, auto_apply, host } = setup;
         let first = ports::free(2);
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut control_plane = Self {
             running: None,
+            host: host.map_or_else(Host::this_machine, Host::clone),
             console: first,
             agents: first + 1,
             settings: settings.to_owned(),
@@ -88,10 +93,11 @@ impl ControlPlane {
     /// A configuration of this control plane with these applications.
     pub fn configuration(&self, bucket: &Bucket, applications: &str) -> String {
         let (console, agents, bucket, more) =
-            (self.console, self.agents, bucket.path().display(), &self.settings);
+            (self.console, self.agents_address(), bucket.path().display(), &self.settings);
+        let (address, port) = (agents.ip(), agents.port());
         format!(
             "account_name: {ENVIRONMENT}\nhostname: localhost\nbind: 127.0.0.1\nport: {console}\n\
-             agents: {{ bind: 127.0.0.1, port: {agents}, public: \"127.0.0.1:{agents}\" }}\n\
+             agents: {{ bind: {address}, port: {port}, public: \"{agents}\" }}\n\
              release_adapter: local\nrelease_bucket: {bucket}\n{more}applications:\n{applications}"
         )
     }
@@ -112,14 +118,15 @@ impl ControlPlane {
             // Beside a database that lies elsewhere no key is made.
             command.env("DEPLOYEX_SECRET_KEY_BASE", "a key of the tests ".repeat(4));
         }
-        let mut running = Running::start(&mut command, &self.folder.path().join("output"));
-        let url = self.url("/health");
+        let output = self.folder.path().join("output");
+        let mut running = self.host.enter(|| Running::start(&mut command, &output));
+        let (host, url) = (&self.host, self.url("/health"));
         eventually("the control plane", || {
             let ended =
                 running.ended().map(|status| format!("it ended with {status}:\n{}", running.output()));
             let url = &url;
             async move {
-                match (ended, crate::http::get(url).await) {
+                match (ended, host.get(url).await) {
                     (None, Ok(_)) => Seen::Done(()),
                     (Some(ended), _) => panic!("{ended}"),
                     (None, Err(error)) => Seen::NotYet(error),
@@ -158,7 +165,7 @@ impl ControlPlane {
 
     /// Where agents dial.
     pub fn agents_address(&self) -> std::net::SocketAddr {
-        ([127, 0, 0, 1], self.agents).into()
+        (self.host.address(), self.agents).into()
     }
 
     /// What it printed so far.

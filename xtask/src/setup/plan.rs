@@ -136,7 +136,7 @@ mod tests {
     fn the_tests_need_a_browser_from_packages_on_debian() {
         for distribution in [Distribution::Debian12, Distribution::Debian13] {
             let plan = plan(Purpose::Test, &fresh(distribution));
-            for package in ["postgresql", "nginx", "chromium", "chromium-driver"] {
+            for package in ["postgresql", "nginx", "iproute2", "chromium", "chromium-driver"] {
                 assert!(plan.packages.contains(&package), "{distribution:?} lacks {package}");
             }
             assert_eq!(plan.cargo_packages, ["cargo-nextest", "cargo-deny"]);

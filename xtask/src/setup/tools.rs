@@ -34,6 +34,7 @@ pub enum Tool {
     CargoDeny,
     Postgres,
     Nginx,
+    Iproute,
     Chromium,
     ChromeDriver,
     Runit,
@@ -79,7 +80,7 @@ impl Purpose {
             tools.push(Tool::WebCompiler);
         }
         if self == Self::Test {
-            tools.extend([Tool::Nextest, Tool::CargoDeny, Tool::Postgres, Tool::Nginx]);
+            tools.extend([Tool::Nextest, Tool::CargoDeny, Tool::Postgres, Tool::Nginx, Tool::Iproute]);
             tools.extend([Tool::Chromium, Tool::ChromeDriver]);
         }
         if self == Self::Bench {
@@ -102,6 +103,7 @@ impl Tool {
             Self::Nextest => &["cargo-nextest"],
             Self::CargoDeny => &["cargo-deny"],
             Self::Nginx => &["nginx"],
+            Self::Iproute => &["ip"],
             Self::Chromium => &["chromium", "chromium-browser", "google-chrome"],
             Self::ChromeDriver => &["chromedriver", "chromium.chromedriver"],
             Self::Runit => &["runsv"],
@@ -126,6 +128,7 @@ impl Tool {
             (Self::CargoDeny, _) => Source::Cargo("cargo-deny"),
             (Self::Postgres, _) => Source::Packages(&["postgresql"]),
             (Self::Nginx, _) => Source::Packages(&["nginx"]),
+            (Self::Iproute, _) => Source::Packages(&["iproute2"]),
             (Self::Chromium, Debian12 | Debian13) => Source::Packages(&["chromium"]),
             (Self::ChromeDriver, Debian12 | Debian13) => Source::Packages(&["chromium-driver"]),
             // Ubuntu's browsers are snaps, which containers cannot install (the browser suite fails by name without them),
@@ -166,6 +169,7 @@ impl fmt::Display for Tool {
             Self::CargoDeny => "cargo-deny",
             Self::Postgres => "a PostgreSQL server",
             Self::Nginx => "NGINX",
+            Self::Iproute => "iproute2",
             Self::Chromium => "Chromium",
             Self::ChromeDriver => "ChromeDriver",
             Self::Runit => "runit",

@@ -1,5 +1,6 @@
-//! What a machine has to show for some tests: controllers of cgroup v2, a right of root's, and a systemd, which is started in a container where it
-//! is not the first process. The container is a root of its own in the target folder, made once by debootstrap.
+//! What a machine has to show for some tests: controllers of cgroup v2, network namespaces, a right of root's, and a systemd,
+//! which is started in a container where it is not the first process. The container is a root of its own in the target folder,
+//! made once by debootstrap.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -49,6 +50,19 @@ pub(super) fn may_be_spared() -> bool {
     effective
         .and_then(|it| u64::from_str_radix(it.trim(), 16).ok())
         .is_some_and(|rights| rights & (1 << 24) != 0)
+}
+
+/// What keeps hosts from being made of network namespaces: an interface pair and a bridge are tried in one that goes at once.
+pub(super) fn missing_for_namespaces() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("network namespaces are made by root".into());
+    }
+    let Some(ip) = find("ip") else {
+        return Some("ip is not installed (apt-get install iproute2), which makes network namespaces".into());
+    };
+    let tried = format!("{0} link add a type veth peer name b && {0} link add c type bridge", ip.display());
+    let tried = run_quietly(command("unshare").args(["--net", "sh", "-c", &tried]));
+    tried.err().map(|error| format!("this machine makes no network namespaces: {error:#}").replace('\n', " "))
 }
 
 /// What a container with a systemd in it would need, as the end of a sentence.
