@@ -116,6 +116,13 @@ pub struct Node {
     pub stored: u64,
 }
 
+impl Node {
+    /// What it holds goes, no faster than replicas may be missing: it drains, or its labels match no more.
+    pub fn is_to_be_emptied(&self) -> bool {
+        !self.eligible || self.service == Service::Draining
+    }
+}
+
 /// What a place was last told to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assigned {

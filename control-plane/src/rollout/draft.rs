@@ -159,7 +159,7 @@ impl<'a> Draft<'a> {
         }
         let away = |(id, node): &(&NodeId, &Node)| {
             let holds = spread && self.fleet.placed.contains_key(*id);
-            holds && node.service == Service::Draining && node.liveness != Liveness::Up
+            holds && node.is_to_be_emptied() && node.liveness != Liveness::Up
         };
         for (_, node) in self.fleet.nodes.iter().filter(away) {
             let node = node.name.clone();
@@ -283,7 +283,7 @@ impl<'a> Draft<'a> {
 
     /// One that may run it, and is not to be emptied.
     pub(super) fn host(&self, id: NodeId) -> Option<Host<'a>> {
-        let holds = self.holds.get(&id).filter(|it| it.node.service != Service::Draining)?;
+        let holds = self.holds.get(&id).filter(|it| !it.node.is_to_be_emptied())?;
         Some(Host { id, node: holds.node })
     }
 
@@ -291,9 +291,9 @@ impl<'a> Draft<'a> {
         let strategy = self.fleet.spec.as_ref().map(|spec| spec.deploy.strategy);
         let nodes = &self.fleet.nodes;
         let holds = |(id, replicas): (&NodeId, &u16)| {
-            let (node, replicas) = (nodes.get(id).filter(|node| node.eligible)?, *replicas);
+            let (node, replicas) = (nodes.get(id)?, *replicas);
             // What drains is given nothing more, and what is above its count is withdrawn.
-            let spares = strategy == Some(Strategy::StartFirst) && node.service != Service::Draining;
+            let spares = strategy == Some(Strategy::StartFirst) && !node.is_to_be_emptied();
             let spare = Slot::new(u32::from(replicas) + 1).ok().filter(|_| spares);
             Some((*id, Holds { node, replicas, spare }))
         };
@@ -304,7 +304,7 @@ impl<'a> Draft<'a> {
 
     /// One that may still run something of it.
     pub(super) fn host_to_empty(&self, id: NodeId) -> Option<Host<'a>> {
-        self.fleet.nodes.get(&id).filter(|node| node.eligible).map(|node| Host { id, node })
+        self.fleet.nodes.get(&id).map(|node| Host { id, node })
     }
 
     /// Nodes that may run it, in the order in which they are visited: by the label of `order_by`, those without it last, and by

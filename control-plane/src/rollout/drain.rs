@@ -3,12 +3,12 @@
 //! Of a spread this is `placement`'s to decide: there others take over first.
 
 use proto::ids::Slot;
-use proto::state::{Liveness, Service, SlotState};
+use proto::state::{Liveness, SlotState};
 
 use super::Waiting;
 use super::draft::{Draft, Host};
 use super::fault::planted;
-use crate::fleet::Place;
+use crate::fleet::{Node, Place};
 
 impl Draft<'_> {
     pub(super) fn is_spread(&self) -> bool {
@@ -18,8 +18,9 @@ impl Draft<'_> {
     /// Withdraws the next slots of nodes that drain, the highest first.
     pub(super) fn drain(&mut self) {
         let fleet = self.fleet;
-        let draining = |node: &crate::fleet::Node| node.eligible && node.service == Service::Draining;
-        if self.is_spread() || !fleet.nodes.values().any(draining) {
+        let draining = Node::is_to_be_emptied;
+        // What is no longer configured is withdrawn wherever it is.
+        if fleet.spec.is_none() || self.is_spread() || !fleet.nodes.values().any(draining) {
             return;
         }
         let mut hosts: Vec<Host<'_>> = fleet
@@ -60,18 +61,27 @@ impl Draft<'_> {
         }
     }
 
-    /// Replicas that may be taken away now: what is on its way out counts until it is gone.
-    fn room_on_nodes_that_drain(&self, hosts: &[Host<'_>]) -> u64 {
+    /// Replicas on their way out, on nodes that are emptied: each is missing by our doing until it is gone, and nobody's
+    /// afterwards. A spread leaves a node only once others have taken over.
+    pub(super) fn going(&self) -> u64 {
         let fleet = self.fleet;
+        let emptied = |node: &Node| node.is_to_be_emptied() && node.liveness == Liveness::Up;
+        if fleet.spec.is_none() || self.is_spread() || !fleet.nodes.values().any(emptied) {
+            return 0;
+        }
         let goes = |place: &&Place| {
-            hosts.iter().any(|host| host.id == place.node && host.is(Liveness::Up))
+            fleet.nodes.get(&place.node).is_some_and(emptied)
                 && self.release_at(**place).is_none()
                 && !self.forgets(**place)
                 && fleet.observed.get(place).is_none_or(|it| it.state != SlotState::Empty)
         };
-        let going = u64::try_from(fleet.assigned.keys().filter(goes).count()).unwrap_or(u64::MAX);
+        u64::try_from(fleet.assigned.keys().filter(goes).count()).unwrap_or(u64::MAX)
+    }
+
+    /// Replicas that may be taken away now.
+    fn room_on_nodes_that_drain(&self, hosts: &[Host<'_>]) -> u64 {
         // None of these nodes is among those that count as hosts.
         let elsewhere = hosts.first().map_or(0, |host| self.missing_beside(host.id));
-        self.may_be_missing().max(1).saturating_sub(elsewhere).saturating_sub(going)
+        self.may_be_missing().max(1).saturating_sub(elsewhere).saturating_sub(self.going())
     }
 }

@@ -5,9 +5,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::hash::{Hash as _, Hasher as _};
 
 use proto::ids::{NodeId, Slot};
 use proto::state::{Liveness, Service};
+use rustc_hash::FxHasher;
 
 use super::fault::planted;
 use super::place::Standing;
@@ -62,16 +64,17 @@ pub(super) fn spread(
     standing: impl Fn(NodeId, u16) -> Standing,
 ) -> Placement {
     let holds = |id: &NodeId| held(fleet, *id, Slot::MAX - 1);
-    let mut nodes: Vec<(&NodeId, &Node)> = fleet.nodes.iter().filter(|(_, node)| node.eligible).collect();
+    let mut nodes: Vec<(&NodeId, &Node)> =
+        fleet.nodes.iter().filter(|(id, node)| node.eligible || holds(id) > 0).collect();
     nodes.sort_by_key(|(_, node)| &node.name);
-    let usable = |node: &Node| node.liveness != Liveness::Lost && node.service != Service::Draining;
+    let usable = |node: &Node| node.liveness != Liveness::Lost && !node.is_to_be_emptied();
     let shares: Vec<Share> = nodes
         .iter()
         .filter(|(_, node)| usable(node))
         .map(|(id, node)| {
             let holds = holds(id);
             let most = if node.service == Service::Cordoned { holds } else { Slot::MAX - 1 };
-            Share { node: **id, holds, most, gets: 0 }
+            Share { node: **id, holds, most, gets: 0, rank: rank(fleet, node) }
         })
         .collect();
     let dealt: BTreeMap<NodeId, u16> = deal(shares, total).into_iter().map(|it| (it.node, it.gets)).collect();
@@ -130,11 +133,21 @@ struct Share {
     holds: u16,
     most: u16,
     gets: u16,
+    rank: u64,
+}
+
+/// Which node is the first of those that have equally many: another one for each application, or the first by name would hold
+/// the only replica of every one.
+fn rank(fleet: &AppFleet, node: &Node) -> u64 {
+    let mut hasher = FxHasher::default();
+    (fleet.app.as_str(), node.name.as_str()).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Evenly: a replica more always goes to one of those that have fewest, among them first to one that holds it already.
 fn deal(mut shares: Vec<Share>, total: u16) -> Vec<Share> {
-    let key = |index: usize, share: &Share| Reverse((share.gets, share.holds <= share.gets, index));
+    let key =
+        |index: usize, share: &Share| Reverse((share.gets, share.holds <= share.gets, share.rank, index));
     let mut heap: BinaryHeap<_> = shares
         .iter()
         .enumerate()
@@ -171,10 +184,21 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_is_even_and_the_first_by_name_get_what_is_left_over() {
-        let fleet = fleet(Strategy::StartFirst, 1, 3);
-        assert_eq!(counts(&spread_over(&fleet, 5, &[])), [(1, 2), (2, 2), (3, 1)]);
-        assert_eq!(counts(&spread_over(&fleet, 2, &[])), [(1, 1), (2, 1)]);
+    fn a_spread_is_even_and_each_application_has_another_first_node() {
+        let mut fleet = fleet(Strategy::StartFirst, 1, 3);
+        let mut five: Vec<u16> = spread_over(&fleet, 5, &[]).counts.into_values().collect();
+        five.sort_unstable();
+        assert_eq!(five, [1, 2, 2]);
+        assert_eq!(spread_over(&fleet, 2, &[]).counts.len(), 2);
+        // One replica of each of thirty applications is on all of the nodes, and where it is does not change.
+        let mut holds = BTreeMap::new();
+        for number in 0..30 {
+            fleet.app = format!("shop-{number}").parse().unwrap();
+            let placed = spread_over(&fleet, 1, &[]).counts;
+            assert_eq!(placed, spread_over(&fleet, 1, &[]).counts);
+            *holds.entry(*placed.keys().next().unwrap()).or_insert(0) += 1;
+        }
+        assert!(holds.len() == 3 && holds.values().all(|it| *it >= 4), "{holds:?}");
     }
 
     #[test]

@@ -17,13 +17,16 @@ pub(super) struct Missing {
     on: BTreeMap<NodeId, u64>,
     /// Their sum: a look at thousands of hosts asks for it for each of them.
     all: u64,
+    /// On their way out, on nodes that are emptied.
+    going: u64,
 }
 
 impl Draft<'_> {
     /// How many replicas of a node may be missing because of what we do, as things stand elsewhere.
     pub(super) fn room_on(&self, node: NodeId) -> u64 {
         let beside = if planted!(ForgetTheOthers) { 0 } else { self.missing_beside(node) };
-        self.may_be_missing().saturating_sub(beside)
+        let going = self.missing.borrow().as_ref().map_or(0, |missing| missing.going);
+        self.may_be_missing().saturating_sub(beside).saturating_sub(going)
     }
 
     /// Replicas of all other nodes that are missing because of what we do.
@@ -37,7 +40,7 @@ impl Draft<'_> {
             let seen = self.hosts().iter().filter(|host| !host.is(Liveness::Lost));
             let on = seen.map(|host| (host.id, self.missing_on(*host))).filter(|(_, missing)| *missing > 0);
             let on: BTreeMap<NodeId, u64> = on.collect();
-            Missing { all: on.values().sum(), on }
+            Missing { all: on.values().sum(), on, going: self.going() }
         });
         missing.all - missing.on.get(&node).copied().unwrap_or(0)
     }
@@ -52,7 +55,8 @@ impl Draft<'_> {
         if self.missing.get_mut().is_none() {
             return;
         }
-        let Some(host) = self.host(node) else { return };
+        // It is one that is being emptied.
+        let Some(host) = self.host(node) else { return self.count_anew() };
         let now = self.missing_on(host);
         if let Some(missing) = self.missing.get_mut() {
             let before = if now == 0 { missing.on.remove(&node) } else { missing.on.insert(node, now) };
