@@ -234,6 +234,8 @@ pub enum HappeningKind {
     /// It turned: what was moved goes back.
     DeploymentReverting,
     DeploymentRolledBack,
+    /// The revert's time was over before all of it was back.
+    RollBackIncomplete,
     /// A first deployment failed: there is nothing to go back to.
     DeploymentFailed,
     /// The release failed on a node, and goes on elsewhere.
@@ -255,7 +257,7 @@ impl HappeningKind {
             Self::DeploymentDone => "deployment_done",
             Self::DeploymentSuperseded => "deployment_superseded",
             Self::DeploymentReverting => "deployment_reverting",
-            Self::DeploymentRolledBack => "deployment_rolled_back",
+            Self::DeploymentRolledBack | Self::RollBackIncomplete => "deployment_rolled_back",
             Self::DeploymentFailed => "deployment_failed",
             Self::NodeFailed => "deployment_failed_on_node",
             Self::VersionGhosted => "version_ghosted",
@@ -281,7 +283,7 @@ impl HappeningKind {
             | Self::NodeFailed
             | Self::VersionGhosted
             | Self::RestartFailed => Severity::Warning,
-            Self::DeploymentFailed | Self::PreCommandsFailed => Severity::Error,
+            Self::DeploymentFailed | Self::RollBackIncomplete | Self::PreCommandsFailed => Severity::Error,
         }
     }
 }

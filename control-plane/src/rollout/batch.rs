@@ -102,7 +102,7 @@ impl<'a> Draft<'a> {
             return Moved::Waits;
         }
         if let Some(paused) = rollout.progress.paused.as_ref().filter(|_| !planted!(IgnorePause)) {
-            self.wait(Waiting::Paused { by: paused.by.clone() });
+            self.wait(Waiting::Paused { app: self.fleet.app.clone(), by: paused.by.clone() });
             return Moved::Waits;
         }
         self.draw(rollout, &left.up, hosts.len());
@@ -148,7 +148,7 @@ impl<'a> Draft<'a> {
             return false;
         }
         let nodes = lost.iter().map(|host| host.node.name.clone()).collect();
-        self.wait(Waiting::TooManyLost { nodes, allowed });
+        self.wait(Waiting::TooManyLost { app: self.fleet.app.clone(), nodes, allowed });
         true
     }
 
@@ -237,7 +237,13 @@ impl<'a> Draft<'a> {
             return None;
         }
         let reason = format!("{reason}; no other node is connected on which it could be stable");
-        Some(Failure { place: None, reason, evidence: Evidence::default(), pre_commands: None })
+        Some(Failure {
+            place: None,
+            reason,
+            evidence: Evidence::default(),
+            pre_commands: None,
+            never_began: false,
+        })
     }
 
     /// It stays as it is: its agent goes on trying, and what still serves there goes on serving.

@@ -88,6 +88,12 @@ mod switches {
         FillCordoned,
         /// A spread leaves a node before its successors elsewhere are ready.
         MoveWithoutSuccessor,
+        /// A newer release begins while the one before it is being taken back.
+        BreakOffReverts,
+        /// A revert has the time of one slot, however many go back one after the other.
+        HurryReverts,
+        /// A node on which the release fails gives up what serves there all the same.
+        CatchUpAtOnce,
     }
 
     thread_local! {

@@ -8,9 +8,9 @@ use super::fault::planted;
 use super::place::Standing;
 use super::told::Bearer;
 use super::waiting::span;
-use super::{Evidence, PreCommandsState, Rollout, Trial, Waiting};
+use super::{Evidence, PreCommandsState, Rollout, Step, Trial, Waiting};
 use crate::clock::Time;
-use crate::fleet::{Observed, ObservedCheck, ObservedExit, Place, PreCommandsOutcome};
+use crate::fleet::{Observed, ObservedCheck, ObservedExit, ObservedStaging, Place, PreCommandsOutcome};
 
 /// Crashes of one slot in the watch that make a crash loop.
 pub(super) const CRASH_LOOP: u32 = 3;
@@ -26,12 +26,14 @@ pub(super) struct Failure {
     pub(super) evidence: Evidence,
     /// Their error, where it was the pre-commands that failed.
     pub(super) pre_commands: Option<String>,
+    /// It could not be fetched: nobody knows whether it is any good.
+    pub(super) never_began: bool,
 }
 
 impl Failure {
     fn of(place: Place, reason: String, rollout: &Rollout, seen: Option<&Observed>) -> Self {
         let evidence = evidence(place, &rollout.release, seen);
-        Self { place: Some(place), reason, evidence, pre_commands: None }
+        Self { place: Some(place), reason, evidence, pre_commands: None, never_began: false }
     }
 }
 
@@ -162,7 +164,8 @@ impl Draft<'_> {
         let detail = seen.map(|seen| detail(seen, Some(&rollout.release))).filter(|text| !text.is_empty());
         let detail = detail.map(|text| format!(" ({text})")).unwrap_or_default();
         let reason = format!("{} was not stable within {}{detail}", self.named(place), span(patience));
-        Some(Failure::of(place, reason, rollout, seen))
+        let never_began = seen.is_some_and(|seen| cannot_be_fetched(seen, &rollout.release));
+        Some(Failure { never_began, ..Failure::of(place, reason, rollout, seen) })
     }
 
     /// Keeps the trials in step with what this plan tells and what was reported.
@@ -315,10 +318,32 @@ impl Draft<'_> {
         rollout.phase_since.plus(millis)
     }
 
+    /// A slot that is told to go back has as long for it as any other: many that go back one after the other take many times
+    /// that. Ends all the same, because each is told once.
     pub(super) fn revert_end(&mut self, rollout: &mut Rollout) -> Time {
         let timeout = self.rollback_timeout();
-        self.phase_end(rollout, timeout)
+        let begun = self.phase_end(rollout, timeout);
+        if planted!(HurryReverts) {
+            return begun;
+        }
+        let (from, now) = (rollout.from.as_ref(), self.now);
+        let told_now = self.plan.steps.iter().any(|step| match step {
+            Step::Assign { release, .. } => from == Some(release),
+            Step::Withdraw { .. } => from.is_none(),
+            Step::Forget { .. } | Step::Restart { .. } => false,
+        });
+        let told = self.sights.all().iter().filter(|it| it.release == from).map(|it| it.assigned.since);
+        let last = if told_now { Some(now) } else { told.filter(|since| *since <= now).max() };
+        last.map_or(begun, |last| begun.max(last.plus(timeout)))
     }
+}
+
+/// Its agent tries again and again to get the release, from a bucket that is away or to a disk that is full.
+fn cannot_be_fetched(seen: &Observed, release: &ReleaseKey) -> bool {
+    let tries = |staging: &ObservedStaging| {
+        staging.release == *release && staging.phase == StagingPhase::Fetching && !staging.error.is_empty()
+    };
+    seen.running.as_ref() != Some(release) && seen.staging.as_ref().is_some_and(tries)
 }
 
 /// What is wrong with a slot, in its own words. `wanted`: what it was told to run.

@@ -93,9 +93,10 @@ impl Draft<'_> {
                 && last.wished_at == wish.at
                 && matches!(last.phase, RolloutPhase::Reverted | RolloutPhase::Failed)
         });
-        let aborted = self.last.as_ref().is_some_and(|last| last.progress.aborted.is_some());
+        let spared =
+            self.last.as_ref().is_some_and(|it| it.progress.aborted.is_some() || it.progress.never_began);
         // One that was ghosted and cleared since is tried again: that is what clearing is for.
-        if taken_back && (aborted || self.fleet.proven.contains(&release)) && !planted!(TryAbortedAgain) {
+        if taken_back && (spared || self.fleet.proven.contains(&release)) && !planted!(TryAbortedAgain) {
             self.wait(Waiting::TakenBack { app, release });
             return false;
         }
@@ -136,6 +137,14 @@ impl Draft<'_> {
             return Heeded::Turned(rollout);
         }
         if !self.may_be_tried(wish) {
+            return Heeded::Same(rollout);
+        }
+        // What was taken back serves, or fails to, on every node whose turn with the next release has not come: it goes first.
+        if reverting
+            && let Some(from) = rollout.from.clone()
+            && !planted!(BreakOffReverts)
+        {
+            self.wait(Waiting::BackFirst { wanted: wish.release.clone(), from });
             return Heeded::Same(rollout);
         }
         // Who asks for a release wants it to go; the bucket knows nothing of a pause.
@@ -191,13 +200,19 @@ impl Draft<'_> {
 
     /// The release failed: it is ghosted, unless it outlived an earlier watch, and what was moved goes back.
     pub(super) fn fail(&mut self, rollout: &mut Rollout, failure: Failure) {
-        let Failure { place, reason, evidence, pre_commands } = failure;
+        let Failure { place, reason, evidence, pre_commands, never_began } = failure;
         if let Some(error) = pre_commands {
             rollout.pre_commands = PreCommandsState::Failed { error };
             self.happened(HappeningKind::PreCommandsFailed, rollout, place, reason.clone());
         }
         if self.fleet.proven.contains(&rollout.release) {
             let text = format!("{reason}; not ghosted, because it outlived its watch before");
+            self.turn_back(rollout, text);
+            return;
+        }
+        if never_began {
+            rollout.progress.never_began = true;
+            let text = format!("{reason}; not ghosted, because it never ran there");
             self.turn_back(rollout, text);
             return;
         }
@@ -227,17 +242,25 @@ impl Draft<'_> {
 
     /// The revert has come to its end; `left` says what it could not bring to it in its time.
     pub(super) fn reverted(&mut self, mut rollout: Rollout, left: Option<String>) {
-        if let Some(left) = left {
+        if let Some(left) = &left {
             let because = rollout.reason.take().unwrap_or_default();
-            rollout.reason = Some(format!("{because}; {left}"));
+            rollout.reason = Some(format!("{because}; not all of it is back: {left}"));
         }
-        let (phase, kind, text) = match &rollout.from {
-            Some(from) => (
+        let (phase, kind, text) = match (&rollout.from, &left) {
+            (Some(from), Some(left)) => (
+                RolloutPhase::Reverted,
+                HappeningKind::RollBackIncomplete,
+                format!(
+                    "back from {} to {}, but not everywhere within its time: {left}",
+                    rollout.release.version, from.version
+                ),
+            ),
+            (Some(from), None) => (
                 RolloutPhase::Reverted,
                 HappeningKind::DeploymentRolledBack,
                 format!("rolled back from {} to {}", rollout.release.version, from.version),
             ),
-            None => (
+            (None, _) => (
                 RolloutPhase::Failed,
                 HappeningKind::DeploymentFailed,
                 format!(
@@ -248,12 +271,13 @@ impl Draft<'_> {
         };
         self.happened(kind, &rollout, None, text);
         rollout.phase = phase;
+        rollout.progress.left = left;
         self.over(rollout);
     }
 
     fn over(&mut self, mut rollout: Rollout) {
-        let aborted = rollout.progress.aborted.take();
-        rollout.progress = Progress { aborted, ..Progress::default() };
+        let Progress { aborted, never_began, left, .. } = std::mem::take(&mut rollout.progress);
+        rollout.progress = Progress { aborted, never_began, left, ..Progress::default() };
         rollout.phase_since = self.now;
         rollout.finished_at = Some(self.now);
         self.close(rollout);

@@ -54,6 +54,9 @@ pub(super) enum Pace {
     OneByOne,
     /// A release that is known to be good: all that serve nobody at once, those that serve as they may be missing.
     Settle,
+    /// The same for a release that is good elsewhere and may not be so on this node: what serves goes once those that were told
+    /// it are stable.
+    CatchUp,
 }
 
 /// What a node's slots call for.
@@ -84,6 +87,7 @@ impl NodeSlots {
         match pace {
             Pace::OneByOne => self.one_by_one(&off, room),
             Pace::Settle => self.settle(&off, room),
+            Pace::CatchUp => self.catch_up(&off, room),
         }
     }
 
@@ -147,6 +151,20 @@ impl NodeSlots {
             assign.push(spare.slot);
         }
         if assign.is_empty() { self.wait(off) } else { Next::Assign(assign) }
+    }
+
+    fn catch_up(&self, off: &[SlotView], room: u64) -> Next {
+        let on_their_way = self.slots.iter().filter(|it| it.on_target && it.standing != Standing::Stable);
+        let on_their_way: Vec<Slot> = on_their_way.map(|view| view.slot).collect();
+        if on_their_way.is_empty() || planted!(CatchUpAtOnce) {
+            return self.settle(off, room);
+        }
+        let serve_nobody: Vec<Slot> =
+            off.iter().filter(|view| !view.standing.is_ready()).map(|view| view.slot).collect();
+        match (serve_nobody.is_empty(), off.first()) {
+            (true, Some(first)) => Next::Wait { slot: first.slot, others: on_their_way },
+            _ => Next::Assign(serve_nobody),
+        }
     }
 
     /// Every slot was told the target: the spare has done its work once they are ready, or when it serves nobody.

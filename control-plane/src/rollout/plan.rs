@@ -5,6 +5,7 @@ use proto::state::RolloutPhase;
 use super::draft::Draft;
 use super::gate::Failure;
 use super::lifecycle::Heeded;
+use super::place::Pace;
 use super::{Plan, PreCommandsState, Rollout, Waiting};
 use crate::clock::Time;
 use crate::fleet::AppFleet;
@@ -47,7 +48,7 @@ impl Draft<'_> {
             }
             let in_force = self.in_force.clone().filter(|_| self.fleet.spec.is_some());
             self.restart_rolling(in_force.as_ref());
-            self.settle(in_force.as_ref());
+            self.settle(in_force.as_ref(), Pace::CatchUp);
             return false;
         };
         let rollout = match self.heed_the_wish(rollout) {
@@ -105,7 +106,13 @@ impl Draft<'_> {
     }
 
     fn keep_watch(&mut self, mut rollout: Rollout) -> bool {
-        if let Some(failure) = self.crash_loop(&mut rollout) {
+        let failure = loop {
+            match self.crash_loop(&mut rollout) {
+                Some(failure) if self.tolerates(&rollout, &failure) => self.tolerate(&mut rollout, failure),
+                failure => break failure,
+            }
+        };
+        if let Some(failure) = failure {
             self.fail(&mut rollout, failure);
             self.rollout = Some(rollout);
             return true;
@@ -119,17 +126,19 @@ impl Draft<'_> {
         self.wake_at(end);
         let (version, left_ms) = (rollout.release.version.to_string(), end.since(self.now));
         let release = rollout.release.clone();
+        self.name_failed(&rollout);
         self.rollout = Some(rollout);
         self.wait(Waiting::Watch { version, left_ms });
         self.restart_rolling(Some(&release));
-        self.settle(Some(&release));
+        self.settle(Some(&release), Pace::CatchUp);
         false
     }
 
     fn go_back(&mut self, mut rollout: Rollout) -> bool {
         let from = rollout.from.clone();
+        let settled = self.settle(from.as_ref(), Pace::Settle);
         let end = self.revert_end(&mut rollout);
-        if self.settle(from.as_ref()) {
+        if settled {
             self.reverted(rollout, None);
             return true;
         }

@@ -127,7 +127,7 @@ impl<'a> Draft<'a> {
 
     fn lead(&mut self, rollout: &mut Rollout, host: Host<'_>, place: Place) {
         if let Some(paused) = rollout.progress.paused.as_ref().filter(|_| !planted!(IgnorePause)) {
-            self.wait(Waiting::Paused { by: paused.by.clone() });
+            self.wait(Waiting::Paused { app: self.fleet.app.clone(), by: paused.by.clone() });
             return;
         }
         rollout.progress.pre_commands_runs += 1;

@@ -26,6 +26,11 @@ pub struct Progress {
     pub failed: BTreeMap<NodeId, String>,
     /// Set where a person gave it up. Stays with a rollout that is over: its wish is not tried again.
     pub aborted: Option<Said>,
+    /// It was taken back without being ghosted, because it never ran where it failed. Stays with a rollout that is over: its wish
+    /// is not tried again.
+    pub never_began: bool,
+    /// What was not back when the revert's time was over, a sentence. Stays with a rollout that is over.
+    pub left: Option<String>,
     /// Crash counts of each place when the watch began, so that the watch counts its own.
     pub watched_from: BTreeMap<Place, u32>,
 }
@@ -150,6 +155,8 @@ mod tests {
             promoted: Some(Promoted { batch: 1, said: Said { by: "bob".to_owned(), at: Time(6) } }),
             failed: [(place.node, "it does not start".to_owned())].into(),
             aborted: None,
+            never_began: true,
+            left: Some("node-1 is lost".to_owned()),
             watched_from: [(place, 3)].into(),
         };
         let json = serde_json::to_string(&progress).unwrap();

@@ -1,7 +1,7 @@
 //! What each phase tells the slots: moving to a new release, going back, and keeping what is in force where it should be.
 //! Which nodes' turn it is, is `batch`'s to say.
 
-use proto::ids::{ReleaseKey, Slot};
+use proto::ids::{ReleaseKey, RolloutId, Slot};
 use proto::state::{Liveness, RolloutPhase, Service};
 
 use super::batch::Moved;
@@ -13,6 +13,13 @@ use super::told::Bearer;
 use super::waiting::NoNode;
 use super::{PreCommandsState, Rollout, Waiting};
 use crate::fleet::Place;
+
+impl Rollout {
+    /// Where each replica runs its own pre-commands: whose they are.
+    fn own_pre_commands(&self) -> Option<RolloutId> {
+        (self.pre_commands == PreCommandsState::EveryReplica).then_some(self.id)
+    }
+}
 
 impl<'a> Draft<'a> {
     /// Takes away what is to be nowhere, whatever else goes on, and forgets what is gone.
@@ -43,9 +50,9 @@ impl<'a> Draft<'a> {
                 continue;
             }
             // What a node that drains holds of a spread goes as others take it over; of the rest, as much as may be missing.
-            let drains_by_itself = host.node.service == Service::Draining && !self.is_spread();
+            let drains_by_itself = host.node.is_to_be_emptied() && !self.is_spread();
             let too_high = place.slot.number() > highest && leader != Some(place);
-            if !host.node.eligible || (too_high && !drains_by_itself) {
+            if fleet.spec.is_none() || (too_high && !drains_by_itself) {
                 self.withdraw(place);
             }
         }
@@ -107,11 +114,16 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// `rollout`: whose release it is, where each replica runs its own pre-commands.
-    fn fill(&mut self, host: Host<'_>, slots: &[Slot], release: &ReleaseKey, rollout: Option<&Rollout>) {
-        let rollout = rollout.filter(|it| it.pre_commands == PreCommandsState::EveryReplica);
+    /// `own_pre_commands`: whose they are, where each replica runs its own.
+    fn fill(
+        &mut self,
+        host: Host<'_>,
+        slots: &[Slot],
+        release: &ReleaseKey,
+        own_pre_commands: Option<RolloutId>,
+    ) {
         for slot in slots {
-            let run = rollout.map(|rollout| format!("{}-{}", rollout.id, host.place(*slot)));
+            let run = own_pre_commands.map(|rollout| format!("{rollout}-{}", host.place(*slot)));
             self.assign(host.place(*slot), release, run);
         }
     }
@@ -122,15 +134,11 @@ impl<'a> Draft<'a> {
             // Nothing serves yet that could be disturbed: all at once.
             for host in hosts.iter().filter(|host| host.is(Liveness::Up)) {
                 let vacant = self.slots_of(*host, &rollout.release).vacant();
-                self.fill(*host, &vacant, &rollout.release, Some(rollout));
+                self.fill(*host, &vacant, &rollout.release, rollout.own_pre_commands());
             }
         }
         self.excuse_late_leaders(rollout);
-        for (node, because) in &rollout.progress.failed {
-            if let Some(host) = self.host(*node) {
-                self.wait(Waiting::NodeFailed { node: host.node.name.clone(), because: because.clone() });
-            }
-        }
+        self.name_failed(rollout);
         // Once for each batch that is over by now, and one more.
         for _ in 0..=hosts.len() {
             match self.move_batch(rollout, hosts) {
@@ -140,6 +148,14 @@ impl<'a> Draft<'a> {
             }
         }
         false
+    }
+
+    pub(super) fn name_failed(&mut self, rollout: &Rollout) {
+        for (node, because) in &rollout.progress.failed {
+            if let Some(host) = self.host(*node) {
+                self.wait(Waiting::NodeFailed { node: host.node.name.clone(), because: because.clone() });
+            }
+        }
     }
 
     /// What a node of a batch is told next. True once there is nothing more to tell it.
@@ -160,8 +176,10 @@ impl<'a> Draft<'a> {
             }
             (Liveness::Up, Next::Assign(slots)) => {
                 match rollout.progress.paused.as_ref().filter(|_| !planted!(IgnorePause)) {
-                    Some(paused) => self.wait(Waiting::Paused { by: paused.by.clone() }),
-                    None => self.fill(host, &slots, &rollout.release, Some(rollout)),
+                    Some(paused) => {
+                        self.wait(Waiting::Paused { app: self.fleet.app.clone(), by: paused.by.clone() })
+                    }
+                    None => self.fill(host, &slots, &rollout.release, rollout.own_pre_commands()),
                 }
                 false
             }
@@ -243,16 +261,17 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Brings every slot to `target`, known to be good: nodes side by side. True once all of it is stable.
-    pub(super) fn settle(&mut self, target: Option<&ReleaseKey>) -> bool {
+    /// Brings every slot to `target`: nodes side by side. True once all of it is stable.
+    pub(super) fn settle(&mut self, target: Option<&ReleaseKey>, pace: Pace) -> bool {
         let Some(target) = target else { return self.withdraw_all() };
+        let own_pre_commands = self.brought_by(target);
         let mut settled = true;
         let mut seen = false;
         for host in self.hosts().to_vec() {
             match host.node.liveness {
                 Liveness::Up => {
                     seen = true;
-                    settled &= self.settle_node(host, target);
+                    settled &= self.settle_node(host, target, pace, own_pre_commands);
                 }
                 Liveness::Suspect => {
                     settled = false;
@@ -267,7 +286,20 @@ impl<'a> Draft<'a> {
         settled && seen
     }
 
-    fn settle_node(&mut self, host: Host<'_>, target: &ReleaseKey) -> bool {
+    /// The rollout that brought a release, where each replica runs its own pre-commands: those that come to it late do too.
+    fn brought_by(&self, release: &ReleaseKey) -> Option<RolloutId> {
+        let known = self.rollout.iter().chain(&self.last);
+        let mut brought = known.filter(|it| it.release == *release && it.phase != RolloutPhase::Reverting);
+        brought.next().and_then(Rollout::own_pre_commands)
+    }
+
+    fn settle_node(
+        &mut self,
+        host: Host<'_>,
+        target: &ReleaseKey,
+        pace: Pace,
+        own_pre_commands: Option<RolloutId>,
+    ) -> bool {
         let slots = self.slots_of(host, target);
         if planted!(RevertTouchesAll) && !slots.has_moved() {
             let all: Vec<_> = slots.wanted().map(|view| view.slot).collect();
@@ -279,9 +311,9 @@ impl<'a> Draft<'a> {
         }
         // One thing may allow the next: at most every slot is told something once.
         for _ in 0..=slots.slots.len() {
-            match self.next(host, target, Pace::Settle) {
+            match self.next(host, target, pace) {
                 Next::Settled => break,
-                Next::Assign(slots) => self.fill(host, &slots, target, None),
+                Next::Assign(slots) => self.fill(host, &slots, target, own_pre_commands),
                 Next::Withdraw(_) if self.lent_to == Some(host.id) => break,
                 Next::Withdraw(spare) => self.withdraw(host.place(spare)),
                 Next::TakingUp(slot) => {

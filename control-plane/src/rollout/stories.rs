@@ -162,6 +162,7 @@ macro_rules! told {
     };
 }
 
+mod back;
 mod fleets;
 
 #[test]

@@ -81,6 +81,7 @@ pub enum Waiting {
     },
     /// More were lost in the middle of their move than chance explains.
     TooManyLost {
+        app: AppName,
         nodes: Vec<NodeName>,
         allowed: usize,
     },
@@ -102,6 +103,7 @@ pub enum Waiting {
     },
     /// A person paused it.
     Paused {
+        app: AppName,
         by: String,
     },
     /// The watch after stability.
@@ -112,6 +114,11 @@ pub enum Waiting {
     Ghosted {
         app: AppName,
         release: ReleaseKey,
+    },
+    /// A newer release is wished while one that failed is being taken back.
+    BackFirst {
+        wanted: ReleaseKey,
+        from: ReleaseKey,
     },
     /// Its nodes cannot be told of it.
     Untold {
@@ -184,10 +191,10 @@ impl fmt::Display for Waiting {
             Self::NodeSuspect { node } => write!(f, "{node} has been silent for a moment"),
             Self::NodeLost { node } => write!(f, "{node} is lost; it catches up when it returns"),
             Self::NodeFailed { node, because } => write!(f, "{node} is left behind: {because}"),
-            Self::TooManyLost { nodes, allowed } => write!(
+            Self::TooManyLost { app, nodes, allowed } => write!(
                 f,
                 "{} were lost while they were moved, and more than {allowed} stop the rest: it goes on when they are back \
-                 or removed",
+                 or removed, or taken back with `deployex rollout abort {app}`",
                 names(nodes)
             ),
             Self::NoNode { app, why: NoNode::NotEnrolled } => {
@@ -212,8 +219,11 @@ impl fmt::Display for Waiting {
             Self::BetweenBatches { left_ms } => {
                 write!(f, "the next batch begins in {}", span(*left_ms))
             }
-            Self::Paused { by } => {
-                write!(f, "{by} paused it: no further slot is told the release until it is resumed")
+            Self::Paused { app, by } => {
+                write!(
+                    f,
+                    "{by} paused it: no further slot is told the release until `deployex rollout resume {app}`"
+                )
             }
             Self::Watch { version, left_ms } => {
                 write!(f, "{version} is stable and is watched for {} more", span(*left_ms))
@@ -223,6 +233,9 @@ impl fmt::Display for Waiting {
                 "{0} failed before and is not deployed again; `deployex ghosted clear {app} {0}` allows it",
                 release.version
             ),
+            Self::BackFirst { wanted, from } => {
+                write!(f, "{} is rolled out once all is back on {}", wanted.version, from.version)
+            }
             Self::Untold { because } => {
                 write!(f, "{because}; until it can, what runs stays as it is and nothing new is deployed")
             }

@@ -49,5 +49,8 @@ caught! {
     beginning_again_what_was_given_up_is_caught: TryAbortedAgain => GIVEN_UP,
     emptying_a_node_at_once_is_caught: DrainAtOnce => DRAINS,
     giving_to_a_cordoned_node_is_caught: FillCordoned => KEPT_AWAY,
+    breaking_off_a_revert_is_caught: BreakOffReverts => BROUGHT_BACK,
+    hurrying_a_revert_is_caught: HurryReverts => BROUGHT_BACK,
+    giving_up_what_serves_is_caught: CatchUpAtOnce => STILL_SERVES,
     leaving_a_node_without_successors_is_caught: MoveWithoutSuccessor => SUCCESSORS,
 }

@@ -8,7 +8,7 @@ use proto::state::{Liveness, RolloutPhase, Service, SlotState};
 
 use super::host::{Behaviour, behaviour};
 use crate::clock::Time;
-use crate::fleet::{AppFleet, Place, PreCommandsOutcome, RestartWish};
+use crate::fleet::{AppFleet, Node, Place, PreCommandsOutcome, RestartWish};
 use crate::rollout::draft::{Draft, Host};
 use crate::rollout::place::Standing;
 use crate::rollout::{InForce, Plan, PreCommandsState, Rollout, Step, Waiting};
@@ -38,6 +38,9 @@ pub(super) const UNTOUCHED: Law = "a revert touches no slot that runs what it go
 pub(super) const ENDS: Law = "once all is quiet, every rollout ends and every slot is as it should be";
 pub(super) const STABLE_IN_FORCE: Law = "a release is in force once every slot is stable on it";
 
+pub(super) const BROUGHT_BACK: Law =
+    "what failed is taken back before anything newer begins, and each slot has its time for it";
+pub(super) const STILL_SERVES: Law = "a node on which the release is not stable keeps what serves there";
 pub(super) const PAUSED: Law = "while a rollout is paused no further slot is told its release";
 pub(super) const RESTARTS_ROLL: Law =
     "a rolling restart moves one slot at a time, after the last one was stable";
@@ -55,7 +58,6 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
     let mut restarted = 0;
     for step in &plan.steps {
         let place = step.place();
-        let eligible = before.host(place.node).is_some();
         let gives = match step {
             Step::Assign { release, .. } => Some(release),
             Step::Withdraw { .. } => None,
@@ -86,7 +88,7 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
         }
         let goes_down = gives.is_none()
             && (place.slot.number() > before.highest_on(place.node)
-                || !eligible
+                || fleet.nodes.get(&place.node).is_none_or(Node::is_to_be_emptied)
                 || fleet.spec.is_none()
                 || taken_down(rollout, plan));
         // Whoever named the replica accepted that it is away.
@@ -107,6 +109,8 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
         .or_else(|| drains(fleet, &before, plan).filter(|_| rollout.is_none() || !taken_down(rollout, plan)))
         .or_else(|| placed(fleet, &before, plan).filter(|_| rollout.is_none() || !taken_down(rollout, plan)))
         .or_else(|| given_up(fleet, plan))
+        .or_else(|| brought_back(fleet, &before, plan, now))
+        .or_else(|| still_serves(fleet, &before, plan, after))
         .or_else(|| ghosts(fleet, &before, plan))
         .or_else(|| in_force(fleet, &before, plan, after))
         .or_else(|| silent(fleet, &before, plan))
@@ -297,7 +301,7 @@ fn drains(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
     let spec = fleet.spec.as_ref().filter(|spec| spec.spread.is_none())?;
     let drains = |place: &Place| {
         let node = fleet.nodes.get(&place.node);
-        node.is_some_and(|it| it.eligible && it.service == Service::Draining && it.liveness == Liveness::Up)
+        node.is_some_and(|it| it.is_to_be_emptied() && it.liveness == Liveness::Up)
     };
     let taken = plan.steps.iter().filter(|step| matches!(step, Step::Withdraw { .. })).map(Step::place);
     let taken = taken.filter(|place| drains(place) && before.standing(*place).is_ready()).count();
@@ -355,6 +359,44 @@ fn given_up(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
     let again =
         plan.rollouts.iter().find(|it| fleet.rollout.as_ref().is_none_or(|before| before.id != it.id))?;
     (again.release == over.release && again.wished_at == over.wished_at).then_some(GIVEN_UP)
+}
+
+fn brought_back(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, now: Time) -> Option<Law> {
+    let reverting = fleet.rollout.as_ref().filter(|it| it.phase == RolloutPhase::Reverting)?;
+    let (from, spec) = (reverting.from.as_ref()?, fleet.spec.as_ref()?);
+    let ended = plan.rollouts.iter().find(|it| it.id == reverting.id && it.phase.is_over())?;
+    let in_time = || {
+        before.bearers(from).into_iter().any(|it| {
+            let told = it.assigned.map_or(Time(0), |assigned| assigned.since);
+            let young = told <= now && now.since(told) < spec.rollback_timeout.0;
+            young && !it.is_stable() && !it.host.is(Liveness::Lost)
+        })
+    };
+    let cut_short = ended.progress.left.is_some() && in_time();
+    (ended.phase == RolloutPhase::Superseded || cut_short).then_some(BROUGHT_BACK)
+}
+
+/// Of nodes that come to what is in force late: what is moved in its turn, or goes back, has laws of its own.
+fn still_serves(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Option<&Rollout>) -> Option<Law> {
+    if plan.in_force.is_some()
+        || rollout.is_some_and(|it| !it.phase.is_over() && it.phase != RolloutPhase::Watching)
+    {
+        return None;
+    }
+    let in_force = fleet.in_force.as_ref()?;
+    let gives_up = |step: &&Step| {
+        let Step::Assign { place, release, .. } = step else { return false };
+        let not_stable = |slot: u16| {
+            let Ok(slot) = Slot::new(slot.into()) else { return false };
+            let other = Place { node: place.node, slot };
+            before.release_at(other) == Some(in_force) && before.standing(other) != Standing::Stable
+        };
+        release == in_force
+            && before.release_at(*place) != Some(in_force)
+            && before.standing(*place).is_ready()
+            && (1..=before.highest_on(place.node)).any(not_stable)
+    };
+    plan.steps.iter().find(gives_up).map(|_| STILL_SERVES)
 }
 
 /// Laws of what a slot is given.
