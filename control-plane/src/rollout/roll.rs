@@ -63,6 +63,7 @@ impl<'a> Draft<'a> {
             return false;
         }
         self.fill_in_force(rollout, &hosts);
+        self.excuse_late_leaders(rollout);
         if rollout.progress.paused.is_some() {
             self.mend_elsewhere(rollout);
         }
@@ -176,7 +177,8 @@ impl<'a> Draft<'a> {
     }
 
     /// What a rollout before this one broke where this one does not go on now goes back to what is in force: it may hold up
-    /// those whose turn it is, and nobody knows how long a pause lasts.
+    /// those whose turn it is, and nobody knows how long a pause lasts. While it is paused, new slots get that on every node: one
+    /// that drains may wait for them.
     pub(super) fn mend_elsewhere(&mut self, rollout: &Rollout) {
         let Some(in_force) = self.in_force.clone() else { return };
         let paused = rollout.progress.paused.is_some();
@@ -185,9 +187,12 @@ impl<'a> Draft<'a> {
                 continue;
             }
             let slots = self.slots_of(host, &in_force);
-            let broken = slots.wanted().filter(|view| !view.on_target && view.standing == Standing::Unready);
-            let broken =
-                broken.filter(|view| self.release_at(host.place(view.slot)) != Some(&rollout.release));
+            let broken = slots.wanted().filter(|view| {
+                let vacant = view.standing == Standing::Vacant && paused;
+                let serves_nobody = view.standing == Standing::Unready || vacant;
+                let ours = self.release_at(host.place(view.slot)) == Some(&rollout.release);
+                !view.on_target && serves_nobody && !ours
+            });
             let broken: Vec<Slot> = broken.map(|view| view.slot).collect();
             self.fill(host, &broken, &in_force, None);
         }
@@ -210,14 +215,20 @@ impl<'a> Draft<'a> {
         seen.filter(|(host, _)| !rollout.progress.failed.contains_key(&host.id)).collect()
     }
 
-    /// A leader that was lost and comes back with a failed run, after another's run has passed, need not run them.
+    /// A leader that was lost and comes back with a failed run, after another's run has passed, need not run them. Until one has,
+    /// it goes back to what is in force, like a slot in which they failed for an earlier rollout: its turn comes.
     fn excuse_late_leaders(&mut self, rollout: &Rollout) {
-        if rollout.pre_commands != PreCommandsState::Passed {
-            return;
-        }
+        let not_needed =
+            matches!(rollout.pre_commands, PreCommandsState::Passed | PreCommandsState::NotNeeded);
         for place in self.told(&rollout.release) {
-            if self.leads_too_late(rollout, place) {
-                self.assign(place, &rollout.release, None);
+            let up = self.host(place.node).is_some_and(|host| host.is(Liveness::Up));
+            if !up || !self.leads_too_late(rollout, place) {
+                continue;
+            }
+            match self.in_force.clone() {
+                _ if not_needed => self.assign(place, &rollout.release, None),
+                Some(in_force) => self.assign(place, &in_force, None),
+                None => self.withdraw(place),
             }
         }
     }
