@@ -134,7 +134,8 @@ struct Share {
 
 /// Evenly: a replica more always goes to one of those that have fewest, among them first to one that holds it already.
 fn deal(mut shares: Vec<Share>, total: u16) -> Vec<Share> {
-    let key = |index: usize, share: &Share| Reverse((share.gets, share.holds <= share.gets, index));
+    let gets = |share: &Share| if planted!(DealUnevenly) { 0 } else { share.gets };
+    let key = |index: usize, share: &Share| Reverse((gets(share), share.holds <= share.gets, index));
     let mut heap: BinaryHeap<_> = shares
         .iter()
         .enumerate()

@@ -50,4 +50,6 @@ caught! {
     emptying_a_node_at_once_is_caught: DrainAtOnce => DRAINS,
     giving_to_a_cordoned_node_is_caught: FillCordoned => KEPT_AWAY,
     leaving_a_node_without_successors_is_caught: MoveWithoutSuccessor => SUCCESSORS,
+    mixing_the_labels_that_order_nodes_is_caught: MixLabels => BATCHES,
+    not_hearing_whoever_promotes_is_caught: IgnorePromotion => ENDS,
 }
