@@ -1,4 +1,5 @@
-//! The simulation is only worth what it catches: each mistake, of either side, breaks the law that it should.
+//! The simulation is only worth what it catches: each mistake, of either side, breaks the law that it should. Those that need
+//! a rare chain of chances are caught in the planner's own simulation and in the machine's.
 
 use control_plane::rollout::simulation as planner;
 use node_agent::replica::fault as machine;
@@ -43,6 +44,25 @@ mod of_the_planner {
         saying_nothing_is_caught: SayNothing => SAYS_WHY,
         writing_every_time_is_caught: WriteEveryTime => ONCE,
         counting_the_time_of_an_outage_is_caught: CountLostTime => GOOD_STAYS,
+        not_waiting_for_stable_is_caught: DoNotWaitForStable => STABLE_IN_FORCE,
+        withdrawing_the_spare_early_is_caught: WithdrawSpareEarly => ENOUGH_READY,
+        a_failed_release_that_stays_in_force_is_caught: StayInForce => ENOUGH_READY,
+        giving_new_nodes_the_newest_is_caught: NewNodesGetTheNewest => TWO_RELEASES,
+        forgetting_what_is_missing_elsewhere_is_caught: ForgetTheOthers => ONE_DOWN,
+        a_batch_that_is_too_large_is_caught: BatchTooLarge => BATCHES,
+        mixing_the_labels_that_order_nodes_is_caught: MixLabels => BATCHES,
+        not_waiting_between_batches_is_caught: SkipThePause => PAUSE,
+        not_waiting_for_a_canary_is_caught: SkipTheSoak => CANARY,
+        trusting_a_canary_that_is_lost_is_caught: TrustALostCanary => CANARY,
+        not_hearing_whoever_promotes_is_caught: IgnorePromotion => ENDS,
+        going_on_while_paused_is_caught: IgnorePause => PAUSED,
+        not_hearing_whoever_gives_up_is_caught: IgnoreAbort => GIVEN_UP,
+        beginning_again_what_was_given_up_is_caught: TryAbortedAgain => GIVEN_UP,
+        tolerating_every_failure_is_caught: TolerateAll => TOLERATED,
+        emptying_a_node_at_once_is_caught: DrainAtOnce => DRAINS,
+        giving_to_a_cordoned_node_is_caught: FillCordoned => KEPT_AWAY,
+        leaving_a_node_without_successors_is_caught: MoveWithoutSuccessor => SUCCESSORS,
+        dealing_a_spread_unevenly_is_caught: DealUnevenly => ENDS,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The real planner against the real replica machine: seeded fleets of a few hosts, on which agents die between ledger and
-//! action, sessions break, reports come late and twice, releases fail in every way, wishes change, and the control plane is
-//! away for a while and comes back with another clock. The laws are looked at after every step, and once all is quiet,
-//! everything comes to rest on what is wished or on the last good release.
+//! action, sessions break, reports come late and twice, releases fail in every way or on one host alone, and the control plane
+//! is away for a while and comes back with another clock. Every setting of a deployment is drawn (`settings`), and people do
+//! what people do meanwhile (`people`). The laws (`laws`) are looked at after every step, and once all is quiet, everything
+//! comes to rest (`rest`) on what is wished or on the last good release, or waits for somebody and says so.
 //!
 //! `rollout::plan` plans and the planner's own fixture stores; `node_agent::replica` decides, reports and recovers. Between them
 //! is a world in memory: processes, folders, ledgers and a network. What a database does with a plan, and a slot's task with a
@@ -47,9 +48,9 @@ fn fleets(seeds: std::ops::Range<u64>) {
     }
     // A world in which nothing goes wrong shows nothing.
     let fleets = seeds.end - seeds.start;
-    let missing = seen.is_missing();
-    println!("{fleets} fleets, {steps} steps: {seen:?}");
-    assert!(fleets < PART || missing.is_empty(), "{missing:?} is missing from {seen:?}");
+    let missing = seen.missing();
+    let enough = fleets < PART || missing.is_empty();
+    assert!(enough, "{fleets} fleets, {steps} steps, too little of {missing:?}: {seen:?}");
 }
 
 /// Prints what happens to the fleet of `seed`, and fails where a law is broken.

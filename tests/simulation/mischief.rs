@@ -82,10 +82,15 @@ impl World {
 
     /// Releases with an even number never become ready on it, or do again: something else than a release may be to blame.
     fn changes_its_mind(&mut self, host: usize) {
-        if !self.gentle {
-            self.hosts[host].poor = !self.hosts[host].poor;
-            self.note(|world| format!("host {host} is poor: {}", world.hosts[host].poor));
+        if self.gentle {
+            return;
         }
+        if self.hosts[host].poor {
+            self.recovers(host);
+        } else {
+            self.hosts[host].poor = true;
+        }
+        self.note(|world| format!("host {host} is poor: {}", world.hosts[host].poor));
     }
 
     /// It forgets what it saw, its clock may be set meanwhile, and agents come back to it one by one.

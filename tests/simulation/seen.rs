@@ -82,7 +82,7 @@ impl Seen {
     }
 
     /// What happened too seldom.
-    pub(crate) fn is_missing(&self) -> Vec<Deed> {
+    pub(crate) fn missing(&self) -> Vec<Deed> {
         let seldom = |deed: &&Deed| self.0.get(deed).is_none_or(|count| *count < ENOUGH);
         Deed::ALL.iter().filter(seldom).copied().collect()
     }

@@ -166,7 +166,8 @@ impl<'a> Draft<'a> {
     /// Whether the batch that is over lets the next one begin.
     fn may_go_on(&mut self, rollout: &Rollout) -> bool {
         let (Some(batch), Some(spec)) = (&rollout.progress.batch, &self.fleet.spec) else { return true };
-        if rollout.progress.promoted.as_ref().is_some_and(|it| it.batch == batch.number) {
+        let promoted = rollout.progress.promoted.as_ref().is_some_and(|it| it.batch == batch.number);
+        if promoted && !planted!(IgnorePromotion) {
             return true;
         }
         let canary = spec.deploy.canary.as_ref().filter(|_| batch.canary && !planted!(SkipTheSoak));
@@ -178,6 +179,7 @@ impl<'a> Draft<'a> {
                 return false;
             }
             Some(CanarySpec { soak, .. }) => (soak.0, |left_ms| Waiting::Soak { left_ms }),
+            None if planted!(SkipThePause) => return true,
             None => (spec.deploy.pause_between.0, |left_ms| Waiting::BetweenBatches { left_ms }),
         };
         let end: Time = since.plus(pause);
@@ -204,7 +206,7 @@ impl<'a> Draft<'a> {
         let size =
             if planted!(BatchTooLarge) { usize::MAX } else { usize::try_from(size).unwrap_or(usize::MAX) };
         let group = left.first().map(|host| self.group_of(*host));
-        let same = left.iter().filter(|host| Some(self.group_of(**host)) == group);
+        let same = left.iter().filter(|host| Some(self.group_of(**host)) == group || planted!(MixLabels));
         let nodes = same.take(size).map(|host| host.id).collect();
         rollout.progress.batch = Some(Batch { number, canary: canary.is_some(), nodes, stable_since: None });
     }
@@ -221,7 +223,7 @@ impl<'a> Draft<'a> {
         let others = self.hosts().iter().filter(|host| host.id != place.node && !host.is(Liveness::Lost));
         let some_left = others.into_iter().any(|host| !failed.contains_key(&host.id));
         let room = failed.len() < usize::try_from(spec.deploy.tolerate_failed_nodes).unwrap_or(usize::MAX);
-        failure.pre_commands.is_none() && room && some_left
+        failure.pre_commands.is_none() && (room || planted!(TolerateAll)) && some_left
     }
 
     /// Every node that is connected is one on which it failed: there is none left to show that it is good.

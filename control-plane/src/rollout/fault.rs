@@ -94,6 +94,18 @@ mod switches {
         HurryReverts,
         /// A node on which the release fails gives up what serves there all the same.
         CatchUpAtOnce,
+        /// All of a spread is given to one node.
+        DealUnevenly,
+        /// A batch holds nodes of more than one value of the label that orders them.
+        MixLabels,
+        /// The next batch begins as soon as the one before it is stable.
+        SkipThePause,
+        /// Whoever promotes a canary is not heard.
+        IgnorePromotion,
+        /// Whoever gives a rollout up is not heard.
+        IgnoreAbort,
+        /// A release may fail on any number of nodes.
+        TolerateAll,
     }
 
     thread_local! {

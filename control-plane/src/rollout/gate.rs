@@ -37,6 +37,13 @@ impl Failure {
     }
 }
 
+impl Rollout {
+    /// Whether a run of pre-commands is one of its own.
+    fn began(&self, run_id: &str) -> bool {
+        run_id.starts_with(&self.id.to_string())
+    }
+}
+
 impl Draft<'_> {
     fn rollback_timeout(&self) -> u64 {
         self.fleet.spec.as_ref().map_or(u64::MAX, |spec| spec.rollback_timeout.0)
@@ -86,7 +93,7 @@ impl Draft<'_> {
                 self.run_failure(rollout, place, run_id, self.fleet.observed.get(place)?)
             }
             PreCommandsState::EveryReplica => self.bearers(&rollout.release).iter().find_map(|bearer| {
-                let run_id = bearer.assigned?.pre_commands_run.as_ref()?;
+                let run_id = bearer.assigned?.pre_commands_run.as_ref().filter(|run| rollout.began(run))?;
                 self.run_failure(rollout, &bearer.place, run_id, bearer.report?)
             }),
             _ => None,
@@ -133,24 +140,22 @@ impl Draft<'_> {
         Some(Failure::of(place, reason, rollout, Some(seen)))
     }
 
-    /// It ran the pre-commands, was lost, and reports their failure after another slot was told to run them.
+    /// What it was told to run the pre-commands in is not what counts: it was lost, and reports their failure after another slot
+    /// was told to run them, or it did so for a rollout before this one.
     pub(super) fn leads_too_late(&self, rollout: &Rollout, place: Place) -> bool {
-        let report = self.report(place).and_then(|seen| seen.pre_commands.as_ref());
-        let this_run = match &rollout.pre_commands {
-            PreCommandsState::RunBy { run_id, .. } => Some(run_id),
-            PreCommandsState::Passed => None,
-            PreCommandsState::NotNeeded
-            | PreCommandsState::EveryReplica
-            | PreCommandsState::Waiting
-            | PreCommandsState::Failed { .. } => return false,
+        let Some(report) = self.report(place).and_then(|seen| seen.pre_commands.as_ref()) else {
+            return false;
+        };
+        let counts = match &rollout.pre_commands {
+            PreCommandsState::RunBy { run_id, .. } => report.run_id == *run_id,
+            PreCommandsState::EveryReplica => rollout.began(&report.run_id),
+            PreCommandsState::NotNeeded | PreCommandsState::Waiting | PreCommandsState::Passed => false,
+            PreCommandsState::Failed { .. } => return false,
         };
         // What a slot says of the last run that it knows, it says for as long as it knows no other.
         let told_run = self.fleet.assigned.get(&place).and_then(|it| it.pre_commands_run.as_ref());
-        report.is_some_and(|report| {
-            matches!(report.outcome, PreCommandsOutcome::Failed { .. })
-                && Some(&report.run_id) != this_run
-                && Some(&report.run_id) == told_run
-        })
+        let failed = matches!(report.outcome, PreCommandsOutcome::Failed { .. });
+        failed && !counts && Some(&report.run_id) == told_run
     }
 
     fn trial_failure(&self, rollout: &Rollout, place: Place, trial: Trial) -> Option<Failure> {

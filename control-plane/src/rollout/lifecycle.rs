@@ -112,6 +112,7 @@ impl Draft<'_> {
         }
         if let Some(aborted) = rollout.progress.aborted.clone()
             && rollout.phase != RolloutPhase::Reverting
+            && !planted!(IgnoreAbort)
         {
             self.turn_back(&mut rollout, format!("{} aborted it", aborted.by));
             return Heeded::Turned(rollout);

@@ -146,8 +146,9 @@ fn rank(fleet: &AppFleet, node: &Node) -> u64 {
 
 /// Evenly: a replica more always goes to one of those that have fewest, among them first to one that holds it already.
 fn deal(mut shares: Vec<Share>, total: u16) -> Vec<Share> {
+    let gets = |share: &Share| if planted!(DealUnevenly) { 0 } else { share.gets };
     let key =
-        |index: usize, share: &Share| Reverse((share.gets, share.holds <= share.gets, share.rank, index));
+        |index: usize, share: &Share| Reverse((gets(share), share.holds <= share.gets, share.rank, index));
     let mut heap: BinaryHeap<_> = shares
         .iter()
         .enumerate()

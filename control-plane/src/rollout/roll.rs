@@ -78,6 +78,7 @@ impl<'a> Draft<'a> {
             return false;
         }
         self.fill_in_force(rollout, &hosts);
+        self.excuse_late_leaders(rollout);
         if rollout.progress.paused.is_some() {
             self.mend_elsewhere(rollout);
         }
@@ -198,7 +199,8 @@ impl<'a> Draft<'a> {
     }
 
     /// What a rollout before this one broke where this one does not go on now goes back to what is in force: it may hold up
-    /// those whose turn it is, and nobody knows how long a pause lasts.
+    /// those whose turn it is, and nobody knows how long a pause lasts. While it is paused, new slots get that on every node: one
+    /// that drains may wait for them.
     pub(super) fn mend_elsewhere(&mut self, rollout: &Rollout) {
         let Some(in_force) = self.in_force.clone() else { return };
         let paused = rollout.progress.paused.is_some();
@@ -207,9 +209,12 @@ impl<'a> Draft<'a> {
                 continue;
             }
             let slots = self.slots_of(host, &in_force);
-            let broken = slots.wanted().filter(|view| !view.on_target && view.standing == Standing::Unready);
-            let broken =
-                broken.filter(|view| self.release_at(host.place(view.slot)) != Some(&rollout.release));
+            let broken = slots.wanted().filter(|view| {
+                let vacant = view.standing == Standing::Vacant && paused;
+                let serves_nobody = view.standing == Standing::Unready || vacant;
+                let ours = self.release_at(host.place(view.slot)) == Some(&rollout.release);
+                !view.on_target && serves_nobody && !ours
+            });
             let broken: Vec<Slot> = broken.map(|view| view.slot).collect();
             self.fill(host, &broken, &in_force, None);
         }
@@ -232,14 +237,20 @@ impl<'a> Draft<'a> {
         seen.map(|it| (it.host, it.place)).collect()
     }
 
-    /// A leader that was lost and comes back with a failed run, after another's run has passed, need not run them.
+    /// A leader that was lost and comes back with a failed run, after another's run has passed, need not run them. Until one has,
+    /// it goes back to what is in force, like a slot in which they failed for an earlier rollout: its turn comes.
     fn excuse_late_leaders(&mut self, rollout: &Rollout) {
-        if rollout.pre_commands != PreCommandsState::Passed {
-            return;
-        }
-        for Bearer { place, .. } in self.bearers(&rollout.release) {
-            if self.leads_too_late(rollout, place) {
-                self.assign(place, &rollout.release, None);
+        let not_needed =
+            matches!(rollout.pre_commands, PreCommandsState::Passed | PreCommandsState::NotNeeded);
+        for Bearer { place, host, report, .. } in self.bearers(&rollout.release) {
+            let has_run = report.is_some_and(|seen| seen.pre_commands.is_some());
+            if !has_run || !host.is(Liveness::Up) || !self.leads_too_late(rollout, place) {
+                continue;
+            }
+            match self.in_force.clone() {
+                _ if not_needed => self.assign(place, &rollout.release, None),
+                Some(in_force) => self.assign(place, &in_force, None),
+                None => self.withdraw(place),
             }
         }
     }

@@ -53,4 +53,6 @@ caught! {
     hurrying_a_revert_is_caught: HurryReverts => BROUGHT_BACK,
     giving_up_what_serves_is_caught: CatchUpAtOnce => STILL_SERVES,
     leaving_a_node_without_successors_is_caught: MoveWithoutSuccessor => SUCCESSORS,
+    mixing_the_labels_that_order_nodes_is_caught: MixLabels => BATCHES,
+    not_hearing_whoever_promotes_is_caught: IgnorePromotion => ENDS,
 }

@@ -1,6 +1,11 @@
 //! Stories of many nodes: batches, canaries, failures that are tolerated, nodes that are kept free, spreads.
 
+use std::num::NonZeroU16;
+
+use proto::state::StagingPhase;
+
 use super::*;
+use crate::fleet::ObservedStaging;
 use crate::rollout::Steering;
 use crate::spec::{Amount, CanarySpec, DeploySpec, Millis, PreCommandsRun, Promote};
 
@@ -363,7 +368,7 @@ fn a_node_that_drains_is_emptied_one_replica_after_the_other() {
 fn a_cordoned_node_keeps_what_it_has_and_is_given_no_more() {
     let mut story = Story::running(Strategy::StartFirst, 1, 2);
     story.service(1, Service::Cordoned);
-    story.fleet.spec.as_mut().unwrap().replicas = std::num::NonZeroU16::new(2).unwrap();
+    story.fleet.spec.as_mut().unwrap().replicas = NonZeroU16::new(2).unwrap();
     story.say("# two replicas on each node");
     story.until_calm();
     assert!(
@@ -380,7 +385,7 @@ fn a_cordoned_node_keeps_what_it_has_and_is_given_no_more() {
 #[test]
 fn a_spread_moves_one_replica_to_a_new_node_and_not_before_its_successor_is_ready() {
     let mut story = Story::new(Strategy::StartFirst, 1, 2);
-    story.fleet.spec.as_mut().unwrap().spread = std::num::NonZeroU16::new(4);
+    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(4);
     story.wish(1);
     story.until_calm();
     story.pass(31);
@@ -404,7 +409,7 @@ fn a_spread_moves_one_replica_to_a_new_node_and_not_before_its_successor_is_read
 #[test]
 fn a_spread_takes_over_what_a_lost_node_held() {
     let mut story = Story::new(Strategy::StartFirst, 1, 2);
-    story.fleet.spec.as_mut().unwrap().spread = std::num::NonZeroU16::new(3);
+    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(3);
     story.wish(1);
     story.until_calm();
     story.pass(31);
@@ -453,4 +458,85 @@ fn one_replica_whose_own_pre_commands_fail_takes_the_release_back() {
     story.plan();
     assert!(story.fleet.ghosted.contains(&release(2)));
     assert_eq!(story.phase(), RolloutPhase::Reverting);
+}
+
+/// A slot was told to run the pre-commands, and its host restarted meanwhile.
+fn cut_off(story: &mut Story, place: Place) {
+    let assigned = story.fleet.assigned[&place].clone();
+    let error = "pre-command 1 of 1 was cut off by a restart of the host".to_owned();
+    let outcome = PreCommandsOutcome::Failed { error: error.clone(), output: String::new() };
+    let staging = ObservedStaging {
+        release: assigned.release.unwrap(),
+        phase: StagingPhase::Failed,
+        error,
+        fetched_bytes: 0,
+    };
+    let observed = Observed {
+        staging: Some(staging),
+        pre_commands: Some(ObservedPreCommands { run_id: assigned.pre_commands_run.unwrap(), outcome }),
+        ..seen(SlotState::Stable, Some(release(1)), assigned.generation)
+    };
+    story.report(place, observed);
+}
+
+#[test]
+fn pre_commands_that_failed_in_an_earlier_rollout_are_run_anew_and_not_held_against_the_next() {
+    let mut story = Story::of(Strategy::StopFirst, 2, |_| {});
+    let wish = |story: &mut Story, number| {
+        story.now += 1_000;
+        story.wish(number);
+        story.fleet.wanted.as_mut().unwrap().pre_commands = true;
+        story.plan();
+    };
+    wish(&mut story, 2);
+    // Of what it does nobody hears before another release is wished.
+    wish(&mut story, 3);
+    cut_off(&mut story, place(1, 1));
+    wish(&mut story, 2);
+    assert_eq!(story.fleet.ghosted, [].into(), "{}", story.text);
+    assert_eq!(story.fleet.assigned[&place(1, 1)].release, Some(release(1)), "{}", story.text);
+    // Somebody runs them for this rollout.
+    story.slot_is(place(1, 1), SlotState::Stable);
+    story.plan();
+    let id = story.fleet.rollout.as_ref().unwrap().id.to_string();
+    let runs = |it: &Assigned| it.pre_commands_run.as_ref().is_some_and(|run| run.starts_with(&id));
+    assert_eq!(story.fleet.assigned.values().filter(|it| runs(it)).count(), 1, "{}", story.text);
+}
+
+#[test]
+fn a_leader_that_comes_back_too_late_waits_for_its_turn_like_the_others() {
+    let mut story = Story::of(Strategy::StopFirst, 2, |_| {});
+    story.wish(2);
+    story.fleet.wanted.as_mut().unwrap().pre_commands = true;
+    story.plan();
+    story.node_is(1, Liveness::Lost);
+    story.plan();
+    story.node_is(1, Liveness::Up);
+    cut_off(&mut story, place(1, 1));
+    story.plan();
+    let told = |story: &Story, node| story.fleet.assigned[&place(node, 1)].release.clone();
+    assert_eq!((told(&story, 1), told(&story, 2)), (Some(release(1)), Some(release(2))), "{}", story.text);
+
+    // Who leads now is lost, too: what never passed does not count as moved.
+    story.slot_is(place(1, 1), SlotState::Stable);
+    story.node_is(2, Liveness::Lost);
+    story.plan();
+    assert_eq!(story.fleet.ghosted, [].into(), "{}", story.text);
+    assert!(story.fleet.assigned[&place(1, 1)].pre_commands_run.is_some(), "{}", story.text);
+}
+
+#[test]
+fn a_node_is_emptied_of_a_spread_while_its_rollout_is_paused() {
+    let mut story = Story::running(Strategy::StartFirst, 1, 2);
+    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(2);
+    story.until_calm();
+    story.wish(2);
+    story.plan();
+    story.steer(Steering::Pause);
+    story.all_do_as_told();
+    story.plan();
+    // The move of the first node has begun, and does not go on.
+    story.service(2, Service::Draining);
+    story.until_calm();
+    assert!(story.fleet.assigned.keys().all(|place| place.node == node_id(1)), "{}", story.text);
 }
