@@ -31,9 +31,9 @@ pub(super) fn last_words(logs: &[PathBuf], began_unix_ms: u64) -> String {
     last_words_from(logs, &[], began_unix_ms)
 }
 
-/// From where a file is to be read.
+/// Where what is to be read begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct From {
+pub(super) struct Begin {
     /// Its inode: another one is read whole.
     pub(super) file: u64,
     /// In bytes.
@@ -41,9 +41,9 @@ pub(super) struct From {
 }
 
 /// The same of what was written behind these places, one for each file; what has none is read from its beginning.
-pub(super) fn last_words_from(logs: &[PathBuf], from: &[From], began_unix_ms: u64) -> String {
-    let places = from.iter().copied().chain(std::iter::repeat(From::default()));
-    let read = |(path, from): (&PathBuf, From)| read(path, from).ok().filter(|(_, text)| !text.is_empty());
+pub(super) fn last_words_from(logs: &[PathBuf], from: &[Begin], began_unix_ms: u64) -> String {
+    let places = from.iter().copied().chain(std::iter::repeat(Begin::default()));
+    let read = |(path, from): (&PathBuf, Begin)| read(path, from).ok().filter(|(_, text)| !text.is_empty());
     let mut streams: Vec<_> = logs.iter().zip(places).filter_map(read).collect();
     streams.retain(|(written, _)| written.saturating_add(SLACK_MS) >= began_unix_ms);
     streams.sort_by_key(|(written, _)| *written);
@@ -53,7 +53,7 @@ pub(super) fn last_words_from(logs: &[PathBuf], from: &[From], began_unix_ms: u6
 }
 
 /// When a file was written to, milliseconds since 1970, and at most [`TAIL_MAX`] bytes from its end.
-fn read(path: &Path, from: From) -> io::Result<(u64, String)> {
+fn read(path: &Path, from: Begin) -> io::Result<(u64, String)> {
     let mut file = File::open(path)?;
     let about = file.metadata()?;
     let written = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -107,12 +107,12 @@ mod tests {
         let logs = Logs::new();
         logs.write(0, "of the one before\n", NOW);
         let about = std::fs::metadata(&logs.paths()[0]).unwrap();
-        let from = [From { file: about.ino(), at: about.len() }];
+        let from = [Begin { file: about.ino(), at: about.len() }];
         assert_eq!(last_words_from(&logs.paths(), &from, NOW), "");
         std::fs::write(&logs.paths()[1], "an error\n").unwrap();
         logs.write(0, "of the one before\nof this one\n", NOW);
         assert_eq!(last_words_from(&logs.paths(), &from, NOW), "of this one\nan error\n");
-        let other = [From { file: about.ino() + 1, ..from[0] }];
+        let other = [Begin { file: about.ino() + 1, ..from[0] }];
         assert!(last_words_from(&logs.paths(), &other, NOW).starts_with("of the one before"), "another file");
     }
 

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::super::Shared;
 use super::super::process::Ended;
-use super::last_words::{From, last_words_from};
+use super::last_words::{Begin, last_words_from};
 use super::{SlotContext, chain};
 use crate::clock;
 use crate::replica::Ticket;
@@ -24,7 +24,7 @@ const LINE_MAX: usize = 200;
 #[serde(default)]
 pub(in crate::supervisor) struct Mark {
     ticket: u64,
-    from: Vec<From>,
+    from: Vec<Begin>,
 }
 
 /// Before it is launched. One that an earlier agent has launched already keeps its mark.
@@ -33,7 +33,7 @@ pub(super) fn mark(shared: &Shared, context: &SlotContext, ticket: Ticket) {
     if ledger.mark().ok().flatten().is_some_and(|it| it.ticket == ticket.0) {
         return;
     }
-    let long = |path: PathBuf| fs::metadata(path).map_or_else(|_| From::default(), |it| from(&it));
+    let long = |path: PathBuf| fs::metadata(path).map_or_else(|_| Begin::default(), |it| end_of(&it));
     let from = shared.paths.pre_logs(&context.id).map(long).to_vec();
     if let Err(fault) = ledger.store_mark(&Mark { ticket: ticket.0, from }) {
         // Then what is shown may begin with what another printed.
@@ -41,8 +41,8 @@ pub(super) fn mark(shared: &Shared, context: &SlotContext, ticket: Ticket) {
     }
 }
 
-fn from(about: &fs::Metadata) -> From {
-    From { file: about.ino(), at: about.len() }
+fn end_of(about: &fs::Metadata) -> Begin {
+    Begin { file: about.ino(), at: about.len() }
 }
 
 /// Its own line, and the last of what it printed.
