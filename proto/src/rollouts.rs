@@ -1,7 +1,5 @@
 //! Rollouts: the move of an application to a release, how far it is and what it waits for.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, NodeName, ReleaseKey, RolloutId, Slot};
@@ -144,7 +142,8 @@ impl Rollout {
     /// Its nodes as they are drawn: by batch, then those of which no batch is known. What goes back goes without batches.
     pub fn groups(&self) -> Vec<Group<'_>> {
         let by_batch = self.summary.phase != RolloutPhase::Reverting;
-        let mut groups: BTreeMap<(u32, u32), Group<'_>> = BTreeMap::new();
+        // They are few, and a list is less code in a browser than a map.
+        let mut groups: Vec<((u32, u32), Group<'_>)> = Vec::new();
         for node in &self.nodes {
             let kind = match (node.batch.filter(|_| by_batch), node.stage) {
                 (Some(number), _) if node.canary => GroupKind::Canary(number),
@@ -163,9 +162,13 @@ impl Rollout {
                 GroupKind::Lost => (4, 0),
                 GroupKind::ToCome => (5, 0),
             };
-            groups.entry(order).or_insert_with(|| Group { kind, nodes: Vec::new() }).nodes.push(node);
+            let at = groups.iter().take_while(|(it, _)| *it < order).count();
+            if groups.get(at).is_none_or(|(it, _)| *it != order) {
+                groups.insert(at, (order, Group { kind, nodes: Vec::new() }));
+            }
+            groups.get_mut(at).into_iter().for_each(|(_, group)| group.nodes.push(node));
         }
-        groups.into_values().collect()
+        groups.into_iter().map(|(_, group)| group).collect()
     }
 }
 

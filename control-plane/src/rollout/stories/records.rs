@@ -67,6 +67,7 @@ fn one_that_is_taken_back_is_kept_as_it_stood_when_it_turned() {
         story.now += 4_000;
         story.plan();
     }
+    story.all_do_as_told();
     story.until_calm();
     assert_eq!(story.fleet.last.as_ref().unwrap().phase, RolloutPhase::Reverted);
     let ended = story.ended();
