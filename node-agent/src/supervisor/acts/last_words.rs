@@ -109,7 +109,7 @@ mod tests {
         let about = std::fs::metadata(&logs.paths()[0]).unwrap();
         let from = [Begin { file: about.ino(), at: about.len() }];
         assert_eq!(last_words_from(&logs.paths(), &from, NOW), "");
-        std::fs::write(&logs.paths()[1], "an error\n").unwrap();
+        logs.write(1, "an error\n", NOW + 1);
         logs.write(0, "of the one before\nof this one\n", NOW);
         assert_eq!(last_words_from(&logs.paths(), &from, NOW), "of this one\nan error\n");
         let other = [Begin { file: about.ino() + 1, ..from[0] }];
