@@ -34,7 +34,7 @@ pub use events::{AuditEntry, Event, EventFilter, NewEvent};
 pub use nodes::{Certificate, EnrolledNode, Enrolment, HelloFacts, Inventory, NewCertificate};
 pub use releases::{BucketFault, BucketState, Release};
 pub use restarts::Restart;
-pub use rollouts::{Ghosted, HistoryEntry, RolloutFilter};
+pub use rollouts::{Ghosted, HistoryEntry, RolloutFilter, RolloutRecord};
 
 /// What is logged where nobody says otherwise. The library here says a dozen things at `info` that mean nothing to whoever
 /// runs this, and the first password stood among them.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, RestartId, Slot};
 use proto::replicas::{ProbeList, check_sentence};
@@ -258,6 +259,8 @@ pub struct ObservedFallback {
 pub struct ObservedPreCommands {
     pub run_id: String,
     pub outcome: PreCommandsOutcome,
+    /// Where they passed: what they printed last. Shared, because observations are cloned for every plan.
+    pub printed: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

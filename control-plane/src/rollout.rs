@@ -18,6 +18,7 @@ mod placement;
 mod plan;
 mod pre_commands;
 mod progress;
+mod record;
 mod restart;
 mod roll;
 mod room;
@@ -45,6 +46,7 @@ pub use back::{NoWayBack, back_to};
 pub use fallback::has_way_back;
 pub use plan::plan;
 pub use progress::{Batch, Progress, Promoted, Said, Trial};
+pub use record::{Drawn, EndedNode, Ran, Record, Recorded};
 pub use steering::{Held, Steering};
 pub use waiting::Waiting;
 
@@ -101,6 +103,8 @@ pub struct Plan {
     /// [`AppFleet::placed`](crate::fleet::AppFleet::placed) from now on.
     pub placed: Option<BTreeMap<NodeId, u16>>,
     pub events: Vec<Happening>,
+    /// What is kept of its rollouts for people.
+    pub records: Vec<Recorded>,
     /// Why nothing more happens now. Not stored.
     pub waiting: Vec<Waiting>,
     /// When to plan again even if nothing is heard. Not stored.
@@ -117,6 +121,7 @@ impl Plan {
             && self.restarts.is_empty()
             && self.placed.is_none()
             && self.events.is_empty()
+            && self.records.is_empty()
     }
 }
 

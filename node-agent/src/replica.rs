@@ -221,7 +221,8 @@ pub enum Event {
     },
     PreCommandEnded {
         ticket: Ticket,
-        result: Result<(), PreCommandFailure>,
+        /// What it printed last where it passed, its own line first.
+        result: Result<String, PreCommandFailure>,
     },
     Swapped {
         ticket: Ticket,
@@ -318,6 +319,19 @@ pub enum Action {
 pub struct PreCommandsRun {
     pub run_id: String,
     pub outcome: Result<(), PreCommandFailure>,
+    /// What those that passed printed last, one by one. Missing in ledgers of earlier versions.
+    #[serde(default)]
+    pub printed: Vec<String>,
+}
+
+impl PreCommandsRun {
+    pub fn passed(run_id: String) -> Self {
+        Self { run_id, outcome: Ok(()), printed: Vec::new() }
+    }
+
+    pub fn failed(run_id: String, failure: PreCommandFailure) -> Self {
+        Self { run_id, outcome: Err(failure), printed: Vec::new() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -340,6 +354,9 @@ pub struct Replica {
     pub occupied: bool,
     pub process: Process,
     pub pre_commands: Option<PreCommandsRun>,
+    /// By the pre-commands that are being run: as in [`PreCommandsRun::printed`]. Missing in ledgers of earlier versions.
+    #[serde(default)]
+    pub printed: Vec<String>,
     pub last_exit: Option<LastExit>,
     /// Why the last start, swap or removal failed; cleared when one works.
     pub fault: Option<String>,
@@ -398,6 +415,7 @@ impl Default for Replica {
             occupied: false,
             process: Process::Down,
             pre_commands: None,
+            printed: Vec::new(),
             last_exit: None,
             fault: None,
             crash_restarts: 0,

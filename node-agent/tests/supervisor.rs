@@ -8,6 +8,7 @@ mod supervisor {
     pub(crate) mod host;
     pub(crate) mod host_watch;
     pub(crate) mod limits;
+    pub(crate) mod logs;
     pub(crate) mod power_cut;
     pub(crate) mod probes;
     pub(crate) mod refusal;

@@ -166,8 +166,15 @@ pub struct Staging {
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum PreCommands {
     Running,
-    Passed,
-    Failed { error: String, output: String },
+    Passed {
+        /// Of each its line and the last that it printed; told of a replica that is asked for alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<String>,
+    },
+    Failed {
+        error: String,
+        output: String,
+    },
 }
 
 /// Which output of a replica.

@@ -60,7 +60,8 @@ pub struct Rollout {
     /// Its release as it was ghosted for this rollout, with the evidence; absent: it was not, or was cleared since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ghost: Option<Ghost>,
-    /// By node, in the order in which they are visited; empty once the rollout is over.
+    /// By node, in the order in which they are visited. Of a rollout that is over: as it was when it was over or turned back,
+    /// without slots; empty where that was not kept.
     pub nodes: Vec<RolloutNode>,
 }
 
@@ -89,9 +90,10 @@ pub struct Group<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupKind {
-    Canary,
-    /// The one that is moved now, or was last.
+    /// A batch that the others wait behind for longer. The first is 1; one that is lost is followed by another.
+    Canary(u32),
     Batch(u32),
+    /// Of these it is not known in which batch.
     Moved,
     /// Outside of the batch: their move began earlier.
     Moving,
@@ -104,7 +106,7 @@ impl GroupKind {
     /// For programs.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Canary => "canary",
+            Self::Canary(_) => "canary",
             Self::Batch(_) => "batch",
             Self::Moved => "moved",
             Self::Moving => "moving",
@@ -114,18 +116,22 @@ impl GroupKind {
         }
     }
 
-    /// For people. `back`: the rollout goes back.
-    pub fn title(self, back: bool) -> String {
+    /// For people.
+    pub fn title(self, phase: RolloutPhase) -> String {
+        let back = phase == RolloutPhase::Reverting;
         let title = match self {
-            Self::Canary => "Canary",
+            Self::Canary(1) => "Canary",
+            Self::Canary(number) => return format!("Batch {number}, canary"),
             Self::Batch(number) => return format!("Batch {number}"),
             Self::Moved if back => "Back",
             Self::Moved => "Moved",
             Self::Moving if back => "Going back",
             Self::Moving => "Moving",
+            Self::Failed if phase.is_over() => "Failed",
             Self::Failed => "Left behind",
             Self::Lost => "Lost",
             Self::ToCome if back => "Not yet back",
+            Self::ToCome if phase.is_over() => "Never came",
             Self::ToCome => "To come",
         };
         title.to_owned()
@@ -133,33 +139,44 @@ impl GroupKind {
 }
 
 impl Rollout {
-    /// Its nodes as they are drawn: a canary first, then those that moved, those that move, and those to come. In which batch a
-    /// node was moved earlier is not known.
+    /// Its nodes as they are drawn: by batch, then those of which no batch is known. What goes back goes without batches.
     pub fn groups(&self) -> Vec<Group<'_>> {
-        let now = self.batch.as_ref().map(|batch| match batch.canary {
-            true => GroupKind::Canary,
-            false => GroupKind::Batch(batch.number),
-        });
-        let kind = |node: &RolloutNode| match (now, node.stage) {
-            (Some(now), _) if node.in_batch => now,
-            (_, NodeStage::Moved) => GroupKind::Moved,
-            (_, NodeStage::Moving) => GroupKind::Moving,
-            (_, NodeStage::Failed) => GroupKind::Failed,
-            (_, NodeStage::Lost) => GroupKind::Lost,
-            (_, NodeStage::ToCome) => GroupKind::ToCome,
-        };
-        let mut order = vec![GroupKind::Moved, GroupKind::Moving];
-        match now {
-            Some(GroupKind::Canary) => order.insert(0, GroupKind::Canary),
-            Some(batch) => order.insert(1, batch),
-            None => {}
+        let by_batch = self.summary.phase != RolloutPhase::Reverting;
+        // They are few, and a list is less code in a browser than a map.
+        let mut groups: Vec<((u32, u32), Group<'_>)> = Vec::new();
+        for node in &self.nodes {
+            let kind = match (node.batch.filter(|_| by_batch), node.stage) {
+                (Some(number), _) if node.canary => GroupKind::Canary(number),
+                (Some(number), _) => GroupKind::Batch(number),
+                (None, NodeStage::Moved) => GroupKind::Moved,
+                (None, NodeStage::Moving) => GroupKind::Moving,
+                (None, NodeStage::Failed) => GroupKind::Failed,
+                (None, NodeStage::Lost) => GroupKind::Lost,
+                (None, NodeStage::ToCome) => GroupKind::ToCome,
+            };
+            let order = match kind {
+                GroupKind::Moved => (0, 0),
+                GroupKind::Canary(number) | GroupKind::Batch(number) => (1, number),
+                GroupKind::Moving => (2, 0),
+                GroupKind::Failed => (3, 0),
+                GroupKind::Lost => (4, 0),
+                GroupKind::ToCome => (5, 0),
+            };
+            let at = groups.iter().take_while(|(it, _)| *it < order).count();
+            if groups.get(at).is_none_or(|(it, _)| *it != order) {
+                groups.insert(at, (order, Group { kind, nodes: Vec::new() }));
+            }
+            groups.get_mut(at).into_iter().for_each(|(_, group)| group.nodes.push(node));
         }
-        order.extend([GroupKind::Failed, GroupKind::Lost, GroupKind::ToCome]);
-        let group = |wanted: GroupKind| Group {
-            kind: wanted,
-            nodes: self.nodes.iter().filter(|node| kind(node) == wanted).collect(),
-        };
-        order.into_iter().map(group).filter(|group| !group.nodes.is_empty()).collect()
+        groups.into_iter().map(|(_, group)| group).collect()
+    }
+}
+
+impl Group<'_> {
+    /// A batch of which every node has moved: there is nothing to see there.
+    pub fn is_settled(&self) -> bool {
+        let is_batch = matches!(self.kind, GroupKind::Canary(_) | GroupKind::Batch(_));
+        is_batch && self.nodes.iter().all(|node| node.stage == NodeStage::Moved && !node.in_batch)
     }
 }
 
@@ -175,10 +192,26 @@ pub enum RolloutPreCommands {
     },
     /// Each slot runs its own before it starts the release.
     EveryReplica,
-    Passed,
+    Passed {
+        /// Absent where it was not kept, as by an earlier version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ran: Option<PreCommandsRan>,
+    },
     Failed {
         error: String,
     },
+}
+
+/// Who ran the pre-commands for all, and what they printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PreCommandsRan {
+    pub node: NodeName,
+    pub slot: Slot,
+    /// When it was heard that they passed.
+    pub at: Timestamp,
+    /// One after the other: a line with the command and how long it took, then the last that it printed.
+    pub output: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +223,12 @@ pub struct RolloutNode {
     /// It belongs to the rollout's `batch`.
     #[serde(default)]
     pub in_batch: bool,
+    /// The number of the batch in which it is or was moved; absent: it was in none, or it was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u32>,
+    /// That batch was a canary.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub canary: bool,
     /// Why the release failed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
@@ -210,13 +249,13 @@ pub struct RolloutSlot {
 mod tests {
     use super::*;
 
-    fn rollout(batch: Option<RolloutBatch>, nodes: &[(&str, NodeStage, bool)]) -> Rollout {
+    fn rollout(phase: RolloutPhase, nodes: Vec<RolloutNode>) -> Rollout {
         let summary = RolloutSummary {
             id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
             application: "shop".parse().unwrap(),
             release: ReleaseKey { version: "2.0.0".parse().unwrap(), sha256: crate::ids::Digest([1; 32]) },
             from: None,
-            phase: RolloutPhase::Running,
+            phase,
             reason: None,
             by: "bucket".to_owned(),
             started_at: Timestamp(1),
@@ -227,58 +266,82 @@ mod tests {
             progress: Progress::default(),
             waiting: Vec::new(),
         };
-        let node = |(name, stage, in_batch): &(&str, NodeStage, bool)| RolloutNode {
+        let pre_commands = RolloutPreCommands::NotNeeded;
+        Rollout { summary, pre_commands, strategy: None, batch: None, ghost: None, nodes }
+    }
+
+    fn node(name: &str, stage: NodeStage, batch: Option<u32>) -> RolloutNode {
+        RolloutNode {
             node: name.parse().unwrap(),
-            stage: *stage,
-            in_batch: *in_batch,
+            stage,
+            in_batch: false,
+            batch,
+            canary: batch == Some(1),
             because: None,
             slots: Vec::new(),
-        };
-        let nodes = nodes.iter().map(node).collect();
-        let pre_commands = RolloutPreCommands::NotNeeded;
-        Rollout { summary, pre_commands, strategy: None, batch, ghost: None, nodes }
+        }
     }
 
     fn drawn(rollout: &Rollout) -> Vec<String> {
         let said = |group: Group<'_>| {
             let nodes: Vec<&str> = group.nodes.iter().map(|node| node.node.as_str()).collect();
-            format!("{}: {}", group.kind.title(false), nodes.join(" "))
+            let settled = if group.is_settled() { " (settled)" } else { "" };
+            format!("{}: {}{settled}", group.kind.title(rollout.summary.phase), nodes.join(" "))
         };
         rollout.groups().into_iter().map(said).collect()
     }
 
     #[test]
     fn nodes_are_drawn_by_batch_and_each_once() {
-        let batch = |number, canary| {
-            Some(RolloutBatch {
-                number,
-                canary,
-                stable_since: None,
-                promoted_by: None,
-                may_be_promoted: false,
-            })
-        };
-        let nodes = [
-            ("a", NodeStage::Moved, false),
-            ("b", NodeStage::Moving, true),
-            ("c", NodeStage::Lost, true),
-            ("d", NodeStage::Lost, false),
-            ("e", NodeStage::ToCome, false),
+        let mut nodes = vec![
+            node("a", NodeStage::Moved, Some(2)),
+            node("b", NodeStage::Moving, Some(10)),
+            node("c", NodeStage::Lost, Some(2)),
+            node("d", NodeStage::Moved, Some(1)),
+            node("e", NodeStage::Moved, Some(10)),
+            node("f", NodeStage::Lost, None),
+            node("g", NodeStage::ToCome, None),
+            node("h", NodeStage::Failed, None),
         ];
         assert_eq!(
-            drawn(&rollout(batch(1, true), &nodes)),
-            ["Canary: b c", "Moved: a", "Lost: d", "To come: e"]
+            drawn(&rollout(RolloutPhase::Running, nodes.clone())),
+            [
+                "Canary: d (settled)",
+                "Batch 2: a c",
+                "Batch 10: b e",
+                "Left behind: h",
+                "Lost: f",
+                "To come: g"
+            ]
         );
         assert_eq!(
-            drawn(&rollout(batch(2, false), &nodes)),
-            ["Moved: a", "Batch 2: b c", "Lost: d", "To come: e"]
+            drawn(&rollout(RolloutPhase::Reverted, nodes.clone())),
+            ["Canary: d (settled)", "Batch 2: a c", "Batch 10: b e", "Failed: h", "Lost: f", "Never came: g"]
         );
-        assert_eq!(drawn(&rollout(None, &nodes)), ["Moved: a", "Moving: b", "Lost: c d", "To come: e"]);
+        assert_eq!(
+            drawn(&rollout(RolloutPhase::Reverting, nodes.clone())),
+            ["Back: a d e", "Going back: b", "Left behind: h", "Lost: c f", "Not yet back: g"]
+        );
+        nodes.iter_mut().for_each(|node| node.batch = None);
+        assert_eq!(
+            drawn(&rollout(RolloutPhase::Running, nodes)),
+            ["Moved: a d e", "Moving: b", "Left behind: h", "Lost: c f", "To come: g"]
+        );
     }
 
     #[test]
-    fn what_an_earlier_version_said_of_a_node_is_read() {
+    fn the_batch_that_is_moved_now_is_not_settled_nor_is_a_second_canary_named_as_the_first() {
+        let mut it = node("a", NodeStage::Moved, Some(3));
+        it.in_batch = true;
+        it.canary = true;
+        assert_eq!(drawn(&rollout(RolloutPhase::Running, vec![it])), ["Batch 3, canary: a"]);
+    }
+
+    #[test]
+    fn what_an_earlier_version_said_is_read() {
         let node: RolloutNode = serde_json::from_str(r#"{"node":"web-1","slots":[]}"#).unwrap();
-        assert_eq!((node.stage, node.in_batch), (NodeStage::ToCome, false));
+        assert_eq!((node.stage, node.in_batch, node.batch), (NodeStage::ToCome, false, None));
+        let passed: RolloutPreCommands = serde_json::from_str(r#"{"state":"passed"}"#).unwrap();
+        assert_eq!(passed, RolloutPreCommands::Passed { ran: None });
     }
 }

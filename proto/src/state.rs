@@ -223,6 +223,15 @@ impl NodeStage {
         }
     }
 
+    /// Of a rollout that is over.
+    pub fn in_the_end(self) -> &'static str {
+        match self {
+            Self::ToCome => "never came",
+            Self::Moving => "under way",
+            Self::Moved | Self::Failed | Self::Lost => self.word(),
+        }
+    }
+
     /// The end of a sentence that began with the node and `is`.
     pub fn words(self) -> &'static str {
         match self {

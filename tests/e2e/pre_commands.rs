@@ -87,15 +87,17 @@ pub(crate) fn write_line(sample: Sample, file: &Path, word: &str) -> String {
     }
 }
 
-/// Fails, and says why, for as long as there is no such file.
+/// Fails, and says why, for as long as there is no such file; then says that there is.
 fn needs(sample: Sample, file: &Path) -> String {
     let file = file.display();
     match sample {
         Sample::Elixir => {
-            format!("eval File.exists?('{file}') || (IO.puts(:stderr, 'no such table'); System.halt(3))")
+            format!(
+                "eval File.exists?('{file}') || (IO.puts(:stderr, 'no such table'); System.halt(3)); IO.puts('found')"
+            )
         }
         Sample::Erlang | Sample::Gleam => format!(
-            "eval filelib:is_file(\"{file}\") orelse begin io:format(standard_error, \"no such table~n\", []), halt(3) end"
+            "eval filelib:is_file(\"{file}\") orelse begin io:format(standard_error, \"no such table~n\", []), halt(3) end, io:format(\"found~n\")"
         ),
     }
 }
@@ -124,15 +126,22 @@ async fn pass_once_and_fail_shown(sample: Sample) {
     let outputs: Vec<_> = application.slots.iter().filter_map(|it| it.pre_commands.clone()).collect();
     assert!(format!("{outputs:?}").contains("no such table"), "its output is shown: {outputs:#?}");
 
-    let rollout = story.control_plane.command_line().run(&["rollout", "show", sample.name()]);
-    assert!(rollout.out.contains("no such table"), "also with the rollout: {rollout:?}");
+    let show = || story.control_plane.command_line().run(&["rollout", "show", sample.name()]);
+    let rollout = show();
+    assert!(rollout.out.contains("  | no such table\n"), "also with the rollout: {rollout:?}");
 
     // Tried again, it is run again: once for both replicas.
-    fs::write(table, "").unwrap();
+    fs::write(&table, "").unwrap();
     let cleared = story.control_plane.command_line().run(&["ghosted", "clear", sample.name(), "0.2.0"]);
     assert_eq!(cleared.status, 0, "{}", cleared.err);
     story.control_plane.settles_on(sample.name(), "0.2.0").await;
     assert_eq!(story.runs(), ["one", "one", "three"]);
+    let rollout = show();
+    let printed = rollout.out.split_once("The pre-commands printed:").expect(&rollout.out).1;
+    let says = |line: &str| printed.lines().any(|it| it == format!("  | {line}"));
+    assert!(says("found") && !says("no such table"), "of this run alone: {rollout:?}");
+    assert_eq!(printed.matches("  | $ eval ").count(), 3, "each with its line: {rollout:?}");
+    assert!(rollout.out.contains("passed on first/"), "and who ran them: {rollout:?}");
     for slot in 0..2 {
         serves_version(story.port + slot, "0.2.0").await;
     }
@@ -190,5 +199,8 @@ async fn a_pre_command_outlives_the_agent_and_is_not_run_twice() {
         }
         story.control_plane.settles_on(sample.name(), "0.2.0").await;
         assert_eq!(story.runs(), ["one", "three"], "{sample}");
+        // Also of those whose end another agent saw.
+        let rollout = story.control_plane.command_line().run(&["rollout", "show", sample.name()]);
+        assert_eq!(rollout.out.matches("  | $ eval ").count(), 3, "{sample}: {rollout:?}");
     }
 }

@@ -429,5 +429,5 @@ impl World {
 
 fn pre_command_ended(ticket: Ticket, passed: bool) -> Event {
     let failure = || PreCommandFailure { error: "exit status 1".to_owned(), output: String::new() };
-    Event::PreCommandEnded { ticket, result: if passed { Ok(()) } else { Err(failure()) } }
+    Event::PreCommandEnded { ticket, result: if passed { Ok(String::new()) } else { Err(failure()) } }
 }

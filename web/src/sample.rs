@@ -142,7 +142,15 @@ pub fn rollout(app: &str, to: &str, from: &str) -> Rollout {
 }
 
 pub fn rollout_node(name: &str, stage: NodeStage, slots: Vec<RolloutSlot>) -> RolloutNode {
-    RolloutNode { node: parsed(name), stage, in_batch: false, because: None, slots }
+    RolloutNode {
+        node: parsed(name),
+        stage,
+        in_batch: false,
+        batch: None,
+        canary: false,
+        because: None,
+        slots,
+    }
 }
 
 pub fn batch(number: u32, canary: bool) -> RolloutBatch {

@@ -6,6 +6,9 @@ use proto::state::{NodeStage, RolloutPhase, SlotState, Tone};
 
 use crate::format::count;
 
+/// So many batches of which all has moved are drawn beside those that move.
+const LATELY: usize = 3;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     Done,
@@ -39,6 +42,8 @@ impl Progress {
 pub struct Batch {
     pub kind: GroupKind,
     pub title: String,
+    /// Every node of it has moved.
+    pub settled: bool,
     pub nodes: Vec<NodeStep>,
 }
 
@@ -62,7 +67,7 @@ pub struct SlotStep {
 impl Batch {
     /// Nobody waits for anything there.
     pub fn is_at_rest(&self) -> bool {
-        matches!(self.kind, GroupKind::Moved | GroupKind::ToCome)
+        self.settled || matches!(self.kind, GroupKind::Moved | GroupKind::ToCome)
     }
 
     /// How far it is: `1 of 2 nodes`, `12 nodes`.
@@ -70,7 +75,7 @@ impl Batch {
         let moved = self.nodes.iter().filter(|node| node.stage == NodeStage::Moved).count();
         let all = count(self.nodes.len() as u64, "node", "nodes");
         match self.kind {
-            GroupKind::Canary | GroupKind::Batch(_) => format!("{moved} of {all} moved"),
+            GroupKind::Canary(_) | GroupKind::Batch(_) => format!("{moved} of {all} moved"),
             _ => all,
         }
     }
@@ -86,7 +91,6 @@ pub fn target(rollout: &Rollout) -> Option<&ReleaseKey> {
 
 /// In the order in which they are drawn.
 pub fn batches(rollout: &Rollout) -> Vec<Batch> {
-    let back = rollout.summary.phase == RolloutPhase::Reverting;
     let step = |node: &RolloutNode| NodeStep {
         node: node.node.clone(),
         stage: node.stage,
@@ -95,10 +99,25 @@ pub fn batches(rollout: &Rollout) -> Vec<Batch> {
     };
     let batch = |group: Group<'_>| Batch {
         kind: group.kind,
-        title: group.kind.title(back),
+        title: group.kind.title(rollout.summary.phase),
+        settled: group.is_settled(),
         nodes: group.nodes.into_iter().map(step).collect(),
     };
     rollout.groups().into_iter().map(batch).collect()
+}
+
+/// Those that have moved a while ago, and the others.
+pub fn fold(batches: Vec<Batch>) -> (Vec<Batch>, Vec<Batch>) {
+    let settled = batches.iter().filter(|batch| batch.settled).count();
+    let mut earlier = settled.saturating_sub(LATELY);
+    if earlier < LATELY {
+        return (Vec::new(), batches);
+    }
+    batches.into_iter().partition(|batch| {
+        let folded = batch.settled && earlier > 0;
+        earlier -= usize::from(folded);
+        folded
+    })
 }
 
 fn slot_step(slot: &RolloutSlot, rollout: &Rollout) -> SlotStep {
@@ -128,7 +147,10 @@ pub fn pre_commands(state: &RolloutPreCommands) -> Option<(Progress, String)> {
         RolloutPreCommands::EveryReplica => {
             Some((Progress::Moving, "run by each replica before it starts".to_owned()))
         }
-        RolloutPreCommands::Passed => Some((Progress::Done, "passed".to_owned())),
+        RolloutPreCommands::Passed { ran } => {
+            let by = ran.as_ref().map(|it| format!(", run by slot {} on {}", it.slot, it.node));
+            Some((Progress::Done, format!("passed{}", by.unwrap_or_default())))
+        }
         RolloutPreCommands::Failed { error } => Some((Progress::Bad, error.clone())),
     }
 }
@@ -182,10 +204,30 @@ mod tests {
         let mut it = rollout(RolloutPhase::Running, vec![]);
         assert_eq!(batches(&it)[0].tally(), "1 node");
         it.batch = Some(sample::batch(1, true));
-        it.nodes[0].in_batch = true;
-        it.nodes.push(RolloutNode { in_batch: true, ..sample::rollout_node("m", NodeStage::Moved, vec![]) });
+        let in_batch = |node| RolloutNode { in_batch: true, batch: Some(1), canary: true, ..node };
+        it.nodes[0] = in_batch(it.nodes[0].clone());
+        it.nodes.push(in_batch(sample::rollout_node("m", NodeStage::Moved, vec![])));
         let canary = batches(&it).remove(0);
         assert_eq!((canary.title.as_str(), canary.tally().as_str()), ("Canary", "1 of 2 nodes moved"));
         assert!(!canary.is_at_rest());
+    }
+
+    #[test]
+    fn batches_that_moved_a_while_ago_are_folded_where_there_are_many() {
+        let folded = |settled: u32| {
+            let mut it = rollout(RolloutPhase::Running, vec![]);
+            let node = |number: u32| {
+                let node = sample::rollout_node(&format!("n{number}"), NodeStage::Moved, vec![]);
+                RolloutNode { batch: Some(number), in_batch: number > settled, ..node }
+            };
+            it.nodes = (1..=settled + 1).map(node).collect();
+            let (earlier, shown) = fold(batches(&it));
+            let titles: Vec<String> = shown.into_iter().map(|it| it.title).collect();
+            (earlier.len(), titles)
+        };
+        assert_eq!(folded(0), (0, vec!["Batch 1".to_owned()]));
+        assert_eq!(folded(5).0, 0);
+        let (earlier, shown) = folded(39);
+        assert_eq!((earlier, shown.join(" ")), (36, "Batch 37 Batch 38 Batch 39 Batch 40".to_owned()));
     }
 }

@@ -3,6 +3,7 @@
 //! After a start of the control plane it is empty and fills as agents come back; nothing here needs to survive.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use proto::agent::MAX_SLOTS;
 use proto::ids::{AppName, BadName, NodeId, ReleaseKey, Slot};
@@ -267,6 +268,10 @@ pub(crate) fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed
                     error: first_part(&run.error),
                     output: last_part(&run.output_tail, MAX_TAIL),
                 },
+            },
+            printed: match run.finished && run.ok {
+                true => last_part(&run.output_tail, MAX_TAIL).into(),
+                false => Arc::default(),
             },
         }),
         fell_back: report.fell_back.as_ref().map(|it| ObservedFallback {

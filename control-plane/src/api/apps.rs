@@ -52,7 +52,7 @@ pub(super) async fn show(State(api): State<Api>, Path(app): Path<AppName>) -> Ap
     let picture = api.picture().await?;
     let found = picture.apps.get(&app).ok_or_else(|| ApiError::not_found("application", &app))?;
     let ghosts = api.db.ghosted(Some(&app)).await?.into_iter().map(releases::ghost).collect();
-    Ok(Json(view(&picture, found, ghosts)))
+    Ok(Json(whole(&api, &picture, found, ghosts).await?))
 }
 
 #[utoipa::path(get, path = "/api/v1/applications/{app}/history", tag = "applications",
@@ -115,7 +115,20 @@ pub(super) fn summary(picture: &Picture, app: &AppPicture) -> ApplicationSummary
 }
 
 /// The application as its page shows it.
-pub(super) fn view(picture: &Picture, app: &AppPicture, ghosts: Vec<Ghost>) -> Application {
+pub(super) async fn whole(
+    api: &Api,
+    picture: &Picture,
+    app: &AppPicture,
+    ghosts: Vec<Ghost>,
+) -> ApiResult<Application> {
+    let mut application = view(picture, app, ghosts);
+    if let Some(rollout) = &mut application.current_rollout {
+        rollouts::recall(api, rollout).await?;
+    }
+    Ok(application)
+}
+
+fn view(picture: &Picture, app: &AppPicture, ghosts: Vec<Ghost>) -> Application {
     let fault = app.bucket.as_ref().and_then(|bucket| {
         let BucketFault { kind, text } = bucket.fault.clone()?;
         Some(ReleaseFault { kind, text, since: bucket.since.into() })

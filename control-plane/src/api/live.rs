@@ -336,7 +336,7 @@ async fn whole(api: &Api, picture: &Picture, topic: &Topic) -> ApiResult<News> {
         Topic::Application { name } => match picture.apps.get(name) {
             Some(app) => {
                 let ghosts = api.db.ghosted(Some(name)).await?.into_iter().map(releases::ghost).collect();
-                Some(News::Application(Box::new(apps::view(picture, app, ghosts))))
+                Some(News::Application(Box::new(apps::whole(api, picture, app, ghosts).await?)))
             }
             None => None,
         },

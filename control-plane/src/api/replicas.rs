@@ -87,7 +87,14 @@ pub(super) async fn show(
 ) -> ApiResult<Json<Replica>> {
     let picture = api.picture().await?;
     let found = picture.apps.get(&app).and_then(|app| {
-        of(&picture, &app.fleet).find(|replica| replica.node == node && replica.slot == slot)
+        let places = picture.places(&app.fleet);
+        let (node, place) = places.into_iter().find(|(name, place)| *name == node && place.slot == slot)?;
+        let mut replica = view(&picture, &app.fleet, node, place);
+        let run = app.fleet.observed.get(&place).and_then(|seen| seen.pre_commands.as_ref());
+        if let (Some(PreCommands::Passed { output }), Some(run)) = (&mut replica.pre_commands, run) {
+            *output = Some(run.printed.to_string()).filter(|it| !it.is_empty());
+        }
+        Some(replica)
     });
     found.map(Json).ok_or_else(|| ApiError::not_found("replica", format!("{slot} of {app} on {node}")))
 }
@@ -184,7 +191,8 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         }),
         pre_commands: pre_commands.map(|it| match it.outcome {
             PreCommandsOutcome::Running => PreCommands::Running,
-            PreCommandsOutcome::Passed => PreCommands::Passed,
+            // In a list of thousands it would be the most of it.
+            PreCommandsOutcome::Passed => PreCommands::Passed { output: None },
             PreCommandsOutcome::Failed { error, output } => PreCommands::Failed { error, output },
         }),
         reported_at: Some(reported_at.into()),

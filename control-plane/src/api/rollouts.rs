@@ -1,6 +1,7 @@
 //! Rollouts: what moves, how far it is, what it waits for.
 
 mod nodes;
+mod record;
 
 use axum::Json;
 use axum::extract::State;
@@ -146,12 +147,19 @@ pub(super) async fn find(api: &Api, picture: &Picture, id: RolloutId) -> ApiResu
         None => api.db.rollout(id).await?.map(|rollout| past(picture, &rollout)),
     };
     let Some(mut found) = found else { return Ok(None) };
+    recall(api, &mut found).await?;
     // What moves has no evidence against it.
     if !matches!(found.summary.phase, RolloutPhase::Pending | RolloutPhase::Running) {
         let ghosts = api.db.ghosted(Some(&found.summary.application)).await?;
         found.ghost = ghosts.into_iter().find(|it| it.rollout == Some(id)).map(releases::ghost);
     }
     Ok(Some(found))
+}
+
+/// Completes it with what is kept of it beside what is planned by.
+pub(super) async fn recall(api: &Api, rollout: &mut RolloutView) -> ApiResult<()> {
+    record::complete(rollout, api.db.rollout_record(rollout.summary.id).await?);
+    Ok(())
 }
 
 /// One that only the database remembers.
@@ -228,7 +236,7 @@ fn pre_commands(
             None => RolloutPreCommands::Waiting,
         },
         PreCommandsState::EveryReplica => RolloutPreCommands::EveryReplica,
-        PreCommandsState::Passed => RolloutPreCommands::Passed,
+        PreCommandsState::Passed => RolloutPreCommands::Passed { ran: None },
         PreCommandsState::Failed { error } => RolloutPreCommands::Failed { error: error.clone() },
     }
 }

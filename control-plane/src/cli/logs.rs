@@ -87,7 +87,9 @@ fn the_node(replicas: &[Replica], application: &AppName, slot: Slot) -> Result<N
         replicas.iter().filter(|replica| replica.slot == slot).map(|replica| &replica.node).collect();
     match nodes.as_slice() {
         [node] => Ok((*node).clone()),
-        [] => Err(CliError::Refused(format!("no node has slot {slot} of {application}"))),
+        [] => Err(CliError::Refused(format!(
+            "no node has slot {slot} of {application}; what it printed where it was withdrawn is read with --node"
+        ))),
         many => {
             let names: Vec<&str> = many.iter().take(10).map(|node| node.as_str()).collect();
             let message = format!(

@@ -17,6 +17,7 @@ mod m20261123_000006_bucket_faults;
 mod m20261123_000007_restarts;
 mod m20261126_000008_placement;
 mod m20261126_000009_configurations;
+mod m20261127_000010_rollout_records;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, TransactionTrait};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000007_restarts::Migration),
             Box::new(m20261126_000008_placement::Migration),
             Box::new(m20261126_000009_configurations::Migration),
+            Box::new(m20261127_000010_rollout_records::Migration),
         ]
     }
 }

@@ -1,7 +1,8 @@
 //! The two ends of planning: the snapshot that a plan is made from, and the plan that is stored.
 //!
 //! A plan is stored only while the application's generation is the one that it was made from, all of it in one transaction:
-//! rollouts, assignments with their nodes' new generations, the release in force, ghosts, events, history.
+//! rollouts and what is kept of them, assignments with their nodes' new generations, the release in force, ghosts, events,
+//! history.
 
 mod snapshot;
 mod steps;
@@ -73,6 +74,9 @@ impl Db {
             let nodes = steps::write(&tx, app, &plan.steps, rollout, generation + 1, now).await?;
             if let Some(ghost) = &plan.ghost {
                 rollouts::insert_ghost(&tx, app, ghost, rollout, now).await?;
+            }
+            for recorded in &plan.records {
+                rollouts::write_record(&tx, recorded).await?;
             }
             for over in &plan.restarts {
                 restarts::end(&tx, over, now).await?;

@@ -4,6 +4,7 @@
 
 mod ghosted;
 mod history;
+mod record;
 mod steer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,9 +25,11 @@ use crate::rollout::Rollout;
 
 pub use ghosted::Ghosted;
 pub use history::HistoryEntry;
+pub use record::RolloutRecord;
 
 pub(super) use ghosted::{all as all_ghosted, insert as insert_ghost};
 pub(super) use history::{begin as begin_history, end as end_history};
+pub(super) use record::write as write_record;
 
 /// Further back nobody rolls back without naming a version.
 const LOOKED_BACK: u64 = 100;

@@ -191,12 +191,12 @@ impl<'a> Draft<'a> {
         false
     }
 
-    fn names(&self, nodes: &BTreeSet<NodeId>) -> Vec<proto::ids::NodeName> {
+    pub(super) fn names(&self, nodes: &BTreeSet<NodeId>) -> Vec<proto::ids::NodeName> {
         nodes.iter().filter_map(|id| self.fleet.nodes.get(id)).map(|node| node.name.clone()).collect()
     }
 
     /// `left`: not empty. `all`: nodes that may run it.
-    fn draw(&self, rollout: &mut Rollout, left: &[Host<'a>], all: usize) {
+    fn draw(&mut self, rollout: &mut Rollout, left: &[Host<'a>], all: usize) {
         let Some(deploy) = self.fleet.spec.as_ref().map(|spec| &spec.deploy) else { return };
         let number = rollout.progress.batch.as_ref().map_or(0, |batch| batch.number) + 1;
         let first = number == 1 || self.canary_is_gone(rollout);
@@ -209,6 +209,7 @@ impl<'a> Draft<'a> {
         let same = left.iter().filter(|host| Some(self.group_of(**host)) == group || planted!(MixLabels));
         let nodes = same.take(size).map(|host| host.id).collect();
         rollout.progress.batch = Some(Batch { number, canary: canary.is_some(), nodes, stable_since: None });
+        self.record_batch(rollout);
     }
 
     /// What outlived a watch before has shown what it does, and where nothing serves there is nothing to protect.

@@ -18,7 +18,7 @@ use super::fault::planted;
 use super::gate::Failure;
 use super::{Ghost, HappeningKind, PreCommandsState, Progress, Rollout, Waiting};
 use crate::clock::Time;
-use crate::fleet::{AppFleet, Wish, WishedBy};
+use crate::fleet::{AppFleet, Place, Wish, WishedBy};
 use crate::spec::PreCommandsRun;
 
 /// What became of a rollout in the face of the newest wish.
@@ -114,7 +114,7 @@ impl Draft<'_> {
             && rollout.phase != RolloutPhase::Reverting
             && !planted!(IgnoreAbort)
         {
-            self.turn_back(&mut rollout, format!("{} aborted it", aborted.by));
+            self.turn_back(&mut rollout, format!("{} aborted it", aborted.by), None);
             return Heeded::Turned(rollout);
         }
         let Some(wish) = &fleet.wanted else { return Heeded::Same(rollout) };
@@ -134,7 +134,7 @@ impl Draft<'_> {
             if reverting {
                 return Heeded::Same(rollout);
             }
-            self.turn_back(&mut rollout, format!("{} is wished again", wish.release.version));
+            self.turn_back(&mut rollout, format!("{} is wished again", wish.release.version), None);
             return Heeded::Turned(rollout);
         }
         if !self.may_be_tried(wish) {
@@ -157,6 +157,9 @@ impl Draft<'_> {
     }
 
     fn supersede(&mut self, mut rollout: Rollout, because: String) {
+        if rollout.phase != RolloutPhase::Reverting {
+            self.record_end(&rollout, None);
+        }
         let text = format!("the rollout of {} ends: {because}", rollout.release.version);
         self.happened(HappeningKind::DeploymentSuperseded, &rollout, None, text);
         rollout.phase = RolloutPhase::Superseded;
@@ -193,6 +196,7 @@ impl Draft<'_> {
     }
 
     pub(super) fn outlived(&mut self, mut rollout: Rollout) {
+        self.record_end(&rollout, None);
         rollout.phase = RolloutPhase::Done;
         let text = format!("{} outlived its watch", rollout.release.version);
         self.happened(HappeningKind::DeploymentDone, &rollout, None, text);
@@ -208,7 +212,7 @@ impl Draft<'_> {
         }
         if self.fleet.proven.contains(&rollout.release) {
             let text = format!("{reason}; not ghosted, because it outlived its watch before");
-            self.turn_back(rollout, text);
+            self.turn_back(rollout, text, place);
             return;
         }
         if never_began {
@@ -221,10 +225,12 @@ impl Draft<'_> {
         self.happened(HappeningKind::VersionGhosted, rollout, place, text);
         let release = rollout.release.clone();
         self.plan.ghost = Some(Ghost { release, reason: reason.clone(), evidence });
-        self.turn_back(rollout, reason);
+        self.turn_back(rollout, reason, place);
     }
 
-    fn turn_back(&mut self, rollout: &mut Rollout, because: String) {
+    /// `place`: where it failed.
+    fn turn_back(&mut self, rollout: &mut Rollout, because: String, place: Option<Place>) {
+        self.record_end(rollout, place.map(|place| (place, because.as_str())));
         if rollout.phase == RolloutPhase::Watching && !planted!(StayInForce) {
             self.set_in_force(rollout.from.clone());
         }

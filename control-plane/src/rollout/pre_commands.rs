@@ -3,6 +3,8 @@
 //! A run that was never reported finished is begun anew elsewhere only when its node is lost; where the first run did
 //! finish unseen, they have then run twice, which no record on this side could tell.
 
+use std::sync::Arc;
+
 use proto::state::Liveness;
 
 use super::draft::{Draft, Host};
@@ -15,10 +17,11 @@ impl<'a> Draft<'a> {
     /// True once they have passed, or there are none.
     pub(super) fn pre_commands_passed(&mut self, rollout: &mut Rollout) -> bool {
         if let PreCommandsState::RunBy { place, run_id } = &rollout.pre_commands
-            && self.run_passed(*place, run_id)
+            && let Some(printed) = self.run_passed(*place, run_id)
         {
             let place = *place;
             rollout.pre_commands = PreCommandsState::Passed;
+            self.record_run(rollout, place, printed);
             // Its time to become stable begins now.
             rollout.progress.trials.remove(&place);
             let text =
@@ -49,9 +52,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn run_passed(&self, place: Place, run_id: &str) -> bool {
-        let seen = self.fleet.observed.get(&place).and_then(|seen| seen.pre_commands.as_ref());
-        seen.is_some_and(|report| report.run_id == *run_id && report.outcome == PreCommandsOutcome::Passed)
+    /// What they printed.
+    fn run_passed(&self, place: Place, run_id: &str) -> Option<&'a Arc<str>> {
+        let report = self.fleet.observed.get(&place)?.pre_commands.as_ref()?;
+        let passed = report.run_id == *run_id && report.outcome == PreCommandsOutcome::Passed;
+        passed.then_some(&report.printed)
     }
 
     /// While a slot runs them: another leads when it is gone for good. True where none needs to.

@@ -8,7 +8,7 @@ use proto::replicas::ProbeList;
 use proto::state::{Liveness, RolloutPhase, Service, SlotState, Strategy};
 
 use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
-use super::{InForce, Plan, Said, Step, plan};
+use super::{InForce, Plan, Recorded, Said, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{
     AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedPreCommands, Place,
@@ -21,12 +21,13 @@ struct Story {
     generations: BTreeMap<NodeId, u64>,
     now: u64,
     text: String,
+    records: Vec<Recorded>,
 }
 
 impl Story {
     fn new(strategy: Strategy, replicas: u16, nodes: u8) -> Self {
         let fleet = fleet(strategy, replicas, nodes);
-        Self { fleet, generations: BTreeMap::new(), now: 1_000_000, text: String::new() }
+        Self { fleet, generations: BTreeMap::new(), now: 1_000_000, text: String::new(), records: Vec::new() }
     }
 
     /// With release 1 stable everywhere and in force.
@@ -102,6 +103,7 @@ impl Story {
     fn plan(&mut self) -> bool {
         let planned = plan(&self.fleet, Time(self.now));
         let moved = !planned.is_empty();
+        self.records.extend(planned.records.iter().cloned());
         store(&mut self.fleet, &planned, &mut self.generations, Time(self.now));
         let after = plan(&self.fleet, Time(self.now));
         assert!(after.is_empty(), "{after:?}");
@@ -164,6 +166,7 @@ macro_rules! told {
 
 mod back;
 mod fleets;
+mod records;
 
 #[test]
 fn a_first_deployment_starts_every_slot_at_once_after_its_pre_commands() {
@@ -172,7 +175,11 @@ fn a_first_deployment_starts_every_slot_at_once_after_its_pre_commands() {
     story.plan();
     let run_id = story.fleet.assigned[&place(1, 1)].pre_commands_run.clone().unwrap();
     let mut observed = seen(SlotState::Starting, Some(release(1)), 1);
-    observed.pre_commands = Some(ObservedPreCommands { run_id, outcome: PreCommandsOutcome::Passed });
+    observed.pre_commands = Some(ObservedPreCommands {
+        run_id,
+        outcome: PreCommandsOutcome::Passed,
+        printed: "$ migrate\ndone\n".into(),
+    });
     story.report(place(1, 1), observed);
     story.until_calm();
     told!(story);
@@ -276,7 +283,7 @@ fn a_first_deployment_that_fails_leaves_its_slots_empty() {
         output: String::new(),
     };
     let mut observed = seen(SlotState::Failed, None, 1);
-    observed.pre_commands = Some(ObservedPreCommands { run_id, outcome });
+    observed.pre_commands = Some(ObservedPreCommands { run_id, outcome, printed: "".into() });
     story.report(place(1, 1), observed);
     story.until_calm();
     told!(story);

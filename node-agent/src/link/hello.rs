@@ -38,8 +38,9 @@ fn shortened(mut report: pb::SlotReport) -> pb::SlotReport {
         exit.log_tail.clear();
         shorten(&mut exit.slogan);
     }
+    // That they are over is told together with what they printed, or it would be taken for all there is to know.
+    report.pre_commands.take_if(|run| !run.output_tail.is_empty());
     if let Some(run) = &mut report.pre_commands {
-        run.output_tail.clear();
         shorten(&mut run.error);
     }
     if let Some(check) = &mut report.failed_check {
@@ -96,7 +97,11 @@ mod tests {
             ports: vec![pb::PortInUse { key: "P".repeat(64), port: 65_535 }; 16],
             ..Default::default()
         };
-        let slots = vec![shortened(report); MAX_SLOTS];
+        let mut silent = report.clone();
+        silent.pre_commands.as_mut().unwrap().output_tail.clear();
+        assert!(shortened(report.clone()).pre_commands.is_none(), "told whole or not at all");
+        assert!(shortened(silent.clone()).pre_commands.is_some());
+        let slots = vec![shortened(silent); MAX_SLOTS];
         let hello = pb::Hello { slots, ..Default::default() };
         assert!(hello.encoded_len() < MAX_MESSAGE - (64 << 10), "{}", hello.encoded_len());
     }

@@ -103,7 +103,7 @@ impl Replica {
     fn pre_command_ended(
         &mut self,
         answer: Ticket,
-        result: Result<(), PreCommandFailure>,
+        result: Result<String, PreCommandFailure>,
         actions: &mut Vec<Action>,
     ) {
         let (ticket, release, run, index, told) = match self.stage.clone() {
@@ -117,6 +117,7 @@ impl Replica {
             return;
         }
         let output = result.as_ref().err().map(|it| it.output.clone()).unwrap_or_default();
+        let result = result.map(|printed| self.printed.push(printed));
         let outcome = match (result, told) {
             (Ok(()), None) if index + 1 < run.count => {
                 self.stage = Stage::NextPreCommand { release, run, index: index + 1 };
@@ -139,7 +140,8 @@ impl Replica {
                 Stage::Failed { release, error }
             }
         };
-        self.pre_commands = Some(PreCommandsRun { run_id: run.run_id, outcome });
+        let printed = std::mem::take(&mut self.printed);
+        self.pre_commands = Some(PreCommandsRun { run_id: run.run_id, outcome, printed });
     }
 
     fn swapped(&mut self, answer: Ticket, result: Result<(), Blocked>, now: Time, actions: &mut Vec<Action>) {
@@ -369,7 +371,7 @@ fn scattered(number: u64) -> u64 {
 mod tests {
     use proto::ids::{Digest, ReleaseKey};
 
-    use super::super::{Policy, Wanted, decide};
+    use super::super::{Policy, PreCommands, Wanted, decide};
     use super::*;
 
     const POLICY: Policy = Policy {
@@ -567,5 +569,44 @@ mod tests {
         let (next, _) = ended_after(condemned);
         assert_eq!((next.forced_restarts, next.crashes_since_deploy), (1, 0));
         assert!(next.last_exit.unwrap().asked_for);
+    }
+
+    #[test]
+    fn what_each_pre_command_printed_is_kept_until_the_next_run() {
+        let release = ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) };
+        let run = |run_id: &str, count| PreCommands { run_id: run_id.to_owned(), count };
+        let wished = |generation, run: PreCommands| {
+            let wanted = Wanted { release: release.clone(), pre_commands: Some(run), fallback: None };
+            let policy = Policy { pre_command_timeout: 60_000, ..POLICY };
+            Event::Assigned(Assignment { generation, wanted: Some(wanted), policy, restart: None })
+        };
+        let ended = |replica: &Replica, result: Result<&str, &str>| {
+            let Stage::PreCommand { ticket, .. } = replica.stage else { panic!("{replica:?}") };
+            let failure = |output: &str| PreCommandFailure { error: "exit".into(), output: output.into() };
+            let result = result.map(str::to_owned).map_err(failure);
+            decide(replica, Event::PreCommandEnded { ticket, result }, Time(3)).0
+        };
+        let staged = Stage::Staged { release: release.clone() };
+        let first = Replica { stage: staged.clone(), ..Replica::default() };
+        let begun = decide(&first, wished(1, run("one", 2)), Time(1)).0;
+        let half = ended(&begun, Ok("$ a\nfirst\n"));
+        let through = ended(&half, Ok("$ b\n"));
+        assert_eq!(through.pre_commands.as_ref().unwrap().printed, ["$ a\nfirst\n", "$ b\n"]);
+        // As an agent reads it that comes between their end and their report.
+        let json = serde_json::to_string(&through).unwrap();
+        assert_eq!(serde_json::from_str::<Replica>(&json).unwrap().pre_commands, through.pre_commands);
+        let old = r#"{"run_id":"one","outcome":{"Ok":null}}"#;
+        let old = serde_json::from_str::<PreCommandsRun>(old).unwrap();
+        assert_eq!((old.printed.len(), old.outcome), (0, Ok(())));
+        let report = through.pre_commands_report().unwrap();
+        assert_eq!((report.ok, report.output_tail.as_str()), (true, "$ a\nfirst\n$ b\n"));
+
+        // One that fails tells what those before it printed, and the next run begins with nothing.
+        let half = ended(&begun, Ok("$ a\nfirst\n"));
+        let failed = ended(&half, Err("$ b\nno table\n"));
+        assert_eq!(failed.pre_commands_report().unwrap().output_tail, "$ a\nfirst\n$ b\nno table\n");
+        let again = Replica { stage: staged, process: Process::Down, ..failed };
+        let begun = decide(&again, wished(2, run("two", 1)), Time(4)).0;
+        assert_eq!(ended(&begun, Ok("$ b\n")).pre_commands.unwrap().printed, ["$ b\n"]);
     }
 }

@@ -41,7 +41,7 @@ impl Replica {
         if let (true, Some(run)) = (in_place, &wanted.pre_commands)
             && self.pre_commands.as_ref().is_none_or(|it| it.run_id != run.run_id)
         {
-            self.pre_commands = Some(PreCommandsRun { run_id: run.run_id.clone(), outcome: Ok(()) });
+            self.pre_commands = Some(PreCommandsRun::passed(run.run_id.clone()));
         }
         if in_place || matches!(self.process, Process::Swapping { .. } | Process::Clearing { .. }) {
             return;
@@ -109,10 +109,11 @@ impl Replica {
                 false
             }
             None if run.count == 0 => {
-                self.pre_commands = Some(PreCommandsRun { run_id: run.run_id.clone(), outcome: Ok(()) });
+                self.pre_commands = Some(PreCommandsRun::passed(run.run_id.clone()));
                 false
             }
             None => {
+                self.printed.clear();
                 self.stage = Stage::NextPreCommand { release, run: run.clone(), index: 0 };
                 true
             }

@@ -334,10 +334,8 @@ mod tests {
 
     #[test]
     fn pre_commands_that_failed_and_are_no_longer_asked_for_hold_nothing_up() {
-        let run = PreCommandsRun {
-            run_id: "late".to_owned(),
-            outcome: Err(PreCommandFailure { error: "exit status 1".to_owned(), output: String::new() }),
-        };
+        let failure = PreCommandFailure { error: "exit status 1".to_owned(), output: String::new() };
+        let run = PreCommandsRun::failed("late".to_owned(), failure);
         let stage = |error: &str| Stage::Failed { release: release(2), error: error.to_owned() };
         let failed = Replica { pre_commands: Some(run), stage: stage("exit status 1"), ..Replica::default() };
         assert!(matches!(decide(&failed, wish(1, "first"), Time(0)).0.stage, Stage::Fetching { .. }));

@@ -132,7 +132,8 @@ impl Replica {
 
     fn fail_pre_commands(&mut self, release: ReleaseKey, run_id: String, error: String) {
         let failure = PreCommandFailure { error: error.clone(), output: String::new() };
-        self.pre_commands = Some(PreCommandsRun { run_id, outcome: Err(failure) });
+        let printed = std::mem::take(&mut self.printed);
+        self.pre_commands = Some(PreCommandsRun { printed, ..PreCommandsRun::failed(run_id, failure) });
         self.stage = Stage::Failed { release, error };
     }
 

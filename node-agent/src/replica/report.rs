@@ -173,16 +173,18 @@ impl Replica {
         })
     }
 
-    fn pre_commands_report(&self) -> Option<pb::PreCommandsReport> {
+    pub(super) fn pre_commands_report(&self) -> Option<pb::PreCommandsReport> {
         let (Stage::NextPreCommand { run, .. }
         | Stage::PreCommand { run, .. }
         | Stage::EndingPreCommand { run, .. }) = &self.stage
         else {
             let run = self.pre_commands.as_ref()?;
-            let (error, output_tail) = match &run.outcome {
-                Ok(()) => (String::new(), String::new()),
-                Err(failure) => (failure.error.clone(), tail(&failure.output, TAIL_MAX)),
-            };
+            let failure = run.outcome.as_ref().err();
+            let own = failure.map(|it| it.output.as_str());
+            let printed = run.printed.iter().map(String::as_str).chain(own);
+            let printed: Vec<&str> = printed.filter(|it| !it.is_empty()).collect();
+            let output_tail = last_of_each(&printed, TAIL_MAX);
+            let error = failure.map(|it| it.error.clone()).unwrap_or_default();
             return Some(pb::PreCommandsReport {
                 run_id: run.run_id.clone(),
                 finished: true,
@@ -209,6 +211,36 @@ fn key(release: &proto::ids::ReleaseKey) -> pb::ReleaseKey {
     pb::ReleaseKey { version: release.version.to_string(), sha256: release.sha256.0.to_vec().into() }
 }
 
+/// What several printed one after the other, at most so many bytes: of each its first line, which says whose it is, and as
+/// much of its end as there is room for. None takes more than its share where the others have as much to say.
+fn last_of_each(texts: &[&str], most: usize) -> String {
+    let mut by_length: Vec<usize> = (0..texts.len()).collect();
+    by_length.sort_by_key(|at| texts[*at].len());
+    let (mut left, mut parts) = (most, vec![String::new(); texts.len()]);
+    for (done, at) in by_length.into_iter().enumerate() {
+        let share = left / (texts.len() - done);
+        let part = cut_within(texts[at], share);
+        left = left.saturating_sub(part.len());
+        parts[at] = part;
+    }
+    parts.concat()
+}
+
+/// The first line of `text` and its end, on lines of their own.
+fn cut_within(text: &str, most: usize) -> String {
+    let text = text.trim_end_matches('\n');
+    if text.len() < most {
+        return format!("{text}\n");
+    }
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let first = &first[..first.floor_char_boundary(most / 2)];
+    let room = most.saturating_sub(first.len() + 2);
+    match tail(rest, room) {
+        end if end.is_empty() => format!("{first}\n"),
+        end => format!("{first}\n{end}\n"),
+    }
+}
+
 /// The end of `text`, at most so many bytes, cut at a line where there is one.
 pub fn tail(text: &str, most: usize) -> String {
     let mut from = text.len().saturating_sub(most);
@@ -219,5 +251,30 @@ pub fn tail(text: &str, most: usize) -> String {
     match (from, cut.find('\n')) {
         (0, _) | (_, None) => cut.to_owned(),
         (_, Some(end)) => cut[end + 1..].to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_pre_commands_printed_is_told_one_by_one_and_capped_whole() {
+        assert_eq!(last_of_each(&[], 100), "");
+        assert_eq!(
+            last_of_each(&["$ a\nnone\n", "$ b", "$ c\ntwo\nlines"], 100),
+            "$ a\nnone\n$ b\n$ c\ntwo\nlines\n"
+        );
+        let loud = format!("$ loud\n{}its end\n", "a line of many\n".repeat(1_000));
+        let told = last_of_each(&[&loud, "$ short\ndone\n", &loud], TAIL_MAX);
+        assert!(told.len() <= TAIL_MAX && told.len() > TAIL_MAX * 9 / 10, "{}", told.len());
+        assert_eq!(told.matches("$ loud\na line of many\n").count(), 2, "{told}");
+        assert_eq!(told.matches("its end\n").count(), 2);
+        assert!(told.contains("its end\n$ short\ndone\n$ loud\n"), "{told}");
+        // Whatever they are, it ends and holds.
+        let odd = "\u{e4}".repeat(10_000);
+        for most in 0..200 {
+            assert!(last_of_each(&[&odd, "", "\n", &loud], most).len() <= most + 8, "{most}");
+        }
     }
 }

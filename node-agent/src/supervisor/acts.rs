@@ -9,6 +9,7 @@ mod owed;
 mod places;
 mod pre_commands;
 mod prepare;
+mod printed;
 mod remains;
 
 use std::fs::File;
@@ -31,6 +32,7 @@ use self::owed::{BROKEN_OFF, owed};
 pub(super) use self::places::probe_order;
 pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_pre_command};
 pub(super) use self::prepare::prepare;
+pub(super) use self::printed::Mark;
 pub(super) use self::remains::read_remains;
 use super::hindrance::Hindrance;
 use super::process::{self, Confinement, Ended, Keeper, Keepers, LaunchError, SlotDir};

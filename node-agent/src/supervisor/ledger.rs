@@ -3,7 +3,8 @@
 //! `assignment` (what the slot is to run) is on the disk before it is acted on; `runtime` (the whole machine) before any of
 //! its actions, flushed to the disk only where it says something that a restart of the host must not undo; `deployed` (the
 //! application as it was when the running release took its place, or was last asked to be started anew, which `deployed-for`
-//! names). `remains` (the last words of the process before) is for people and decides nothing. A file that is torn or from a
+//! names). `remains` (the last words of the process before) and `mark` (where the output of a pre-command begins) are for people
+//! and decide nothing. A file that is torn or from a
 //! newer program is set aside and said so, never guessed at.
 
 use std::fs::{self, File};
@@ -16,6 +17,7 @@ use proto::pb;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::acts::Mark;
 use super::host_watch::Remembered;
 use super::traffic::Pending;
 use crate::clock::Time;
@@ -150,6 +152,16 @@ impl Ledger {
 
     pub(super) fn store_remains(&self, remains: &Remains) -> Result<(), LedgerError> {
         self.replace("remains", &self.json("remains", remains)?, false)
+    }
+
+    /// Where the output of the pre-command that was begun last begins.
+    pub(super) fn mark(&self) -> Result<Option<Mark>, LedgerError> {
+        let Some(payload) = self.read("mark")? else { return Ok(None) };
+        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("mark"))
+    }
+
+    pub(super) fn store_mark(&self, mark: &Mark) -> Result<(), LedgerError> {
+        self.replace("mark", &self.json("mark", mark)?, false)
     }
 
     /// The upstream file that is being replaced.

@@ -1,11 +1,12 @@
 //! A rollout by its batches: the planner's sentences on top, then pre-commands and the nodes with their replicas as tiles.
 
 use proto::rollouts::Rollout;
-use proto::state::Tone;
-use yew::{Html, Properties, component, html};
+use proto::state::{RolloutPhase, Tone};
+use yew::{Callback, Html, Properties, component, html, use_state};
 
 use super::state::{phase, shape};
 use super::time::Elapsed;
+use crate::format;
 use crate::route::Route;
 use crate::shared::Shared;
 use crate::steps::{self, Batch, NodeStep, SlotStep};
@@ -30,6 +31,8 @@ pub struct Props {
 pub fn Stepper(props: &Props) -> Html {
     let Props { rollout, linked } = props;
     let summary = &rollout.summary;
+    let over = summary.phase.is_over();
+    let (_, shown) = steps::fold(steps::batches(rollout));
     let title = words::step(summary.from.as_ref(), &summary.release);
     let title = match linked {
         true => html! { <a href={Route::rollout(summary.id).path()}>{ title }</a> },
@@ -39,17 +42,29 @@ pub fn Stepper(props: &Props) -> Html {
         <section class="stepper" aria-label="Rollout" data-rollout={summary.id.to_string()} data-phase={summary.phase.word()}>
             <header>
                 { phase(summary.phase) }<strong>{ title }</strong>
-                <span class="dim">{ words::progress(summary.progress) }{ " stable, for " }<Elapsed at={summary.phase_since} /></span>
+                if over {
+                    <span class="dim">{ ended(summary.phase) }</span>
+                } else {
+                    <span class="dim">{ words::progress(summary.progress) }{ " stable, for " }<Elapsed at={summary.phase_since} /></span>
+                }
             </header>
-            { progress_bar(rollout) }
+            if !over { { progress_bar(rollout) } }
             <div class="sentences">{ sentences(rollout) }</div>
             if let Some((progress, said)) = steps::pre_commands(&rollout.pre_commands) {
                 <p class="step" data-progress={progress.word()}>
                     { shape(progress.tone()) }<span class="name">{ "Pre-commands" }</span><span class="dim">{ said }</span>
                 </p>
             }
-            <ol class="batches">{ for steps::batches(rollout).iter().map(|batch| drawn(rollout, batch)) }</ol>
+            <ol class="batches"><Earlier rollout={rollout.clone()} />{ for shown.iter().map(|batch| drawn(rollout, batch)) }</ol>
         </section>
+    }
+}
+
+/// Of when its nodes are shown.
+fn ended(phase: RolloutPhase) -> &'static str {
+    match phase {
+        RolloutPhase::Reverted | RolloutPhase::Failed => "as it stood when it turned back",
+        _ => "as it ended",
     }
 }
 
@@ -60,7 +75,7 @@ pub fn progress_bar(rollout: &Rollout) -> Html {
 }
 
 pub fn thin_bar(part: u32, whole: u32, tone: Tone) -> Html {
-    let percent = crate::format::share(part.into(), whole.into());
+    let percent = format::share(part.into(), whole.into());
     html! {
         <div class="thin-bar" data-tone={tone.word()} role="progressbar" aria-valuemin="0" aria-valuemax={whole.to_string()}
             aria-valuenow={part.to_string()}><span style={format!("width:{percent:.1}%")} /></div>
@@ -94,10 +109,40 @@ fn drawn(rollout: &Rollout, batch: &Batch) -> Html {
     }
 }
 
+#[derive(Properties, PartialEq)]
+struct EarlierProps {
+    rollout: Shared<Rollout>,
+}
+
+/// The batches that have moved a while ago: one line, until somebody wants to see them.
+#[component]
+fn Earlier(props: &EarlierProps) -> Html {
+    let open = use_state(|| false);
+    let (earlier, _) = steps::fold(steps::batches(&props.rollout));
+    if earlier.is_empty() {
+        return html! {};
+    }
+    let nodes = earlier.iter().map(|batch| batch.nodes.len() as u64).sum();
+    let toggle = {
+        let open = open.clone();
+        Callback::from(move |_| open.set(!*open))
+    };
+    html! {
+        <>
+            <li class="earlier">
+                <button aria-expanded={open.to_string()} onclick={toggle}>
+                    { format!("{} earlier batches, {} moved", earlier.len(), format::count(nodes, "node", "nodes")) }
+                </button>
+            </li>
+            if *open { { for earlier.iter().map(|batch| drawn(&props.rollout, batch)) } }
+        </>
+    }
+}
+
 fn named(rollout: &Rollout, step: &NodeStep) -> Html {
     html! {
         <li data-stage={step.stage.word()} data-node={step.node.to_string()}>
-            <span title={step.stage.words()}>{ shape(step.stage.tone()) }</span>
+            <span title={stage(rollout, step)}>{ shape(step.stage.tone()) }</span>
             <a class="name" href={Route::node(&step.node).path()}>{ step.node.to_string() }</a>
             <span class="slots">
                 { for step.slots.iter().map(|slot| html! {
@@ -111,18 +156,32 @@ fn named(rollout: &Rollout, step: &NodeStep) -> Html {
     }
 }
 
-/// Of many nodes: one square for each replica, and none of them named but on its square.
+fn stage(rollout: &Rollout, step: &NodeStep) -> &'static str {
+    if rollout.summary.phase.is_over() { step.stage.in_the_end() } else { step.stage.words() }
+}
+
+/// Of many nodes: one square for each replica, or for each node where of its replicas nothing is known, and none of them named
+/// but on its square.
 fn tiles(rollout: &Rollout, batch: &Batch) -> Html {
-    let all = batch.nodes.iter().flat_map(|node| node.slots.iter().map(move |slot| (node, slot)));
-    let count = all.clone().count();
+    let count: usize = batch.nodes.iter().map(|node| node.slots.len().max(1)).sum();
+    let square = |href: String, title: String, tone: Tone| html! { <a {href} {title} tabindex="-1" data-tone={tone.word()} /> };
+    let of = |node: &NodeStep| -> Vec<Html> {
+        if node.slots.is_empty() {
+            let title = format!("{}: {}", node.node, stage(rollout, node));
+            return vec![square(Route::node(&node.node).path(), title, node.stage.tone())];
+        }
+        let slots = node.slots.iter();
+        slots
+            .map(|slot| square(replica(rollout, node, slot), said(node, slot), slot.progress.tone()))
+            .collect()
+    };
     html! {
         <>
-            <div class="squares">
-                { for all.take(MOST_TILES).map(|(node, slot)| html! {
-                    <a href={replica(rollout, node, slot)} title={said(node, slot)} tabindex="-1" data-tone={slot.progress.tone().word()} />
-                }) }
-            </div>
-            if count > MOST_TILES { <p class="dim">{ format!("and {} more replicas", count - MOST_TILES) }</p> }
+            <div class="squares">{ for batch.nodes.iter().flat_map(of).take(MOST_TILES) }</div>
+            { for batch.nodes.iter().filter(|node| node.because.is_some()).map(|node| html! {
+                <ul class="steps">{ named(rollout, node) }</ul>
+            }) }
+            if count > MOST_TILES { <p class="dim">{ format!("and {} more", count - MOST_TILES) }</p> }
         </>
     }
 }

@@ -112,7 +112,7 @@ fn steppers() -> Html {
     let one = |phase: RolloutPhase, batch: Option<RolloutBatch>, nodes: Vec<RolloutNode>| {
         let mut rollout = sample::rollout("shop", "2.0.0", "1.0.0");
         rollout.summary.phase = phase;
-        rollout.pre_commands = RolloutPreCommands::Passed;
+        rollout.pre_commands = RolloutPreCommands::Passed { ran: None };
         (rollout.batch, rollout.nodes) = (batch, nodes);
         html! { <Stepper rollout={Shared::new(rollout)} /> }
     };
@@ -145,8 +145,33 @@ fn steppers() -> Html {
             { one(RolloutPhase::Watching, None, vec![node(1, Moved, false), node(2, Moved, false)]) }
             { one(RolloutPhase::Running, Some(sample::batch(11, false)), many(40)) }
             { one(RolloutPhase::Running, Some(sample::batch(40, false)), many(1_000)) }
+            { one(RolloutPhase::Running, Some(sample::batch(40, false)), batched(80, 78, 2, false)) }
+            { one(RolloutPhase::Done, None, batched(1, 1, 1, true)) }
+            { one(RolloutPhase::Reverted, None, batched(7, 4, 2, true)) }
+            { one(RolloutPhase::Done, None, batched(80, 80, 2, true)) }
+            { one(RolloutPhase::Reverted, None, batched(1_000, 500, 100, true)) }
         </>
     }
+}
+
+/// So many nodes in batches of `size`, the first a canary; behind those that moved are a batch and nodes that are to come. One that
+/// is over has no slots any more, and one of its nodes failed, where not all moved.
+fn batched(all: u32, moved: u32, size: u32, over: bool) -> Vec<RolloutNode> {
+    let of = |at: u32| {
+        let number = at.div_ceil(size);
+        let drawn = at <= moved + size;
+        let stage = match at {
+            at if at <= moved => NodeStage::Moved,
+            at if over && at == moved + 1 => NodeStage::Failed,
+            at if at <= moved + size => NodeStage::Moving,
+            at if at == all => NodeStage::Lost,
+            _ => NodeStage::ToCome,
+        };
+        let it = node(at, stage, !over && at > moved && drawn);
+        let slots = if over { Vec::new() } else { it.slots };
+        RolloutNode { batch: drawn.then_some(number), canary: drawn && number == 1, slots, ..it }
+    };
+    (1..=all).map(of).collect()
 }
 
 /// With three slots that are as far as their node.
@@ -163,7 +188,8 @@ fn node(number: u32, stage: NodeStage, in_batch: bool) -> RolloutNode {
     };
     let because = (stage == NodeStage::Failed).then(|| "slot 2 was not stable within 10 min".to_owned());
     let slots = (1..=3).map(slot).collect();
-    RolloutNode { in_batch, because, ..sample::rollout_node(&format!("node-{number}"), stage, slots) }
+    let batch = in_batch.then_some(2);
+    RolloutNode { in_batch, batch, because, ..sample::rollout_node(&format!("node-{number}"), stage, slots) }
 }
 
 fn events() -> Html {

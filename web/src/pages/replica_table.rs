@@ -247,6 +247,6 @@ fn pre_commands(state: Option<&PreCommands>) -> Html {
             </section>
         },
         Some(PreCommands::Running) => html! { <p>{ "Its pre-commands run." }</p> },
-        Some(PreCommands::Passed) | None => html! {},
+        Some(PreCommands::Passed { .. }) | None => html! {},
     }
 }

@@ -51,6 +51,7 @@ pub fn RolloutPage(props: &Props) -> Html {
                         <details class="last-lines" open=true><summary>{ failure_title(rollout) }</summary><pre tabindex="0">{ tail }</pre></details>
                     }
                 }
+                { printed(&rollout.pre_commands) }
                 <section aria-label="Events of this rollout">
                     <header class="section-head"><h2>{ "Events" }</h2></header>
                     { listed(&events, "events", |items| match items.is_empty() {
@@ -138,6 +139,18 @@ fn HoldUp(props: &HoldUpProps) -> Html {
             if let Some(error) = &*refused { <span class="refusal" role="alert">{ error.sentence() }</span> }
             <button id={what} {title} onclick={ask}>{ word }</button>
         </>
+    }
+}
+
+/// By pre-commands that passed.
+fn printed(state: &RolloutPreCommands) -> Html {
+    let RolloutPreCommands::Passed { ran: Some(ran) } = state else { return html! {} };
+    html! {
+        if !ran.output.is_empty() {
+            <details class="last-lines" data-printed="pre-commands">
+                <summary>{ "What the pre-commands printed, " }<Ago at={ran.at} /></summary><pre tabindex="0">{ &ran.output }</pre>
+            </details>
+        }
     }
 }
 

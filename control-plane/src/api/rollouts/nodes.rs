@@ -12,7 +12,8 @@ use crate::fleet::Node;
 use crate::picture::{AppPicture, Picture};
 use crate::rollout::{Progress, Rollout};
 
-/// Those that hold the application or are to hold it, in the order in which they are visited; none once it is over.
+/// Those that hold the application or are to hold it, in the order in which they are visited; none once it is over:
+/// then it is what was kept of it that tells.
 pub(super) fn of(picture: &Picture, app: &AppPicture, rollout: &Rollout) -> Vec<RolloutNode> {
     if rollout.phase.is_over() {
         return Vec::new();
@@ -91,7 +92,9 @@ impl<F: Fn(NodeId) -> u16> Standing<'_, F> {
             Liveness::Up | Liveness::Suspect if in_batch || begun => NodeStage::Moving,
             Liveness::Up | Liveness::Suspect => NodeStage::ToCome,
         };
-        Some(RolloutNode { node: node.name.clone(), stage, in_batch, because, slots })
+        let now = batch.as_ref().filter(|_| in_batch);
+        let (batch, canary) = (now.map(|it| it.number), now.is_some_and(|it| it.canary));
+        Some(RolloutNode { node: node.name.clone(), stage, in_batch, batch, canary, because, slots })
     }
 }
 
@@ -181,6 +184,8 @@ mod tests {
             node: "web-2".parse().unwrap(),
             stage,
             in_batch: false,
+            batch: None,
+            canary: false,
             because: None,
             slots: vec![],
         };

@@ -5,14 +5,20 @@ use std::num::NonZeroU16;
 
 use proto::apps::Application;
 use proto::ids::{Digest, NodeId, ReleaseKey, RolloutId};
-use proto::rollouts::{Group, GroupKind, Rollout as RolloutView};
+use proto::rollouts::{Group, GroupKind, PreCommandsRan, Rollout as RolloutView, RolloutPreCommands};
 use proto::state::{Liveness, NodeStage, Role, RolloutPhase, Service, SlotState};
 
 use super::fleet::{configured, enrolled};
 use super::{Bench, Call};
 use crate::clock::Time;
+use crate::config::Flags;
+use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::fleet::{Assigned, Node, Observed, Place};
-use crate::rollout::{Batch, PreCommandsState, Progress, Rollout, fixture};
+use crate::rollout::{
+    Batch, Drawn, EndedNode, Plan, PreCommandsState, Progress, Ran, Record, Recorded, Rollout, fixture,
+};
+
+on_both_engines!(what_is_kept_of_a_rollout_is_shown_while_it_moves_and_when_it_is_over);
 
 fn key(number: u8) -> ReleaseKey {
     ReleaseKey { version: format!("{number}.0.0").parse().unwrap(), sha256: Digest([number; 32]) }
@@ -93,7 +99,7 @@ async fn a_rollout_shows_its_nodes_by_batch_and_whether_they_wait_for_a_person()
     let rollout = show().await;
     let drawn: Vec<(GroupKind, usize)> =
         rollout.groups().into_iter().map(|Group { kind, nodes }| (kind, nodes.len())).collect();
-    assert_eq!(drawn, [(GroupKind::Canary, 1), (GroupKind::ToCome, 2)]);
+    assert_eq!(drawn, [(GroupKind::Canary(1), 1), (GroupKind::ToCome, 2)]);
     assert_eq!((rollout.summary.progress.stable, rollout.summary.progress.total), (1, 3));
     assert!(rollout.batch.is_some_and(|batch| batch.canary && batch.may_be_promoted));
     assert!(rollout.strategy.is_some_and(|it| it.starts_with("start_first, one node at a time")));
@@ -130,4 +136,81 @@ async fn slots_are_wanted_where_they_are_placed() {
         fleet.placed = BTreeMap::from([(ids[0], 4), (ids[2], 3)]);
     });
     assert_eq!(wanted().await, 7);
+}
+
+/// What there is to read of it: its nodes by batch and stage.
+fn told_of_nodes(rollout: &RolloutView) -> Vec<String> {
+    let phase = rollout.summary.phase;
+    let group = |Group { kind, nodes }: Group<'_>| {
+        let nodes: Vec<String> = nodes.iter().map(|it| format!("{} {}", it.node, it.stage)).collect();
+        format!("{}: {}", kind.title(phase), nodes.join(", "))
+    };
+    rollout.groups().into_iter().map(group).collect()
+}
+
+async fn what_is_kept_of_a_rollout_is_shown_while_it_moves_and_when_it_is_over(it: TestDb) {
+    let bench = Bench::on(it, Flags::default(), |_| ()).await;
+    moving(&bench).await;
+    let viewer = bench.token(Role::Viewer).await;
+    let app: proto::ids::AppName = "myapp".parse().unwrap();
+    let id = RolloutId(uuid::Uuid::nil());
+    let path = format!("/api/v1/rollouts/{id}");
+    let show = || async { bench.send(Call::get(&path).bearer(&viewer)).await.json::<RolloutView>() };
+    let names = |names: &[&str]| names.iter().map(|it| it.parse().unwrap()).collect::<Vec<_>>();
+    let recorded = |what| Recorded { rollout: id, what };
+    let drawn = |number, canary, nodes: &[&str]| {
+        recorded(Record::Drawn(Drawn { number, canary, nodes: names(nodes) }))
+    };
+
+    let mut rollout = bench.backend.fleets.lock().unwrap()[0].rollout.clone().unwrap();
+    rollout.pre_commands = PreCommandsState::Passed;
+    // The canary was lost and drawn anew; a NUL is a letter that one engine takes in no text.
+    let output = "$ eval Shop.migrate() (took 1.2 s)\n\u{1b}[31mdone\0\n".to_owned();
+    let ran = Ran {
+        node: "gone".parse().unwrap(),
+        slot: "2".parse().unwrap(),
+        at: Time(7),
+        output: output.clone(),
+    };
+    let records = vec![
+        drawn(1, true, &["web-1"]),
+        drawn(2, true, &["web-1"]),
+        drawn(3, false, &["web-2"]),
+        recorded(Record::Ran(ran)),
+    ];
+    let plan = Plan { rollouts: vec![rollout.clone()], records, ..Plan::default() };
+    let generation = bench.api.db.load_app_fleets().await.unwrap()[0].generation;
+    bench.api.db.store_plan(&app, generation, &plan, Time(9)).await.unwrap();
+    bench.backend.fleets.lock().unwrap()[0].rollout = Some(rollout.clone());
+    let moves = show().await;
+    let expected = ["Batch 2, canary: web-1 moved", "Batch 3: web-2 to-come", "To come: web-3 to-come"];
+    assert_eq!(told_of_nodes(&moves), expected);
+    let RolloutPreCommands::Passed { ran: Some(PreCommandsRan { node, slot, at, output: shown }) } =
+        &moves.pre_commands
+    else {
+        panic!("{:?}", moves.pre_commands)
+    };
+    assert_eq!((node.as_str(), slot.number(), at.0, shown), ("gone", 2, 7, &output));
+    let shown =
+        bench.send(Call::get("/api/v1/applications/myapp").bearer(&viewer)).await.json::<Application>();
+    assert_eq!(told_of_nodes(&shown.current_rollout.unwrap()), expected);
+
+    rollout.phase = RolloutPhase::Reverted;
+    rollout.finished_at = Some(Time(20));
+    let because = Some("slot 1 on web-2 was not stable within 10 min".to_owned());
+    let ended = |name: &str, stage, because| EndedNode { node: name.parse().unwrap(), stage, because };
+    let ended = vec![
+        ended("web-1", NodeStage::Moved, None),
+        ended("web-2", NodeStage::Failed, because.clone()),
+        ended("web-3", NodeStage::ToCome, None),
+    ];
+    let records = vec![recorded(Record::Ended(ended))];
+    let plan = Plan { rollouts: vec![rollout], records, ..Plan::default() };
+    bench.api.db.store_plan(&app, generation + 1, &plan, Time(20)).await.unwrap();
+    bench.backend.fleets.lock().unwrap()[0].rollout = None;
+    let over = show().await;
+    let expected = ["Batch 2, canary: web-1 moved", "Batch 3: web-2 failed", "Never came: web-3 to-come"];
+    assert_eq!(told_of_nodes(&over), expected);
+    assert_eq!(over.nodes[1].because, because);
+    assert_eq!(over.pre_commands, moves.pre_commands, "kept beside it");
 }

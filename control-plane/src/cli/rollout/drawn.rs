@@ -4,17 +4,21 @@
 use std::collections::BTreeMap;
 
 use proto::ids::NodeName;
-use proto::rollouts::{GroupKind, Rollout, RolloutNode, RolloutPreCommands, RolloutSummary};
+use proto::rollouts::{Group, GroupKind, Rollout, RolloutNode, RolloutPreCommands, RolloutSummary};
 use proto::state::{NodeStage, RolloutPhase};
 use proto::timestamp::Timestamp;
 
 use crate::cli::ghosted::last_lines;
-use crate::cli::output::{Cell, News, Paint, Table, age, facts, or_dash, place, wrap};
+use crate::cli::output::{Cell, News, Paint, Table, age, facts, or_dash, place, quoted, wrap};
 
 /// Of the nodes that are not moved now more are not shown slot by slot.
 const MOST_AT_REST: usize = 8;
 /// Of all slots.
 const MOST_ROWS: usize = 60;
+/// Of the nodes of a batch that is told as one.
+const MOST_NAMED: usize = 4;
+/// Lines of what pre-commands printed.
+const MOST_PRINTED: usize = 40;
 /// Lines of a frame: what the smallest usual terminal has.
 const FRAME: usize = 22;
 
@@ -34,7 +38,7 @@ pub(super) fn whole(rollout: &Rollout, paint: Paint, now: Timestamp) -> String {
         ("progress", progress),
     ];
     lines.extend(batch(rollout).map(|said| ("batch", said)));
-    lines.push(("pre-commands", said_of_pre_commands(pre_commands)));
+    lines.push(("pre-commands", said_of_pre_commands(pre_commands, now)));
     lines.push(("started", format!("{} ago, by {}", age(Some(summary.started_at), now), summary.by)));
     lines.push(match took {
         Some(took) => ("took", took),
@@ -46,9 +50,17 @@ pub(super) fn whole(rollout: &Rollout, paint: Paint, now: Timestamp) -> String {
     }
     text.push_str(&sentences(summary));
     text.extend(ghost.as_ref().map(last_lines));
-    let slots = slots(rollout, paint);
+    text.extend(
+        printed(pre_commands).map(|it| format!("The pre-commands printed:\n{}", quoted(it, MOST_PRINTED))),
+    );
+    let slots = slots(rollout, paint, false);
     if !slots.is_empty() {
         text.push('\n');
+        text.push_str(match summary.phase {
+            RolloutPhase::Reverted | RolloutPhase::Failed => "Its nodes when it turned back:\n",
+            RolloutPhase::Done | RolloutPhase::Superseded => "Its nodes when it was over:\n",
+            _ => "",
+        });
         text.push_str(&slots);
     }
     text
@@ -70,7 +82,7 @@ pub(super) fn frame(rollout: &Rollout, paint: Paint, now: Timestamp) -> String {
     );
     text.extend(batch(rollout).map(|said| wrap(&said)));
     text.push_str(&sentences(&rollout.summary));
-    text.push_str(&slots(rollout, paint));
+    text.push_str(&slots(rollout, paint, true));
     let lines: Vec<&str> = text.lines().collect();
     match lines.get(..FRAME) {
         Some(first) if lines.len() > FRAME => {
@@ -124,37 +136,94 @@ fn sentences(summary: &RolloutSummary) -> String {
     text
 }
 
-/// Every slot, by batch; of many nodes at rest only how many they are.
-fn slots(rollout: &Rollout, paint: Paint) -> String {
+/// Every slot, by batch, and of one that is over every node; of many nodes at rest only how many they are. `brief`: so too of
+/// batches of which all has moved.
+fn slots(rollout: &Rollout, paint: Paint, brief: bool) -> String {
     if rollout.nodes.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(&["BATCH", "REPLICA", "STATE", "VERSION", "TOLD"]);
-    let mut rows = 0;
-    for group in rollout.groups() {
-        let at_rest = matches!(group.kind, GroupKind::Moved | GroupKind::ToCome);
-        let name = group.kind.title(rollout.summary.phase == RolloutPhase::Reverting);
-        if (at_rest && group.nodes.len() > MOST_AT_REST) || rows >= MOST_ROWS {
-            let nodes = counted(group.nodes.len(), "node");
-            table.row(vec![name.into(), nodes.into(), "".into(), "".into(), "".into()]);
-            rows += 1;
-            continue;
-        }
-        for node in group.nodes {
-            rows += node.slots.len().max(1);
-            for row in slots_of(node, paint) {
-                let [replica, state, version, told] = row;
-                table.row(vec![(&name).into(), replica, state, version, told]);
+    let (phase, groups) = (rollout.summary.phase, rollout.groups());
+    let settled: Vec<&Group<'_>> = groups.iter().filter(|group| group.is_settled()).collect();
+    let moved: usize = settled.iter().map(|group| group.nodes.len()).sum();
+    let (fold, batches) = (moved > MOST_AT_REST, settled.len());
+    let as_one = fold && brief && batches > 1;
+    let mut table = By::new(phase);
+    if as_one {
+        table.row([
+            format!("{batches} batches").into(),
+            counted(moved, "node").into(),
+            stage(NodeStage::Moved, paint),
+        ]);
+    }
+    for group in &groups {
+        let name = group.kind.title(phase);
+        let at_rest =
+            matches!(group.kind, GroupKind::Moved | GroupKind::ToCome) && group.nodes.len() > MOST_AT_REST;
+        match fold && group.is_settled() {
+            true if as_one => {}
+            true => table.row([name.into(), named(&group.nodes).into(), stage(NodeStage::Moved, paint)]),
+            false if at_rest || table.rows >= MOST_ROWS => {
+                table.row([name.into(), counted(group.nodes.len(), "node").into(), "".into()]);
             }
+            false => group.nodes.iter().for_each(|node| table.node(&name, node, paint)),
         }
     }
-    let mut text = table.render();
+    let mut text = table.table.render();
     for node in &rollout.nodes {
         if let Some(because) = &node.because {
-            text.push_str(&wrap(&format!("{} is left behind: {because}", node.node)));
+            let how = if phase.is_over() { "failed" } else { "is left behind" };
+            text.push_str(&wrap(&format!("{} {how}: {because}", node.node)));
         }
     }
     text
+}
+
+/// By batch and replica, or by batch and node once it is over.
+struct By {
+    table: Table,
+    over: bool,
+    rows: usize,
+}
+
+impl By {
+    fn new(phase: RolloutPhase) -> Self {
+        let over = phase.is_over();
+        let header: &[&str] = if over {
+            &["BATCH", "NODE", "OUTCOME"]
+        } else {
+            &["BATCH", "REPLICA", "STATE", "VERSION", "TOLD"]
+        };
+        Self { table: Table::new(header), over, rows: 0 }
+    }
+
+    /// What there is to say of several nodes, or of one as a whole.
+    fn row(&mut self, cells: [Cell; 3]) {
+        let empty = if self.over { 0 } else { 2 };
+        self.table.row(cells.into_iter().chain((0..empty).map(|_| "".into())).collect());
+        self.rows += 1;
+    }
+
+    fn node(&mut self, batch: &str, node: &RolloutNode, paint: Paint) {
+        if self.over {
+            return self.row([batch.into(), (&node.node).into(), stage(node.stage, paint)]);
+        }
+        for [replica, state, version, told] in slots_of(node, paint) {
+            self.table.row(vec![batch.into(), replica, state, version, told]);
+            self.rows += 1;
+        }
+    }
+}
+
+fn stage(stage: NodeStage, paint: Paint) -> Cell {
+    paint.state(stage.tone(), stage.in_the_end())
+}
+
+/// The first of them by name.
+fn named(nodes: &[&RolloutNode]) -> String {
+    let names: Vec<&str> = nodes.iter().take(MOST_NAMED).map(|node| node.node.as_str()).collect();
+    let more = nodes.len().saturating_sub(MOST_NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", names.join(", "))
 }
 
 fn slots_of(node: &RolloutNode, paint: Paint) -> Vec<[Cell; 4]> {
@@ -172,14 +241,24 @@ fn slots_of(node: &RolloutNode, paint: Paint) -> Vec<[Cell; 4]> {
     node.slots.iter().map(row).collect()
 }
 
-fn said_of_pre_commands(state: &RolloutPreCommands) -> String {
+fn said_of_pre_commands(state: &RolloutPreCommands, now: Timestamp) -> String {
     match state {
         RolloutPreCommands::NotNeeded => "none".to_owned(),
         RolloutPreCommands::Waiting => "not run yet".to_owned(),
         RolloutPreCommands::Running { node, slot } => format!("running on {}", place(node, *slot)),
         RolloutPreCommands::EveryReplica => "each replica runs its own".to_owned(),
-        RolloutPreCommands::Passed => "passed".to_owned(),
+        RolloutPreCommands::Passed { ran: None } => "passed".to_owned(),
+        RolloutPreCommands::Passed { ran: Some(ran) } => {
+            format!("passed on {}, {} ago", place(&ran.node, ran.slot), age(Some(ran.at), now))
+        }
         RolloutPreCommands::Failed { error } => format!("failed: {error}"),
+    }
+}
+
+fn printed(state: &RolloutPreCommands) -> Option<&str> {
+    match state {
+        RolloutPreCommands::Passed { ran: Some(ran) } if !ran.output.is_empty() => Some(&ran.output),
+        _ => None,
     }
 }
 
@@ -208,7 +287,8 @@ impl Changes {
             let name = if batch.canary { "The canary".to_owned() } else { format!("Batch {}", batch.number) };
             lines.push(format!("{name}: {}", nodes.join(", ")));
         }
-        for node in &rollout.nodes {
+        // Once it is over they are told as they were when it turned back.
+        for node in rollout.nodes.iter().filter(|_| !summary.phase.is_over()) {
             let before = self.stages.insert(node.node.clone(), node.stage);
             // At first all that is said is what is not as it was: those to come are all of them.
             let told = if first { node.stage != NodeStage::ToCome } else { before != Some(node.stage) };
@@ -224,7 +304,7 @@ impl Changes {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use proto::rollouts::{RolloutBatch, RolloutSlot};
+    use proto::rollouts::{PreCommandsRan, RolloutBatch, RolloutSlot};
     use proto::state::SlotState;
 
     use super::super::tests::running;
@@ -239,7 +319,12 @@ pub(super) mod tests {
             told: *told,
         };
         let slots = slots.iter().enumerate().map(slot).collect();
-        RolloutNode { node: name.parse().unwrap(), stage, in_batch, because: None, slots }
+        let batch = match stage {
+            NodeStage::Moved | NodeStage::Moving => Some(if in_batch { 2 } else { 1 }),
+            _ => None,
+        };
+        let canary = batch == Some(1);
+        RolloutNode { node: name.parse().unwrap(), stage, in_batch, batch, canary, because: None, slots }
     }
 
     /// The second batch moves; one node failed, one is lost.
@@ -249,7 +334,14 @@ pub(super) mod tests {
         failed.because = Some("slot 1 was not stable within 10 min".to_owned());
         Rollout {
             summary: running(),
-            pre_commands: RolloutPreCommands::Passed,
+            pre_commands: RolloutPreCommands::Passed {
+                ran: Some(PreCommandsRan {
+                    node: "web-1".parse().unwrap(),
+                    slot: "1".parse().unwrap(),
+                    at: Timestamp(100_000),
+                    output: "$ eval Shop.migrate() (took 1.2 s)\ncreated \u{1b}[31mtables\n".to_owned(),
+                }),
+            },
             strategy: Some("start_first, batches of 2 nodes by zone, no replica missing".to_owned()),
             batch: Some(RolloutBatch {
                 number: 2,
@@ -290,6 +382,52 @@ pub(super) mod tests {
         assert!(frame.ends_with("more lines\n"), "{frame}");
         let whole = whole(&large, Paint { on: false }, Timestamp(200_000));
         assert!(whole.lines().count() < 140 && whole.contains("42 nodes"), "{whole}");
+    }
+
+    /// Forty batches of two nodes, the first a canary; all has moved but what is told otherwise.
+    fn many(phase: RolloutPhase) -> Rollout {
+        let mut many = rollout();
+        many.summary.phase = phase;
+        many.batch = None;
+        let of = |number: u32| {
+            let slots = [(SlotState::Stable, "2.5.0", true)];
+            let slots = if phase.is_over() { &slots[..0] } else { &slots[..] };
+            let it = node(&format!("app-{number:02}"), NodeStage::Moved, false, slots);
+            let batch = Some(number.div_ceil(2));
+            RolloutNode { batch, canary: batch == Some(1), ..it }
+        };
+        many.nodes = (1..=80).map(of).collect();
+        many
+    }
+
+    #[test]
+    fn many_batches_that_have_moved_are_one_line_of_a_frame_and_a_line_each_of_the_whole() {
+        let watching = many(RolloutPhase::Watching);
+        let drawn = frame(&watching, Paint { on: false }, Timestamp(200_000));
+        assert!(drawn.contains("40 batches  80 nodes  ● moved"), "{drawn}");
+        let whole = whole(&watching, Paint { on: false }, Timestamp(200_000));
+        assert!(whole.contains("Canary    app-01, app-02  ● moved"), "{whole}");
+        assert!(whole.contains("Batch 40  app-79, app-80  ● moved"), "{whole}");
+    }
+
+    #[test]
+    fn one_that_is_over_tells_what_became_of_its_nodes() {
+        let mut over = many(RolloutPhase::Reverted);
+        over.summary.finished_at = Some(Timestamp(180_000));
+        over.nodes.truncate(12);
+        over.nodes[11].stage = NodeStage::Failed;
+        over.nodes[11].because = Some("slot 1 was not stable within 10 min".to_owned());
+        over.nodes[10].stage = NodeStage::Moving;
+        over.nodes.push(node("app-90", NodeStage::Lost, false, &[]));
+        over.nodes.push(node("app-91", NodeStage::ToCome, false, &[]));
+        insta::assert_snapshot!(whole(&over, Paint { on: false }, Timestamp(200_000)));
+        assert_eq!(
+            Changes::default().lines(&over),
+            [
+                "The rollout of myapp 2.5.0 is reverted",
+                "Waiting: slot 2 on web-1 must stay ready for 18 s more"
+            ]
+        );
     }
 
     #[test]

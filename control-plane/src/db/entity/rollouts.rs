@@ -1,4 +1,4 @@
-//! Rollouts, the releases that failed in one, and what was deployed where and when.
+//! Rollouts, what is kept of them, the releases that failed in one, and what was deployed where and when.
 
 pub mod rollout {
     use sea_orm::entity::prelude::*;
@@ -22,6 +22,44 @@ pub mod rollout {
         pub started_at: i64,
         pub phase_since: i64,
         pub finished_at: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub mod rollout_batch {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "rollout_batches")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub rollout: Uuid,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub number: i32,
+        pub canary: bool,
+        pub nodes: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub mod rollout_record {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "rollout_records")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub rollout: Uuid,
+        pub ran: Option<String>,
+        pub ended: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -352,7 +352,11 @@ impl HostSlot {
             ready_since: matches!(self.phase, Phase::Ready(_) | Phase::Stable(_)).then_some(Time(now)),
             staging,
             crashes_since_deploy: self.crashes,
-            pre_commands: pre_commands.map(|(run_id, outcome)| ObservedPreCommands { run_id, outcome }),
+            pre_commands: pre_commands.map(|(run_id, outcome)| ObservedPreCommands {
+                run_id,
+                outcome,
+                printed: "".into(),
+            }),
             ..seen(state, self.running.clone(), generation)
         }
     }

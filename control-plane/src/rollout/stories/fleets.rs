@@ -453,7 +453,7 @@ fn one_replica_whose_own_pre_commands_fail_takes_the_release_back() {
     let outcome =
         PreCommandsOutcome::Failed { error: "exit status 1".to_owned(), output: "no table".to_owned() };
     let mut observed = seen(SlotState::Failed, None, story.fleet.assigned[&second].generation);
-    observed.pre_commands = Some(ObservedPreCommands { run_id, outcome });
+    observed.pre_commands = Some(ObservedPreCommands { run_id, outcome, printed: "".into() });
     story.report(second, observed);
     story.plan();
     assert!(story.fleet.ghosted.contains(&release(2)));

@@ -3,8 +3,11 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
 
 use super::super::Shared;
 use super::SlotContext;
@@ -25,8 +28,23 @@ pub(in crate::supervisor) async fn last_lines(shared: &Shared, context: &SlotCon
 /// At most [`TAIL_MAX`] bytes of the streams that were written to since then, the one that spoke last at the end. None of
 /// them takes more than half where the others have as much to say.
 pub(super) fn last_words(logs: &[PathBuf], began_unix_ms: u64) -> String {
-    let read = |path: &PathBuf| read(path).ok().filter(|(_, text)| !text.is_empty());
-    let mut streams: Vec<_> = logs.iter().filter_map(read).collect();
+    last_words_from(logs, &[], began_unix_ms)
+}
+
+/// Where what is to be read begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begin {
+    /// Its inode: another one is read whole.
+    pub(super) file: u64,
+    /// In bytes.
+    pub(super) at: u64,
+}
+
+/// The same of what was written behind these places, one for each file; what has none is read from its beginning.
+pub(super) fn last_words_from(logs: &[PathBuf], from: &[Begin], began_unix_ms: u64) -> String {
+    let places = from.iter().copied().chain(std::iter::repeat(Begin::default()));
+    let read = |(path, from): (&PathBuf, Begin)| read(path, from).ok().filter(|(_, text)| !text.is_empty());
+    let mut streams: Vec<_> = logs.iter().zip(places).filter_map(read).collect();
     streams.retain(|(written, _)| written.saturating_add(SLACK_MS) >= began_unix_ms);
     streams.sort_by_key(|(written, _)| *written);
     let share = TAIL_MAX / streams.len().max(1);
@@ -35,11 +53,12 @@ pub(super) fn last_words(logs: &[PathBuf], began_unix_ms: u64) -> String {
 }
 
 /// When a file was written to, milliseconds since 1970, and at most [`TAIL_MAX`] bytes from its end.
-fn read(path: &Path) -> io::Result<(u64, String)> {
+fn read(path: &Path, from: Begin) -> io::Result<(u64, String)> {
     let mut file = File::open(path)?;
     let about = file.metadata()?;
     let written = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    file.seek(SeekFrom::Start(about.len().saturating_sub(TAIL_MAX as u64)))?;
+    let from = if about.ino() == from.file { from.at } else { 0 };
+    file.seek(SeekFrom::Start(about.len().saturating_sub(TAIL_MAX as u64).max(from)))?;
     let mut bytes = Vec::new();
     file.take(TAIL_MAX as u64).read_to_end(&mut bytes)?;
     let written = u64::try_from(written.as_millis()).unwrap_or(u64::MAX);
@@ -81,6 +100,20 @@ mod tests {
         logs.write(0, "badmatch\n", NOW + 50);
         assert_eq!(last_words(&logs.paths(), NOW), "badmatch\n");
         assert_eq!(last_words(&logs.paths(), NOW + 60_000), "", "it has said nothing");
+    }
+
+    #[test]
+    fn what_another_printed_into_the_same_file_is_not_its_word() {
+        let logs = Logs::new();
+        logs.write(0, "of the one before\n", NOW);
+        let about = std::fs::metadata(&logs.paths()[0]).unwrap();
+        let from = [Begin { file: about.ino(), at: about.len() }];
+        assert_eq!(last_words_from(&logs.paths(), &from, NOW), "");
+        logs.write(1, "an error\n", NOW + 1);
+        logs.write(0, "of the one before\nof this one\n", NOW);
+        assert_eq!(last_words_from(&logs.paths(), &from, NOW), "of this one\nan error\n");
+        let other = [Begin { file: about.ino() + 1, ..from[0] }];
+        assert!(last_words_from(&logs.paths(), &other, NOW).starts_with("of the one before"), "another file");
     }
 
     #[test]

@@ -11,11 +11,10 @@ use super::super::assigned;
 use super::super::launch;
 use super::super::process::{self, Confinement, Ended, Keeper, LaunchError};
 use super::super::slot::Answer;
-use super::last_words::last_words;
 use super::owed::{BROKEN_OFF, owed};
 use super::places::{spec, surroundings, write_cookie};
+use super::printed::{mark, printed};
 use super::{Answers, REMAINS, SlotContext, chain, look};
-use crate::clock;
 use crate::replica::recover::Found;
 use crate::replica::{Event, PreCommandFailure, Ticket};
 
@@ -50,7 +49,7 @@ async fn start_pre_command(
     line: &str,
     app: &pb::Application,
     kill: &CancellationToken,
-) -> Result<Option<()>, PreCommandFailure> {
+) -> Result<Option<String>, PreCommandFailure> {
     if kill.is_cancelled() {
         return Err(failed(format!("`{line}` was stopped before it began")));
     }
@@ -65,6 +64,7 @@ async fn start_pre_command(
     let spec =
         work.await.map_err(|error| failed(format!("`{line}` cannot be run: {}", chain(error.as_ref()))))?;
     let cannot = |error: String| failed(format!("`{line}` cannot be run: {error}"));
+    mark(shared, context, ticket);
     let mut gone_before = false;
     // It works for the application and is bounded as a replica of it, beside the one that runs.
     let name = format!("{}-{}-pre-{}", context.id.app, context.id.slot, ticket.0);
@@ -124,7 +124,7 @@ async fn finish_pre_command(
     mut keeper: Keeper,
     kill: &CancellationToken,
     line: &str,
-) -> Result<Option<()>, PreCommandFailure> {
+) -> Result<Option<String>, PreCommandFailure> {
     let ended = tokio::select! {
         // An agent that stops leaves it running, whatever else was asked for at that moment.
         biased;
@@ -142,7 +142,7 @@ async fn finish_pre_command(
 pub(in crate::supervisor) fn await_pre_command(
     shared: &Arc<Shared>,
     context: &Arc<SlotContext>,
-    ticket: Ticket,
+    (ticket, line): (Ticket, String),
     kill: CancellationToken,
     answers: Answers,
 ) {
@@ -155,8 +155,8 @@ pub(in crate::supervisor) fn await_pre_command(
     let work = async move {
         let dir = shared.paths.pre_dir(&context.id);
         let result = match look(shared.keepers(), &dir).await {
-            Ok((_, Some(keeper), _)) => finish_pre_command(&shared, &context, *keeper, &kill, "it").await,
-            Ok((_, None, Some(ended))) => outcome(&shared, &context, ended, "it").map(Some),
+            Ok((_, Some(keeper), _)) => finish_pre_command(&shared, &context, *keeper, &kill, &line).await,
+            Ok((_, None, Some(ended))) => outcome(&shared, &context, ended, &line).map(Some),
             Ok((_, None, None)) => Err(failed("its end left no trace".to_owned())),
             Err(error) => Err(failed(chain(&error))),
         };
@@ -171,8 +171,9 @@ pub(in crate::supervisor) fn pre_command_result(
     context: &SlotContext,
     shared: &Shared,
     ended: Ended,
-) -> Result<(), PreCommandFailure> {
-    outcome(shared, context, ended, "it")
+    line: &str,
+) -> Result<String, PreCommandFailure> {
+    outcome(shared, context, ended, line)
 }
 
 fn outcome(
@@ -180,14 +181,11 @@ fn outcome(
     context: &SlotContext,
     ended: Ended,
     line: &str,
-) -> Result<(), PreCommandFailure> {
+) -> Result<String, PreCommandFailure> {
+    let output = printed(shared, context, &ended, line);
     match ended.cause {
-        ExitCause::Code(0) => Ok(()),
-        cause => {
-            let began = clock::unix_ms_of_ticks(ended.process.start_ticks);
-            let output = last_words(&shared.paths.pre_logs(&context.id), began);
-            Err(PreCommandFailure { error: format!("`{line}` ended with {cause}"), output })
-        }
+        ExitCause::Code(0) => Ok(output),
+        cause => Err(PreCommandFailure { error: format!("`{line}` ended with {cause}"), output }),
     }
 }
 

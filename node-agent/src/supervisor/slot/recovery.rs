@@ -22,7 +22,7 @@ use super::settle::Book;
 use super::{SlotOrder, SlotTask};
 use crate::clock;
 use crate::replica::recover::{Boot, Found};
-use crate::replica::{Event, PreCommandFailure, PreCommandsRun, Replica, Ticket};
+use crate::replica::{Event, PreCommandFailure, PreCommandsRun, Replica, Stage, Ticket};
 
 /// A slot that cannot be taken up is looked at again after this, doubling …
 const LOOK_AGAIN_MIN: u64 = 1_000;
@@ -151,13 +151,13 @@ impl SlotTask {
             self.exited(ended);
         }
         if let (true, Some(ended)) = (same_boot, pre_ended) {
-            let result = acts::pre_command_result(&self.context, &self.shared, ended);
+            let result = acts::pre_command_result(&self.context, &self.shared, ended, &self.pre_command());
             self.happen(Event::PreCommandEnded { ticket: Ticket(ended.process.ticket), result });
         } else if let Found::Running { ticket, .. } = pre_found {
             acts::await_pre_command(
                 &self.shared,
                 &self.context,
-                ticket,
+                (ticket, self.pre_command()),
                 self.killing.clone(),
                 self.answers.clone(),
             );
@@ -170,6 +170,17 @@ impl SlotTask {
         acts::flush(&self.shared, &self.context);
         info!(process = ?self.replica.process, "taken up");
         Ok(())
+    }
+
+    /// The line of the one that is being run.
+    fn pre_command(&self) -> String {
+        let line = match &self.replica.stage {
+            Stage::PreCommand { release, index, .. } | Stage::EndingPreCommand { release, index, .. } => {
+                self.assigned.pre_command(release, *index)
+            }
+            _ => None,
+        };
+        line.map_or_else(|| "a pre-command".to_owned(), |(line, _)| line)
     }
 
     /// An agent before this one did not write which restart the settings of the deployment take into account: what it did is
@@ -221,8 +232,8 @@ impl SlotTask {
             // They may have run. Not running them shows, and can be mended by deploying again; running them twice cannot.
             let error = "the slot's ledger was lost, so it is not known whether the pre-commands ran; deploy again to run them"
                 .to_owned();
-            let outcome = Err(PreCommandFailure { error, output: String::new() });
-            self.replica.pre_commands = Some(PreCommandsRun { run_id: run.run_id.clone(), outcome });
+            let failure = PreCommandFailure { error, output: String::new() };
+            self.replica.pre_commands = Some(PreCommandsRun::failed(run.run_id.clone(), failure));
         }
         self.happen(Event::Assigned(assignment));
     }

@@ -1,0 +1,114 @@
+//! What is kept of rollouts for people who look at them later.
+
+use super::*;
+use crate::rollout::{Drawn, EndedNode, Record};
+use crate::spec::{Amount, CanarySpec, Millis, Promote};
+
+impl Story {
+    /// Batches as they were drawn, of the rollouts of this release.
+    fn drawn(&self) -> Vec<String> {
+        let batches = self.records.iter().filter_map(|it| match &it.what {
+            Record::Drawn(Drawn { number, canary, nodes }) => {
+                let nodes: Vec<&str> = nodes.iter().map(|it| it.as_str()).collect();
+                Some(format!("{number}{}: {}", if *canary { ", canary" } else { "" }, nodes.join(" ")))
+            }
+            _ => None,
+        });
+        batches.collect()
+    }
+
+    /// How nodes ended, a list for each rollout.
+    fn ended(&self) -> Vec<Vec<String>> {
+        let node = |EndedNode { node, stage, because }: &EndedNode| {
+            let because = because.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+            format!("{node} {stage}{because}")
+        };
+        let ends = self.records.iter().filter_map(|it| match &it.what {
+            Record::Ended(nodes) => Some(nodes.iter().map(node).collect()),
+            _ => None,
+        });
+        ends.collect()
+    }
+}
+
+#[test]
+fn a_rollout_that_is_over_is_kept_with_its_batches_and_how_its_nodes_ended() {
+    let mut story = Story::running(Strategy::StopFirst, 1, 5);
+    let deploy = &mut story.fleet.spec.as_mut().unwrap().deploy;
+    deploy.canary =
+        Some(CanarySpec { nodes: Amount::Count(1), promote: Promote::Auto, soak: Millis(20_000) });
+    deploy.batch = Amount::Count(2);
+    deploy.max_unavailable = Amount::Count(2);
+    story.records.clear();
+    story.node_is(5, Liveness::Lost);
+    story.wish(2);
+    story.until_calm();
+    assert_eq!(story.drawn(), ["1, canary: node-1"]);
+    story.pass(20);
+    story.until_calm();
+    assert_eq!(story.drawn(), ["1, canary: node-1", "2: node-2 node-3", "3: node-4"]);
+    assert_eq!(story.ended().len(), 0, "it is watched still");
+    story.pass(31);
+    story.until_calm();
+    let ended = ["node-1 moved", "node-2 moved", "node-3 moved", "node-4 moved", "node-5 lost"];
+    assert_eq!(story.ended(), [ended]);
+}
+
+#[test]
+fn one_that_is_taken_back_is_kept_as_it_stood_when_it_turned() {
+    let mut story = Story::running(Strategy::StopFirst, 1, 4);
+    story.records.clear();
+    story.wish(2);
+    story.plan();
+    story.all_do_as_told();
+    story.plan();
+    story.slot_is(place(2, 1), SlotState::BackingOff);
+    while story.fleet.rollout.as_ref().is_some_and(|it| it.phase != RolloutPhase::Reverting) {
+        story.now += 4_000;
+        story.plan();
+    }
+    story.all_do_as_told();
+    story.until_calm();
+    assert_eq!(story.fleet.last.as_ref().unwrap().phase, RolloutPhase::Reverted);
+    let ended = story.ended();
+    let [ended] = &ended[..] else { panic!("{ended:?}") };
+    assert_eq!(ended[0], "node-1 moved");
+    assert!(ended[1].starts_with("node-2 failed: slot 1 on node-2 was not stable within"), "{}", ended[1]);
+    assert_eq!(ended[2..], ["node-3 to-come", "node-4 to-come"]);
+}
+
+#[test]
+fn one_that_gives_way_is_kept_as_it_stood_then() {
+    let mut story = Story::running(Strategy::StopFirst, 1, 3);
+    story.records.clear();
+    story.wish(2);
+    story.plan();
+    story.all_do_as_told();
+    story.plan();
+    story.wish(3);
+    story.plan();
+    assert_eq!(story.ended(), [["node-1 moved", "node-2 moving", "node-3 to-come"]]);
+    let first = story.records[0].rollout;
+    assert!(story.records.iter().any(|it| it.rollout == first && matches!(it.what, Record::Ended(_))));
+}
+
+#[test]
+fn what_pre_commands_printed_is_kept_once_with_who_ran_them() {
+    let mut story = Story::new(Strategy::StopFirst, 1, 2);
+    story.fleet.wanted = Some(Wish { pre_commands: true, ..wish(1, 1) });
+    story.plan();
+    let run_id = story.fleet.assigned[&place(1, 1)].pre_commands_run.clone().unwrap();
+    let mut observed = seen(SlotState::Starting, Some(release(1)), 1);
+    let outcome = PreCommandsOutcome::Passed;
+    observed.pre_commands =
+        Some(ObservedPreCommands { run_id, outcome, printed: "$ migrate\ndone\n".into() });
+    story.report(place(1, 1), observed);
+    story.until_calm();
+    let ran: Vec<_> = story.records.iter().filter(|it| matches!(it.what, Record::Ran(_))).collect();
+    let [recorded] = &ran[..] else { panic!("{ran:?}") };
+    let Record::Ran(ran) = &recorded.what else { unreachable!() };
+    assert_eq!(
+        (ran.node.as_str(), ran.slot.number(), ran.output.as_str()),
+        ("node-1", 1, "$ migrate\ndone\n")
+    );
+}
