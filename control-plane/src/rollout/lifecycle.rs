@@ -218,7 +218,7 @@ impl Draft<'_> {
         if never_began {
             rollout.progress.never_began = true;
             let text = format!("{reason}; not ghosted, because it never ran there");
-            self.turn_back(rollout, text);
+            self.turn_back(rollout, text, place);
             return;
         }
         let text = format!("{} is not deployed again until it is cleared: {reason}", rollout.release.version);

@@ -473,7 +473,11 @@ fn cut_off(story: &mut Story, place: Place) {
     };
     let observed = Observed {
         staging: Some(staging),
-        pre_commands: Some(ObservedPreCommands { run_id: assigned.pre_commands_run.unwrap(), outcome }),
+        pre_commands: Some(ObservedPreCommands {
+            run_id: assigned.pre_commands_run.unwrap(),
+            outcome,
+            printed: "".into(),
+        }),
         ..seen(SlotState::Stable, Some(release(1)), assigned.generation)
     };
     story.report(place, observed);
