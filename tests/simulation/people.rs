@@ -47,7 +47,7 @@ impl World {
         }
         self.fleet.generation += 1;
         self.measure_anew();
-        self.note(|world| world.settings());
+        self.note(Self::settings);
     }
 
     pub(crate) fn settings(&self) -> String {

@@ -65,9 +65,7 @@ impl World {
     /// Each slot runs what it was told, save where the release failed, which is tolerated. Where nothing is in force there is
     /// nothing to go back to from a release that gave way, nor to give to those that take over from a node that drains.
     fn untrue(&self) -> Option<String> {
-        if self.fleet.in_force.is_none() {
-            return None;
-        }
+        self.fleet.in_force.as_ref()?;
         let empties = self.fleet.assigned.iter().find(|(_, it)| it.release.is_none());
         let drains =
             |node: &NodeId| self.fleet.nodes.get(node).is_some_and(|it| it.service == Service::Draining);
