@@ -158,10 +158,11 @@ impl<'a> Draft<'a> {
             self.plan.placed = Some(counts);
         }
         let away = |(id, node): &(&NodeId, &Node)| {
-            let holds = spread && self.fleet.placed.contains_key(*id);
+            let holds = spread && self.placement.counts.contains_key(*id);
             holds && node.is_to_be_emptied() && node.liveness != Liveness::Up
         };
-        for (_, node) in self.fleet.nodes.iter().filter(away) {
+        let away: Vec<&Node> = self.fleet.nodes.iter().filter(away).map(|(_, node)| node).collect();
+        for node in away {
             let node = node.name.clone();
             self.wait(Waiting::NodeLost { node });
         }

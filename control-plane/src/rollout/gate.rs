@@ -6,6 +6,7 @@ use proto::state::{Liveness, RolloutPhase, SlotState, StagingPhase};
 use super::draft::{Draft, Host};
 use super::fault::planted;
 use super::place::Standing;
+use super::sight::Sight;
 use super::told::Bearer;
 use super::waiting::span;
 use super::{Evidence, PreCommandsState, Rollout, Step, Trial, Waiting};
@@ -337,7 +338,8 @@ impl Draft<'_> {
             Step::Withdraw { .. } => from.is_none(),
             Step::Forget { .. } | Step::Restart { .. } => false,
         });
-        let told = self.sights.all().iter().filter(|it| it.release == from).map(|it| it.assigned.since);
+        let stays = |it: &&Sight<'_>| it.release == from && self.told.at(it.place).is_none();
+        let told = self.sights.all().iter().filter(stays).map(|it| it.assigned.since);
         let last = if told_now { Some(now) } else { told.filter(|since| *since <= now).max() };
         last.map_or(begun, |last| begun.max(last.plus(timeout)))
     }

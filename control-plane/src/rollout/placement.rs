@@ -5,11 +5,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::hash::{Hash as _, Hasher as _};
 
 use proto::ids::{NodeId, Slot};
 use proto::state::{Liveness, Service};
-use rustc_hash::FxHasher;
+use sha2::{Digest as _, Sha256};
 
 use super::fault::planted;
 use super::place::Standing;
@@ -139,9 +138,8 @@ struct Share {
 /// Which node is the first of those that have equally many: another one for each application, or the first by name would hold
 /// the only replica of every one.
 fn rank(fleet: &AppFleet, node: &Node) -> u64 {
-    let mut hasher = FxHasher::default();
-    (fleet.app.as_str(), node.name.as_str()).hash(&mut hasher);
-    hasher.finish()
+    let hash = Sha256::digest(format!("{} {}", fleet.app, node.name));
+    hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 /// Evenly: a replica more always goes to one of those that have fewest, among them first to one that holds it already.

@@ -7,12 +7,12 @@ use proto::state::{Liveness, RolloutPhase, Service};
 use super::batch::Moved;
 use super::draft::{Draft, Host};
 use super::fault::planted;
-use super::place::{Next, Pace, Standing};
+use super::place::{Next, NodeSlots, Pace, Standing};
 use super::sight::Sight;
 use super::told::Bearer;
 use super::waiting::NoNode;
 use super::{PreCommandsState, Rollout, Waiting};
-use crate::fleet::Place;
+use crate::fleet::{Place, PreCommandsOutcome};
 
 impl Rollout {
     /// Where each replica runs its own pre-commands: whose they are.
@@ -178,7 +178,7 @@ impl<'a> Draft<'a> {
             (Liveness::Up, Next::Assign(slots)) => {
                 match rollout.progress.paused.as_ref().filter(|_| !planted!(IgnorePause)) {
                     Some(paused) => {
-                        self.wait(Waiting::Paused { app: self.fleet.app.clone(), by: paused.by.clone() })
+                        self.wait(Waiting::Paused { app: self.fleet.app.clone(), by: paused.by.clone() });
                     }
                     None => self.fill(host, &slots, &rollout.release, rollout.own_pre_commands()),
                 }
@@ -320,6 +320,9 @@ impl<'a> Draft<'a> {
         if slots.has_moved() && slots.wanted().all(|view| view.standing == Standing::Stable) {
             return true;
         }
+        if own_pre_commands.is_none() {
+            self.excuse_from_pre_commands(host, &slots, target);
+        }
         // One thing may allow the next: at most every slot is told something once.
         for _ in 0..=slots.slots.len() {
             match self.next(host, target, pace) {
@@ -346,6 +349,22 @@ impl<'a> Draft<'a> {
             }
         }
         stable
+    }
+
+    /// A leader whose run was cut off while it was lost, and that comes back when all is over, need not run them: it would stay
+    /// on what ran before for ever.
+    fn excuse_from_pre_commands(&mut self, host: Host<'_>, slots: &NodeSlots, target: &ReleaseKey) {
+        for view in slots.slots.iter().filter(|it| it.on_target && it.standing == Standing::Unready) {
+            let place = host.place(view.slot);
+            let told = self.assigned(place).and_then(|it| it.pre_commands_run.as_ref());
+            let run = self.report(place).and_then(|seen| seen.pre_commands.as_ref());
+            let failed = run.is_some_and(|it| {
+                matches!(it.outcome, PreCommandsOutcome::Failed { .. }) && Some(&it.run_id) == told
+            });
+            if failed {
+                self.assign(place, target, None);
+            }
+        }
     }
 
     /// Nothing is to run anywhere. True once nothing does, as far as nodes are not lost.

@@ -335,11 +335,11 @@ fn placed(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
     let shrinks = fleet.placed.iter().any(|(id, count)| {
         let less = placed.get(id).copied().unwrap_or(0) < *count;
         let top = Slot::new((*count).into()).ok().map(|slot| Place { node: *id, slot });
-        let alive = fleet.nodes.get(id).is_some_and(|node| node.eligible && node.liveness != Liveness::Lost);
+        let alive = fleet.nodes.get(id).is_some_and(|node| node.liveness != Liveness::Lost);
         less && alive && top.is_some_and(|top| before.standing(top).is_ready())
     });
     let ready = placed.iter().flat_map(|(id, count)| {
-        let alive = fleet.nodes.get(id).is_some_and(|node| node.eligible && node.liveness != Liveness::Lost);
+        let alive = fleet.nodes.get(id).is_some_and(|node| node.liveness != Liveness::Lost);
         let slots = (1..=*count).filter_map(|number| Slot::new(number.into()).ok());
         slots.filter(move |_| alive).map(|slot| Place { node: *id, slot })
     });
@@ -391,7 +391,10 @@ fn still_serves(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Opti
             let other = Place { node: place.node, slot };
             before.release_at(other) == Some(in_force) && before.standing(other) != Standing::Stable
         };
+        // Whoever named the replica accepted that it is away.
+        let named = fleet.restarts.iter().any(|wish| wish.place() == Some(*place));
         release == in_force
+            && !named
             && before.release_at(*place) != Some(in_force)
             && before.standing(*place).is_ready()
             && (1..=before.highest_on(place.node)).any(not_stable)

@@ -544,3 +544,31 @@ fn a_node_is_emptied_of_a_spread_while_its_rollout_is_paused() {
     story.until_calm();
     assert!(story.fleet.assigned.keys().all(|place| place.node == node_id(1)), "{}", story.text);
 }
+
+#[test]
+fn a_leader_that_comes_back_when_all_is_over_catches_up_without_them() {
+    let mut story = Story::of(Strategy::StopFirst, 2, |_| {});
+    story.wish(2);
+    story.fleet.wanted.as_mut().unwrap().pre_commands = true;
+    story.plan();
+    story.node_is(1, Liveness::Lost);
+    story.plan();
+    let run_id = story.fleet.assigned[&place(2, 1)].pre_commands_run.clone().unwrap();
+    let generation = story.fleet.assigned[&place(2, 1)].generation;
+    let passed =
+        Some(ObservedPreCommands { run_id, outcome: PreCommandsOutcome::Passed, printed: "".into() });
+    let observed = Observed { pre_commands: passed, ..seen(SlotState::Stable, Some(release(2)), generation) };
+    story.report(place(2, 1), observed);
+    while story.plan() {}
+    story.pass(31);
+    story.plan();
+    assert_eq!(story.phase(), RolloutPhase::Done, "{}", story.text);
+    story.node_is(1, Liveness::Up);
+    cut_off(&mut story, place(1, 1));
+    let generation = story.fleet.assigned[&place(1, 1)].generation;
+    story.plan();
+    let told = &story.fleet.assigned[&place(1, 1)];
+    assert!(told.generation > generation && told.pre_commands_run.is_none(), "{}", story.text);
+    story.until_calm();
+    assert_eq!(story.fleet.assigned[&place(1, 1)].release, Some(release(2)));
+}
