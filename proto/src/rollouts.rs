@@ -166,7 +166,9 @@ impl Rollout {
             if groups.get(at).is_none_or(|(it, _)| *it != order) {
                 groups.insert(at, (order, Group { kind, nodes: Vec::new() }));
             }
-            groups.get_mut(at).into_iter().for_each(|(_, group)| group.nodes.push(node));
+            if let Some((_, group)) = groups.get_mut(at) {
+                group.nodes.push(node);
+            }
         }
         groups.into_iter().map(|(_, group)| group).collect()
     }
@@ -322,7 +324,9 @@ mod tests {
             drawn(&rollout(RolloutPhase::Reverting, nodes.clone())),
             ["Back: a d e", "Going back: b", "Left behind: h", "Lost: c f", "Not yet back: g"]
         );
-        nodes.iter_mut().for_each(|node| node.batch = None);
+        for node in &mut nodes {
+            node.batch = None;
+        }
         assert_eq!(
             drawn(&rollout(RolloutPhase::Running, nodes)),
             ["Moved: a d e", "Moving: b", "Left behind: h", "Lost: c f", "To come: g"]

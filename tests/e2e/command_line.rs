@@ -120,7 +120,7 @@ async fn every_question_is_answered_here_and_from_elsewhere_for_people_and_for_p
         let id = rollouts[0].id.to_string();
         reads(&cli.run(&["rollout", "show", &id]), &[&id, "bucket", "web-1/1"]);
 
-        reads(&cli.run(&["rollout", "show", APP]), &[&id, "one node at a time", "Moved"]);
+        reads(&cli.run(&["rollout", "show", APP]), &[&id, "one node at a time", "Batch 1"]);
         reads(&cli.run(&["app", "history", APP]), &["VERSION", "0.2.0", "full", "bucket"]);
         let replica = ["app", "history", APP, "--node", "web-1", "--slot", "1"];
         reads(&cli.run(&replica), &["VERSION", "0.2.0", "goes on"]);

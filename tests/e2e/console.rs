@@ -188,7 +188,7 @@ async fn one_labels_and_cordons_a_node_and_sees_a_rollout_by_its_batches() {
     browser.click("#resume").await;
     browser.there("[data-node=web-2][data-stage=moving]").await;
     browser.there(".stepper[data-phase=watching]").await;
-    browser.there("[data-batch=moved] [data-node=web-1][data-stage=moved]").await;
+    browser.there("[data-batch=batch] [data-node=web-1][data-stage=moved]").await;
 
     // What became of it is in the history of its replica.
     browser

@@ -1,6 +1,7 @@
 //! What replicas printed stays on their host, whatever becomes of them, and is read as ever.
 
-use bytes::Bytes;
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use node_agent::logs::{Follow, LogFolder};
 use proto::pb;
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ async fn read(world: &World, slot: u32) -> String {
     follow.run(chunks).await;
     let mut text = Vec::new();
     while let Some(chunk) = read.recv().await {
-        text.extend(Bytes::from(chunk.data));
+        text.extend(chunk.data);
     }
     String::from_utf8(text).unwrap()
 }

@@ -9,7 +9,7 @@ impl Story {
     fn drawn(&self) -> Vec<String> {
         let batches = self.records.iter().filter_map(|it| match &it.what {
             Record::Drawn(Drawn { number, canary, nodes }) => {
-                let nodes: Vec<&str> = nodes.iter().map(|it| it.as_str()).collect();
+                let nodes: Vec<&str> = nodes.iter().map(proto::ids::NodeName::as_str).collect();
                 Some(format!("{number}{}: {}", if *canary { ", canary" } else { "" }, nodes.join(" ")))
             }
             _ => None,
