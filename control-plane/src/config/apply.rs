@@ -121,8 +121,9 @@ pub fn plan(stored: &[Application], config: &Config) -> Plan {
 /// One slot's new port would be another's old one, while they are replaced one by one.
 fn entangled(before: &AppSpec, after: &AppSpec) -> bool {
     // One slot more than the replicas is used meanwhile.
-    let range =
-        |spec: &AppSpec, base: u16| (u32::from(base), u32::from(base) + u32::from(spec.replicas.get()));
+    let range = |spec: &AppSpec, base: u16| {
+        (u32::from(base), u32::from(base) + u32::from(spec.most_per_node().get()))
+    };
     after.ports.iter().any(|new| {
         let moved = before.ports.iter().filter(|old| !(old.key == new.key && old.base == new.base));
         let (first, last) = range(after, new.base);
@@ -483,6 +484,14 @@ mod tests {
         assert_eq!(replaced(ports(4000, ""), ports(4004, "")), (1, 0));
         assert_eq!(replaced(ports(4000, ""), ports(4003, "")), (0, 1));
         assert_eq!(replaced(ports(4000, ""), ports(3998, "")), (0, 1));
+        // All of a spread may come to run on one node.
+        let spread = |base: u16| {
+            config(&format!(
+                "applications: [{{ name: one, spread: 8, replica_ports: [{{ key: PORT, base: {base} }}] }}]\n"
+            ))
+        };
+        assert_eq!(replaced(spread(4000), spread(4005)), (0, 1));
+        assert_eq!(replaced(spread(4000), spread(4009)), (1, 0));
         // One that stays is in nobody's way.
         let other = ", { key: ADMIN, base: 5000 }";
         assert_eq!(replaced(ports(4000, ""), ports(4000, other)), (1, 0));
