@@ -38,7 +38,7 @@ pub(in crate::api) async fn deploy(
     Path(app): Path<AppName>,
     Input(wish): Input<Deploy>,
 ) -> ApiResult<(StatusCode, Json<Deployment>)> {
-    ask_by_version(&api, &principal, &app, &wish, Asked::Deployment).await
+    ask_by_version(&api, &principal, &app, &wish, Asked::Deployment { unpins: false }).await
 }
 
 #[utoipa::path(post, path = "/api/v1/applications/{app}/pin", tag = "applications",
@@ -110,7 +110,7 @@ pub(in crate::api) async fn rollback(
 /// Why a release is wanted.
 #[derive(Clone, Copy)]
 enum Asked {
-    Deployment,
+    Deployment { unpins: bool },
     Pin,
     Rollback { pinned: bool },
 }
@@ -129,6 +129,10 @@ async fn ask_by_version(
 ) -> ApiResult<(StatusCode, Json<Deployment>)> {
     let known = configured(api, app).await?;
     let release = find_release(api, app, known.spec.language, wish).await?;
+    let asked = match (asked, known.manual) {
+        (Asked::Deployment { .. }, Some(manual)) => Asked::Deployment { unpins: manual.pinned },
+        (asked, _) => asked,
+    };
     ask(api, principal, app, release, asked).await
 }
 
@@ -149,8 +153,10 @@ async fn ask(
     let now = api.clock.wall();
     let by = principal.name.clone();
     let (kind, action, text) = match asked {
-        Asked::Deployment => {
-            ("deployment_requested", "application.deploy", format!("{by} asked for {app} {release}"))
+        Asked::Deployment { unpins } => {
+            let unpinned = if unpins { ", which is pinned no more: the bucket counts again" } else { "" };
+            let text = format!("{by} asked for {app} {release}{unpinned}");
+            ("deployment_requested", "application.deploy", text)
         }
         Asked::Pin => ("pinned", "application.pin", format!("{by} pinned {app} to {release}")),
         Asked::Rollback { .. } => {

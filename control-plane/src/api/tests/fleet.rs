@@ -216,6 +216,15 @@ async fn what_is_pinned_stays_wanted_until_it_is_unpinned() {
     let unpinned: Unpinned = bench.send(unpin()).await.json();
     assert_eq!(unpinned.wanted, Some(new));
     assert_eq!(bench.api.db.application(&app).await.unwrap().unwrap().manual, None);
+
+    // Whoever deploys what was pinned is told that the pin is gone.
+    let deploy = || Call::post("/api/v1/applications/myapp/deploy", &body).bearer(&operator);
+    bench.send(Call::post("/api/v1/applications/myapp/pin", &body).bearer(&operator)).await;
+    for says in [true, false] {
+        assert_eq!(bench.send(deploy()).await.status, StatusCode::ACCEPTED);
+        let event = bench.newest_event().await;
+        assert_eq!(event.contains("pinned no more: the bucket counts again"), says, "{event}");
+    }
 }
 
 #[tokio::test]
