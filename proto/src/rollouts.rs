@@ -31,6 +31,9 @@ pub struct RolloutSummary {
     /// Who gave it up: it goes back to where it came from, or has. Absent: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aborted_by: Option<String>,
+    /// Of one that went back: what was not back when its time was over. Absent: all of it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<String>,
     pub progress: Progress,
     /// What it waits for, a sentence each; empty: it does not wait.
     pub waiting: Vec<String>,
@@ -265,6 +268,7 @@ mod tests {
             finished_at: None,
             paused_by: None,
             aborted_by: None,
+            left: None,
             progress: Progress::default(),
             waiting: Vec::new(),
         };

@@ -130,6 +130,7 @@ pub fn rollout(app: &str, to: &str, from: &str) -> Rollout {
             finished_at: None,
             paused_by: None,
             aborted_by: None,
+            left: None,
             progress: Progress { stable: 2, total: 6 },
             waiting: vec!["slot 2 on node-3 must stay ready for 18 s more".into()],
         },

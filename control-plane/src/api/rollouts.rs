@@ -189,6 +189,7 @@ pub(super) fn summary(picture: &Picture, app: Option<&AppPicture>, rollout: &Rol
         finished_at: rollout.finished_at.map(Into::into),
         paused_by: rollout.progress.paused.as_ref().map(|it| it.by.clone()),
         aborted_by: rollout.progress.aborted.as_ref().map(|it| it.by.clone()),
+        left: rollout.progress.left.clone(),
         progress: current.map(|app| progress(picture, app, rollout)).unwrap_or_default(),
         waiting: current.map(|app| app.waiting.clone()).unwrap_or_default(),
     }

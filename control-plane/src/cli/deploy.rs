@@ -182,12 +182,17 @@ fn ending(rollout: &Rollout, asked: &ReleaseKey) -> Option<Result<String, String
     match summary.phase {
         RolloutPhase::Pending | RolloutPhase::Running => None,
         RolloutPhase::Reverting if goes_back_to_it => None,
+        RolloutPhase::Reverted if goes_back_to_it && summary.left.is_some() => {
+            Some(Err(format!("{app} {asked} is not back everywhere{because}")))
+        }
         RolloutPhase::Reverted if goes_back_to_it => {
             Some(Ok(format!("{app} {asked} is back: the rollout of {} was taken back.", release.version)))
         }
-        RolloutPhase::Watching | RolloutPhase::Done => {
-            Some(Ok(format!("{app} {release} is stable on {} slots.", summary.progress.total)))
-        }
+        // Of one that is over its slots are not counted any more.
+        RolloutPhase::Watching | RolloutPhase::Done => Some(Ok(match summary.progress.total {
+            0 => format!("{app} {release} is stable."),
+            slots => format!("{app} {release} is stable on {slots} slots."),
+        })),
         RolloutPhase::Reverting | RolloutPhase::Reverted => {
             Some(Err(format!("{app} {release} {failed} and is reverted{because}")))
         }
@@ -206,6 +211,18 @@ mod tests {
     fn of(summary: RolloutSummary) -> Rollout {
         let pre_commands = RolloutPreCommands::NotNeeded;
         Rollout { summary, pre_commands, strategy: None, batch: None, ghost: None, nodes: vec![] }
+    }
+
+    #[test]
+    fn what_is_not_back_everywhere_is_no_success() {
+        let mut summary = running();
+        summary.phase = RolloutPhase::Reverted;
+        let asked = summary.from.clone().unwrap();
+        assert!(ending(&of(summary.clone()), &asked).unwrap().is_ok());
+        summary.reason = Some("ann aborted it; not all of it is back: web-1 is lost".to_owned());
+        summary.left = Some("web-1 is lost".to_owned());
+        let said = ending(&of(summary), &asked).unwrap().unwrap_err();
+        assert!(said.contains("is not back everywhere: ann aborted it"), "{said}");
     }
 
     #[test]

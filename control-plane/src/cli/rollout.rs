@@ -206,6 +206,7 @@ pub(super) mod tests {
             finished_at: None,
             paused_by: None,
             aborted_by: None,
+            left: None,
             progress: Progress { stable: 1, total: 3 },
             waiting: vec!["slot 2 on web-1 must stay ready for 18 s more".to_owned()],
         }
