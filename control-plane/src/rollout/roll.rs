@@ -124,7 +124,9 @@ impl<'a> Draft<'a> {
         own_pre_commands: Option<RolloutId>,
     ) {
         for slot in slots {
-            let run = own_pre_commands.map(|rollout| format!("{rollout}-{}", host.place(*slot)));
+            // Each time that it is told is a run of its own.
+            let told = |rollout| format!("{rollout}-{}-{}", host.place(*slot), self.fleet.generation);
+            let run = own_pre_commands.map(told);
             self.assign(host.place(*slot), release, run);
         }
     }

@@ -196,3 +196,22 @@ fn a_host_that_comes_late_runs_its_own_pre_commands_too() {
     let second = run(&story, 2).unwrap();
     assert!(second.starts_with(&rollout) && second != first, "{second}");
 }
+
+/// A run is done once, and what was told something else meanwhile runs them again before it starts the release again.
+#[test]
+fn a_replica_that_is_given_the_release_again_runs_its_own_pre_commands_again() {
+    let mut story = Story::running(Strategy::StopFirst, 1, 2);
+    story.fleet.spec.as_mut().unwrap().deploy.pre_commands_run = PreCommandsRun::EveryReplica;
+    story.wish(2);
+    story.fleet.wanted.as_mut().unwrap().pre_commands = true;
+    story.until_calm();
+    let run = |story: &Story| story.fleet.assigned[&place(2, 1)].pre_commands_run.clone().unwrap();
+    let first = run(&story);
+    story.fleet.nodes.get_mut(&node_id(2)).unwrap().service = Service::Draining;
+    story.until_calm();
+    assert_eq!(story.release_at(2, 1), None, "{}", story.text);
+    story.fleet.nodes.get_mut(&node_id(2)).unwrap().service = Service::Open;
+    story.until_calm();
+    assert_eq!(story.release_at(2, 1), Some(2), "{}", story.text);
+    assert_ne!(run(&story), first);
+}
