@@ -60,7 +60,10 @@ pub(super) fn missing_for_namespaces() -> Option<String> {
     let Some(ip) = find("ip") else {
         return Some("ip is not installed (apt-get install iproute2), which makes network namespaces".into());
     };
-    let tried = format!("{0} link add a type veth peer name b && {0} link add c type bridge", ip.display());
+    let tried = format!(
+        "{0} link add probe0 type veth peer name probe1 && {0} link add probe2 type bridge",
+        ip.display()
+    );
     let tried = run_quietly(command("unshare").args(["--net", "sh", "-c", &tried]));
     tried.err().map(|error| format!("this machine makes no network namespaces: {error:#}").replace('\n', " "))
 }
