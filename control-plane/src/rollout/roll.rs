@@ -13,6 +13,7 @@ use super::told::Bearer;
 use super::waiting::NoNode;
 use super::{PreCommandsState, Rollout, Waiting};
 use crate::fleet::{Place, PreCommandsOutcome};
+use crate::spec::{AppSpec, PreCommandsRun};
 
 impl Rollout {
     /// Where each replica runs its own pre-commands: whose they are.
@@ -322,7 +323,11 @@ impl<'a> Draft<'a> {
         if slots.has_moved() && slots.wanted().all(|view| view.standing == Standing::Stable) {
             return true;
         }
-        if own_pre_commands.is_none() {
+        // Where each replica runs its own, none does without.
+        let once = |spec: &AppSpec| {
+            spec.deploy.pre_commands_run == PreCommandsRun::Once && own_pre_commands.is_none()
+        };
+        if self.fleet.spec.as_ref().is_some_and(once) {
             self.excuse_from_pre_commands(host, &slots, target);
         }
         // One thing may allow the next: at most every slot is told something once.
