@@ -166,6 +166,8 @@ macro_rules! told {
 
 mod back;
 mod fleets;
+mod places;
+mod pre_commands;
 mod records;
 
 #[test]

@@ -1,11 +1,19 @@
 //! What must hold of every plan, told from what the planner could know when it made it. Each law has a name, which is what a
 //! failing history says.
 
+mod back;
+mod places;
+mod restarts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ids::{NodeId, RestartId, Slot};
 use proto::state::{Liveness, RolloutPhase, Service, SlotState};
 
+use self::back::{brought_back, ghosts, given_up, in_force, still_serves};
+use self::places::{drains, placed};
+pub(super) use self::restarts::restarted_by;
+use self::restarts::{restarts, restarts_over, rolls};
 use super::host::{Behaviour, behaviour};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Node, Place, PreCommandsOutcome, RestartWish};
@@ -114,71 +122,6 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
         .or_else(|| ghosts(fleet, &before, plan))
         .or_else(|| in_force(fleet, &before, plan, after))
         .or_else(|| silent(fleet, &before, plan))
-}
-
-/// Whether a restart is of more than one named replica.
-fn rolls(fleet: &AppFleet, restart: RestartId) -> bool {
-    fleet.restarts.iter().any(|wish| wish.id == restart && wish.place().is_none())
-}
-
-fn restarts(
-    fleet: &AppFleet,
-    before: &Draft<'_>,
-    place: Place,
-    restart: RestartId,
-    stepped: &dyn Fn(&Place) -> bool,
-) -> Option<Law> {
-    let of_it = |other: &Place| {
-        let told = fleet.assigned.get(other).and_then(|it| it.restart);
-        told.is_some_and(|it| it.id == restart)
-    };
-    if of_it(&place) || fleet.restarts.iter().all(|wish| wish.id != restart || !wish.covers(place)) {
-        return Some(RESTARTS_ONCE);
-    }
-    if !rolls(fleet, restart) {
-        return None;
-    }
-    // Those before the newest were stable once.
-    let told = |other: &Place| fleet.assigned.get(other).map(|it| it.begun_at);
-    let newest =
-        fleet.assigned.keys().filter(|other| of_it(other)).max_by_key(|other| (told(other), **other));
-    let seen = |other: &Place| before.host(other.node).is_some_and(|host| !host.is(Liveness::Lost));
-    let counts = |other: &&Place| seen(other) && other.slot.number() <= before.replicas_on(other.node);
-    if newest.filter(counts).is_some_and(|newest| !before.is_stable(*newest)) {
-        return Some(RESTARTS_ROLL);
-    }
-    let ready = before.standing(place).is_ready();
-    (ready && !enough_others(fleet, before, place, stepped)).then_some(ENOUGH_READY)
-}
-
-/// One that is said to be complete left nothing out.
-fn restarts_over(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
-    let complete =
-        |wish: &&RestartWish| plan.restarts.iter().any(|over| over.id == wish.id && over.failure.is_none());
-    let left_out = |wish: &RestartWish| {
-        let told_before = |place: &Place| fleet.assigned[place].begun_at < wish.generation;
-        restarted_by(fleet, plan, wish, now).iter().any(told_before)
-    };
-    fleet.restarts.iter().filter(complete).any(left_out).then_some(RESTARTS_ALL)
-}
-
-/// Where a restart that is complete has started something anew: whoever runs another release than the one in force is not
-/// restarted but replaced.
-pub(super) fn restarted_by(fleet: &AppFleet, plan: &Plan, wish: &RestartWish, now: Time) -> Vec<Place> {
-    let before = Draft::new(fleet, now);
-    let in_force = match &plan.in_force {
-        Some(InForce::Release(release)) => Some(release),
-        Some(InForce::Nothing) => None,
-        None => fleet.in_force.as_ref(),
-    };
-    let about = |place: &Place| {
-        let counts =
-            before.host(place.node).is_some() && place.slot.number() <= before.replicas_on(place.node);
-        wish.covers(*place) && (counts || wish.place().is_some())
-    };
-    let runs = fleet.assigned.iter().filter(|(_, told)| told.release.is_some());
-    let runs = runs.filter(|(_, told)| told.release.as_ref() == in_force).map(|(place, _)| *place);
-    runs.filter(about).collect()
 }
 
 /// Of a first deployment that failed: nothing is left to serve with.
@@ -296,112 +239,6 @@ fn batches(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Option<&R
     (!promoted && !soaked).then_some(CANARY)
 }
 
-/// On its way out: what this plan withdraws, and what was withdrawn and is not gone.
-fn drains(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
-    let spec = fleet.spec.as_ref().filter(|spec| spec.spread.is_none())?;
-    let drains = |place: &Place| {
-        let node = fleet.nodes.get(&place.node);
-        node.is_some_and(|it| it.is_to_be_emptied() && it.liveness == Liveness::Up)
-    };
-    let taken = plan.steps.iter().filter(|step| matches!(step, Step::Withdraw { .. })).map(Step::place);
-    let taken = taken.filter(|place| drains(place) && before.standing(*place).is_ready()).count();
-    let empty = |place: &Place| fleet.observed.get(place).is_some_and(|it| it.state == SlotState::Empty);
-    let going = fleet.assigned.iter().filter(|(place, it)| {
-        let gone = plan.steps.contains(&Step::Forget { place: **place });
-        it.release.is_none() && drains(place) && !empty(place) && !gone
-    });
-    let all: u64 = before.placement.counts.values().map(|count| u64::from(*count)).sum();
-    let allowed = usize::try_from(spec.deploy.may_be_missing(all).max(1)).unwrap_or(usize::MAX);
-    (taken > 0 && taken + going.count() > allowed).then_some(DRAINS)
-}
-
-/// Cordoned nodes hold no more than they held, and a spread leaves none before its successors are ready.
-fn placed(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
-    let highest = |node: NodeId| {
-        let told = fleet.assigned.iter().filter(|(place, it)| place.node == node && it.release.is_some());
-        told.map(|(place, _)| place.slot.number()).max().unwrap_or(0)
-    };
-    for step in &plan.steps {
-        let Step::Assign { place, .. } = step else { continue };
-        let node = fleet.nodes.get(&place.node)?;
-        let spare = before.spare_on(place.node) == Some(place.slot);
-        let held = highest(place.node).max(fleet.placed.get(&place.node).copied().unwrap_or(0));
-        if node.service != Service::Open && place.slot.number() > held && !spare {
-            return Some(KEPT_AWAY);
-        }
-    }
-    let (spec, placed) = (fleet.spec.as_ref()?, plan.placed.as_ref()?);
-    let total = spec.spread?.get();
-    let shrinks = fleet.placed.iter().any(|(id, count)| {
-        let less = placed.get(id).copied().unwrap_or(0) < *count;
-        let top = Slot::new((*count).into()).ok().map(|slot| Place { node: *id, slot });
-        let alive = fleet.nodes.get(id).is_some_and(|node| node.liveness != Liveness::Lost);
-        less && alive && top.is_some_and(|top| before.standing(top).is_ready())
-    });
-    let ready = placed.iter().flat_map(|(id, count)| {
-        let alive = fleet.nodes.get(id).is_some_and(|node| node.liveness != Liveness::Lost);
-        let slots = (1..=*count).filter_map(|number| Slot::new(number.into()).ok());
-        slots.filter(move |_| alive).map(|slot| Place { node: *id, slot })
-    });
-    let ready = u64::try_from(ready.filter(|place| before.standing(*place).is_ready()).count()).unwrap_or(0);
-    // Else nobody can take them all over.
-    let room = fleet
-        .nodes
-        .values()
-        .any(|node| node.eligible && node.service == Service::Open && node.liveness != Liveness::Lost);
-    let missing = spec.deploy.max_unavailable.of(total.into());
-    (shrinks && room && ready < u64::from(total).saturating_sub(missing)).then_some(SUCCESSORS)
-}
-
-fn given_up(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
-    let back = |last: &&Rollout| matches!(last.phase, RolloutPhase::Reverted | RolloutPhase::Failed);
-    let over = fleet.last.as_ref().filter(|last| last.progress.aborted.is_some()).filter(back)?;
-    let again =
-        plan.rollouts.iter().find(|it| fleet.rollout.as_ref().is_none_or(|before| before.id != it.id))?;
-    (again.release == over.release && again.wished_at == over.wished_at).then_some(GIVEN_UP)
-}
-
-fn brought_back(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, now: Time) -> Option<Law> {
-    let reverting = fleet.rollout.as_ref().filter(|it| it.phase == RolloutPhase::Reverting)?;
-    let (from, spec) = (reverting.from.as_ref()?, fleet.spec.as_ref()?);
-    let ended = plan.rollouts.iter().find(|it| it.id == reverting.id && it.phase.is_over())?;
-    let in_time = || {
-        before.bearers(from).into_iter().any(|it| {
-            let told = it.assigned.map_or(Time(0), |assigned| assigned.since);
-            let young = told <= now && now.since(told) < spec.rollback_timeout.0;
-            young && !it.is_stable() && !it.host.is(Liveness::Lost)
-        })
-    };
-    let cut_short = ended.progress.left.is_some() && in_time();
-    (ended.phase == RolloutPhase::Superseded || cut_short).then_some(BROUGHT_BACK)
-}
-
-/// Of nodes that come to what is in force late: what is moved in its turn, or goes back, has laws of its own.
-fn still_serves(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Option<&Rollout>) -> Option<Law> {
-    if plan.in_force.is_some()
-        || rollout.is_some_and(|it| !it.phase.is_over() && it.phase != RolloutPhase::Watching)
-    {
-        return None;
-    }
-    let in_force = fleet.in_force.as_ref()?;
-    let gives_up = |step: &&Step| {
-        let Step::Assign { place, release, .. } = step else { return false };
-        let not_stable = |slot: u16| {
-            let Ok(slot) = Slot::new(slot.into()) else { return false };
-            let other = Place { node: place.node, slot };
-            before.release_at(other) == Some(in_force) && before.standing(other) != Standing::Stable
-        };
-        // Whoever named the replica accepted that it is away.
-        let named = fleet.restarts.iter().any(|wish| wish.place() == Some(*place));
-        release == in_force
-            && !named
-            && before.release_at(*place) != Some(in_force)
-            && before.standing(*place).is_ready()
-            && (1..=before.highest_on(place.node)).any(not_stable)
-    };
-    plan.steps.iter().find(gives_up).map(|_| STILL_SERVES)
-}
-
 /// Laws of what a slot is given.
 fn given(
     fleet: &AppFleet,
@@ -476,62 +313,6 @@ fn run_again(fleet: &AppFleet, before: &Draft<'_>, rollout: &Rollout, run: &str)
     let lost = before.host(place.node).is_none_or(|host| host.is(Liveness::Lost));
     let withdrawn = before.release_at(*place) != Some(&rollout.release);
     (run != run_id && (finished || !(lost || withdrawn))).then_some(PRE_COMMANDS_ONCE)
-}
-
-fn ghosts(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
-    let ghost = plan.ghost.as_ref()?;
-    if fleet.proven.contains(&ghost.release) {
-        return Some(JUST_GHOSTS);
-    }
-    let place = ghost.evidence.place?;
-    let watched = fleet
-        .rollout
-        .as_ref()
-        .filter(|rollout| rollout.phase == RolloutPhase::Watching && rollout.release == ghost.release);
-    if let Some(rollout) = watched {
-        let crashes = fleet.observed.get(&place).map_or(0, |seen| seen.crashes_since_deploy);
-        let base = rollout.progress.watched_from.get(&place).copied().unwrap_or(0);
-        let stays = |other: &Place| {
-            other.slot.number() <= before.replicas_on(other.node) && before.host(other.node).is_some()
-        };
-        let runs_elsewhere = before
-            .bearers(&ghost.release)
-            .into_iter()
-            .map(|it| it.place)
-            .any(|other| other != place && stays(&other) && before.is_stable(other));
-        if rollout.from.is_none() && runs_elsewhere {
-            return Some(ALL_THERE_IS);
-        }
-        return (crashes.saturating_sub(base) < 3).then_some(JUST_GHOSTS);
-    }
-    None
-}
-
-fn in_force(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Option<&Rollout>) -> Option<Law> {
-    let in_force = match &plan.in_force {
-        Some(InForce::Release(release)) => Some(release),
-        Some(InForce::Nothing) => None,
-        None => fleet.in_force.as_ref(),
-    };
-    let ghosted_now = plan.ghost.as_ref().map(|ghost| &ghost.release);
-    if in_force.is_some_and(|release| fleet.ghosted.contains(release) || Some(release) == ghosted_now) {
-        return Some(NO_GHOST);
-    }
-    let Some(InForce::Release(release)) = &plan.in_force else { return None };
-    if rollout.is_some_and(|rollout| rollout.phase == RolloutPhase::Reverting) || plan.ghost.is_some() {
-        return None;
-    }
-    let failed = |host: &&Host<'_>| {
-        let failed = fleet.rollout.as_ref().is_some_and(|it| it.progress.failed.contains_key(&host.id));
-        failed || plan.rollouts.iter().any(|it| it.progress.failed.contains_key(&host.id))
-    };
-    let hosts = before.hosts().iter().filter(|host| !host.is(Liveness::Lost) && !failed(host));
-    let stable = hosts.flat_map(|host| {
-        let slots = before.slots_of(*host, release);
-        slots.wanted().map(|view| view.on_target && view.standing == Standing::Stable).collect::<Vec<_>>()
-    });
-    let all: Vec<bool> = stable.collect();
-    (all.is_empty() || all.contains(&false)).then_some(STABLE_IN_FORCE)
 }
 
 fn silent(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {

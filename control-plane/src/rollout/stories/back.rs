@@ -23,13 +23,6 @@ impl Story {
         assert_eq!(self.phase_now(), Some(RolloutPhase::Watching), "{}", self.text);
         self.now += 1_000;
     }
-
-    fn has_crashed(&mut self, place: Place, crashes: u32) {
-        let assigned = &self.fleet.assigned[&place];
-        let mut observed = seen(SlotState::BackingOff, assigned.release.clone(), assigned.generation);
-        observed.crashes_since_deploy = crashes;
-        self.report(place, observed);
-    }
 }
 
 /// The fix is pushed while what it fixes is taken back, and its canary needs a person: nobody is to be left on what failed.
@@ -37,7 +30,7 @@ impl Story {
 fn a_newer_release_waits_until_what_failed_is_taken_back_everywhere() {
     let mut story = Story::running(Strategy::StopFirst, 1, 3);
     story.watched();
-    story.has_crashed(place(1, 1), 3);
+    story.crashed(place(1, 1), 3);
     story.plan();
     assert_eq!(story.phase_now(), Some(RolloutPhase::Reverting));
     story.wish(3);
@@ -61,7 +54,7 @@ fn where_there_is_nothing_to_go_back_to_the_next_release_begins_at_once() {
     let mut story = Story::new(Strategy::StopFirst, 1, 2);
     story.wish(1);
     story.plan();
-    story.has_crashed(place(1, 1), 1);
+    story.crashed(place(1, 1), 1);
     for _ in 0..11 {
         story.now += 4_000;
         story.plan();
@@ -79,7 +72,7 @@ fn a_revert_has_the_time_that_its_slots_take_one_after_the_other() {
     story.fleet.spec.as_mut().unwrap().deploy.max_unavailable = Amount::Count(1);
     story.watched();
     let began = story.now;
-    story.has_crashed(place(1, 1), 3);
+    story.crashed(place(1, 1), 3);
     story.plan();
     while story.phase_now() == Some(RolloutPhase::Reverting) {
         story.now += 30_000;
@@ -96,7 +89,7 @@ fn a_revert_has_the_time_that_its_slots_take_one_after_the_other() {
 fn a_revert_whose_time_is_over_says_what_is_not_back() {
     let mut story = Story::running(Strategy::StopFirst, 1, 2);
     story.watched();
-    story.has_crashed(place(1, 1), 3);
+    story.crashed(place(1, 1), 3);
     story.plan();
     // Its old release does not start any more.
     for _ in 0..40 {
@@ -168,7 +161,7 @@ fn a_node_on_which_the_release_fails_keeps_what_still_serves_there() {
         story.plan();
         for slot in 1..=3 {
             if story.release_at(1, slot) == Some(2) {
-                story.has_crashed(place(1, slot), 9);
+                story.crashed(place(1, slot), 9);
             }
         }
         story.now += 4_000;

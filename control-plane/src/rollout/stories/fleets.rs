@@ -1,17 +1,12 @@
 //! Stories of many nodes: batches, canaries, failures that are tolerated, nodes that are kept free, spreads.
 
-use std::num::NonZeroU16;
-
-use proto::state::StagingPhase;
-
 use super::*;
-use crate::fleet::ObservedStaging;
 use crate::rollout::Steering;
-use crate::spec::{Amount, CanarySpec, DeploySpec, Millis, PreCommandsRun, Promote};
+use crate::spec::{Amount, CanarySpec, DeploySpec, Millis, Promote};
 
 impl Story {
     /// Release 1 runs everywhere, on so many nodes, and `deploy` counts from now on.
-    fn of(strategy: Strategy, nodes: u8, deploy: impl FnOnce(&mut DeploySpec)) -> Self {
+    pub(super) fn of(strategy: Strategy, nodes: u8, deploy: impl FnOnce(&mut DeploySpec)) -> Self {
         let mut story = Self::running(strategy, 1, nodes);
         deploy(&mut story.fleet.spec.as_mut().unwrap().deploy);
         story
@@ -22,12 +17,12 @@ impl Story {
         node.labels.insert("zone".to_owned(), zone.to_owned());
     }
 
-    fn service(&mut self, number: u8, service: Service) {
+    pub(super) fn service(&mut self, number: u8, service: Service) {
         self.fleet.nodes.get_mut(&node_id(number)).unwrap().service = service;
         self.say(&format!("# node-{number} is {service}"));
     }
 
-    fn steer(&mut self, steering: Steering) {
+    pub(super) fn steer(&mut self, steering: Steering) {
         let said = Said { by: "ann".to_owned(), at: Time(self.now) };
         let rollout = self.fleet.rollout.take().unwrap().steered(steering, said).unwrap();
         self.fleet.rollout = Some(rollout);
@@ -35,20 +30,20 @@ impl Story {
     }
 
     /// A slot crashed, and had crashed that often since it was given its release.
-    fn crashed(&mut self, place: Place, crashes: u32) {
+    pub(super) fn crashed(&mut self, place: Place, crashes: u32) {
         let assigned = &self.fleet.assigned[&place];
         let mut observed = seen(SlotState::BackingOff, assigned.release.clone(), assigned.generation);
         observed.crashes_since_deploy = crashes;
         self.report(place, observed);
     }
 
-    fn phase(&self) -> RolloutPhase {
+    pub(super) fn phase(&self) -> RolloutPhase {
         let rollout = self.fleet.rollout.as_ref().or(self.fleet.last.as_ref());
         rollout.unwrap().phase
     }
 
     /// Plans every four seconds, while nobody does anything, for at most ten minutes.
-    fn until_it_ends(&mut self) {
+    pub(super) fn until_it_ends(&mut self) {
         for _ in 0..150 {
             self.now += 4_000;
             self.plan();
@@ -350,225 +345,4 @@ fn what_an_earlier_rollout_broke_is_mended_while_the_next_one_waits_for_a_person
     story.slot_is(place(2, 1), SlotState::BackingOff);
     story.plan();
     assert_eq!((told(&story, 1), told(&story, 2)), (Some(release(3)), Some(release(1))), "{}", story.text);
-}
-
-#[test]
-fn a_node_that_drains_is_emptied_one_replica_after_the_other() {
-    let mut story = Story::running(Strategy::StartFirst, 2, 2);
-    story.service(1, Service::Draining);
-    story.plan();
-    story.plan();
-    story.all_do_as_told();
-    story.until_calm();
-    assert!(story.fleet.assigned.keys().all(|place| place.node == node_id(2)));
-    told!(story);
-}
-
-#[test]
-fn a_cordoned_node_keeps_what_it_has_and_is_given_no_more() {
-    let mut story = Story::running(Strategy::StartFirst, 1, 2);
-    story.service(1, Service::Cordoned);
-    story.fleet.spec.as_mut().unwrap().replicas = NonZeroU16::new(2).unwrap();
-    story.say("# two replicas on each node");
-    story.until_calm();
-    assert!(
-        !story.fleet.assigned.contains_key(&place(1, 2)) && story.fleet.assigned.contains_key(&place(2, 2))
-    );
-    // It follows rollouts with what it has.
-    story.wish(2);
-    story.until_calm();
-    assert_eq!(story.fleet.assigned[&place(1, 1)].release, Some(release(2)));
-    assert!(!story.fleet.assigned.contains_key(&place(1, 2)));
-    told!(story);
-}
-
-#[test]
-fn a_spread_moves_one_replica_to_a_new_node_and_not_before_its_successor_is_ready() {
-    let mut story = Story::new(Strategy::StartFirst, 1, 2);
-    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(4);
-    story.wish(1);
-    story.until_calm();
-    story.pass(31);
-    story.plan();
-    story.text.clear();
-    story.fleet.nodes.insert(node_id(3), node(3));
-    story.say("# node-3 joins");
-    story.until_calm();
-    let on = |number: u8| {
-        story
-            .fleet
-            .assigned
-            .iter()
-            .filter(|(it, told)| it.node == node_id(number) && told.release.is_some())
-            .count()
-    };
-    assert_eq!((on(1) + on(2), on(3)), (3, 1));
-    told!(story);
-}
-
-#[test]
-fn a_spread_takes_over_what_a_lost_node_held() {
-    let mut story = Story::new(Strategy::StartFirst, 1, 2);
-    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(3);
-    story.wish(1);
-    story.until_calm();
-    story.pass(31);
-    story.plan();
-    story.text.clear();
-    story.node_is(1, Liveness::Lost);
-    story.until_calm();
-    story.node_is(1, Liveness::Up);
-    story.until_calm();
-    told!(story);
-}
-
-#[test]
-fn each_replica_runs_its_own_pre_commands_where_that_is_asked_for() {
-    let mut story = Story::of(Strategy::StopFirst, 2, |deploy| {
-        deploy.pre_commands_run = PreCommandsRun::EveryReplica;
-    });
-    story.fleet.wanted = Some(Wish { pre_commands: true, ..wish(2, story.now) });
-    story.until_calm();
-    let runs: Vec<_> = story.fleet.assigned.values().filter_map(|it| it.pre_commands_run.clone()).collect();
-    assert!(runs.len() == 2 && runs[0] != runs[1], "{runs:?}");
-    // A revert runs none.
-    story.crashed(place(1, 1), 3);
-    story.until_calm();
-    assert!(story.fleet.assigned.values().all(|it| it.pre_commands_run.is_none()));
-    told!(story);
-}
-
-#[test]
-fn one_replica_whose_own_pre_commands_fail_takes_the_release_back() {
-    let mut story = Story::of(Strategy::StopFirst, 2, |deploy| {
-        deploy.pre_commands_run = PreCommandsRun::EveryReplica;
-        deploy.tolerate_failed_nodes = 1;
-    });
-    story.fleet.wanted = Some(Wish { pre_commands: true, ..wish(2, story.now) });
-    story.plan();
-    story.all_do_as_told();
-    story.plan();
-    let second = place(2, 1);
-    let run_id = story.fleet.assigned[&second].pre_commands_run.clone().unwrap();
-    let outcome =
-        PreCommandsOutcome::Failed { error: "exit status 1".to_owned(), output: "no table".to_owned() };
-    let mut observed = seen(SlotState::Failed, None, story.fleet.assigned[&second].generation);
-    observed.pre_commands = Some(ObservedPreCommands { run_id, outcome, printed: "".into() });
-    story.report(second, observed);
-    story.plan();
-    assert!(story.fleet.ghosted.contains(&release(2)));
-    assert_eq!(story.phase(), RolloutPhase::Reverting);
-}
-
-/// A slot was told to run the pre-commands, and its host restarted meanwhile.
-fn cut_off(story: &mut Story, place: Place) {
-    let assigned = story.fleet.assigned[&place].clone();
-    let error = "pre-command 1 of 1 was cut off by a restart of the host".to_owned();
-    let outcome = PreCommandsOutcome::Failed { error: error.clone(), output: String::new() };
-    let staging = ObservedStaging {
-        release: assigned.release.unwrap(),
-        phase: StagingPhase::Failed,
-        error,
-        fetched_bytes: 0,
-    };
-    let observed = Observed {
-        staging: Some(staging),
-        pre_commands: Some(ObservedPreCommands {
-            run_id: assigned.pre_commands_run.unwrap(),
-            outcome,
-            printed: "".into(),
-        }),
-        ..seen(SlotState::Stable, Some(release(1)), assigned.generation)
-    };
-    story.report(place, observed);
-}
-
-#[test]
-fn pre_commands_that_failed_in_an_earlier_rollout_are_run_anew_and_not_held_against_the_next() {
-    let mut story = Story::of(Strategy::StopFirst, 2, |_| {});
-    let wish = |story: &mut Story, number| {
-        story.now += 1_000;
-        story.wish(number);
-        story.fleet.wanted.as_mut().unwrap().pre_commands = true;
-        story.plan();
-    };
-    wish(&mut story, 2);
-    // Of what it does nobody hears before another release is wished.
-    wish(&mut story, 3);
-    cut_off(&mut story, place(1, 1));
-    wish(&mut story, 2);
-    assert_eq!(story.fleet.ghosted, [].into(), "{}", story.text);
-    assert_eq!(story.fleet.assigned[&place(1, 1)].release, Some(release(1)), "{}", story.text);
-    // Somebody runs them for this rollout.
-    story.slot_is(place(1, 1), SlotState::Stable);
-    story.plan();
-    let id = story.fleet.rollout.as_ref().unwrap().id.to_string();
-    let runs = |it: &Assigned| it.pre_commands_run.as_ref().is_some_and(|run| run.starts_with(&id));
-    assert_eq!(story.fleet.assigned.values().filter(|it| runs(it)).count(), 1, "{}", story.text);
-}
-
-#[test]
-fn a_leader_that_comes_back_too_late_waits_for_its_turn_like_the_others() {
-    let mut story = Story::of(Strategy::StopFirst, 2, |_| {});
-    story.wish(2);
-    story.fleet.wanted.as_mut().unwrap().pre_commands = true;
-    story.plan();
-    story.node_is(1, Liveness::Lost);
-    story.plan();
-    story.node_is(1, Liveness::Up);
-    cut_off(&mut story, place(1, 1));
-    story.plan();
-    let told = |story: &Story, node| story.fleet.assigned[&place(node, 1)].release.clone();
-    assert_eq!((told(&story, 1), told(&story, 2)), (Some(release(1)), Some(release(2))), "{}", story.text);
-
-    // Who leads now is lost, too: what never passed does not count as moved.
-    story.slot_is(place(1, 1), SlotState::Stable);
-    story.node_is(2, Liveness::Lost);
-    story.plan();
-    assert_eq!(story.fleet.ghosted, [].into(), "{}", story.text);
-    assert!(story.fleet.assigned[&place(1, 1)].pre_commands_run.is_some(), "{}", story.text);
-}
-
-#[test]
-fn a_node_is_emptied_of_a_spread_while_its_rollout_is_paused() {
-    let mut story = Story::running(Strategy::StartFirst, 1, 2);
-    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(2);
-    story.until_calm();
-    story.wish(2);
-    story.plan();
-    story.steer(Steering::Pause);
-    story.all_do_as_told();
-    story.plan();
-    // The move of the first node has begun, and does not go on.
-    story.service(2, Service::Draining);
-    story.until_calm();
-    assert!(story.fleet.assigned.keys().all(|place| place.node == node_id(1)), "{}", story.text);
-}
-
-#[test]
-fn a_leader_that_comes_back_when_all_is_over_catches_up_without_them() {
-    let mut story = Story::of(Strategy::StopFirst, 2, |_| {});
-    story.wish(2);
-    story.fleet.wanted.as_mut().unwrap().pre_commands = true;
-    story.plan();
-    story.node_is(1, Liveness::Lost);
-    story.plan();
-    let run_id = story.fleet.assigned[&place(2, 1)].pre_commands_run.clone().unwrap();
-    let generation = story.fleet.assigned[&place(2, 1)].generation;
-    let passed =
-        Some(ObservedPreCommands { run_id, outcome: PreCommandsOutcome::Passed, printed: "".into() });
-    let observed = Observed { pre_commands: passed, ..seen(SlotState::Stable, Some(release(2)), generation) };
-    story.report(place(2, 1), observed);
-    while story.plan() {}
-    story.pass(31);
-    story.plan();
-    assert_eq!(story.phase(), RolloutPhase::Done, "{}", story.text);
-    story.node_is(1, Liveness::Up);
-    cut_off(&mut story, place(1, 1));
-    let generation = story.fleet.assigned[&place(1, 1)].generation;
-    story.plan();
-    let told = &story.fleet.assigned[&place(1, 1)];
-    assert!(told.generation > generation && told.pre_commands_run.is_none(), "{}", story.text);
-    story.until_calm();
-    assert_eq!(story.fleet.assigned[&place(1, 1)].release, Some(release(2)));
 }

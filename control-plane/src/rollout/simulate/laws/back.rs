@@ -1,0 +1,118 @@
+//! What must hold of going back, of ghosts, and of what is in force.
+
+use super::*;
+
+pub(super) fn given_up(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
+    let back = |last: &&Rollout| matches!(last.phase, RolloutPhase::Reverted | RolloutPhase::Failed);
+    let over = fleet.last.as_ref().filter(|last| last.progress.aborted.is_some()).filter(back)?;
+    let again =
+        plan.rollouts.iter().find(|it| fleet.rollout.as_ref().is_none_or(|before| before.id != it.id))?;
+    (again.release == over.release && again.wished_at == over.wished_at).then_some(GIVEN_UP)
+}
+
+pub(super) fn brought_back(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, now: Time) -> Option<Law> {
+    let reverting = fleet.rollout.as_ref().filter(|it| it.phase == RolloutPhase::Reverting)?;
+    let (from, spec) = (reverting.from.as_ref()?, fleet.spec.as_ref()?);
+    let ended = plan.rollouts.iter().find(|it| it.id == reverting.id && it.phase.is_over())?;
+    let in_time = || {
+        before.bearers(from).into_iter().any(|it| {
+            let told = it.assigned.map_or(Time(0), |assigned| assigned.since);
+            let young = told <= now && now.since(told) < spec.rollback_timeout.0;
+            young && !it.is_stable() && !it.host.is(Liveness::Lost)
+        })
+    };
+    let cut_short = ended.progress.left.is_some() && in_time();
+    (ended.phase == RolloutPhase::Superseded || cut_short).then_some(BROUGHT_BACK)
+}
+
+/// Of nodes that come to what is in force late: what is moved in its turn, or goes back, has laws of its own.
+pub(super) fn still_serves(
+    fleet: &AppFleet,
+    before: &Draft<'_>,
+    plan: &Plan,
+    rollout: Option<&Rollout>,
+) -> Option<Law> {
+    if plan.in_force.is_some()
+        || rollout.is_some_and(|it| !it.phase.is_over() && it.phase != RolloutPhase::Watching)
+    {
+        return None;
+    }
+    let in_force = fleet.in_force.as_ref()?;
+    let gives_up = |step: &&Step| {
+        let Step::Assign { place, release, .. } = step else { return false };
+        let not_stable = |slot: u16| {
+            let Ok(slot) = Slot::new(slot.into()) else { return false };
+            let other = Place { node: place.node, slot };
+            before.release_at(other) == Some(in_force) && before.standing(other) != Standing::Stable
+        };
+        // Whoever named the replica accepted that it is away.
+        let named = fleet.restarts.iter().any(|wish| wish.place() == Some(*place));
+        release == in_force
+            && !named
+            && before.release_at(*place) != Some(in_force)
+            && before.standing(*place).is_ready()
+            && (1..=before.highest_on(place.node)).any(not_stable)
+    };
+    plan.steps.iter().find(gives_up).map(|_| STILL_SERVES)
+}
+
+pub(super) fn ghosts(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
+    let ghost = plan.ghost.as_ref()?;
+    if fleet.proven.contains(&ghost.release) {
+        return Some(JUST_GHOSTS);
+    }
+    let place = ghost.evidence.place?;
+    let watched = fleet
+        .rollout
+        .as_ref()
+        .filter(|rollout| rollout.phase == RolloutPhase::Watching && rollout.release == ghost.release);
+    if let Some(rollout) = watched {
+        let crashes = fleet.observed.get(&place).map_or(0, |seen| seen.crashes_since_deploy);
+        let base = rollout.progress.watched_from.get(&place).copied().unwrap_or(0);
+        let stays = |other: &Place| {
+            other.slot.number() <= before.replicas_on(other.node) && before.host(other.node).is_some()
+        };
+        let runs_elsewhere = before
+            .bearers(&ghost.release)
+            .into_iter()
+            .map(|it| it.place)
+            .any(|other| other != place && stays(&other) && before.is_stable(other));
+        if rollout.from.is_none() && runs_elsewhere {
+            return Some(ALL_THERE_IS);
+        }
+        return (crashes.saturating_sub(base) < 3).then_some(JUST_GHOSTS);
+    }
+    None
+}
+
+pub(super) fn in_force(
+    fleet: &AppFleet,
+    before: &Draft<'_>,
+    plan: &Plan,
+    rollout: Option<&Rollout>,
+) -> Option<Law> {
+    let in_force = match &plan.in_force {
+        Some(InForce::Release(release)) => Some(release),
+        Some(InForce::Nothing) => None,
+        None => fleet.in_force.as_ref(),
+    };
+    let ghosted_now = plan.ghost.as_ref().map(|ghost| &ghost.release);
+    if in_force.is_some_and(|release| fleet.ghosted.contains(release) || Some(release) == ghosted_now) {
+        return Some(NO_GHOST);
+    }
+    let Some(InForce::Release(release)) = &plan.in_force else { return None };
+    if rollout.is_some_and(|rollout| rollout.phase == RolloutPhase::Reverting) || plan.ghost.is_some() {
+        return None;
+    }
+    let failed = |host: &&Host<'_>| {
+        let failed = fleet.rollout.as_ref().is_some_and(|it| it.progress.failed.contains_key(&host.id));
+        failed || plan.rollouts.iter().any(|it| it.progress.failed.contains_key(&host.id))
+    };
+    let hosts = before.hosts().iter().filter(|host| !host.is(Liveness::Lost) && !failed(host));
+    let stable = hosts.flat_map(|host| {
+        let slots = before.slots_of(*host, release);
+        slots.wanted().map(|view| view.on_target && view.standing == Standing::Stable).collect::<Vec<_>>()
+    });
+    let all: Vec<bool> = stable.collect();
+    (all.is_empty() || all.contains(&false)).then_some(STABLE_IN_FORCE)
+}

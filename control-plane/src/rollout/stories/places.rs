@@ -1,0 +1,92 @@
+//! Stories of where replicas run: nodes that are kept free or emptied, and spreads.
+
+use std::num::NonZeroU16;
+
+use super::*;
+use crate::rollout::Steering;
+
+#[test]
+fn a_node_that_drains_is_emptied_one_replica_after_the_other() {
+    let mut story = Story::running(Strategy::StartFirst, 2, 2);
+    story.service(1, Service::Draining);
+    story.plan();
+    story.plan();
+    story.all_do_as_told();
+    story.until_calm();
+    assert!(story.fleet.assigned.keys().all(|place| place.node == node_id(2)));
+    told!(story);
+}
+
+#[test]
+fn a_cordoned_node_keeps_what_it_has_and_is_given_no_more() {
+    let mut story = Story::running(Strategy::StartFirst, 1, 2);
+    story.service(1, Service::Cordoned);
+    story.fleet.spec.as_mut().unwrap().replicas = NonZeroU16::new(2).unwrap();
+    story.say("# two replicas on each node");
+    story.until_calm();
+    assert!(
+        !story.fleet.assigned.contains_key(&place(1, 2)) && story.fleet.assigned.contains_key(&place(2, 2))
+    );
+    // It follows rollouts with what it has.
+    story.wish(2);
+    story.until_calm();
+    assert_eq!(story.fleet.assigned[&place(1, 1)].release, Some(release(2)));
+    assert!(!story.fleet.assigned.contains_key(&place(1, 2)));
+    told!(story);
+}
+
+#[test]
+fn a_spread_moves_one_replica_to_a_new_node_and_not_before_its_successor_is_ready() {
+    let mut story = Story::new(Strategy::StartFirst, 1, 2);
+    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(4);
+    story.wish(1);
+    story.until_calm();
+    story.pass(31);
+    story.plan();
+    story.text.clear();
+    story.fleet.nodes.insert(node_id(3), node(3));
+    story.say("# node-3 joins");
+    story.until_calm();
+    let on = |number: u8| {
+        story
+            .fleet
+            .assigned
+            .iter()
+            .filter(|(it, told)| it.node == node_id(number) && told.release.is_some())
+            .count()
+    };
+    assert_eq!((on(1) + on(2), on(3)), (3, 1));
+    told!(story);
+}
+
+#[test]
+fn a_spread_takes_over_what_a_lost_node_held() {
+    let mut story = Story::new(Strategy::StartFirst, 1, 2);
+    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(3);
+    story.wish(1);
+    story.until_calm();
+    story.pass(31);
+    story.plan();
+    story.text.clear();
+    story.node_is(1, Liveness::Lost);
+    story.until_calm();
+    story.node_is(1, Liveness::Up);
+    story.until_calm();
+    told!(story);
+}
+
+#[test]
+fn a_node_is_emptied_of_a_spread_while_its_rollout_is_paused() {
+    let mut story = Story::running(Strategy::StartFirst, 1, 2);
+    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(2);
+    story.until_calm();
+    story.wish(2);
+    story.plan();
+    story.steer(Steering::Pause);
+    story.all_do_as_told();
+    story.plan();
+    // The move of the first node has begun, and does not go on.
+    story.service(2, Service::Draining);
+    story.until_calm();
+    assert!(story.fleet.assigned.keys().all(|place| place.node == node_id(1)), "{}", story.text);
+}
