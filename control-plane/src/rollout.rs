@@ -17,6 +17,7 @@ mod place;
 mod placement;
 mod plan;
 mod pre_commands;
+mod predecessor;
 mod progress;
 mod record;
 mod restart;
@@ -45,6 +46,7 @@ use crate::fleet::{ObservedCheck, ObservedExit, Place};
 pub use back::{NoWayBack, back_to};
 pub use fallback::has_way_back;
 pub use plan::plan;
+pub use predecessor::Predecessor;
 pub use progress::{Batch, Progress, Promoted, Said, Trial};
 pub use record::{Drawn, EndedNode, Ran, Record, Recorded};
 pub use steering::{Held, Steering};
@@ -98,7 +100,7 @@ pub struct Plan {
     pub rollouts: Vec<Rollout>,
     pub steps: Vec<Step>,
     pub in_force: Option<InForce>,
-    pub ghost: Option<Ghost>,
+    pub ghosts: Vec<Ghost>,
     pub restarts: Vec<RestartOver>,
     /// [`AppFleet::placed`](crate::fleet::AppFleet::placed) from now on.
     pub placed: Option<BTreeMap<NodeId, u16>>,
@@ -117,7 +119,7 @@ impl Plan {
         self.rollouts.is_empty()
             && self.steps.is_empty()
             && self.in_force.is_none()
-            && self.ghost.is_none()
+            && self.ghosts.is_empty()
             && self.restarts.is_empty()
             && self.placed.is_none()
             && self.events.is_empty()
@@ -182,6 +184,8 @@ pub struct RestartOver {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ghost {
     pub release: ReleaseKey,
+    /// In which it failed.
+    pub rollout: Option<RolloutId>,
     /// A sentence.
     pub reason: String,
     pub evidence: Evidence,

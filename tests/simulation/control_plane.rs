@@ -175,8 +175,8 @@ impl World {
         self.canary.look(&self.fleet, &planned, self.now);
         laws::planned(&self.fleet, &planned, &self.canary)?;
         // What a host that restarts cuts off is not begun anew, and fails its rollout.
-        let by_itself = planned.ghost.as_ref().filter(|it| !it.reason.starts_with("its pre-commands failed"));
-        if let (true, Some(ghost)) = (self.gentle, by_itself.filter(|it| is_good(&it.release))) {
+        let by_itself = planned.ghosts.iter().filter(|it| !it.reason.starts_with("its pre-commands failed"));
+        if let (true, Some(ghost)) = (self.gentle, by_itself.into_iter().find(|it| is_good(&it.release))) {
             return broken(laws::GOOD_STAYS, ghost.reason.clone());
         }
         let mut last = planned;
@@ -206,7 +206,7 @@ impl World {
         }
         let cares = !self.hostile && !self.is_left_alone;
         if cares && self.waiting.iter().any(|it| matches!(it, Waiting::Promotion { .. })) {
-            self.steer(Steering::Promote);
+            self.steer(Steering::Promote { batch: None });
         }
     }
 

@@ -157,8 +157,8 @@ pub(crate) fn planned(fleet: &AppFleet, plan: &Plan, canary: &Canary) -> Checked
         }
         made.leaves_enough(step)?;
     }
-    let ghosted_now = plan.ghost.as_ref().map(|ghost| &ghost.release);
-    if let Some(bad) = made.in_force.filter(|it| fleet.ghosted.contains(it) || ghosted_now == Some(it)) {
+    let ghosted_now = |it: &ReleaseKey| plan.ghosts.iter().any(|ghost| ghost.release == *it);
+    if let Some(bad) = made.in_force.filter(|it| fleet.ghosted.contains(it) || ghosted_now(it)) {
         return broken(NO_GHOST, format!("{bad} is in force"));
     }
     made.moves(canary)?;
@@ -167,7 +167,7 @@ pub(crate) fn planned(fleet: &AppFleet, plan: &Plan, canary: &Canary) -> Checked
 
 impl Made<'_> {
     fn may_give(&self, place: Place, release: &ReleaseKey) -> Checked {
-        let ghosted_now = self.plan.ghost.as_ref().is_some_and(|ghost| ghost.release == *release);
+        let ghosted_now = self.plan.ghosts.iter().any(|ghost| ghost.release == *release);
         if self.fleet.ghosted.contains(release) || ghosted_now {
             return broken(NO_GHOST, format!("{release} at {place}"));
         }

@@ -29,7 +29,7 @@ impl World {
             19..=20 => self.pause_or_resume(),
             21 => self.ask_for_a_restart(),
             22..=24 => {
-                self.steer(Steering::Promote);
+                self.steer(Steering::Promote { batch: None });
             }
             25 => {
                 self.steer(Steering::Abort);

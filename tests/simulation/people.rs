@@ -76,7 +76,7 @@ impl World {
             Steering::Pause => self.seen.saw(Deed::Paused),
             Steering::Resume => self.seen.saw(Deed::Resumed),
             // Seen where they come to something.
-            Steering::Promote | Steering::Abort => {}
+            Steering::Promote { .. } | Steering::Abort => {}
         }
         self.note(|_| format!("{steering:?}"));
         self.fleet.rollout = Some(rollout);

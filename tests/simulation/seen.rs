@@ -104,7 +104,7 @@ impl World {
             let before = self.fleet.rollout.clone().filter(|it| it.id == rollout.id);
             self.saw_moves(before.as_ref(), rollout);
         }
-        if plan.ghost.is_some() {
+        if !plan.ghosts.is_empty() {
             self.seen.saw(Deed::Ghosted);
         }
         let moved = |(id, placed): (&NodeId, &u16)| {

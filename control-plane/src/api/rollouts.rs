@@ -85,17 +85,25 @@ pub(super) async fn resume(
     steer(&api, &principal, id, Steering::Resume).await
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PromoteQuery {
+    /// Whoever promotes what they looked at names it: the next one may have been drawn meanwhile.
+    batch: Option<u32>,
+}
+
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/promote", tag = "rollouts",
-    params(("id" = RolloutId, Path)),
+    params(("id" = RolloutId, Path), ("batch" = Option<u32>, Query)),
     responses(
         (status = 200, description = "It goes on behind its canary or its last batch as soon as that is stable.", body = RolloutView),
-        (status = 409, description = "`conflict`: it does not move, has no batch yet, or was promoted.", body = Problem)))]
+        (status = 409, description = "`conflict`: it does not move, has no batch yet, moves another batch than the one that was named, or was promoted.", body = Problem)))]
 pub(super) async fn promote(
     State(api): State<Api>,
     principal: Principal,
     Path(id): Path<RolloutId>,
+    Query(query): Query<PromoteQuery>,
 ) -> ApiResult<Json<RolloutView>> {
-    steer(&api, &principal, id, Steering::Promote).await
+    steer(&api, &principal, id, Steering::Promote { batch: query.batch }).await
 }
 
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/abort", tag = "rollouts",
@@ -122,7 +130,7 @@ async fn steer(
     let (kind, action, did) = match steering {
         Steering::Pause => ("deployment_paused", "rollout.pause", "paused"),
         Steering::Resume => ("deployment_resumed", "rollout.resume", "resumed"),
-        Steering::Promote => ("deployment_promoted", "rollout.promote", "promoted"),
+        Steering::Promote { .. } => ("deployment_promoted", "rollout.promote", "promoted"),
         Steering::Abort => ("deployment_aborted", "rollout.abort", "aborted"),
     };
     let mut event = api.asked(by, kind, Severity::Info, format!("{by} {did} {what}"));
@@ -151,7 +159,8 @@ pub(super) async fn find(api: &Api, picture: &Picture, id: RolloutId) -> ApiResu
     // What moves has no evidence against it.
     if !matches!(found.summary.phase, RolloutPhase::Pending | RolloutPhase::Running) {
         let ghosts = api.db.ghosted(Some(&found.summary.application)).await?;
-        found.ghost = ghosts.into_iter().find(|it| it.rollout == Some(id)).map(releases::ghost);
+        found.ghost =
+            ghosts.into_iter().find(|it| it.ghost.rollout == Some(id)).map(releases::ghost);
     }
     Ok(Some(found))
 }

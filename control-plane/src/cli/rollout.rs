@@ -51,10 +51,13 @@ pub(super) enum Rollout {
         rollout: String,
     },
     /// Let a rollout go on behind its canary or its last batch, without waiting any longer.
-    #[command(after_help = "Example:\n  deployex rollout promote myapp")]
+    #[command(after_help = "Example:\n  deployex rollout promote myapp --batch 1")]
     Promote {
         /// The application whose rollout waits, or the rollout's id.
         rollout: String,
+        /// The batch that you looked at: where another one is moved by now, nothing is done. Without it, whichever it is.
+        #[arg(long, value_name = "NUMBER")]
+        batch: Option<u32>,
     },
     /// Give a rollout up: it goes back to where it came from, and its release is not ghosted.
     ///
@@ -83,7 +86,10 @@ impl Rollout {
             }
             Self::Pause { rollout } => steer(client, out, &rollout, "pause").await,
             Self::Resume { rollout } => steer(client, out, &rollout, "resume").await,
-            Self::Promote { rollout } => steer(client, out, &rollout, "promote").await,
+            Self::Promote { rollout, batch } => {
+                let batch = batch.map(|number| format!("?batch={number}")).unwrap_or_default();
+                steer(client, out, &rollout, &format!("promote{batch}")).await
+            }
             Self::Abort { rollout } => steer(client, out, &rollout, "abort").await,
             Self::Show { rollout, watch: false } => {
                 let id = newest(client, &rollout).await?;

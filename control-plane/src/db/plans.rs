@@ -20,7 +20,7 @@ use super::entity::applications::application;
 use super::entity::row::{integer, json, sha256_of, version_of};
 use super::error::{DbError, Fault, doing};
 use super::events::{self, NewEvent};
-use super::{restarts, rollouts};
+use super::{assignments, nodes, restarts, rollouts};
 use crate::clock::Time;
 use crate::fleet::AppFleet;
 use crate::rollout::{Happening, InForce, Plan};
@@ -71,9 +71,15 @@ impl Db {
             if let Some(placed) = &plan.placed {
                 place(&tx, app, placed).await?;
             }
-            let nodes = steps::write(&tx, app, &plan.steps, rollout, generation + 1, now).await?;
-            if let Some(ghost) = &plan.ghost {
-                rollouts::insert_ghost(&tx, app, ghost, rollout, now).await?;
+            let mut told = steps::write(&tx, app, &plan.steps, rollout, generation + 1, now).await?;
+            for ghost in &plan.ghosts {
+                rollouts::insert_ghost(&tx, app, ghost, now).await?;
+            }
+            // What a rollout comes from has failed beneath it: whoever may go back by itself is to know another way back.
+            if plan.ghosts.iter().any(|ghost| ghost.rollout != rollout) {
+                let mut holders = assignments::holders(&tx, app).await?;
+                holders.retain(|node| !told.contains(node));
+                told.extend(nodes::raise(&tx, holders).await?.into_keys());
             }
             for recorded in &plan.records {
                 rollouts::write_record(&tx, recorded).await?;
@@ -81,10 +87,10 @@ impl Db {
             for over in &plan.restarts {
                 restarts::end(&tx, over, now).await?;
             }
-            let told: Vec<_> = plan.events.iter().map(|it| event(app, it, now)).collect();
-            events::insert(&tx, &told).await?;
+            let happened: Vec<_> = plan.events.iter().map(|it| event(app, it, now)).collect();
+            events::insert(&tx, &happened).await?;
             tx.commit().await?;
-            Ok(nodes)
+            Ok(told)
         })
         .await
     }

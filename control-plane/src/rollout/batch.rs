@@ -16,8 +16,7 @@ use super::draft::{Draft, Host};
 use super::fault::planted;
 use super::gate::Failure;
 use super::place::Standing;
-use super::{Batch, Evidence, HappeningKind, Progress, Rollout, Waiting};
-use crate::clock::Time;
+use super::{Batch, Evidence, HappeningKind, Progress, Rollout, Trial, Waiting};
 use crate::spec::{CanarySpec, Promote};
 
 /// How far a batch is.
@@ -80,6 +79,9 @@ impl<'a> Draft<'a> {
             // A clock that was put back begins the time anew.
             batch.stable_since =
                 over.then(|| batch.stable_since.filter(|since| *since <= now).unwrap_or(now));
+            if !over {
+                batch.rested = Trial::default();
+            }
         }
         if !over {
             return Moved::Waits;
@@ -164,14 +166,14 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether the batch that is over lets the next one begin.
-    fn may_go_on(&mut self, rollout: &Rollout) -> bool {
-        let (Some(batch), Some(spec)) = (&rollout.progress.batch, &self.fleet.spec) else { return true };
-        let promoted = rollout.progress.promoted.as_ref().is_some_and(|it| it.batch == batch.number);
+    fn may_go_on(&mut self, rollout: &mut Rollout) -> bool {
+        let Progress { batch, promoted, .. } = &mut rollout.progress;
+        let (Some(batch), Some(spec)) = (batch, &self.fleet.spec) else { return true };
+        let promoted = promoted.as_ref().is_some_and(|it| it.batch == batch.number);
         if promoted && !planted!(IgnorePromotion) {
             return true;
         }
         let canary = spec.deploy.canary.as_ref().filter(|_| batch.canary && !planted!(SkipTheSoak));
-        let since = batch.stable_since.unwrap_or(self.now);
         let (pause, waiting): (u64, fn(u64) -> Waiting) = match canary {
             Some(CanarySpec { promote: Promote::Manual, .. }) => {
                 let (app, canary) = (self.fleet.app.clone(), self.names(&batch.nodes));
@@ -182,13 +184,13 @@ impl<'a> Draft<'a> {
             None if planted!(SkipThePause) => return true,
             None => (spec.deploy.pause_between.0, |left_ms| Waiting::BetweenBatches { left_ms }),
         };
-        let end: Time = since.plus(pause);
-        if self.now >= end {
-            return true;
+        match self.count_span(&mut batch.rested, pause) {
+            0 => true,
+            left_ms => {
+                self.wait(waiting(left_ms));
+                false
+            }
         }
-        self.wake_at(end);
-        self.wait(waiting(end.since(self.now)));
-        false
     }
 
     pub(super) fn names(&self, nodes: &BTreeSet<NodeId>) -> Vec<proto::ids::NodeName> {
@@ -208,7 +210,8 @@ impl<'a> Draft<'a> {
         let group = left.first().map(|host| self.group_of(*host));
         let same = left.iter().filter(|host| Some(self.group_of(**host)) == group || planted!(MixLabels));
         let nodes = same.take(size).map(|host| host.id).collect();
-        rollout.progress.batch = Some(Batch { number, canary: canary.is_some(), nodes, stable_since: None });
+        let (canary, rested) = (canary.is_some(), Trial::default());
+        rollout.progress.batch = Some(Batch { number, canary, nodes, stable_since: None, rested });
         self.record_batch(rollout);
     }
 
@@ -251,9 +254,15 @@ impl<'a> Draft<'a> {
 
     /// It stays as it is: its agent goes on trying, and what still serves there goes on serving.
     pub(super) fn tolerate(&mut self, rollout: &mut Rollout, failure: Failure) {
+        self.note_tolerated(rollout, &failure);
+        if let Some(place) = failure.place {
+            self.has_failed(place.node);
+        }
+    }
+
+    pub(super) fn note_tolerated(&mut self, rollout: &mut Rollout, failure: &Failure) {
         let Some(place) = failure.place else { return };
         rollout.progress.failed.insert(place.node, failure.reason.clone());
-        self.has_failed(place.node);
         let allowed = self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.tolerate_failed_nodes);
         let text = format!(
             "{} failed, which is tolerated on {allowed} nodes, of which this is number {}: {}",

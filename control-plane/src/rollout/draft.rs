@@ -14,7 +14,7 @@ use super::placement::{self, Placement};
 use super::room::Missing;
 use super::sight::{self, Sight, Sights};
 use super::told::{self, Told};
-use super::{Happening, HappeningKind, InForce, Plan, Rollout, Said, Step, Waiting};
+use super::{Happening, HappeningKind, InForce, Plan, Predecessor, Rollout, Said, Step, Waiting};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Node, Observed, Place};
 
@@ -34,6 +34,8 @@ pub(super) struct Draft<'a> {
     pub(super) lent_to: Option<NodeId>,
     /// Of a rollout that gave way to a newer release: whoever paused it paused its successor.
     pub(super) pause_carried: Option<Said>,
+    /// Of the same: what it comes from, where that is watched still.
+    pub(super) predecessor: Option<Predecessor>,
     pub(super) placement: Placement,
     /// The same, for whoever asks for one node. Nobody chooses the id of a node, so that the hash need not be a guarded one.
     holds: FxHashMap<NodeId, Holds<'a>>,
@@ -92,6 +94,7 @@ impl<'a> Draft<'a> {
             plan: Plan::default(),
             lent_to: None,
             pause_carried: None,
+            predecessor: None,
             placement: Placement::default(),
             holds: FxHashMap::default(),
             sights: Sights::of(fleet),

@@ -178,5 +178,5 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
         fleet.placed.clone_from(placed);
     }
     fleet.restarts.retain(|wish| plan.restarts.iter().all(|over| over.id != wish.id));
-    fleet.ghosted.extend(plan.ghost.iter().map(|ghost| ghost.release.clone()));
+    fleet.ghosted.extend(plan.ghosts.iter().map(|ghost| ghost.release.clone()));
 }

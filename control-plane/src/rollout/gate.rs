@@ -16,7 +16,7 @@ use crate::fleet::{Observed, ObservedCheck, ObservedExit, ObservedStaging, Place
 /// Crashes of one slot in the watch that make a crash loop.
 pub(super) const CRASH_LOOP: u32 = 3;
 
-/// A trial's time is added up in this many portions.
+/// A span's time is added up in this many portions.
 const PORTIONS: u64 = 10;
 
 /// Why a release is taken back.
@@ -51,7 +51,39 @@ impl Draft<'_> {
     }
 
     fn portion(&self) -> u64 {
-        (self.rollback_timeout() / PORTIONS).max(1)
+        portion_of(self.rollback_timeout())
+    }
+
+    fn watch_span(&self) -> u64 {
+        self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.watch.0)
+    }
+
+    /// What is left of a watch, in milliseconds.
+    pub(super) fn watch_left(&self, rollout: &Rollout) -> u64 {
+        let span = self.watch_span();
+        span.saturating_sub(rollout.progress.watched.spent(self.now, portion_of(span)))
+    }
+
+    /// Adds up a watch that goes on; what is left of it.
+    pub(super) fn keep_watched(&mut self, rollout: &mut Rollout) -> u64 {
+        let span = self.watch_span();
+        self.count_span(&mut rollout.progress.watched, span)
+    }
+
+    /// Adds up a span that goes on, and says what is left of it: an hour in which nobody planned, or a clock that was put forward,
+    /// uses up no more than a portion.
+    pub(super) fn count_span(&mut self, counted: &mut Trial, span: u64) -> u64 {
+        let portion = portion_of(span);
+        let spent = counted.spent(self.now, portion);
+        if spent >= span {
+            return 0;
+        }
+        *counted = counted.kept(true, self.now, portion);
+        let left = span.saturating_sub(counted.spent_ms);
+        if let Some(since) = counted.counting_since {
+            self.wake_at(since.plus(portion.min(left)));
+        }
+        span.saturating_sub(counted.spent(self.now, portion))
     }
 
     /// How long a slot may take: a slot that runs the pre-commands first gets their time beside its own.
@@ -345,6 +377,10 @@ impl Draft<'_> {
     }
 }
 
+fn portion_of(span: u64) -> u64 {
+    (span / PORTIONS).max(1)
+}
+
 /// Its agent tries again and again to get the release, from a bucket that is away or to a disk that is full.
 fn cannot_be_fetched(seen: &Observed, release: &ReleaseKey) -> bool {
     let tries = |staging: &ObservedStaging| {
@@ -413,8 +449,7 @@ mod tests {
             let mut moving = Self { fleet, generations: BTreeMap::new(), now: Time(1_000) };
             moving.fleet.wanted = Some(wish(1, 1));
             moving.until_calm();
-            moving.now = moving.now.plus(31_000);
-            moving.until_calm();
+            moving.watch_passes();
             moving.fleet.wanted = Some(wish(2, 2));
             moving.plan();
             moving
@@ -443,6 +478,13 @@ mod tests {
             }
         }
 
+        fn watch_passes(&mut self) {
+            for _ in 0..11 {
+                self.now = self.now.plus(3_000);
+                self.until_calm();
+            }
+        }
+
         fn phase(&self) -> Option<RolloutPhase> {
             self.fleet.rollout.as_ref().map(|it| it.phase)
         }
@@ -463,7 +505,7 @@ mod tests {
         let mut moving = Moving::new();
         moving.falls_back();
         let planned = moving.plan();
-        let ghost = planned.ghost.unwrap();
+        let [ghost] = planned.ghosts.as_slice() else { panic!("{planned:?}") };
         assert_eq!(ghost.reason, "slot 1 on node-1 fell back by itself: it was not stable");
         assert_eq!(ghost.evidence.place, Some(place(1, 1)));
         assert_eq!(moving.phase(), Some(RolloutPhase::Reverting));
@@ -485,12 +527,11 @@ mod tests {
         moving.falls_back();
         moving.fleet.nodes.get_mut(&node_id(1)).unwrap().liveness = Liveness::Up;
         let planned = moving.plan();
-        assert_eq!(planned.ghost, None);
+        assert_eq!(planned.ghosts, []);
         let told: Vec<_> = planned.steps.iter().map(Step::place).collect();
         assert_eq!(told, [place(1, 1)]);
         moving.until_calm();
-        moving.now = moving.now.plus(31_000);
-        moving.until_calm();
+        moving.watch_passes();
         assert_eq!(moving.fleet.last.as_ref().unwrap().phase, RolloutPhase::Done);
         assert!(moving.fleet.ghosted.is_empty());
     }

@@ -16,7 +16,9 @@ use sha2::{Digest as _, Sha256};
 use super::draft::{Draft, Host};
 use super::fault::planted;
 use super::gate::Failure;
-use super::{Ghost, HappeningKind, PreCommandsState, Progress, Rollout, Waiting};
+use super::{
+    Evidence, Ghost, HappeningKind, PreCommandsState, Predecessor, Progress, Rollout, Trial, Waiting,
+};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Place, Wish, WishedBy};
 use crate::spec::PreCommandsRun;
@@ -50,7 +52,11 @@ impl Draft<'_> {
                 PreCommandsRun::Once => PreCommandsState::Waiting,
                 PreCommandsRun::EveryReplica => PreCommandsState::EveryReplica,
             },
-            progress: Progress { paused: self.pause_carried.take(), ..Progress::default() },
+            progress: Progress {
+                paused: self.pause_carried.take(),
+                predecessor: self.predecessor.take().filter(|_| self.in_force.is_some()),
+                ..Progress::default()
+            },
             by: match &wish.by {
                 WishedBy::Bucket => "bucket".to_owned(),
                 WishedBy::Person(name) => name.clone(),
@@ -83,7 +89,7 @@ impl Draft<'_> {
     /// A ghosted release is not tried at all, and a wish that was tried and taken back is not tried again.
     fn may_be_tried(&mut self, wish: &Wish) -> bool {
         let (app, release) = (self.fleet.app.clone(), wish.release.clone());
-        let ghosted_now = self.plan.ghost.as_ref().is_some_and(|ghost| ghost.release == release);
+        let ghosted_now = self.plan.ghosts.iter().any(|ghost| ghost.release == release);
         if (self.fleet.ghosted.contains(&release) || ghosted_now) && !planted!(DeployGhosted) {
             self.wait(Waiting::Ghosted { app, release });
             return false;
@@ -152,6 +158,7 @@ impl Draft<'_> {
         if wish.by == WishedBy::Bucket {
             self.pause_carried.clone_from(&rollout.progress.paused);
         }
+        self.predecessor = Predecessor::of(&rollout, self.watch_left(&rollout), self.now);
         self.supersede(rollout, format!("{} is wished instead", wish.release.version));
         Heeded::Over
     }
@@ -210,7 +217,7 @@ impl Draft<'_> {
             rollout.pre_commands = PreCommandsState::Failed { error };
             self.happened(HappeningKind::PreCommandsFailed, rollout, place, reason.clone());
         }
-        if self.fleet.proven.contains(&rollout.release) {
+        if !self.may_be_ghosted(&rollout.release) {
             let text = format!("{reason}; not ghosted, because it outlived its watch before");
             self.turn_back(rollout, text, place);
             return;
@@ -221,11 +228,30 @@ impl Draft<'_> {
             self.turn_back(rollout, text, place);
             return;
         }
+        self.ghost(rollout, place, &reason, evidence);
+        self.turn_back(rollout, reason, place);
+    }
+
+    /// What outlived a watch has shown what it does.
+    fn may_be_ghosted(&self, release: &ReleaseKey) -> bool {
+        !self.fleet.proven.contains(release)
+    }
+
+    /// Its release is not deployed again, unless it outlived a watch before.
+    pub(super) fn ghost(
+        &mut self,
+        rollout: &Rollout,
+        place: Option<Place>,
+        reason: &str,
+        evidence: Evidence,
+    ) {
+        if !self.may_be_ghosted(&rollout.release) {
+            return;
+        }
         let text = format!("{} is not deployed again until it is cleared: {reason}", rollout.release.version);
         self.happened(HappeningKind::VersionGhosted, rollout, place, text);
-        let release = rollout.release.clone();
-        self.plan.ghost = Some(Ghost { release, reason: reason.clone(), evidence });
-        self.turn_back(rollout, reason, place);
+        let (release, reason) = (rollout.release.clone(), reason.to_owned());
+        self.plan.ghosts.push(Ghost { release, rollout: Some(rollout.id), reason, evidence });
     }
 
     /// `place`: where it failed.
@@ -295,6 +321,7 @@ impl Draft<'_> {
         rollout.phase_since = self.now;
         rollout.progress.trials.clear();
         rollout.progress.watched_from.clear();
+        rollout.progress.watched = Trial::default();
     }
 }
 

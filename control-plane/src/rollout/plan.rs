@@ -52,7 +52,13 @@ impl Draft<'_> {
             return false;
         };
         let rollout = match self.heed_the_wish(rollout) {
-            Heeded::Same(rollout) => rollout,
+            Heeded::Same(mut rollout) => {
+                if self.watch_predecessor(&mut rollout) {
+                    self.rollout = Some(rollout);
+                    return true;
+                }
+                rollout
+            }
             Heeded::Turned(rollout) => {
                 self.rollout = Some(rollout);
                 return true;
@@ -117,14 +123,12 @@ impl Draft<'_> {
             self.rollout = Some(rollout);
             return true;
         }
-        let watch = self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.watch.0);
-        let end = self.phase_end(&mut rollout, watch);
-        if self.now >= end {
+        let left_ms = self.keep_watched(&mut rollout);
+        if left_ms == 0 {
             self.outlived(rollout);
             return true;
         }
-        self.wake_at(end);
-        let (version, left_ms) = (rollout.release.version.to_string(), end.since(self.now));
+        let version = rollout.release.version.to_string();
         let release = rollout.release.clone();
         self.name_failed(&rollout);
         self.rollout = Some(rollout);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
+use super::Predecessor;
 use crate::clock::Time;
 use crate::fleet::Place;
 
@@ -33,6 +34,10 @@ pub struct Progress {
     pub left: Option<String>,
     /// Crash counts of each place when the watch began, so that the watch counts its own.
     pub watched_from: BTreeMap<Place, u32>,
+    /// How much of its watch is over.
+    pub watched: Trial,
+    /// The release that it comes from, where that was watched still when this one took its place.
+    pub predecessor: Option<Predecessor>,
 }
 
 /// On whose word.
@@ -52,6 +57,9 @@ pub struct Batch {
     pub nodes: BTreeSet<NodeId>,
     /// Since when all of it has been stable without a break; `None`: it is not.
     pub stable_since: Option<Time>,
+    /// How much of the pause or the soak behind it is over.
+    #[serde(default)]
+    pub rested: Trial,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,9 +70,9 @@ pub struct Promoted {
     pub said: Said,
 }
 
-/// How much of its time to become stable a slot has used up.
+/// How much of a span is over: of the time that a slot has to become stable, of a watch, of a pause.
 ///
-/// Time counts while it is not stable, its node is up and somebody plans. It is added up in portions, and a gap longer than a portion counts
+/// The time of a slot counts while it is not stable, its node is up and somebody plans. Time is added up in portions, and a gap longer than a portion counts
 /// as one: an hour without a control plane, or a wall clock that was put forward, uses up no more than that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
@@ -102,6 +110,9 @@ impl Trial {
 
 #[cfg(test)]
 mod tests {
+    use proto::ids::RolloutId;
+
+    use super::super::fixture::release;
     use super::*;
 
     #[test]
@@ -151,6 +162,7 @@ mod tests {
                 canary: false,
                 nodes: [place.node].into(),
                 stable_since: Some(Time(8)),
+                rested: Trial::started(Time(8)),
             }),
             promoted: Some(Promoted { batch: 1, said: Said { by: "bob".to_owned(), at: Time(6) } }),
             failed: [(place.node, "it does not start".to_owned())].into(),
@@ -158,6 +170,15 @@ mod tests {
             never_began: true,
             left: Some("node-1 is lost".to_owned()),
             watched_from: [(place, 3)].into(),
+            watched: Trial { spent_ms: 4, counting_since: None },
+            predecessor: Some(Predecessor {
+                rollout: RolloutId(uuid::Uuid::from_u128(7)),
+                from: release(1),
+                since: Time(1),
+                until: Time(9),
+                watched_from: [(place, 2)].into(),
+                failed: BTreeMap::new(),
+            }),
         };
         let json = serde_json::to_string(&progress).unwrap();
         assert_eq!(serde_json::from_str::<Progress>(&json).unwrap(), progress);

@@ -87,7 +87,8 @@ impl Draft<'_> {
 
     /// A slot that is not ready: whether it was told something of late, or anything but what is in force.
     fn is_our_doing(&self, place: Place) -> bool {
-        let Some(release) = self.release_at(place) else { return false };
+        // Of a spread it was given up elsewhere for this one, which cannot be told as long as its node is suspect.
+        let Some(release) = self.release_at(place) else { return self.is_spread() };
         if self.report(place).is_none() || self.is_being_restarted(place) {
             return true;
         }

@@ -136,7 +136,7 @@ impl World {
             self.pass(millis);
             let Some(plan) = self.control()? else { continue };
             if plan.waiting.iter().any(|it| matches!(it, Waiting::Promotion { .. })) {
-                self.steer(Steering::Promote);
+                self.steer(Steering::Promote { batch: None });
             }
             if !unplanted(|| laws::unfinished(&self.fleet, &plan, self.clock())) {
                 return Ok(());
@@ -244,7 +244,7 @@ impl World {
             }
             20..=22 => self.ask_for_a_restart(id),
             23..=25 => self.pause_or_resume(),
-            26..=28 => self.steer(Steering::Promote),
+            26..=28 => self.steer(Steering::Promote { batch: None }),
             29 => self.steer(Steering::Abort),
             30..=31 => {
                 let service = match self.dice.pick(3) {
@@ -479,7 +479,7 @@ impl World {
 
     /// A slot is not stable in time only if it had that time: connected, planned for, and not stable.
     fn unjust(&self, plan: &Plan) -> Option<Law> {
-        let ghost = plan.ghost.as_ref().filter(|ghost| ghost.reason.contains("was not stable within"))?;
+        let ghost = plan.ghosts.iter().find(|ghost| ghost.reason.contains("was not stable within"))?;
         let place = ghost.evidence.place?;
         let had = self.connected_for(place.node) - self.told_at.get(&place).copied().unwrap_or_default();
         let needed = self.fleet.spec.as_ref().map_or(0, |spec| spec.rollback_timeout.0);

@@ -12,7 +12,10 @@ pub enum Steering {
     Pause,
     Resume,
     /// Go on behind the canary, or after a batch, without waiting any longer.
-    Promote,
+    Promote {
+        /// Its number, as whoever says so knows it; `None`: whichever it is.
+        batch: Option<u32>,
+    },
     /// Go back to where it came from. The release is not ghosted, and not tried again for the same wish.
     Abort,
 }
@@ -25,13 +28,18 @@ pub enum Held {
     NotPaused,
     NothingToPromote,
     PromotedAlready,
+    /// What was to be promoted is another one by now.
+    AnotherBatch {
+        now: u32,
+    },
     GoesBack,
     Over,
 }
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        let text = match self {
+            Self::AnotherBatch { now } => return write!(f, "moves batch {now} by now"),
             Self::DoesNotMove => "does not move any more",
             Self::PausedAlready => "is paused already",
             Self::NotPaused => "is not paused",
@@ -39,7 +47,8 @@ impl fmt::Display for Held {
             Self::PromotedAlready => "was promoted already",
             Self::GoesBack => "goes back already",
             Self::Over => "is over",
-        })
+        };
+        f.write_str(text)
     }
 }
 
@@ -55,13 +64,16 @@ impl Rollout {
             return Err(Held::Over);
         }
         match steering {
-            Steering::Pause | Steering::Promote if !moves => return Err(Held::DoesNotMove),
+            Steering::Pause | Steering::Promote { .. } if !moves => return Err(Held::DoesNotMove),
             Steering::Pause if paused.is_some() => return Err(Held::PausedAlready),
             Steering::Pause => *paused = Some(said),
             Steering::Resume if paused.is_none() => return Err(Held::NotPaused),
             Steering::Resume => *paused = None,
-            Steering::Promote => {
+            Steering::Promote { batch: named } => {
                 let Some(batch) = batch else { return Err(Held::NothingToPromote) };
+                if named.is_some_and(|named| named != batch.number) {
+                    return Err(Held::AnotherBatch { now: batch.number });
+                }
                 if promoted.as_ref().is_some_and(|it| it.batch == batch.number) {
                     return Err(Held::PromotedAlready);
                 }
@@ -86,6 +98,8 @@ mod tests {
         fixture::rollout(2, Some(1), phase)
     }
 
+    const PROMOTE: Steering = Steering::Promote { batch: None };
+
     fn ann() -> Said {
         Said { by: "ann".to_owned(), at: Time(9) }
     }
@@ -105,12 +119,27 @@ mod tests {
     #[test]
     fn a_batch_is_promoted_once() {
         let mut rollout = rollout(RolloutPhase::Running);
-        assert_eq!(rollout.clone().steered(Steering::Promote, ann()), Err(Held::NothingToPromote));
+        assert_eq!(rollout.clone().steered(PROMOTE, ann()), Err(Held::NothingToPromote));
         rollout.progress.batch = Some(Batch { number: 1, canary: true, ..Batch::default() });
-        let mut promoted = rollout.steered(Steering::Promote, ann()).unwrap();
-        assert_eq!(promoted.clone().steered(Steering::Promote, ann()), Err(Held::PromotedAlready));
+        let mut promoted = rollout.steered(PROMOTE, ann()).unwrap();
+        assert_eq!(promoted.clone().steered(PROMOTE, ann()), Err(Held::PromotedAlready));
         promoted.progress.batch = Some(Batch { number: 2, ..Batch::default() });
-        assert!(promoted.steered(Steering::Promote, ann()).is_ok());
+        assert!(promoted.steered(PROMOTE, ann()).is_ok());
+    }
+
+    /// The page showed batch 1, and batch 2 is drawn when the button is pressed: nobody has looked at that.
+    #[test]
+    fn a_batch_that_is_named_is_promoted_and_no_other() {
+        let mut rollout = rollout(RolloutPhase::Running);
+        rollout.progress.batch = Some(Batch { number: 2, ..Batch::default() });
+        let named = |number| Steering::Promote { batch: Some(number) };
+        let held = rollout.clone().steered(named(1), ann()).unwrap_err();
+        assert_eq!(
+            (held, held.to_string().as_str()),
+            (Held::AnotherBatch { now: 2 }, "moves batch 2 by now")
+        );
+        let promoted = rollout.steered(named(2), ann()).unwrap().progress.promoted;
+        assert_eq!(promoted.map(|it| it.batch), Some(2));
     }
 
     #[test]

@@ -62,9 +62,28 @@ impl Story {
         self.say("# a restart is asked for");
     }
 
+    /// Somebody plans whenever that is due, up to where something is decided, which is left to be told.
     fn pass(&mut self, seconds: u64) {
-        self.now += seconds * 1_000;
+        let end = self.now + seconds * 1_000;
+        while let Some(due) = plan(&self.fleet, Time(self.now)).wake_at.filter(|at| at.0 <= end) {
+            let planned = plan(&self.fleet, due);
+            // To have counted the time is no news.
+            let counted = Plan { rollouts: planned.rollouts.clone(), ..Plan::default() };
+            let silent = Plan { waiting: Vec::new(), wake_at: None, ..planned.clone() } == counted;
+            if due.0 <= self.now || !silent || planned.rollouts.iter().any(|it| it.finished_at.is_some()) {
+                break;
+            }
+            self.now = due.0;
+            store(&mut self.fleet, &planned, &mut self.generations, due);
+        }
+        self.now = end;
         self.say(&format!("# {seconds} s pass"));
+    }
+
+    /// Nobody plans meanwhile; or the clock is put forward, which is the same to whoever plans then.
+    fn leap(&mut self, seconds: u64) {
+        self.now += seconds * 1_000;
+        self.say(&format!("# {seconds} s pass, in which nobody plans"));
     }
 
     fn node_is(&mut self, number: u8, liveness: Liveness) {
@@ -147,7 +166,7 @@ impl Story {
             Some(InForce::Nothing) => lines.push("nothing is in force".to_owned()),
             None => {}
         }
-        lines.extend(planned.ghost.iter().map(|ghost| format!("{} is ghosted", ghost.release.version)));
+        lines.extend(planned.ghosts.iter().map(|ghost| format!("{} is ghosted", ghost.release.version)));
         lines.extend(planned.events.iter().map(|it| format!("event {}: {}", it.kind.word(), it.text)));
         lines.extend(after.waiting.iter().map(|waiting| format!("waits: {waiting}")));
         for line in lines {
@@ -168,6 +187,7 @@ mod back;
 mod fleets;
 mod places;
 mod pre_commands;
+mod predecessors;
 mod records;
 
 #[test]
@@ -187,6 +207,7 @@ fn a_first_deployment_starts_every_slot_at_once_after_its_pre_commands() {
     told!(story);
 }
 
+/// Nomad #3836, #6864.
 #[test]
 fn healthy_replicas_are_not_stopped_before_their_successor_is_healthy() {
     let mut story = Story::running(Strategy::StartFirst, 2, 1);
@@ -232,7 +253,7 @@ fn a_release_that_does_not_become_stable_is_ghosted_and_its_revert_is_not_deploy
         story.now += 4_000;
         let planned = plan(&story.fleet, Time(story.now));
         store(&mut story.fleet, &planned, &mut story.generations, Time(story.now));
-        if let Some(ghost) = &planned.ghost {
+        if let Some(ghost) = planned.ghosts.first() {
             story.say("# 40 s pass, looked at every 4 s");
             assert_eq!(ghost.evidence.last_exit.as_ref().unwrap().log_tail, "** (RuntimeError) no database");
             let after = plan(&story.fleet, Time(story.now));
@@ -266,7 +287,7 @@ fn a_release_that_never_passes_its_check_is_ghosted_with_what_it_answered_last()
         story.now += 4_000;
         let planned = plan(&story.fleet, Time(story.now));
         store(&mut story.fleet, &planned, &mut story.generations, Time(story.now));
-        ghosts.extend(planned.ghost);
+        ghosts.extend(planned.ghosts);
     }
     let [ghost] = &ghosts[..] else { panic!("{ghosts:?}") };
     let why = "(GET /health on port 4001 answered 503: \"database down\")";
@@ -291,6 +312,7 @@ fn a_first_deployment_that_fails_leaves_its_slots_empty() {
     told!(story);
 }
 
+/// deploy-rs #221.
 #[test]
 fn one_dead_host_does_not_abort_the_rest_and_catches_up() {
     let mut story = Story::running(Strategy::StopFirst, 1, 3);
@@ -302,6 +324,7 @@ fn one_dead_host_does_not_abort_the_rest_and_catches_up() {
     told!(story);
 }
 
+/// Nomad #10881.
 #[test]
 fn a_late_failure_reverts_without_a_second_outage() {
     let mut story = Story::running(Strategy::StartFirst, 2, 1);
@@ -316,6 +339,7 @@ fn a_late_failure_reverts_without_a_second_outage() {
     told!(story);
 }
 
+/// One command restarts a whole application: Nomad #698.
 #[test]
 fn a_rolling_restart_borrows_the_spare_and_goes_slot_by_slot() {
     let mut story = Story::running(Strategy::StartFirst, 2, 2);
@@ -449,7 +473,7 @@ fn a_slot_that_is_stable_now_and_then_does_not_hold_up_a_rollout_for_ever() {
         for _ in 0..2 {
             let planned = plan(&story.fleet, Time(story.now));
             store(&mut story.fleet, &planned, &mut story.generations, Time(story.now));
-            if planned.ghost.is_some() {
+            if !planned.ghosts.is_empty() {
                 return;
             }
             story.now += 2_000;

@@ -15,7 +15,7 @@ use crate::config::Flags;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::fleet::{Assigned, Node, Observed, Place};
 use crate::rollout::{
-    Batch, Drawn, EndedNode, Plan, PreCommandsState, Progress, Ran, Record, Recorded, Rollout, fixture,
+    Batch, Drawn, EndedNode, Plan, PreCommandsState, Progress, Ran, Record, Recorded, Rollout, Trial, fixture,
 };
 
 on_both_engines!(what_is_kept_of_a_rollout_is_shown_while_it_moves_and_when_it_is_over);
@@ -68,7 +68,9 @@ async fn moving(bench: &Bench) -> [NodeId; 3] {
         };
         fleet.nodes.insert(id, node);
     }
-    let canary = Batch { number: 1, canary: true, nodes: [ids[0]].into(), stable_since: Some(Time(9)) };
+    let nodes = [ids[0]].into();
+    let canary =
+        Batch { number: 1, canary: true, nodes, stable_since: Some(Time(9)), rested: Trial::default() };
     fleet.rollout = Some(Rollout {
         id: RolloutId(uuid::Uuid::nil()),
         app: "myapp".parse().unwrap(),

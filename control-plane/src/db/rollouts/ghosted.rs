@@ -17,7 +17,6 @@ use crate::rollout::{Evidence, Ghost};
 pub struct Ghosted {
     pub app: AppName,
     pub ghost: Ghost,
-    pub rollout: Option<RolloutId>,
     pub at: Time,
 }
 
@@ -79,10 +78,9 @@ pub(in crate::db) async fn insert(
     tx: &impl ConnectionTrait,
     app: &AppName,
     ghost: &Ghost,
-    rollout: Option<RolloutId>,
     now: Time,
 ) -> Result<(), Fault> {
-    let Ghost { release, reason, evidence } = ghost;
+    let Ghost { release, rollout, reason, evidence } = ghost;
     let row = ghosted::Model {
         app: app.to_string(),
         version: release.version.to_string(),
@@ -115,10 +113,10 @@ fn parse(model: ghosted::Model) -> Result<Ghosted, Fault> {
         app: row.text("app", &app)?,
         ghost: Ghost {
             release: row.key(&version, &sha256)?,
+            rollout: rollout.map(RolloutId),
             reason,
             evidence: row.json::<Evidence>("evidence", &evidence)?,
         },
-        rollout: rollout.map(RolloutId),
         at: row.time("at", at)?,
     })
 }

@@ -216,6 +216,7 @@ async fn a_stored_plan_comes_back_as_the_next_snapshot(it: TestDb) {
     let running = rollout("shop", key("1", 1), RolloutPhase::Running, 20);
     let ghost = Ghost {
         release: key("1", 2),
+        rollout: Some(done.id),
         reason: "it crashed".to_owned(),
         evidence: Evidence { place: Some(place(one, 1)), ..Evidence::default() },
     };
@@ -236,7 +237,7 @@ async fn a_stored_plan_comes_back_as_the_next_snapshot(it: TestDb) {
         rollouts: vec![done.clone(), running.clone()],
         steps: vec![run, assign(place(one, 2), &key("1", 1)), Step::Withdraw { place: place(two, 1) }],
         in_force: Some(InForce::Release(key("1", 2))),
-        ghost: Some(ghost.clone()),
+        ghosts: vec![ghost.clone()],
         events: vec![happening],
         ..Plan::default()
     };
@@ -460,9 +461,10 @@ async fn ghosts_are_cleared_by_version_or_all(it: TestDb) {
     let shop = app("shop");
     for (n, version) in [(1, "1"), (2, "1"), (3, "3")] {
         let release = key(version, n);
-        let ghost = Ghost { release, reason: "why".to_owned(), evidence: Evidence::default() };
+        let evidence = Evidence::default();
+        let ghost = Ghost { release, rollout: None, reason: "why".to_owned(), evidence };
         let generation = fleet(&it.db, "shop").await.generation;
-        let plan = Plan { ghost: Some(ghost), ..Plan::default() };
+        let plan = Plan { ghosts: vec![ghost], ..Plan::default() };
         it.db.store_plan(&shop, generation, &plan, Time(u64::from(n))).await.unwrap();
     }
     let stale = fleet(&it.db, "shop").await.generation;

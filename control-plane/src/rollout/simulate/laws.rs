@@ -79,7 +79,7 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
             }
         };
         if let Some(release) = gives {
-            let ghosted_now = plan.ghost.as_ref().is_some_and(|ghost| ghost.release == *release);
+            let ghosted_now = plan.ghosts.iter().any(|ghost| ghost.release == *release);
             if fleet.ghosted.contains(release) || ghosted_now {
                 return Some(NO_GHOST);
             }

@@ -113,12 +113,13 @@ fn the_others_wait_behind_a_canary_until_a_person_promotes_it() {
     story.until_calm();
     story.pass(3_600);
     story.plan();
-    story.steer(Steering::Promote);
+    story.steer(Steering::Promote { batch: None });
     story.until_calm();
     assert_eq!(story.phase(), RolloutPhase::Watching);
     told!(story);
 }
 
+/// flyctl #4952.
 #[test]
 fn a_stopped_canary_is_not_a_ready_one() {
     let mut story =
@@ -157,6 +158,7 @@ fn a_canary_that_crashes_again_and_again_while_it_soaks_is_taken_back() {
     told!(story);
 }
 
+/// Nomad #10465.
 #[test]
 fn an_unrecoverable_canary_ends_and_does_not_stall() {
     let mut story =
@@ -171,6 +173,7 @@ fn an_unrecoverable_canary_ends_and_does_not_stall() {
     assert_eq!((story.phase(), &story.fleet.in_force), (RolloutPhase::Reverted, &Some(release(1))));
 }
 
+/// Nomad #10882.
 #[test]
 fn a_revert_is_not_canaried_again() {
     let mut story = Story::of(Strategy::StopFirst, 3, |deploy| {
@@ -179,7 +182,7 @@ fn a_revert_is_not_canaried_again() {
     });
     story.wish(2);
     story.until_calm();
-    story.steer(Steering::Promote);
+    story.steer(Steering::Promote { batch: None });
     story.until_calm();
     assert_eq!(story.phase(), RolloutPhase::Watching);
     story.text.clear();
@@ -195,7 +198,7 @@ fn what_outlived_a_watch_before_waits_behind_no_canary() {
         Story::of(Strategy::StopFirst, 3, |deploy| deploy.canary = Some(canary(1, Promote::Manual)));
     story.wish(2);
     story.until_calm();
-    story.steer(Steering::Promote);
+    story.steer(Steering::Promote { batch: None });
     story.until_calm();
     story.pass(31);
     story.plan();
@@ -224,6 +227,7 @@ fn a_canary_whose_host_is_lost_is_drawn_anew_and_a_release_that_loses_hosts_is_h
     told!(story);
 }
 
+/// Nomad #20295.
 #[test]
 fn no_rollout_outlives_its_deadline() {
     for strategy in [Strategy::StartFirst, Strategy::StopFirst] {

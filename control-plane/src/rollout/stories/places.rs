@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use super::*;
 use crate::rollout::Steering;
+use crate::spec::Amount;
 
 #[test]
 fn a_node_that_drains_is_emptied_one_replica_after_the_other() {
@@ -89,4 +90,29 @@ fn a_node_is_emptied_of_a_spread_while_its_rollout_is_paused() {
     story.service(2, Service::Draining);
     story.until_calm();
     assert!(story.fleet.assigned.keys().all(|place| place.node == node_id(1)), "{}", story.text);
+}
+
+/// The new node has hung before it could be told: what was given up for it is the one that may be missing.
+#[test]
+fn what_a_spread_gave_up_for_a_node_that_hangs_is_missing_to_a_rollout() {
+    let mut story = Story::new(Strategy::StopFirst, 1, 2);
+    let spec = story.fleet.spec.as_mut().unwrap();
+    (spec.spread, spec.deploy.max_unavailable) = (NonZeroU16::new(3), Amount::Count(1));
+    story.wish(1);
+    story.until_calm();
+    story.pass(31);
+    story.plan();
+    story.fleet.nodes.insert(node_id(3), node(3));
+    story.node_is(3, Liveness::Suspect);
+    story.until_calm();
+    let told = |story: &Story, number| {
+        story.fleet.assigned.values().filter(|it| it.release == Some(release(number))).count()
+    };
+    assert_eq!(told(&story, 1), 2, "{}", story.text);
+    story.wish(2);
+    story.until_calm();
+    assert_eq!((told(&story, 1), told(&story, 2)), (2, 0), "{}", story.text);
+    story.node_is(3, Liveness::Up);
+    story.until_calm();
+    assert_eq!((told(&story, 1), told(&story, 2)), (0, 3), "{}", story.text);
 }

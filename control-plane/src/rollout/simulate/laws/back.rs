@@ -1,6 +1,9 @@
 //! What must hold of going back, of ghosts, and of what is in force.
 
+use proto::ids::ReleaseKey;
+
 use super::*;
+use crate::rollout::Ghost;
 
 pub(super) fn given_up(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
     let back = |last: &&Rollout| matches!(last.phase, RolloutPhase::Reverted | RolloutPhase::Failed);
@@ -57,18 +60,28 @@ pub(super) fn still_serves(
 }
 
 pub(super) fn ghosts(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Option<Law> {
-    let ghost = plan.ghost.as_ref()?;
+    plan.ghosts.iter().find_map(|ghost| justly(ghost, fleet, before))
+}
+
+fn justly(ghost: &Ghost, fleet: &AppFleet, before: &Draft<'_>) -> Option<Law> {
     if fleet.proven.contains(&ghost.release) {
         return Some(JUST_GHOSTS);
     }
     let place = ghost.evidence.place?;
+    let crashes = fleet.observed.get(&place).map_or(0, |seen| seen.crashes_since_deploy);
+    let too_few = |watched_from: &BTreeMap<Place, u32>| {
+        let base = watched_from.get(&place).copied().unwrap_or(0);
+        (crashes.saturating_sub(base) < 3).then_some(JUST_GHOSTS)
+    };
+    let under_way = fleet.rollout.as_ref().filter(|rollout| rollout.release != ghost.release);
+    if let Some(before) = under_way.and_then(|rollout| rollout.progress.predecessor.as_ref()) {
+        return too_few(&before.watched_from);
+    }
     let watched = fleet
         .rollout
         .as_ref()
         .filter(|rollout| rollout.phase == RolloutPhase::Watching && rollout.release == ghost.release);
     if let Some(rollout) = watched {
-        let crashes = fleet.observed.get(&place).map_or(0, |seen| seen.crashes_since_deploy);
-        let base = rollout.progress.watched_from.get(&place).copied().unwrap_or(0);
         let stays = |other: &Place| {
             other.slot.number() <= before.replicas_on(other.node) && before.host(other.node).is_some()
         };
@@ -80,7 +93,7 @@ pub(super) fn ghosts(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan) -> Optio
         if rollout.from.is_none() && runs_elsewhere {
             return Some(ALL_THERE_IS);
         }
-        return (crashes.saturating_sub(base) < 3).then_some(JUST_GHOSTS);
+        return too_few(&rollout.progress.watched_from);
     }
     None
 }
@@ -96,12 +109,12 @@ pub(super) fn in_force(
         Some(InForce::Nothing) => None,
         None => fleet.in_force.as_ref(),
     };
-    let ghosted_now = plan.ghost.as_ref().map(|ghost| &ghost.release);
-    if in_force.is_some_and(|release| fleet.ghosted.contains(release) || Some(release) == ghosted_now) {
+    let ghosted_now = |release: &ReleaseKey| plan.ghosts.iter().any(|ghost| ghost.release == *release);
+    if in_force.is_some_and(|release| fleet.ghosted.contains(release) || ghosted_now(release)) {
         return Some(NO_GHOST);
     }
     let Some(InForce::Release(release)) = &plan.in_force else { return None };
-    if rollout.is_some_and(|rollout| rollout.phase == RolloutPhase::Reverting) || plan.ghost.is_some() {
+    if rollout.is_some_and(|rollout| rollout.phase == RolloutPhase::Reverting) || !plan.ghosts.is_empty() {
         return None;
     }
     let failed = |host: &&Host<'_>| {

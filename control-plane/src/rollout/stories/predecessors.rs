@@ -1,0 +1,128 @@
+//! Stories of a release that is superseded in its watch, and of what a clock that is put forward does not cut short.
+
+use super::*;
+use crate::rollout::Steering;
+use crate::spec::{Amount, CanarySpec, Millis, Promote};
+
+impl Story {
+    /// Release 2 runs everywhere and is watched, when release 3 comes, whose canary waits for a person on the first node.
+    fn superseded_in_its_watch(nodes: u8) -> Self {
+        let mut story = Self::of(Strategy::StopFirst, nodes, |deploy| {
+            let (promote, soak) = (Promote::Manual, Millis(0));
+            deploy.canary = Some(CanarySpec { nodes: Amount::Count(1), promote, soak });
+        });
+        story.wish(2);
+        story.until_calm();
+        story.steer(Steering::Promote { batch: None });
+        story.until_calm();
+        assert_eq!(story.phase(), RolloutPhase::Watching, "{}", story.text);
+        story.pass(2);
+        story.wish(3);
+        story.until_calm();
+        assert_eq!(story.phase(), RolloutPhase::Running, "{}", story.text);
+        assert_eq!(story.from(), Some(release(2)));
+        story
+    }
+
+    fn from(&self) -> Option<proto::ids::ReleaseKey> {
+        self.fleet.rollout.as_ref().unwrap().from.clone()
+    }
+}
+
+#[test]
+fn a_release_that_is_superseded_in_its_watch_is_watched_on() {
+    let mut story = Story::superseded_in_its_watch(3);
+    story.text.clear();
+    story.crashed(place(2, 1), 3);
+    story.plan();
+    assert_eq!(story.fleet.ghosted, [release(2)].into());
+    assert_eq!((story.fleet.in_force.clone(), story.from()), (Some(release(1)), Some(release(1))));
+    // What is newer goes on, and what the other left broken serves again meanwhile.
+    assert_eq!(story.phase(), RolloutPhase::Running);
+    let told = |story: &Story, node| story.fleet.assigned[&place(node, 1)].release.clone();
+    assert_eq!(told(&story, 2), Some(release(1)), "{}", story.text);
+    assert_eq!((told(&story, 1), told(&story, 3)), (Some(release(3)), Some(release(2))));
+    story.all_do_as_told();
+    story.until_calm();
+    // It fails in its turn: all of it goes to what was good before both.
+    story.crashed(place(1, 1), 1);
+    story.until_it_ends();
+    story.all_do_as_told();
+    story.until_calm();
+    assert!((1..=3).all(|node| told(&story, node) == Some(release(1))), "{}", story.text);
+    told!(story);
+}
+
+#[test]
+fn two_crashes_of_what_was_superseded_are_no_loop_and_neither_is_a_third_after_its_watch() {
+    let mut story = Story::superseded_in_its_watch(3);
+    story.crashed(place(2, 1), 2);
+    story.plan();
+    assert_eq!(story.from(), Some(release(2)), "{}", story.text);
+    for _ in 0..10 {
+        story.pass(4);
+        story.plan();
+    }
+    story.crashed(place(2, 1), 9);
+    story.plan();
+    assert_eq!((story.from(), story.fleet.ghosted.len()), (Some(release(2)), 0), "{}", story.text);
+}
+
+#[test]
+fn a_way_back_that_crashes_on_the_way_back_leads_further_back() {
+    let mut story = Story::superseded_in_its_watch(2);
+    story.steer(Steering::Abort);
+    story.plan();
+    assert_eq!(story.phase(), RolloutPhase::Reverting, "{}", story.text);
+    story.crashed(place(1, 1), 3);
+    story.plan();
+    assert_eq!(story.fleet.ghosted, [release(2)].into(), "{}", story.text);
+    story.all_do_as_told();
+    story.until_calm();
+    let last = story.fleet.last.clone().unwrap();
+    assert_eq!((last.phase, last.from), (RolloutPhase::Reverted, Some(release(1))), "{}", story.text);
+    let told = |node| story.fleet.assigned[&place(node, 1)].release.clone();
+    assert!((1..=2).all(|node| told(node) == Some(release(1))), "{}", story.text);
+}
+
+/// What outlived a watch before is not ghosted, and is gone back from all the same.
+#[test]
+fn what_was_good_before_is_not_ghosted_when_it_is_superseded_and_crashes() {
+    let mut story = Story::superseded_in_its_watch(3);
+    story.fleet.proven.insert(release(2));
+    story.crashed(place(2, 1), 3);
+    story.plan();
+    assert_eq!((story.from(), story.fleet.ghosted.len()), (Some(release(1)), 0), "{}", story.text);
+}
+
+#[test]
+fn a_clock_that_is_put_forward_cuts_neither_a_pause_short_nor_a_soak_nor_a_watch() {
+    let mut story = Story::of(Strategy::StopFirst, 3, |deploy| {
+        let (promote, soak) = (Promote::Auto, Millis(20_000));
+        deploy.canary = Some(CanarySpec { nodes: Amount::Count(1), promote, soak });
+        deploy.batch = Amount::Count(1);
+        deploy.pause_between = Millis(20_000);
+    });
+    let moved = |story: &Story| {
+        let told = |node| story.fleet.assigned[&place(node, 1)].release == Some(release(2));
+        (1..=3).filter(|node| told(*node)).count()
+    };
+    story.wish(2);
+    story.until_calm();
+    for expected in 1..=3 {
+        assert_eq!(moved(&story), expected, "{}", story.text);
+        story.leap(3_600);
+        story.until_calm();
+        assert_eq!(moved(&story), expected, "{}", story.text);
+        for _ in 0..10 {
+            story.pass(2);
+            story.until_calm();
+        }
+    }
+    assert_eq!(story.phase(), RolloutPhase::Watching, "{}", story.text);
+    for _ in 0..14 {
+        story.pass(3);
+        story.plan();
+    }
+    assert_eq!(story.phase(), RolloutPhase::Done, "{}", story.text);
+}
