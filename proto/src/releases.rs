@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::ReleaseKey;
+use crate::ids::{NodeName, ReleaseKey, Slot};
+use crate::replicas::{FailedCheck, LastExit};
 use crate::timestamp::Timestamp;
 
 /// A release that the control plane has read and recorded.
@@ -29,6 +30,20 @@ pub struct Ghost {
     pub at: Timestamp,
     /// The evidence, as a sentence.
     pub reason: String,
+    /// Where it failed; absent: nowhere in particular, or the node was removed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Slot>,
+    /// The last check there that did not pass; absent: none failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_check: Option<FailedCheck>,
+    /// How it ended there last; absent: it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<LastExit>,
+    /// What the slot said was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// What the slot that failed printed last; absent: nothing is known of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<String>,

@@ -5,6 +5,7 @@ use std::process::Command;
 use proto::apps::Application;
 use proto::archive::hostile::Builder;
 use proto::events::Event;
+use proto::state::ExitCause;
 use tests::database::Engine;
 use tests::http::{get, serves_version};
 use tests::programs::{Agent, ControlPlane, Setup};
@@ -66,7 +67,9 @@ async fn a_version_that_crashes_is_ghosted_while_the_old_one_serves(engine: Engi
     bucket.publish(Sample::Elixir, "0.3.0-crash").await;
     let application =
         control_plane.application_when("a ghost", APP, |application| !application.ghosts.is_empty()).await;
-    assert_eq!(application.ghosts.len(), 1);
+    let [ghost] = application.ghosts.as_slice() else { panic!("{:#?}", application.ghosts) };
+    let exit = ghost.last_exit.as_ref().unwrap();
+    assert!(!exit.asked_for && exit.cause != ExitCause::Unknown, "{exit:?}");
     control_plane.settles_on(APP, "0.1.0").await;
     for slot in 0..2 {
         serves_version(port + slot, "0.1.0").await;

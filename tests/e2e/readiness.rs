@@ -78,6 +78,11 @@ async fn a_release_whose_health_is_bad_is_taken_back_and_its_last_answer_is_the_
     assert!(ghost.reason.contains("was not stable within 20 s"), "{}", ghost.reason);
     assert!(ghost.reason.contains(&why), "{}", ghost.reason);
     assert!(ghost.log_tail.as_ref().unwrap().contains("there is no database"), "{ghost:?}");
+    // The evidence is there for programs too, and outlives the slot that gave it.
+    let check = ghost.failed_check.as_ref().unwrap();
+    assert_eq!((check.asked.as_str(), check.outcome.as_str()), (asked.as_str(), "answered 503"), "{check:?}");
+    assert!(check.body.contains("database down"), "{check:?}");
+    assert!(ghost.node.is_some() && ghost.slot.is_some(), "{ghost:?}");
     for words in [["ghosted", "list", APP], ["app", "show", APP]] {
         let said = control_plane.command_line().run(&words).out;
         // Its lines may break anywhere between words.

@@ -3,6 +3,7 @@
 pub mod chart;
 pub mod dialog;
 pub mod event_list;
+pub mod evidence;
 pub mod fleet_map;
 pub mod form;
 pub mod icon;

@@ -51,7 +51,8 @@ pub(super) async fn list(
 pub(super) async fn show(State(api): State<Api>, Path(app): Path<AppName>) -> ApiResult<Json<Application>> {
     let picture = api.picture().await?;
     let found = picture.apps.get(&app).ok_or_else(|| ApiError::not_found("application", &app))?;
-    let ghosts = api.db.ghosted(Some(&app)).await?.into_iter().map(releases::ghost).collect();
+    let ghosts = api.db.ghosted(Some(&app)).await?.into_iter();
+    let ghosts = ghosts.map(|it| releases::ghost(&picture, it)).collect();
     Ok(Json(whole(&api, &picture, found, ghosts).await?))
 }
 

@@ -335,7 +335,8 @@ async fn whole(api: &Api, picture: &Picture, topic: &Topic) -> ApiResult<News> {
     let found = match topic {
         Topic::Application { name } => match picture.apps.get(name) {
             Some(app) => {
-                let ghosts = api.db.ghosted(Some(name)).await?.into_iter().map(releases::ghost).collect();
+                let ghosts = api.db.ghosted(Some(name)).await?.into_iter();
+                let ghosts = ghosts.map(|it| releases::ghost(picture, it)).collect();
                 Some(News::Application(Box::new(apps::whole(api, picture, app, ghosts).await?)))
             }
             None => None,

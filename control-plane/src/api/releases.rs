@@ -8,11 +8,12 @@ use proto::releases::{Ghost, GhostsCleared, Release};
 use proto::state::Severity;
 use serde::Deserialize;
 
-use super::Api;
+use super::{Api, replicas};
 use crate::auth::principal::Principal;
 use crate::db::Ghosted;
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::{Path, Query, limit, page_of};
+use crate::picture::Picture;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,7 +36,9 @@ pub(super) async fn list(
         Some(manual) => Some(manual.release),
         None => api.db.bucket(&app).await?.and_then(|bucket| bucket.wish),
     };
-    let ghosts: Vec<Ghost> = api.db.ghosted(Some(&app)).await?.into_iter().map(ghost).collect();
+    let picture = api.picture().await?;
+    let ghosts = api.db.ghosted(Some(&app)).await?.into_iter().map(|it| ghost(&picture, it));
+    let ghosts: Vec<Ghost> = ghosts.collect();
     let view = |stored: crate::db::Release| Release {
         in_force: application.in_force.as_ref() == Some(&stored.key),
         wanted: wanted.as_ref() == Some(&stored.key),
@@ -63,7 +66,8 @@ pub(super) async fn ghosted(
     Path(app): Path<AppName>,
 ) -> ApiResult<Json<Page<Ghost>>> {
     known(&api, &app).await?;
-    let items = api.db.ghosted(Some(&app)).await?.into_iter().map(ghost).collect();
+    let picture = api.picture().await?;
+    let items = api.db.ghosted(Some(&app)).await?.into_iter().map(|it| ghost(&picture, it)).collect();
     Ok(Json(Page { items, next: None }))
 }
 
@@ -116,7 +120,21 @@ async fn known(api: &Api, app: &AppName) -> ApiResult<crate::db::Application> {
     api.db.application(app).await?.ok_or_else(|| ApiError::not_found("application", app))
 }
 
-pub(super) fn ghost(stored: Ghosted) -> Ghost {
-    let log_tail = stored.ghost.evidence.log_tail().map(str::to_owned);
-    Ghost { key: stored.ghost.release, at: stored.at.into(), reason: stored.ghost.reason, log_tail }
+pub(super) fn ghost(picture: &Picture, stored: Ghosted) -> Ghost {
+    let Ghosted { app: _, ghost: crate::rollout::Ghost { release, rollout: _, reason, evidence }, at } =
+        stored;
+    let log_tail = evidence.log_tail().map(str::to_owned);
+    // A node that was removed since has no name any more.
+    let node = evidence.place.and_then(|place| picture.nodes.get(&place.node));
+    Ghost {
+        key: release,
+        at: at.into(),
+        reason,
+        node: node.map(|it| it.node.name.clone()),
+        slot: evidence.place.map(|place| place.slot),
+        failed_check: evidence.failed_check.map(replicas::check),
+        last_exit: evidence.last_exit.map(replicas::exit),
+        fault: Some(evidence.fault).filter(|it| !it.is_empty()),
+        log_tail,
+    }
 }

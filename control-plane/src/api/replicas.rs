@@ -169,17 +169,7 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         crash_restarts,
         forced_restarts,
         crashes_since_deploy,
-        last_exit: last_exit.map(
-            |ObservedExit { cause, at, asked_for, log_tail, slogan, crash_dump, because }| LastExit {
-                cause,
-                at: at.into(),
-                asked_for,
-                log_tail,
-                slogan: Some(slogan).filter(|it| !it.is_empty()),
-                crash_dump: Some(crash_dump).filter(|it| !it.is_empty()),
-                because: Some(because).filter(|it| !it.is_empty()),
-            },
-        ),
+        last_exit: last_exit.map(exit),
         failed_check: failed_check.map(check),
         next_start_at: next_start_at.map(Into::into),
         fault: Some(fault).filter(|fault| !fault.is_empty()),
@@ -200,7 +190,20 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
     }
 }
 
-fn check(observed: ObservedCheck) -> FailedCheck {
+pub(super) fn exit(observed: ObservedExit) -> LastExit {
+    let ObservedExit { cause, at, asked_for, log_tail, slogan, crash_dump, because } = observed;
+    LastExit {
+        cause,
+        at: at.into(),
+        asked_for,
+        log_tail,
+        slogan: Some(slogan).filter(|it| !it.is_empty()),
+        crash_dump: Some(crash_dump).filter(|it| !it.is_empty()),
+        because: Some(because).filter(|it| !it.is_empty()),
+    }
+}
+
+pub(super) fn check(observed: ObservedCheck) -> FailedCheck {
     let ObservedCheck { list, asked, outcome, body, at, in_a_row, log_tail } = observed;
     FailedCheck { list, asked, outcome, body, at: at.into(), in_a_row, log_tail }
 }

@@ -160,7 +160,7 @@ pub(super) async fn find(api: &Api, picture: &Picture, id: RolloutId) -> ApiResu
     if !matches!(found.summary.phase, RolloutPhase::Pending | RolloutPhase::Running) {
         let ghosts = api.db.ghosted(Some(&found.summary.application)).await?;
         found.ghost =
-            ghosts.into_iter().find(|it| it.ghost.rollout == Some(id)).map(releases::ghost);
+            ghosts.into_iter().find(|it| it.ghost.rollout == Some(id)).map(|it| releases::ghost(picture, it));
     }
     Ok(Some(found))
 }

@@ -11,7 +11,7 @@ use proto::timestamp::Timestamp;
 
 use super::CliError;
 use super::client::Client;
-use super::ghosted::last_lines;
+use super::ghosted::evidence;
 use super::output::{Out, Paint, Table, age, bytes, facts, one_line, or_dash, place, wrap};
 
 #[derive(Debug, Subcommand)]
@@ -104,7 +104,7 @@ fn render(application: &Application, paint: Paint, now: Timestamp) -> String {
     }
     for ghost in ghosts {
         text.push_str(&wrap(&format!("Ghosted: {}: {}", ghost.key, ghost.reason)));
-        text.push_str(&last_lines(ghost));
+        text.push_str(&evidence(ghost, now));
     }
     if let Some(rollout) = current_rollout {
         let summary = &rollout.summary;
@@ -152,7 +152,7 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
     text
 }
 
-fn failed_check(check: &FailedCheck, now: Timestamp) -> String {
+pub(super) fn failed_check(check: &FailedCheck, now: Timestamp) -> String {
     let list = match check.list {
         ProbeList::Ready => "ready",
         ProbeList::Live => "live",
@@ -289,6 +289,11 @@ pub(super) mod tests {
                 reason:
                     "slot 4 on web-1 was not stable within 10 min (GET /health on port 4003 answered 503)"
                         .to_owned(),
+                node: Some("web-1".parse().unwrap()),
+                slot: Some(proto::ids::Slot::new(4).unwrap()),
+                failed_check: None,
+                last_exit: None,
+                fault: None,
                 log_tail: Some("[error] no database\n".to_owned()),
             }],
             pinned: Some(Pin { release: release("2.4.1"), by: "ann".to_owned(), at: Timestamp(80_000) }),

@@ -47,7 +47,8 @@ pub(super) struct Unpin {
 
 /// Go back to the release that was good before. It stays wanted until the bucket names another than now.
 ///
-/// A rollout that moves goes back to where it came from; where none moves, what was in force before comes again.
+/// A rollout that moves goes back to where it came from; where none moves, what was in force before comes again. Said once more
+/// after that, it returns to the release that was just left, unless that one is ghosted: `deploy` names any other.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  deployex rollback myapp --wait")]
 pub(super) struct Rollback {

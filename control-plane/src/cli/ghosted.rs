@@ -6,9 +6,9 @@ use proto::page::Page;
 use proto::releases::{Ghost, GhostsCleared};
 use proto::timestamp::Timestamp;
 
-use super::CliError;
 use super::client::Client;
-use super::output::{Out, Table, age, quoted, wrap};
+use super::output::{Out, Table, age, one_line, quoted, wrap};
+use super::{CliError, app};
 
 /// Of a log: enough for the head of a stack trace.
 const LAST_LINES: usize = 12;
@@ -65,15 +65,34 @@ fn table(ghosts: &[Ghost], now: Timestamp) -> String {
     let mut text = table.render();
     for ghost in ghosts {
         text.push_str(&wrap(&format!("{}: {}", ghost.key.version, ghost.reason)));
-        text.push_str(&last_lines(ghost));
+        text.push_str(&evidence(ghost, now));
     }
     text
 }
 
-/// What the slot that failed printed last, where that is known.
-pub(super) fn last_lines(ghost: &Ghost) -> String {
+/// What is known of the slot that failed: its last check, how it ended, and what it printed last.
+pub(super) fn evidence(ghost: &Ghost, now: Timestamp) -> String {
+    let at = ghost.node.as_ref().zip(ghost.slot);
+    let mut text =
+        at.map(|(node, slot)| format!("It failed in slot {slot} on {node}.\n")).unwrap_or_default();
+    if let Some(fault) = &ghost.fault {
+        text.push_str(&wrap(&format!("The slot said: {}", one_line(fault))));
+    }
+    if let Some(check) = &ghost.failed_check {
+        text.push_str(&wrap(&format!("Its {}", app::failed_check(check, now))));
+    }
+    if let Some(exit) = &ghost.last_exit {
+        let detail = exit.because.as_ref().or(exit.slogan.as_ref());
+        let detail = detail.map(|it| format!(": {}", one_line(it))).unwrap_or_default();
+        text.push_str(&wrap(&format!(
+            "It ended {} ago with {}{detail}",
+            age(Some(exit.at), now),
+            exit.cause
+        )));
+    }
     let quote = |tail: &str| format!("Its last lines:\n{}", quoted(tail, LAST_LINES));
-    ghost.log_tail.as_deref().map(quote).unwrap_or_default()
+    text.push_str(&ghost.log_tail.as_deref().map(quote).unwrap_or_default());
+    text
 }
 
 fn said_of_clearing(application: &AppName, cleared: &GhostsCleared) -> String {
@@ -97,8 +116,38 @@ mod tests {
             "slot 1 on web-1 crashed 3 times within 2 minutes of its deployment, last with exit status 1";
         let numbers: Vec<String> = (1..=14).map(|number: u8| number.to_string()).collect();
         let log_tail = Some(format!("line {}\n{}\u{7}", numbers.join("\nline "), "x".repeat(200)));
-        let ghost = Ghost { key: release("2.5.0"), at: Timestamp(0), reason: reason.to_owned(), log_tail };
-        let silent = Ghost { key: release("2.4.0"), log_tail: None, ..ghost.clone() };
+        let ghost = Ghost {
+            key: release("2.5.0"),
+            at: Timestamp(0),
+            reason: reason.to_owned(),
+            node: Some("web-1".parse().unwrap()),
+            slot: Some(proto::ids::Slot::new(1).unwrap()),
+            failed_check: Some(proto::replicas::FailedCheck {
+                list: proto::replicas::ProbeList::Ready,
+                asked: "GET /health on port 4000".to_owned(),
+                outcome: "answered 503".to_owned(),
+                body: "database down".to_owned(),
+                at: Timestamp(0),
+                in_a_row: 4,
+                log_tail: String::new(),
+            }),
+            last_exit: Some(proto::replicas::LastExit {
+                cause: proto::state::ExitCause::Code(1),
+                at: Timestamp(0),
+                asked_for: false,
+                log_tail: String::new(),
+                slogan: Some("init terminating in do_boot".to_owned()),
+                crash_dump: None,
+                because: None,
+            }),
+            fault: Some("it does not start".to_owned()),
+            log_tail,
+        };
+        let key = release("2.4.0");
+        let (node, slot, failed_check, last_exit, fault, log_tail) = (None, None, None, None, None, None);
+        let reason = reason.to_owned();
+        let silent =
+            Ghost { key, at: Timestamp(0), reason, node, slot, failed_check, last_exit, fault, log_tail };
         insta::assert_snapshot!(table(&[ghost, silent], Timestamp(7_200_000)));
     }
 

@@ -9,6 +9,7 @@ use yew::{Callback, Html, Properties, component, html, use_callback, use_state_e
 
 use super::restart::RestartDialog;
 use crate::components::dialog::use_dialog;
+use crate::components::evidence;
 use crate::components::state::slot;
 use crate::components::table::{Column, Kind, Table};
 use crate::components::time::{Ago, Elapsed};
@@ -206,21 +207,8 @@ fn Detail(props: &DetailProps) -> Html {
             </dl>
             if let Some(staging) = &it.staging { <p class="staging">{ words::staging(staging) }</p> }
             { pre_commands(it.pre_commands.as_ref()) }
-            if let Some(check) = &it.failed_check {
-                <section class="exit" aria-label="Last failed check">
-                    <p>{ words::failed_check(check) }{ " " }<Ago at={check.at} /></p>
-                    if !check.body.is_empty() { <pre tabindex="0">{ &check.body }</pre> }
-                    if check.in_a_row > 0 && !check.log_tail.is_empty() { <pre tabindex="0">{ &check.log_tail }</pre> }
-                </section>
-            }
-            if let Some(exit) = &it.last_exit {
-                <section class="exit" aria-label="Last exit">
-                    <p>{ "Last exit: " }{ words::last_exit(exit) }{ ", " }<Ago at={exit.at} /></p>
-                    if let Some(slogan) = &exit.slogan { <p>{ "Erlang says: " }<code>{ slogan }</code></p> }
-                    if let Some(dump) = &exit.crash_dump { <p class="dim">{ "Its crash dump is kept on that host: " }<code>{ dump }</code></p> }
-                    if !exit.log_tail.is_empty() { <pre tabindex="0">{ &exit.log_tail }</pre> }
-                </section>
-            }
+            { for it.failed_check.iter().map(|check| evidence::failed_check(check, true)) }
+            { for it.last_exit.iter().map(|exit| evidence::last_exit(exit, true)) }
             if *past { <ReplicaHistory replica={it.clone()} /> }
             <p class="row-actions">
                 <button class="replica-history" aria-expanded={past.to_string()} onclick={toggle}>{ if *past { "Hide its history" } else { "Its history" } }</button>

@@ -13,6 +13,7 @@ use super::{View, listed, rows};
 use crate::client::{ClientError, use_pages};
 use crate::components::dialog::use_dialog;
 use crate::components::event_list::EventList;
+use crate::components::evidence;
 use crate::components::notice::{Empty, shown};
 use crate::components::stepper::Stepper;
 use crate::components::time::Ago;
@@ -46,11 +47,7 @@ pub fn RolloutPage(props: &Props) -> Html {
                 <p class="lead">{ words::rollout_sentence(summary) }</p>
                 { facts(rollout) }
                 <Stepper rollout={rollout.clone()} />
-                if let Some(ghost) = &rollout.ghost {
-                    if let Some(tail) = &ghost.log_tail {
-                        <details class="last-lines" open=true><summary>{ failure_title(rollout) }</summary><pre tabindex="0">{ tail }</pre></details>
-                    }
-                }
+                { for rollout.ghost.iter().map(|ghost| evidence::of_ghost(ghost, failure_title(rollout), true)) }
                 { printed(&rollout.pre_commands) }
                 <section aria-label="Events of this rollout">
                     <header class="section-head"><h2>{ "Events" }</h2></header>
@@ -80,7 +77,8 @@ fn Steer(props: &SteerProps) -> Html {
         return html! {};
     }
     let moves = phase.moves();
-    let may_be_promoted = moves && rollout.batch.as_ref().is_some_and(|batch| batch.may_be_promoted);
+    let batch = rollout.batch.as_ref().filter(|batch| moves && batch.may_be_promoted);
+    let (may_be_promoted, number) = (batch.is_some(), batch.map_or(0, |batch| batch.number));
     let what = format!("the rollout of {application} {}", release.version);
     let abort_verb = match from {
         Some(from) => format!("Go back to {}", from.version),
@@ -96,7 +94,7 @@ fn Steer(props: &SteerProps) -> Html {
                 <button id="promote" class="primary" onclick={promote.open.clone()}>{ "Promote…" }</button>
             }
             if promote.is_open && may_be_promoted {
-                <ConfirmDialog id="promote" title={format!("Promote {what}")} verb="Promote" path={format!("/rollouts/{id}/promote")}
+                <ConfirmDialog id="promote" title={format!("Promote {what}")} verb="Promote" path={format!("/rollouts/{id}/promote?batch={number}")}
                     consequence={words::promote_sentence(rollout)} onclose={promote.close.clone()} />
             }
             if abort.is_open && *phase != RolloutPhase::Reverting {
@@ -158,7 +156,7 @@ fn printed(state: &RolloutPreCommands) -> Html {
 fn failure_title(rollout: &Rollout) -> &'static str {
     match rollout.pre_commands {
         RolloutPreCommands::Failed { .. } => "What the pre-commands printed last",
-        _ => "The last lines of the slot that failed",
+        _ => "What the slot that failed left behind",
     }
 }
 

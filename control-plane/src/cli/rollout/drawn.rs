@@ -8,7 +8,7 @@ use proto::rollouts::{Group, GroupKind, Rollout, RolloutNode, RolloutPreCommands
 use proto::state::{NodeStage, RolloutPhase};
 use proto::timestamp::Timestamp;
 
-use crate::cli::ghosted::last_lines;
+use crate::cli::ghosted::evidence;
 use crate::cli::output::{Cell, News, Paint, Table, age, facts, or_dash, place, quoted, wrap};
 
 /// Of the nodes that are not moved now more are not shown slot by slot.
@@ -49,7 +49,7 @@ pub(super) fn whole(rollout: &Rollout, paint: Paint, now: Timestamp) -> String {
         text.push_str(&wrap(&format!("How it moves: {strategy}.")));
     }
     text.push_str(&sentences(summary));
-    text.extend(ghost.as_ref().map(last_lines));
+    text.extend(ghost.as_ref().map(|ghost| evidence(ghost, now)));
     text.extend(
         printed(pre_commands).map(|it| format!("The pre-commands printed:\n{}", quoted(it, MOST_PRINTED))),
     );

@@ -8,6 +8,7 @@ use yew::{Callback, Html, Properties, component, html, use_state};
 
 use crate::browser;
 use crate::client::ClientError;
+use crate::components::evidence;
 use crate::components::notice::Banner;
 use crate::components::time::Ago;
 use crate::session::use_account;
@@ -51,9 +52,7 @@ pub(super) fn Ghosts(props: &Props) -> Html {
                                 title="Lets it be deployed again; where it is still wanted, its rollout begins at once">{ "Let it be deployed again" }</button>
                         }
                     </Banner>
-                    if let Some(tail) = &ghost.log_tail {
-                        <details class="last-lines"><summary>{ "The last lines of the slot that failed" }</summary><pre tabindex="0">{ tail }</pre></details>
-                    }
+                    { evidence::of_ghost(ghost, "What the slot that failed left behind", false) }
                     </>
                 }
             }) }
