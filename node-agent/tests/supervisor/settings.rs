@@ -43,9 +43,9 @@ fn all_else(world: &World, mut assignment: pb::Assignment) -> pb::Assignment {
             "env" => app.env.push(pb::EnvEntry { key: "COLOUR".to_owned(), value: "blue".to_owned() }),
             "ports" => app.ports = vec![pb::PortBase { key: "PORT".to_owned(), base: 1 }],
             "env_file" => app.env_file = world.path("env").display().to_string(),
-            "run_as_user" => app.run_as_user = "nobody".to_owned(),
-            "run_as_group" => app.run_as_group = "daemon".to_owned(),
-            "cookie" => app.cookie = "another".to_owned(),
+            "run_as_user" => "nobody".clone_into(&mut app.run_as_user),
+            "run_as_group" => "daemon".clone_into(&mut app.run_as_group),
+            "cookie" => "another".clone_into(&mut app.cookie),
             "distribution" => {
                 let off = pb::DistributionMode::Off.into();
                 let host = "host.example".to_owned();

@@ -115,7 +115,7 @@ async fn each_key_of_the_control_plane_counts_when_it_is_promised_to() {
             assert_eq!(it.class, promised(&it.key), "{change}");
         }
         let waits = || differing.iter().copied().filter(|key| promised(key) == Class::Restart);
-        assert_eq!(keys(&applied.awaits_restart), Vec::from_iter(waits()), "{change}");
+        assert_eq!(keys(&applied.awaits_restart), waits().collect::<Vec<_>>(), "{change}");
         assert!(waits().all(|key| applied.sentence.contains(key)), "{change}: {}", applied.sentence);
 
         let told = bench.concerned.0.lock().unwrap().last().cloned().unwrap();

@@ -92,7 +92,7 @@ pub(super) struct World {
 impl World {
     /// Release 1 is in force on all hosts and has outlived its watch.
     pub(super) async fn running(yaml: &str) -> Self {
-        let it = TestDb::sqlite().await;
+        let it = Box::pin(TestDb::sqlite()).await;
         let mut world = Self { it, nodes: Vec::new(), observed: BTreeMap::new(), now: Time(1_000_000) };
         world.apply(yaml).await;
         for number in 1..=4 {
@@ -132,18 +132,19 @@ impl World {
             token_hash: hash,
             certificate: NewCertificate { serial: number.to_string(), not_after: Time(1_000) },
         };
-        self.nodes.push(self.it.db.enrol(&enrolment, Time(2), &[]).await.unwrap().id);
+        let enrolled = Box::pin(self.it.db.enrol(&enrolment, Time(2), &[])).await.unwrap();
+        self.nodes.push(enrolled.id);
     }
 
     /// Puts it in force as `deployex apply` does; what of the application was changed by that.
     pub(super) async fn apply(&mut self, yaml: &str) -> Vec<Change> {
         let config = config(yaml);
-        let (difference, entangled) = apply::difference(&config, &self.it.db).await.unwrap();
+        let (difference, entangled) = Box::pin(apply::difference(&config, &self.it.db)).await.unwrap();
         assert!(entangled.is_empty());
         let by = "ann".to_owned();
         let wish =
             Wish { by, at_start: false, audit: None, headline: None, now: self.now, planned_at: self.now };
-        apply::apply(&config, &self.it.db, &Known, None, wish).await.unwrap();
+        Box::pin(apply::apply(&config, &self.it.db, &Known, None, wish)).await.unwrap();
         difference.applications.into_iter().flat_map(|it| it.changes).collect()
     }
 
@@ -158,7 +159,7 @@ impl World {
 
     /// As `reconcile` loads it.
     pub(super) async fn fleet(&self) -> AppFleet {
-        let mut fleet = self.it.db.load_app_fleets().await.unwrap().remove(0);
+        let mut fleet = Box::pin(self.it.db.load_app_fleets()).await.unwrap().remove(0);
         for node in fleet.nodes.values_mut() {
             (node.liveness, node.stored) = (Liveness::Up, u64::MAX);
         }
@@ -170,7 +171,8 @@ impl World {
         let fleet = self.fleet().await;
         let planned = plan(&fleet, self.now);
         if !planned.is_empty() {
-            self.it.db.store_plan(&fleet.app, fleet.generation, &planned, self.now).await.unwrap();
+            let stored = self.it.db.store_plan(&fleet.app, fleet.generation, &planned, self.now);
+            Box::pin(stored).await.unwrap();
         }
         (fleet, planned)
     }
