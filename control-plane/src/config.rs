@@ -7,6 +7,8 @@ mod application;
 pub mod apply;
 pub mod changes;
 mod database_url;
+#[cfg(test)]
+mod effects;
 mod fault;
 mod fields;
 #[cfg(test)]

@@ -32,6 +32,22 @@ pub const NODE_KEY_USAGE: &[u8] = &[
     0x9e, 0xe2, 0x15,
 ];
 
+/// Fields of [`pb::Application`] that an agent takes up with a deployment, or with a start that somebody asked for: they belong
+/// to what runs. All others it heeds at once. Where there is no more live probe, that too counts at once.
+pub const WITH_A_DEPLOYMENT: [&str; 11] = [
+    "language",
+    "env",
+    "ports",
+    "env_file",
+    "run_as_user",
+    "run_as_group",
+    "cookie",
+    "distribution",
+    "ready",
+    "ready_probes",
+    "live_probes",
+];
+
 const NODE_URI: &str = "spiffe://deployex/node/";
 
 /// What a node's certificate carries as its subject alternative name.

@@ -1,4 +1,4 @@
-//! The configuration as desired state, with a real agent and a real release: applied while everything runs, each key when it is
+//! The configuration as desired state, with a real agent and a real release: applied while everything runs, each class when it is
 //! promised to count, watched in its file, kept in versions, and not undone by a restart.
 
 use std::path::PathBuf;
@@ -72,7 +72,7 @@ fn variable(pid: Option<u32>, name: &str) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_key_counts_when_it_is_promised_to() {
+async fn a_change_of_each_class_takes_effect_when_it_is_promised_to() {
     let bucket = Bucket::new();
     let (port, elsewhere, third) = (ports::free(4), ports::free(5), ports::free(2));
     bucket.publish(Sample::Elixir, "0.1.0").await;

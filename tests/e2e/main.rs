@@ -18,6 +18,7 @@ mod host;
 mod host_faults;
 mod hostile;
 mod hosts;
+mod keys;
 mod membership;
 mod one_host;
 mod partition;

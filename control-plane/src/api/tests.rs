@@ -6,6 +6,7 @@ mod fleet;
 mod history;
 mod live;
 mod nodes;
+mod own_keys;
 mod requests;
 mod rollouts;
 

@@ -245,6 +245,53 @@ fn put_distribution(s: &mut Sheet, distribution: &Distribution) {
     }
 }
 
+/// Of every key, when a change of it counts. By hand: a key is promised to people under its class.
+#[cfg(test)]
+pub(super) const PROMISED: &str = "
+deploy.batch immediate
+deploy.canary.nodes immediate
+deploy.canary.promote immediate
+deploy.canary.soak_ms immediate
+deploy.drain_ms immediate
+deploy.max_unavailable immediate
+deploy.order_by immediate
+deploy.pause_between_ms immediate
+deploy.pre_commands_run next_deploy
+deploy.pre_commands_timeout_ms immediate
+deploy.stable_after_ms immediate
+deploy.stop_grace_ms immediate
+deploy.strategy immediate
+deploy.tolerate_failed_nodes immediate
+deploy.watch_ms immediate
+deploy_rollback_timeout_ms immediate
+deploy_schedule_interval_ms immediate
+distribution.host next_deploy
+distribution.mode next_deploy
+distribution.ports next_deploy
+env[FOUND] next_deploy
+env[TOKEN] next_deploy
+env_file next_deploy
+language next_deploy
+limits.cpu_max immediate
+limits.memory_max immediate
+limits.pids_max immediate
+live next_deploy
+monitoring immediate
+nginx.port immediate
+nginx.reload immediate
+nginx.upstream immediate
+nginx.upstream_file immediate
+nodes.role immediate
+ready next_deploy
+replica_ports[PORT].base full_deploy
+replicas immediate
+restart.backoff_max_ms immediate
+restart.backoff_min_ms immediate
+restart.reset_after_ms immediate
+run_as.group next_deploy
+run_as.user next_deploy
+";
+
 #[cfg(test)]
 mod tests {
     use proto::state::Language;
@@ -296,54 +343,8 @@ mod tests {
         );
     }
 
-    /// Of every key, when a change of it counts. By hand: a key is promised to people under its class.
-    const PROMISED: &str = "
-deploy.batch immediate
-deploy.canary.nodes immediate
-deploy.canary.promote immediate
-deploy.canary.soak_ms immediate
-deploy.drain_ms immediate
-deploy.max_unavailable immediate
-deploy.order_by immediate
-deploy.pause_between_ms immediate
-deploy.pre_commands_run next_deploy
-deploy.pre_commands_timeout_ms immediate
-deploy.stable_after_ms immediate
-deploy.stop_grace_ms immediate
-deploy.strategy immediate
-deploy.tolerate_failed_nodes immediate
-deploy.watch_ms immediate
-deploy_rollback_timeout_ms immediate
-deploy_schedule_interval_ms immediate
-distribution.host next_deploy
-distribution.mode next_deploy
-distribution.ports next_deploy
-env[FOUND] next_deploy
-env[TOKEN] next_deploy
-env_file next_deploy
-language next_deploy
-limits.cpu_max immediate
-limits.memory_max immediate
-limits.pids_max immediate
-live next_deploy
-monitoring immediate
-nginx.port immediate
-nginx.reload immediate
-nginx.upstream immediate
-nginx.upstream_file immediate
-nodes.role immediate
-ready next_deploy
-replica_ports[PORT].base full_deploy
-replicas immediate
-restart.backoff_max_ms immediate
-restart.backoff_min_ms immediate
-restart.reset_after_ms immediate
-run_as.group next_deploy
-run_as.user next_deploy
-";
-
     #[test]
-    fn every_key_counts_when_it_is_promised_to() {
+    fn every_key_has_the_class_that_is_promised() {
         let probe = Probe { ask: Ask::Process, interval: None, timeout: Millis(1), after: 1 };
         let mut all = app();
         let found = EnvValue::FromSecret("prod/FOUND".to_owned());

@@ -220,6 +220,8 @@ fn part(assignment: &pb::Assignment, slot: &pb::SlotAssignment) -> Result<pb::As
 
 #[cfg(test)]
 mod tests {
+    use proto::agent::WITH_A_DEPLOYMENT;
+
     use super::*;
 
     fn assignment() -> pb::Assignment {
@@ -319,5 +321,71 @@ mod tests {
             ": the assignment names 1025 slots; an agent holds at most 1024",
         ];
         assert_eq!(said, expected);
+    }
+
+    type Set = fn(&mut pb::Application, &pb::Application);
+
+    macro_rules! fields {
+        ($($field:ident)+) => {
+            [$((stringify!($field), (|it, other| it.$field.clone_from(&other.$field)) as Set)),+]
+        };
+    }
+
+    /// Another value in every field; to the last one, so that a new one is thought of here.
+    fn all_else() -> pb::Application {
+        let live = pb::Probe { kind: Some(pb::probe::Kind::Process(true)), ..Default::default() };
+        pb::Application {
+            name: "shop".to_owned(),
+            language: pb::Language::Erlang.into(),
+            env: vec![pb::EnvEntry::default()],
+            ports: Vec::new(),
+            env_file: "/etc/shop.env".to_owned(),
+            run_as_user: "shop".to_owned(),
+            run_as_group: "shop".to_owned(),
+            cookie: "other".to_owned(),
+            distribution: Some(pb::Distribution::default()),
+            stable_after_ms: 1,
+            stop_grace_ms: 2,
+            backoff_min_ms: 3,
+            backoff_max_ms: 4,
+            backoff_reset_after_ms: 5,
+            ready: pb::ReadyWhen::Process.into(),
+            pre_commands_timeout_ms: 6,
+            ready_probes: vec![live.clone()],
+            live_probes: vec![live.clone(), live],
+            nginx: None,
+            drain_ms: 7,
+            limits: Some(pb::Limits { pids_max: 8, ..Default::default() }),
+        }
+    }
+
+    #[test]
+    fn what_is_not_taken_up_with_a_deployment_is_heeded_at_once() {
+        let mut before = assignment().applications.remove(0);
+        before.nginx = Some(pb::Nginx::default());
+        before.live_probes = vec![pb::Probe::default()];
+        let heeded = |application: &pb::Application| {
+            let (application, limits) = (Some(application.clone()), limits(Some(application)));
+            let assigned = Assigned { generation: 1, application, slot: None };
+            let nginx = assigned.application().and_then(|it| it.nginx);
+            (assigned.policy(), limits, nginx, assigned.is_asked_live())
+        };
+        let fields = fields! {
+            name language env ports env_file run_as_user run_as_group cookie distribution stable_after_ms
+            stop_grace_ms backoff_min_ms backoff_max_ms backoff_reset_after_ms ready pre_commands_timeout_ms
+            ready_probes live_probes nginx drain_ms limits
+        };
+        let (mut all, other) = (before.clone(), all_else());
+        for (field, set) in fields {
+            set(&mut all, &other);
+            let mut after = before.clone();
+            set(&mut after, &other);
+            let at_once = heeded(&after) != heeded(&before);
+            let waits = WITH_A_DEPLOYMENT.contains(&field) || field == "name";
+            assert_eq!(at_once, !waits, "{field}");
+        }
+        assert_eq!(all, other, "no field was forgotten");
+        before.live_probes.clear();
+        assert!(!heeded(&before).3, "nobody is asked any more, whatever was deployed");
     }
 }

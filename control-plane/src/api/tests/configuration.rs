@@ -33,7 +33,7 @@ impl Bench {
         self.send(Call::post("/api/v1/configuration/apply", body).bearer(&admin)).await
     }
 
-    async fn applied(&self, body: Value) -> Applied {
+    pub(super) async fn applied(&self, body: Value) -> Applied {
         let answer = self.ask_to_apply(&body).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         answer.json()

@@ -162,34 +162,9 @@ pub(super) fn event(changes: &[Change], at_start: bool, now: Time) -> Option<New
     Some(event)
 }
 
+/// Of every key, when a change of it counts.
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::config::Flags;
-
-    fn config(yaml: &str) -> Config {
-        let file = Some((Path::new("deployex.yaml"), yaml.as_bytes()));
-        Config::read(file, &Flags::default(), &BTreeMap::new()).unwrap()
-    }
-
-    #[test]
-    fn a_changed_channel_is_named_and_not_shown() {
-        let with =
-            |url: &str| config(&format!("notifications: [{{ adapter: webhook, url: 'https://{url}' }}]\n"));
-        let before = serde_json::to_string(&sheet(&with("a/s3cret"))).unwrap();
-        assert!(!before.contains("s3cret"));
-        let told = |after: &Config| event(&between(Some(&before), &sheet(after)), true, Time(1));
-        assert_eq!(
-            told(&with("b/s3cret")).unwrap().text,
-            "the control plane's configuration changed: notifications changed"
-        );
-        assert_eq!(told(&with("a/s3cret")), None);
-    }
-
-    /// Of every key, when a change of it counts.
-    const PROMISED: &str = "
+pub(crate) const PROMISED: &str = "
 account_name restart
 agents.bind restart
 agents.port restart
@@ -224,8 +199,34 @@ trusted_proxies restart
 var_path restart
 ";
 
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Flags;
+
+    fn config(yaml: &str) -> Config {
+        let file = Some((Path::new("deployex.yaml"), yaml.as_bytes()));
+        Config::read(file, &Flags::default(), &BTreeMap::new()).unwrap()
+    }
+
     #[test]
-    fn every_key_counts_when_it_is_promised_to() {
+    fn a_changed_channel_is_named_and_not_shown() {
+        let with =
+            |url: &str| config(&format!("notifications: [{{ adapter: webhook, url: 'https://{url}' }}]\n"));
+        let before = serde_json::to_string(&sheet(&with("a/s3cret"))).unwrap();
+        assert!(!before.contains("s3cret"));
+        let told = |after: &Config| event(&between(Some(&before), &sheet(after)), true, Time(1));
+        assert_eq!(
+            told(&with("b/s3cret")).unwrap().text,
+            "the control plane's configuration changed: notifications changed"
+        );
+        assert_eq!(told(&with("a/s3cret")), None);
+    }
+
+    #[test]
+    fn every_key_has_the_class_that_is_promised() {
         let all = config(
             "hostname: a.example\ntls: { certificate: /a.pem, key: /b.pem }\nagents: { public: 'a.example:7' }\n\
              release_adapter: s3\nrelease_bucket: releases\nrelease_endpoint: https://s3.example\n\
