@@ -27,6 +27,7 @@ mod proxy;
 mod random_deaths;
 mod readiness;
 mod restarts;
+mod rollback;
 mod samples;
 mod steering;
 mod survival;
