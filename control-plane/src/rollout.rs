@@ -48,7 +48,7 @@ pub use fallback::has_way_back;
 pub use plan::plan;
 pub use predecessor::Predecessor;
 pub use progress::{Batch, Progress, Promoted, Said, Trial};
-pub use record::{Drawn, EndedNode, Ran, Record, Recorded};
+pub use record::{Drawn, EndedNode, OwnRuns, Ran, Record, Recorded, Runs};
 pub use steering::{Held, Steering};
 pub use waiting::Waiting;
 

@@ -196,7 +196,14 @@ pub enum RolloutPreCommands {
         slot: Slot,
     },
     /// Each slot runs its own before it starts the release.
-    EveryReplica,
+    EveryReplica {
+        /// Of how many it is kept that they passed: counted when all run it, and when it is over.
+        #[serde(default)]
+        passed: u32,
+        /// What some of them printed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ran: Vec<PreCommandsRan>,
+    },
     Passed {
         /// Absent where it was not kept, as by an earlier version.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,7 +214,7 @@ pub enum RolloutPreCommands {
     },
 }
 
-/// Who ran the pre-commands for all, and what they printed.
+/// Who ran pre-commands, and what they printed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PreCommandsRan {
@@ -217,6 +224,17 @@ pub struct PreCommandsRan {
     pub at: Timestamp,
     /// One after the other: a line with the command and how long it took, then the last that it printed.
     pub output: String,
+}
+
+impl RolloutPreCommands {
+    /// Of those that passed: who ran them, where it is kept.
+    pub fn ran(&self) -> &[PreCommandsRan] {
+        match self {
+            Self::Passed { ran: Some(ran) } => std::slice::from_ref(ran),
+            Self::EveryReplica { ran, .. } => ran,
+            _ => &[],
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -351,5 +369,7 @@ mod tests {
         assert_eq!((node.stage, node.in_batch, node.batch), (NodeStage::ToCome, false, None));
         let passed: RolloutPreCommands = serde_json::from_str(r#"{"state":"passed"}"#).unwrap();
         assert_eq!(passed, RolloutPreCommands::Passed { ran: None });
+        let own: RolloutPreCommands = serde_json::from_str(r#"{"state":"every-replica"}"#).unwrap();
+        assert_eq!(own, RolloutPreCommands::EveryReplica { passed: 0, ran: Vec::new() });
     }
 }

@@ -144,7 +144,7 @@ pub fn pre_commands(state: &RolloutPreCommands) -> Option<(Progress, String)> {
         RolloutPreCommands::Running { node, slot } => {
             Some((Progress::Moving, format!("run by slot {slot} on {node}")))
         }
-        RolloutPreCommands::EveryReplica => {
+        RolloutPreCommands::EveryReplica { .. } => {
             Some((Progress::Moving, "run by each replica before it starts".to_owned()))
         }
         RolloutPreCommands::Passed { ran } => {

@@ -245,7 +245,7 @@ fn pre_commands(
             Some(node) => RolloutPreCommands::Running { node, slot: place.slot },
             None => RolloutPreCommands::Waiting,
         },
-        PreCommandsState::EveryReplica => RolloutPreCommands::EveryReplica,
+        PreCommandsState::EveryReplica => RolloutPreCommands::EveryReplica { passed: 0, ran: Vec::new() },
         PreCommandsState::Passed => RolloutPreCommands::Passed { ran: None },
         PreCommandsState::Failed { error } => RolloutPreCommands::Failed { error: error.clone() },
     }

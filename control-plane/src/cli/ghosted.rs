@@ -82,7 +82,9 @@ pub(super) fn evidence(ghost: &Ghost, now: Timestamp) -> String {
         text.push_str(&wrap(&format!("Its {}", app::failed_check(check, now))));
     }
     if let Some(exit) = &ghost.last_exit {
-        let detail = exit.because.as_ref().or(exit.slogan.as_ref());
+        // The reason may say it already, and a slogan is long.
+        let said = |it: &&String| ghost.reason.contains(it.as_str());
+        let detail = exit.because.as_ref().or(exit.slogan.as_ref()).filter(|it| !said(it));
         let detail = detail.map(|it| format!(": {}", one_line(it))).unwrap_or_default();
         text.push_str(&wrap(&format!(
             "It ended {} ago with {}{detail}",

@@ -16,6 +16,9 @@ use crate::fleet::{Observed, ObservedCheck, ObservedExit, ObservedStaging, Place
 /// Crashes of one slot in the watch that make a crash loop.
 pub(super) const CRASH_LOOP: u32 = 3;
 
+/// Of a slogan, in characters.
+const SLOGAN_IN_A_SENTENCE: usize = 160;
+
 /// A span's time is added up in this many portions.
 const PORTIONS: u64 = 10;
 
@@ -40,7 +43,7 @@ impl Failure {
 
 impl Rollout {
     /// Whether a run of pre-commands is one of its own.
-    fn began(&self, run_id: &str) -> bool {
+    pub(super) fn began(&self, run_id: &str) -> bool {
         run_id.starts_with(&self.id.to_string())
     }
 }
@@ -401,12 +404,20 @@ fn detail(seen: &Observed, wanted: Option<&ReleaseKey>) -> String {
     let how = |exit: &ObservedExit| match (exit.because.is_empty(), exit.slogan.is_empty()) {
         (false, _) => exit.because.clone(),
         (true, true) => exit.cause.to_string(),
-        (true, false) => format!("{}: {}", exit.cause, exit.slogan),
+        (true, false) => format!("{}: {}", exit.cause, short(&exit.slogan)),
     };
     // Where the agent ended it for a check, that is said already.
     let said = crashed.is_some_and(|exit| !exit.because.is_empty());
     let check = failed_check(seen, wanted).filter(|_| !said).map(ObservedCheck::sentence);
     crashed.map(how).into_iter().chain(check).collect::<Vec<_>>().join("; ")
+}
+
+/// The head of what an Erlang VM said, which goes on with terms that belong to no sentence: all of it is in the evidence.
+fn short(slogan: &str) -> std::borrow::Cow<'_, str> {
+    match slogan.char_indices().nth(SLOGAN_IN_A_SENTENCE) {
+        Some((end, _)) => format!("{}…", slogan.get(..end).unwrap_or_default()).into(),
+        None => slogan.into(),
+    }
 }
 
 /// Of what ran in the slot before, no check says anything about the release in question.
@@ -433,6 +444,7 @@ mod tests {
 
     use super::super::fixture::{fleet, node_id, place, release, seen, store, wish};
     use super::super::{Plan, Step, plan};
+    use super::short;
     use crate::clock::Time;
     use crate::fleet::{AppFleet, ObservedFallback};
 
@@ -498,6 +510,13 @@ mod tests {
             observed.fell_back = Some(ObservedFallback { rollout, because });
             self.fleet.observed.insert(place(1, 1), observed);
         }
+    }
+
+    #[test]
+    fn of_a_long_slogan_a_reason_has_the_head() {
+        assert_eq!(short("boot failed"), "boot failed");
+        let long = "é".repeat(200);
+        assert_eq!(short(&long), format!("{}…", "é".repeat(160)));
     }
 
     #[test]

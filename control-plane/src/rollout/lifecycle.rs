@@ -176,6 +176,7 @@ impl Draft<'_> {
 
     /// Every slot is stable: the release is in force, and watched.
     pub(super) fn watch(&mut self, rollout: &mut Rollout) {
+        self.record_own_runs(rollout);
         self.set_in_force(Some(rollout.release.clone()));
         self.enter(rollout, RolloutPhase::Watching);
         rollout.progress.paused = None;

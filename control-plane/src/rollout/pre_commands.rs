@@ -53,7 +53,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What they printed.
-    fn run_passed(&self, place: Place, run_id: &str) -> Option<&'a Arc<str>> {
+    pub(super) fn run_passed(&self, place: Place, run_id: &str) -> Option<&'a Arc<str>> {
         let report = self.fleet.observed.get(&place)?.pre_commands.as_ref()?;
         let passed = report.run_id == *run_id && report.outcome == PreCommandsOutcome::Passed;
         passed.then_some(&report.printed)

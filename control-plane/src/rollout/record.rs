@@ -9,9 +9,10 @@ use proto::ids::{NodeName, RolloutId, Slot};
 use proto::state::{Liveness, NodeStage};
 use serde::{Deserialize, Serialize};
 
-use super::Rollout;
 use super::draft::{Draft, Host};
 use super::place::Standing;
+use super::told::Bearer;
+use super::{PreCommandsState, Rollout};
 use crate::clock::Time;
 use crate::fleet::Place;
 
@@ -24,7 +25,7 @@ pub struct Recorded {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    Ran(Ran),
+    Ran(Runs),
     Drawn(Drawn),
     /// How its nodes stood when it turned back, or else when it was over.
     Ended(Vec<EndedNode>),
@@ -40,6 +41,26 @@ pub struct Ran {
     /// Of each its line and the last of what it printed; empty: an agent before told nothing of it.
     pub output: String,
 }
+
+/// What pre-commands that passed have printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Runs {
+    ForAll(Ran),
+    Own(OwnRuns),
+}
+
+/// Where each replica runs its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnRuns {
+    /// Of how many replicas it was heard that they passed.
+    pub passed: u32,
+    /// Of the first of those: all alike, they are to show what was done, not to fill a database.
+    pub some: Vec<Ran>,
+}
+
+/// Of so many replicas it is kept what their own pre-commands printed.
+const MOST_OWN_RUNS: usize = 10;
 
 /// A batch as it was drawn.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +88,27 @@ impl Draft<'_> {
     pub(super) fn record_run(&mut self, rollout: &Rollout, place: Place, output: &Arc<str>) {
         let Some(node) = self.fleet.nodes.get(&place.node).map(|node| node.name.clone()) else { return };
         let ran = Ran { node, slot: place.slot, at: self.now, output: output.to_string() };
-        self.record(rollout, Record::Ran(ran));
+        self.record(rollout, Record::Ran(Runs::ForAll(ran)));
+    }
+
+    /// Those of its own that each replica has run by now.
+    pub(super) fn record_own_runs(&mut self, rollout: &Rollout) {
+        if rollout.pre_commands != PreCommandsState::EveryReplica {
+            return;
+        }
+        let mut own = OwnRuns::default();
+        for Bearer { place, host, assigned, .. } in self.bearers(&rollout.release) {
+            let run_id = assigned.and_then(|it| it.pre_commands_run.as_ref()).filter(|it| rollout.began(it));
+            let Some(printed) = run_id.and_then(|run_id| self.run_passed(place, run_id)) else { continue };
+            own.passed += 1;
+            if own.some.len() < MOST_OWN_RUNS {
+                let (node, output) = (host.node.name.clone(), printed.to_string());
+                own.some.push(Ran { node, slot: place.slot, at: self.now, output });
+            }
+        }
+        if own.passed > 0 {
+            self.record(rollout, Record::Ran(Runs::Own(own)));
+        }
     }
 
     pub(super) fn record_batch(&mut self, rollout: &Rollout) {
@@ -86,6 +127,7 @@ impl Draft<'_> {
             EndedNode { node: host.node.name.clone(), stage, because }
         };
         let nodes: Vec<EndedNode> = self.hosts().iter().map(ended).collect();
+        self.record_own_runs(rollout);
         self.record(rollout, Record::Ended(nodes));
     }
 

@@ -142,14 +142,17 @@ fn HoldUp(props: &HoldUpProps) -> Html {
 
 /// By pre-commands that passed.
 fn printed(state: &RolloutPreCommands) -> Html {
-    let RolloutPreCommands::Passed { ran: Some(ran) } = state else { return html! {} };
-    html! {
-        if !ran.output.is_empty() {
+    let own = matches!(state, RolloutPreCommands::EveryReplica { .. });
+    let told = state.ran().iter().filter(|ran| !ran.output.is_empty());
+    told.map(|ran| {
+        let whose = if own { format!(" of slot {} on {}", ran.slot, ran.node) } else { String::new() };
+        html! {
             <details class="last-lines" data-printed="pre-commands">
-                <summary>{ "What the pre-commands printed, " }<Ago at={ran.at} /></summary><pre tabindex="0">{ &ran.output }</pre>
+                <summary>{ "What the pre-commands" }{ whose }{ " printed, " }<Ago at={ran.at} /></summary><pre tabindex="0">{ &ran.output }</pre>
             </details>
         }
-    }
+    })
+    .collect()
 }
 
 /// Whose words they are.

@@ -6,13 +6,17 @@ use proto::ids::NodeName;
 use proto::rollouts::{PreCommandsRan, Rollout, RolloutNode, RolloutPreCommands};
 
 use crate::db::RolloutRecord;
-use crate::rollout::{EndedNode, Ran};
+use crate::rollout::{EndedNode, OwnRuns, Ran, Runs};
 
 pub(super) fn complete(view: &mut Rollout, record: RolloutRecord) {
     let RolloutRecord { drawn, ran, ended } = record;
-    if let RolloutPreCommands::Passed { ran: shown } = &mut view.pre_commands {
-        *shown =
-            ran.map(|Ran { node, slot, at, output }| PreCommandsRan { node, slot, at: at.into(), output });
+    match (&mut view.pre_commands, ran) {
+        (RolloutPreCommands::Passed { ran: shown }, Some(Runs::ForAll(it))) => *shown = Some(shown_run(it)),
+        (RolloutPreCommands::EveryReplica { passed: shown, ran }, Some(Runs::Own(own))) => {
+            let OwnRuns { passed, some } = own;
+            (*shown, *ran) = (passed, some.into_iter().map(shown_run).collect());
+        }
+        _ => {}
     }
     if view.summary.phase.is_over() {
         view.nodes = ended.into_iter().map(ended_node).collect();
@@ -27,6 +31,11 @@ pub(super) fn complete(view: &mut Rollout, record: RolloutRecord) {
             (node.batch, node.canary) = (Some(*number), *canary);
         }
     }
+}
+
+fn shown_run(ran: Ran) -> PreCommandsRan {
+    let Ran { node, slot, at, output } = ran;
+    PreCommandsRan { node, slot, at: at.into(), output }
 }
 
 fn ended_node(ended: EndedNode) -> RolloutNode {

@@ -15,7 +15,8 @@ use crate::config::Flags;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::fleet::{Assigned, Node, Observed, Place};
 use crate::rollout::{
-    Batch, Drawn, EndedNode, Plan, PreCommandsState, Progress, Ran, Record, Recorded, Rollout, Trial, fixture,
+    Batch, Drawn, EndedNode, OwnRuns, Plan, PreCommandsState, Progress, Ran, Record, Recorded, Rollout, Runs,
+    Trial, fixture,
 };
 
 on_both_engines!(what_is_kept_of_a_rollout_is_shown_while_it_moves_and_when_it_is_over);
@@ -178,7 +179,7 @@ async fn what_is_kept_of_a_rollout_is_shown_while_it_moves_and_when_it_is_over(i
         drawn(1, true, &["web-1"]),
         drawn(2, true, &["web-1"]),
         drawn(3, false, &["web-2"]),
-        recorded(Record::Ran(ran)),
+        recorded(Record::Ran(Runs::ForAll(ran.clone()))),
     ];
     let plan = Plan { rollouts: vec![rollout.clone()], records, ..Plan::default() };
     let generation = bench.api.db.load_app_fleets().await.unwrap()[0].generation;
@@ -207,7 +208,7 @@ async fn what_is_kept_of_a_rollout_is_shown_while_it_moves_and_when_it_is_over(i
         ended("web-3", NodeStage::ToCome, None),
     ];
     let records = vec![recorded(Record::Ended(ended))];
-    let plan = Plan { rollouts: vec![rollout], records, ..Plan::default() };
+    let plan = Plan { rollouts: vec![rollout.clone()], records, ..Plan::default() };
     bench.api.db.store_plan(&app, generation + 1, &plan, Time(20)).await.unwrap();
     bench.backend.fleets.lock().unwrap()[0].rollout = None;
     let over = show().await;
@@ -215,4 +216,15 @@ async fn what_is_kept_of_a_rollout_is_shown_while_it_moves_and_when_it_is_over(i
     assert_eq!(told_of_nodes(&over), expected);
     assert_eq!(over.nodes[1].because, because);
     assert_eq!(over.pre_commands, moves.pre_commands, "kept beside it");
+
+    // Had each run its own: what some of them printed, and how many passed.
+    rollout.pre_commands = PreCommandsState::EveryReplica;
+    let own = OwnRuns { passed: 12, some: vec![ran] };
+    let records = vec![recorded(Record::Ran(Runs::Own(own)))];
+    let plan = Plan { rollouts: vec![rollout], records, ..Plan::default() };
+    bench.api.db.store_plan(&app, generation + 2, &plan, Time(21)).await.unwrap();
+    let RolloutPreCommands::EveryReplica { passed: 12, ran } = show().await.pre_commands else {
+        panic!("{:?}", show().await.pre_commands)
+    };
+    assert_eq!(ran.iter().map(|it| &it.output).collect::<Vec<_>>(), [&output]);
 }

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use proto::ids::NodeName;
-use proto::rollouts::{Group, GroupKind, Rollout, RolloutNode, RolloutPreCommands, RolloutSummary};
+use proto::rollouts::{
+    Group, GroupKind, PreCommandsRan, Rollout, RolloutNode, RolloutPreCommands, RolloutSummary,
+};
 use proto::state::{NodeStage, RolloutPhase};
 use proto::timestamp::Timestamp;
 
@@ -50,9 +52,7 @@ pub(super) fn whole(rollout: &Rollout, paint: Paint, now: Timestamp) -> String {
     }
     text.push_str(&sentences(summary));
     text.extend(ghost.as_ref().map(|ghost| evidence(ghost, now)));
-    text.extend(
-        printed(pre_commands).map(|it| format!("The pre-commands printed:\n{}", quoted(it, MOST_PRINTED))),
-    );
+    text.push_str(&printed(pre_commands));
     let slots = slots(rollout, paint, false);
     if !slots.is_empty() {
         text.push('\n');
@@ -246,7 +246,10 @@ fn said_of_pre_commands(state: &RolloutPreCommands, now: Timestamp) -> String {
         RolloutPreCommands::NotNeeded => "none".to_owned(),
         RolloutPreCommands::Waiting => "not run yet".to_owned(),
         RolloutPreCommands::Running { node, slot } => format!("running on {}", place(node, *slot)),
-        RolloutPreCommands::EveryReplica => "each replica runs its own".to_owned(),
+        RolloutPreCommands::EveryReplica { passed: 0, .. } => "each replica runs its own".to_owned(),
+        RolloutPreCommands::EveryReplica { passed, .. } => {
+            format!("each replica runs its own, {passed} passed")
+        }
         RolloutPreCommands::Passed { ran: None } => "passed".to_owned(),
         RolloutPreCommands::Passed { ran: Some(ran) } => {
             format!("passed on {}, {} ago", place(&ran.node, ran.slot), age(Some(ran.at), now))
@@ -255,11 +258,17 @@ fn said_of_pre_commands(state: &RolloutPreCommands, now: Timestamp) -> String {
     }
 }
 
-fn printed(state: &RolloutPreCommands) -> Option<&str> {
-    match state {
-        RolloutPreCommands::Passed { ran: Some(ran) } if !ran.output.is_empty() => Some(&ran.output),
-        _ => None,
-    }
+/// What those that passed have printed: of all, or of some replicas.
+fn printed(state: &RolloutPreCommands) -> String {
+    let told = state.ran().iter().filter(|ran| !ran.output.is_empty());
+    let said = |ran: &PreCommandsRan| {
+        let whose = match state {
+            RolloutPreCommands::EveryReplica { .. } => format!(" of {}", place(&ran.node, ran.slot)),
+            _ => String::new(),
+        };
+        format!("The pre-commands{whose} printed:\n{}", quoted(&ran.output, MOST_PRINTED))
+    };
+    told.map(said).collect()
 }
 
 /// What was seen last, so that a line is said for every change and for nothing else.

@@ -8,7 +8,7 @@ use crate::db::connection::Db;
 use crate::db::entity::rollouts::{rollout_batch, rollout_record};
 use crate::db::entity::row::{Row, json};
 use crate::db::error::{DbError, Fault, doing};
-use crate::rollout::{Drawn, EndedNode, Ran, Record, Recorded};
+use crate::rollout::{Drawn, EndedNode, Record, Recorded, Runs};
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct RolloutRecord {
     /// In the order in which they were drawn.
     pub drawn: Vec<Drawn>,
     /// Pre-commands that passed.
-    pub ran: Option<Ran>,
+    pub ran: Option<Runs>,
     /// In the order in which they are visited; empty: it has not ended, or an earlier version has not kept it.
     pub ended: Vec<EndedNode>,
 }

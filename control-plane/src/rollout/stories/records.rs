@@ -1,8 +1,8 @@
 //! What is kept of rollouts for people who look at them later.
 
 use super::*;
-use crate::rollout::{Drawn, EndedNode, Record};
-use crate::spec::{Amount, CanarySpec, Millis, Promote};
+use crate::rollout::{Drawn, EndedNode, Record, Runs};
+use crate::spec::{Amount, CanarySpec, Millis, PreCommandsRun, Promote};
 
 impl Story {
     /// Batches as they were drawn, of the rollouts of this release.
@@ -106,9 +106,34 @@ fn what_pre_commands_printed_is_kept_once_with_who_ran_them() {
     story.until_calm();
     let ran: Vec<_> = story.records.iter().filter(|it| matches!(it.what, Record::Ran(_))).collect();
     let [recorded] = &ran[..] else { panic!("{ran:?}") };
-    let Record::Ran(ran) = &recorded.what else { unreachable!() };
+    let Record::Ran(Runs::ForAll(ran)) = &recorded.what else { panic!("{recorded:?}") };
     assert_eq!(
         (ran.node.as_str(), ran.slot.number(), ran.output.as_str()),
         ("node-1", 1, "$ migrate\ndone\n")
     );
+}
+
+/// And no more than ten of them, once all have run them and once more when it is over: a host that came late is counted then.
+#[test]
+fn what_some_replicas_own_pre_commands_printed_is_kept_and_how_many_passed() {
+    let mut story = Story::of(Strategy::StopFirst, 12, |deploy| {
+        deploy.pre_commands_run = PreCommandsRun::EveryReplica;
+    });
+    story.records.clear();
+    story.fleet.wanted = Some(Wish { pre_commands: true, ..wish(2, story.now) });
+    while story.fleet.rollout.as_ref().is_none_or(|it| it.phase != RolloutPhase::Watching) {
+        story.plan();
+        story.all_do_as_told();
+        let printed = |place: Place| format!("$ migrate\non {}\n", place.slot);
+        for (place, observed) in &mut story.fleet.observed {
+            let run = story.fleet.assigned.get(place).and_then(|it| it.pre_commands_run.clone());
+            let outcome = PreCommandsOutcome::Passed;
+            observed.pre_commands =
+                run.map(|run_id| ObservedPreCommands { run_id, outcome, printed: printed(*place).into() });
+        }
+    }
+    let ran: Vec<_> = story.records.iter().filter(|it| matches!(it.what, Record::Ran(_))).collect();
+    let [recorded] = &ran[..] else { panic!("{ran:?}") };
+    let Record::Ran(Runs::Own(own)) = &recorded.what else { panic!("{recorded:?}") };
+    assert_eq!((own.passed, own.some.len(), own.some[0].output.as_str()), (12, 10, "$ migrate\non 1\n"));
 }
