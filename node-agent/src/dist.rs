@@ -1,0 +1,16 @@
+//! The Erlang distribution protocol, as a hidden node that dials others and is dialled by none: how the agent looks into any
+//! BEAM release with nothing installed in it.
+//!
+//! ```text
+//!   epmd ── port ──▶ handshake ── peer ──▶ connection ── call, watch ──▶ term
+//!                                            frame ◀─▶ control
+//! ```
+//! It knows nothing of replicas. Everything that a node sends is bounded: it may be what the application's users wrote.
+
+pub mod connection;
+pub mod control;
+pub mod epmd;
+pub mod flags;
+pub mod frame;
+pub mod handshake;
+pub mod term;

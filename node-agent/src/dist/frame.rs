@@ -1,0 +1,134 @@
+//! Frames: what comes after the handshake is cut into messages by their length, and an empty one only shows that its sender is
+//! alive.
+//!
+//! A frame that is longer than we are ready to hold does not end the connection: its beginning, which says what it is about, is
+//! kept, and the rest is thrown away as it comes.
+
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio_util::codec::Decoder;
+
+/// How much of a frame that is too long is kept, in bytes: more than the control messages that we get ever have.
+const KEPT: usize = 4096;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A sign of life.
+    Tick,
+    Message(Bytes),
+    /// The beginning of a message of `length` bytes.
+    TooLong {
+        beginning: Bytes,
+        length: usize,
+    },
+}
+
+/// Takes frames from a stream, whole, however they arrive: it is safe to give up waiting for one.
+#[derive(Debug)]
+pub struct Frames {
+    /// No longer message is held, in bytes.
+    longest: usize,
+    skipping: Option<Skipping>,
+}
+
+#[derive(Debug)]
+struct Skipping {
+    beginning: Bytes,
+    length: usize,
+    left: usize,
+}
+
+impl Frames {
+    pub fn new(longest: usize) -> Self {
+        Self { longest: longest.max(KEPT), skipping: None }
+    }
+}
+
+impl Decoder for Frames {
+    type Item = Frame;
+    type Error = io::Error;
+
+    fn decode(&mut self, from: &mut BytesMut) -> io::Result<Option<Frame>> {
+        if let Some(mut skipping) = self.skipping.take() {
+            let now = skipping.left.min(from.len());
+            from.advance(now);
+            skipping.left -= now;
+            if skipping.left > 0 {
+                self.skipping = Some(skipping);
+                return Ok(None);
+            }
+            return Ok(Some(Frame::TooLong { beginning: skipping.beginning, length: skipping.length }));
+        }
+        let Some(head) = from.first_chunk::<4>() else { return Ok(None) };
+        let length = usize::try_from(u32::from_be_bytes(*head)).map_err(io::Error::other)?;
+        if length == 0 {
+            from.advance(4);
+            return Ok(Some(Frame::Tick));
+        }
+        if length > self.longest {
+            if from.len() < 4 + KEPT {
+                return Ok(None);
+            }
+            from.advance(4);
+            let beginning = from.split_to(KEPT).freeze();
+            self.skipping = Some(Skipping { beginning, length, left: length - KEPT });
+            return self.decode(from);
+        }
+        if from.len() < 4 + length {
+            from.reserve(4 + length - from.len());
+            return Ok(None);
+        }
+        from.advance(4);
+        Ok(Some(Frame::Message(from.split_to(length).freeze())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(frames: &mut Frames, bytes: &[u8], step: usize) -> Vec<Frame> {
+        let mut buffer = BytesMut::new();
+        let mut seen = Vec::new();
+        for piece in bytes.chunks(step) {
+            buffer.extend_from_slice(piece);
+            while let Some(frame) = frames.decode(&mut buffer).unwrap() {
+                seen.push(frame);
+            }
+        }
+        assert!(buffer.is_empty());
+        seen
+    }
+
+    fn framed(length: usize) -> Vec<u8> {
+        let mut bytes = u32::try_from(length).unwrap().to_be_bytes().to_vec();
+        bytes.extend((0..length).map(|at| u8::try_from(at % 251).unwrap()));
+        bytes
+    }
+
+    #[test]
+    fn frames_come_whole_however_they_are_cut() {
+        let bytes = [framed(3), framed(0), framed(5000), framed(9000), framed(1)].concat();
+        for step in [1, 3, 4, 5, 4095, 4096, 4100, usize::MAX] {
+            let seen = all(&mut Frames::new(6000), &bytes, step);
+            let message = |length: usize| Frame::Message(Bytes::from(framed(length).split_off(4)));
+            let beginning = Bytes::from(framed(KEPT).split_off(4));
+            let expected =
+                [message(3), Frame::Tick, message(5000), Frame::TooLong { beginning, length: 9000 }, message(1)];
+            assert_eq!(seen, expected, "{step}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_set_aside_for_a_frame_that_is_too_long() {
+        let mut frames = Frames::new(6000);
+        let mut buffer = BytesMut::from(&u32::MAX.to_be_bytes()[..]);
+        buffer.extend_from_slice(&[0; KEPT]);
+        for _ in 0..1000 {
+            assert_eq!(frames.decode(&mut buffer).unwrap(), None);
+            assert!(buffer.capacity() < 64 * 1024, "{}", buffer.capacity());
+            buffer.extend_from_slice(&[0; 8192]);
+        }
+    }
+}
