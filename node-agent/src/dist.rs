@@ -2,13 +2,14 @@
 //! BEAM release with nothing installed in it.
 //!
 //! ```text
-//!   epmd ── port ──▶ handshake ── peer ──▶ connection ── call, watch ──▶ term
-//!                                            frame ◀─▶ control
+//!   dial: epmd ── port ──▶ handshake ── peer ──▶ connection ── call, watch ──▶ term
+//!                                                  frame ◀─▶ control
 //! ```
 //! It knows nothing of replicas. Everything that a node sends is bounded: it may be what the application's users wrote.
 
 pub mod connection;
 pub mod control;
+pub mod dial;
 pub mod epmd;
 pub mod flags;
 pub mod frame;

@@ -5,6 +5,7 @@
 pub mod cgroup;
 pub mod cli;
 pub mod clock;
+pub mod dist;
 pub mod host;
 mod inherited;
 pub mod keeper;

@@ -9,23 +9,28 @@
 //! thousand things at once stands in line with a few of them, and others with theirs.
 //! Who gives up waiting leaves nothing behind: the process that worked for it is ended on the node.
 
+mod asked;
+mod reader;
 mod waiting;
+mod writer;
 
+use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::sync::{AcquireError, Semaphore, mpsc, watch};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::codec::FramedRead;
-use tokio_util::sync::CancellationToken;
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::waiting::{Ended, Waiting};
-use super::control::{self, MessageError, Order, Payload, Reason, Target, Told};
-use super::frame::{Frame, Frames};
+use self::asked::{Asked, There};
+use self::reader::Reader;
+use self::waiting::{Ended, Permits, Waiting};
+use super::control::{MessageError, Order, Reason, Target};
+use super::frame::Frames;
 use super::handshake::{Local, Peer};
 use super::term::{Atom, DecodeError, EncodeError, Limits, Pid, Reference, Term};
 
@@ -40,7 +45,8 @@ pub struct Settings {
     pub calls: usize,
     /// Of these, calls of one caller.
     pub calls_of_one: usize,
-    /// What is written at least this often shows the node that we are alive.
+    /// Something is written at least this often, which shows the node that we are alive. What the node writes is answered
+    /// sooner, so that one with a shorter `net_ticktime` than ours hears of us in time.
     pub tick: Duration,
     /// A node that says nothing for this long is gone.
     pub silence: Duration,
@@ -55,7 +61,7 @@ impl Default for Settings {
             calls: 64,
             calls_of_one: 16,
             tick: Duration::from_secs(15),
-            silence: Duration::from_secs(60),
+            silence: Duration::from_mins(1),
         }
     }
 }
@@ -75,9 +81,20 @@ pub enum Lost {
     ClosedHere,
 }
 
+impl Lost {
+    fn of(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match error.kind() {
+            // Over TLS a node that is killed says no farewell.
+            UnexpectedEof | ConnectionReset | BrokenPipe => Self::ClosedByPeer,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CallError {
-    #[error("{0}")]
+    #[error(transparent)]
     Lost(#[from] Lost),
     #[error("no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
@@ -87,14 +104,31 @@ pub enum CallError {
     Unreadable(#[from] DecodeError),
     #[error("the question cannot be sent: {0}")]
     Unsendable(#[from] EncodeError),
-    /// What was called threw, exited or failed: `class` is `throw`, `exit` or `error`.
-    #[error("it failed on the node with {class}: {reason}")]
-    Raised { class: &'static str, reason: Term },
-    #[error("the node did not start it: {0}")]
+    #[error("it failed on the node with {class}: {}", reason.brief())]
+    Raised { class: Class, reason: Term },
+    #[error("the node did not start it: {}", .0.brief())]
     NotStarted(Term),
     /// The process that worked for it was ended from outside.
-    #[error("it was ended on the node: {0}")]
+    #[error("it was ended on the node: {}", .0.brief())]
     Ended(Term),
+}
+
+/// How a call failed on the node, as Erlang tells these apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Throw,
+    Exit,
+    Error,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Throw => "throw",
+            Self::Exit => "exit",
+            Self::Error => "error",
+        })
+    }
 }
 
 /// One caller's share of a connection; a clone is the same caller. The connection is closed with its token, or when the last
@@ -112,49 +146,65 @@ struct Inner {
     us: Pid,
     last_reference: AtomicU64,
     outbox: mpsc::Sender<Bytes>,
+    /// What is said where nobody waits any more, and must not be lost where the outbox is full. At most one for each call and
+    /// watch that got through the outbox, which takes no more of these while the node takes nothing.
+    partings: mpsc::UnboundedSender<Bytes>,
     waiting: Arc<Waiting>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     lost: watch::Receiver<Option<Lost>>,
-    cancel: CancellationToken,
+    _closes: DropGuard,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.cancel.cancel();
+impl Inner {
+    async fn lost(&self) -> Lost {
+        let mut lost = self.lost.clone();
+        match lost.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or(Lost::ClosedHere),
+            Err(_) => Lost::ClosedHere,
+        }
     }
 }
 
 impl Connection {
-    /// Takes over a stream on which hands were shaken.
-    pub fn start<S>(stream: S, local: &Local, peer: Peer, settings: Settings, cancel: &CancellationToken) -> Self
+    /// Takes over a stream on which hands were shaken. The second is the connection's work, for a task of the caller's: it is
+    /// done once the connection is no more, which whoever waits has been told then.
+    pub fn new<S>(
+        stream: S,
+        local: &Local,
+        peer: Peer,
+        settings: Settings,
+        cancel: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + use<S>)
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let cancel = cancel.child_token();
         let us = Pid { node: local.name.clone(), id: 1, serial: 0, creation: local.creation };
         let (outbox, to_write) = mpsc::channel(settings.calls.max(1));
+        let (partings, last_to_write) = mpsc::unbounded_channel();
         let waiting = Arc::new(Waiting::default());
         let (say_lost, lost) = watch::channel(None);
         let (from_node, to_node) = tokio::io::split(stream);
         let reader = Reader {
-            frames: FramedRead::new(from_node, Frames::new(settings.longest)),
+            from_node,
+            frames: Frames::new(settings.longest),
             waiting: waiting.clone(),
-            outbox: outbox.downgrade(),
+            outbox: outbox.clone(),
+            partings: partings.clone(),
             us: us.clone(),
-            settings,
+            silence: settings.silence,
         };
-        let writer = write(to_node, to_write, settings.tick);
-        let (end, ended) = (cancel.clone(), waiting.clone());
-        tokio::spawn(async move {
-            let why = tokio::select! {
-                biased;
-                () = end.cancelled() => Lost::ClosedHere,
+        let writer = writer::write(to_node, to_write, last_to_write, settings.tick);
+        let mut end = End { waiting: waiting.clone(), say_lost, why: Lost::ClosedHere };
+        let cancelled = cancel.clone();
+        let work = async move {
+            end.why = tokio::select! {
+                biased; // stopping comes before all; answers before questions
+                () = cancelled.cancelled() => Lost::ClosedHere,
                 why = reader.read() => why,
                 why = writer => why,
             };
-            say_lost.send_replace(Some(why.clone()));
-            ended.all_lost(&why);
-        });
+            drop(end);
+        };
         let inner = Inner {
             peer,
             settings,
@@ -162,19 +212,19 @@ impl Connection {
             // Such that no reference of an earlier connection of this agent is taken for one of this.
             last_reference: AtomicU64::new(u64::from(rand::random::<u32>()) << 18),
             outbox,
+            partings,
             waiting,
-            permits: Semaphore::new(settings.calls.max(1)),
+            permits: Arc::new(Semaphore::new(settings.calls.max(1))),
             lost,
-            cancel,
+            _closes: cancel.drop_guard(),
         };
-        Self { inner: Arc::new(inner), own_permits: Arc::new(Semaphore::new(settings.calls_of_one.max(1))) }
+        (Self { own_permits: own_permits(&settings), inner: Arc::new(inner) }, work)
     }
 
     /// The same connection for another caller, who waits for nobody else's calls beyond a few.
     #[must_use]
     pub fn for_another(&self) -> Self {
-        let own = self.inner.settings.calls_of_one.max(1);
-        Self { inner: self.inner.clone(), own_permits: Arc::new(Semaphore::new(own)) }
+        Self { inner: self.inner.clone(), own_permits: own_permits(&self.inner.settings) }
     }
 
     /// Who is at the other end.
@@ -184,11 +234,7 @@ impl Connection {
 
     /// Until it is no more; says why.
     pub async fn lost(&self) -> Lost {
-        let mut lost = self.inner.lost.clone();
-        match lost.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or(Lost::ClosedHere),
-            Err(_) => Lost::ClosedHere,
-        }
+        self.inner.lost().await
     }
 
     /// What `module:function(arguments...)` returns on the node, in a process of its own.
@@ -205,9 +251,7 @@ impl Connection {
     ) -> Result<Term, CallError> {
         let deadline = Instant::now() + patience;
         let late = |_| CallError::TimedOut(patience);
-        let permits = async { Ok::<_, AcquireError>((self.own_permits.acquire().await?, self.inner.permits.acquire().await?)) };
-        let permits = timeout_at(deadline, permits).await.map_err(late)?;
-        let _permits = permits.map_err(|_| CallError::Lost(Lost::ClosedHere))?;
+        let permits = timeout_at(deadline, self.permits()).await.map_err(late)??;
         let id = self.next_reference();
         let order = Order::Spawn {
             id: id.clone(),
@@ -222,14 +266,28 @@ impl Connection {
             ],
         };
         let frame = order.frame()?;
-        let mut ended = Abandon { connection: self, id: Some(id.clone()), rest: self.inner.waiting.for_process(&id) };
-        let answer = async {
-            self.send(frame).await?;
-            Ok::<_, CallError>(ended.rest.wait().await)
-        };
-        let answer = timeout_at(deadline, answer).await.map_err(late)??;
-        ended.id = None;
-        returned(&id, self.reason(answer)?)
+        let asked = Asked::new(&self.inner, id.clone(), There::Process(Some(permits)));
+        let ended = timeout_at(deadline, asked.ask(frame)).await.map_err(late)??;
+        returned(&id, self.reason(ended)?)
+    }
+
+    /// Until the process, or whoever goes by the name, ends; its reason. `noproc`: there is none.
+    ///
+    /// # Errors
+    /// Where the connection is lost. Who stops waiting stops watching.
+    pub async fn watch(&self, who: Target) -> Result<Term, CallError> {
+        let id = self.next_reference();
+        let frame = Order::Monitor { by: self.inner.us.clone(), who: who.clone(), id: id.clone() }.frame()?;
+        let ended = Asked::new(&self.inner, id, There::Watch(who)).ask(frame).await?;
+        self.reason(ended)
+    }
+
+    async fn permits(&self) -> Result<Permits, CallError> {
+        let closed = |_| Lost::ClosedHere;
+        // The caller's own first, so that none of the others' is held by who waits for one of its own.
+        let own = self.own_permits.clone().acquire_owned().await.map_err(closed)?;
+        let shared = self.inner.permits.clone().acquire_owned().await.map_err(closed)?;
+        Ok(Permits { _own: own, _shared: shared })
     }
 
     fn reason(&self, ended: Ended) -> Result<Term, CallError> {
@@ -244,75 +302,31 @@ impl Connection {
         }
     }
 
-    /// Until the process, or whoever goes by the name, ends; its reason. `noproc`: there is none.
-    ///
-    /// # Errors
-    /// Where the connection is lost. Who stops waiting stops watching.
-    pub async fn watch(&self, who: Target) -> Result<Term, CallError> {
-        let id = self.next_reference();
-        let (by, target) = (self.inner.us.clone(), who.clone());
-        let frame = Order::Monitor { by, who: target, id: id.clone() }.frame()?;
-        let mut watching =
-            Unwatch { connection: self, who: Some((who, id.clone())), rest: self.inner.waiting.for_process(&id) };
-        self.send(frame).await?;
-        let ended = watching.rest.wait().await;
-        watching.who = None;
-        self.reason(ended)
-    }
-
-    async fn send(&self, frame: Bytes) -> Result<(), CallError> {
-        match self.inner.outbox.send(frame).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.lost().await.into()),
-        }
-    }
-
-    /// Said where nobody waits any more; a node that takes nothing now is told nothing.
-    fn say(&self, order: Order) {
-        if let Ok(frame) = order.frame() {
-            let _ = self.inner.outbox.try_send(frame);
-        }
-    }
-
     fn next_reference(&self) -> Reference {
         let number = self.inner.last_reference.fetch_add(1, Ordering::Relaxed);
         // Only 18 bits of the first word count.
-        let [low, high] = [number & 0x3_ffff, (number >> 18) & 0xffff_ffff].map(|it| u32::try_from(it).unwrap_or(0));
+        let [low, high] =
+            [number & 0x3_ffff, (number >> 18) & 0xffff_ffff].map(|it| u32::try_from(it).unwrap_or(0));
         let Pid { node, creation, .. } = &self.inner.us;
         Reference { node: node.clone(), creation: *creation, words: vec![low, high, 0] }
     }
 }
 
-/// Ends on the node what nobody waits for any more.
-struct Abandon<'c> {
-    connection: &'c Connection,
-    /// `None`: it is over.
-    id: Option<Reference>,
-    rest: waiting::Ticket,
+fn own_permits(settings: &Settings) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(settings.calls_of_one.max(1)))
 }
 
-impl Drop for Abandon<'_> {
+/// Tells all who wait that the connection is no more, however its work ended: where it is dropped half done, too.
+struct End {
+    waiting: Arc<Waiting>,
+    say_lost: watch::Sender<Option<Lost>>,
+    why: Lost,
+}
+
+impl Drop for End {
     fn drop(&mut self) {
-        let Some(id) = self.id.take() else { return };
-        let by = self.connection.inner.us.clone();
-        if let Some(process) = self.connection.inner.waiting.give_up(&id) {
-            self.connection.say(Order::Demonitor { by: by.clone(), who: Target::Pid(process.clone()), id });
-            self.connection.say(Order::Exit { by, who: process, reason: Term::atom("kill") });
-        }
-    }
-}
-
-struct Unwatch<'c> {
-    connection: &'c Connection,
-    who: Option<(Target, Reference)>,
-    rest: waiting::Ticket,
-}
-
-impl Drop for Unwatch<'_> {
-    fn drop(&mut self) {
-        let Some((who, id)) = self.who.take() else { return };
-        self.connection.inner.waiting.forget(&id);
-        self.connection.say(Order::Demonitor { by: self.connection.inner.us.clone(), who, id });
+        self.say_lost.send_replace(Some(self.why.clone()));
+        self.waiting.all_lost(&self.why);
     }
 }
 
@@ -325,119 +339,14 @@ fn returned(id: &Reference, reason: Term) -> Result<Term, CallError> {
     }
     let mut elements = elements.into_iter().skip(1);
     let (class, value) = (elements.next().unwrap_or_default(), elements.next().unwrap_or_default());
-    match class.as_atom() {
-        Some("return") => Ok(value),
-        Some("throw") => Err(CallError::Raised { class: "throw", reason: value }),
-        Some("exit") => Err(CallError::Raised { class: "exit", reason: value }),
-        _ => Err(CallError::Raised { class: "error", reason: value }),
-    }
+    let class = match class.as_atom() {
+        Some("return") => return Ok(value),
+        Some("throw") => Class::Throw,
+        Some("exit") => Class::Exit,
+        _ => Class::Error,
+    };
+    Err(CallError::Raised { class, reason: value })
 }
 
-struct Reader<S> {
-    frames: FramedRead<ReadHalf<S>, Frames>,
-    waiting: Arc<Waiting>,
-    /// Weak, so that the writer ends with the last who asks.
-    outbox: mpsc::WeakSender<Bytes>,
-    us: Pid,
-    settings: Settings,
-}
-
-impl<S: AsyncRead + AsyncWrite> Reader<S> {
-    async fn read(mut self) -> Lost {
-        loop {
-            let frame = match timeout(self.settings.silence, self.frames.next()).await {
-                Err(_) => return Lost::Silent(self.settings.silence),
-                Ok(None) => return Lost::ClosedByPeer,
-                Ok(Some(Err(error))) => return failed(&error),
-                Ok(Some(Ok(frame))) => frame,
-            };
-            let (message, length) = match frame {
-                Frame::Tick => continue,
-                Frame::Message(message) => (message, None),
-                Frame::TooLong { beginning, length } => (beginning, Some(length)),
-            };
-            match control::read(message) {
-                Ok(told) => self.told(told, length),
-                Err(error) => return error.into(),
-            }
-        }
-    }
-
-    /// `length`: of a message of which only the beginning is there.
-    fn told(&self, told: Told, length: Option<usize>) {
-        match told {
-            Told::Spawned { id, result: Ok(process) } => {
-                if let Some(process) = self.waiting.started(&id, process) {
-                    self.end(process);
-                }
-            }
-            Told::Spawned { id, result: Err(why) } => self.waiting.ended(&id, Ended::NotStarted(why)),
-            Told::Down { id, reason } => {
-                let ended = length.map_or(Ended::Process(reason), Ended::TooLarge);
-                self.waiting.ended(&id, ended);
-            }
-            Told::Message { to, message } if to == self.us && length.is_none() => self.refuse_output(message),
-            Told::Message { .. } | Told::Nothing => {}
-        }
-    }
-
-    /// We lead the group of what we start there, and what it prints is sent to us: it is told that this goes nowhere, or it
-    /// would wait for ever.
-    fn refuse_output(&self, message: Payload) {
-        let Ok(Term::Tuple(message)) = message.read(self.settings.limits) else { return };
-        if let [Term::Atom(kind), Term::Pid(from), reply_as, ..] = message.as_slice()
-            && kind == "io_request"
-        {
-            let error = Term::Tuple(vec![Term::atom("error"), Term::atom("enotsup")]);
-            let reply = Term::Tuple(vec![Term::atom("io_reply"), reply_as.clone(), error]);
-            self.say(Order::Send { to: from.clone(), message: reply });
-        }
-    }
-
-    fn end(&self, process: Pid) {
-        self.say(Order::Exit { by: self.us.clone(), who: process, reason: Term::atom("kill") });
-    }
-
-    fn say(&self, order: Order) {
-        if let (Some(outbox), Ok(frame)) = (self.outbox.upgrade(), order.frame()) {
-            let _ = outbox.try_send(frame);
-        }
-    }
-}
-
-/// What is written in one go at most, as far as it is waiting already, in bytes.
-const BATCH: usize = 64 * 1024;
-
-async fn write<S: AsyncWrite>(mut to_node: WriteHalf<S>, mut outbox: mpsc::Receiver<Bytes>, tick: Duration) -> Lost {
-    let mut batch = BytesMut::new();
-    loop {
-        match timeout(tick, outbox.recv()).await {
-            // An empty frame.
-            Err(_) => batch.extend_from_slice(&[0; 4]),
-            Ok(None) => return Lost::ClosedHere,
-            Ok(Some(frame)) => batch.extend_from_slice(&frame),
-        }
-        while batch.len() < BATCH
-            && let Ok(frame) = outbox.try_recv()
-        {
-            batch.extend_from_slice(&frame);
-        }
-        let written = async {
-            to_node.write_all(&batch).await?;
-            to_node.flush().await
-        };
-        if let Err(error) = written.await {
-            return failed(&error);
-        }
-        batch.clear();
-    }
-}
-
-fn failed(error: &std::io::Error) -> Lost {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    match error.kind() {
-        // Over TLS a node that is killed says no farewell.
-        UnexpectedEof | ConnectionReset | BrokenPipe => Lost::ClosedByPeer,
-        _ => Lost::Failed(error.to_string()),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,9 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::term::{Atom, DecodeError, EncodeError, Limits, Pid, Reference, Term, decode, encode};
+use super::term::{
+    Atom, DecodeError, EncodeError, Limits, Pid, Reference, Term, decode, decode_front, encode,
+};
 
 /// A message is passed through as it is: no atom cache, no fragments.
 const PASS_THROUGH: u8 = 112;
@@ -23,14 +25,39 @@ const SPAWN_REPLY: i64 = 31;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
     /// Starts a process that we watch from its first moment on.
-    Spawn { id: Reference, by: Pid, module: Atom, function: Atom, arguments: Vec<Term> },
+    Spawn {
+        id: Reference,
+        by: Pid,
+        module: Atom,
+        function: Atom,
+        arguments: Vec<Term>,
+    },
     /// Says `message` to whoever goes by this name.
-    SendNamed { by: Pid, to: Atom, message: Term },
-    Send { to: Pid, message: Term },
-    Monitor { by: Pid, who: Target, id: Reference },
-    Demonitor { by: Pid, who: Target, id: Reference },
+    SendNamed {
+        by: Pid,
+        to: Atom,
+        message: Term,
+    },
+    Send {
+        to: Pid,
+        message: Term,
+    },
+    Monitor {
+        by: Pid,
+        who: Target,
+        id: Reference,
+    },
+    Demonitor {
+        by: Pid,
+        who: Target,
+        id: Reference,
+    },
     /// Ends a process for this reason.
-    Exit { by: Pid, who: Pid, reason: Term },
+    Exit {
+        by: Pid,
+        who: Pid,
+        reason: Term,
+    },
 }
 
 /// A process, by what it is known.
@@ -124,6 +151,14 @@ impl Payload {
     pub fn read(mut self, limits: Limits) -> Result<Term, DecodeError> {
         decode(&mut self.0, limits)
     }
+
+    /// The first `count` elements of a tuple, however large the others are.
+    ///
+    /// # Errors
+    /// Where it is no tuple of as many, or these are more than `limits`.
+    pub fn front(mut self, count: usize, limits: Limits) -> Result<Vec<Term>, DecodeError> {
+        decode_front(&mut self.0, count, limits)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,8 +171,8 @@ pub enum MessageError {
     Malformed(&'static str),
 }
 
-/// Control messages are small; an exit reason of a peer that knows no payloads may be any term.
-const CONTROL: Limits = Limits { depth: 50, terms: 10_000 };
+/// Control messages are small, but for what a start is refused with, which may be any term.
+pub const CONTROL: Limits = Limits { depth: 50, terms: 10_000 };
 
 /// Reads what a message is about. What follows its control message stays unread.
 ///
@@ -161,7 +196,9 @@ pub fn read(mut message: Bytes) -> Result<Told, MessageError> {
     Ok(match (kind, next(), next(), next(), next()) {
         (SPAWN_REPLY, Term::Reference(id), _, _, Term::Pid(pid)) => Told::Spawned { id, result: Ok(pid) },
         (SPAWN_REPLY, Term::Reference(id), _, _, why) => Told::Spawned { id, result: Err(why) },
-        (MONITOR_P_EXIT, _, _, Term::Reference(id), reason) => Told::Down { id, reason: Reason::Read(reason) },
+        (MONITOR_P_EXIT, _, _, Term::Reference(id), reason) => {
+            Told::Down { id, reason: Reason::Read(reason) }
+        }
         (PAYLOAD_MONITOR_P_EXIT, _, _, Term::Reference(id), _) => {
             Told::Down { id, reason: Reason::Payload(payload) }
         }
@@ -223,9 +260,11 @@ mod tests {
         let (id, us, them) = (Term::Reference(reference(5)), Term::Pid(pid(1)), Term::Pid(pid(9)));
         let spawned = message(vec![number(31), id.clone(), us.clone(), number(0), them.clone()], None);
         assert_eq!(read(spawned), Ok(Told::Spawned { id: reference(5), result: Ok(pid(9)) }));
-        let refused = message(vec![number(31), id.clone(), us.clone(), number(0), Term::atom("badarg")], None);
+        let refused =
+            message(vec![number(31), id.clone(), us.clone(), number(0), Term::atom("badarg")], None);
         assert_eq!(read(refused), Ok(Told::Spawned { id: reference(5), result: Err(Term::atom("badarg")) }));
-        let down = message(vec![number(28), them.clone(), us.clone(), id.clone()], Some(Term::atom("normal")));
+        let down =
+            message(vec![number(28), them.clone(), us.clone(), id.clone()], Some(Term::atom("normal")));
         let Ok(Told::Down { id: of, reason: Reason::Payload(reason) }) = read(down) else { panic!() };
         assert_eq!((of, reason.read(Limits::default())), (reference(5), Ok(Term::atom("normal"))));
         let old = message(vec![number(21), them.clone(), us.clone(), id, Term::atom("kill")], None);

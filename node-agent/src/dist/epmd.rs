@@ -52,6 +52,7 @@ pub async fn port_of(address: SocketAddr, name: &str) -> Result<u16, EpmdError> 
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
+    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -59,7 +60,7 @@ mod tests {
     async fn answering(answer: &'static [u8]) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = tokio::spawn(async move {
+        let asked = TaskTracker::new().spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut length = [0; 2];
             stream.read_exact(&mut length).await.unwrap();

@@ -34,19 +34,26 @@ const UTF8_ATOMS: u64 = 0x1_0000;
 const MAP_TAG: u64 = 0x2_0000;
 const BIG_CREATION: u64 = 0x4_0000;
 /// Reasons of exits come as payloads of their own.
-pub const EXIT_PAYLOAD: u64 = 0x40_0000;
+const EXIT_PAYLOAD: u64 = 0x40_0000;
 /// The handshake of OTP 23 and later.
-pub const HANDSHAKE_23: u64 = 0x100_0000;
+const HANDSHAKE_23: u64 = 0x100_0000;
 const UNLINK_ID: u64 = 0x200_0000;
 /// Stands for all that OTP 25 demands.
 const MANDATORY_25_DIGEST: u64 = 0x400_0000;
 /// Processes can be started on it, which is how calls are made.
-pub const SPAWN: u64 = 1 << 32;
+const SPAWN: u64 = 1 << 32;
 const V4_NC: u64 = 1 << 34;
 
 /// What a peer must be able to do, with its name in OTP's sources.
-pub const DEMANDED: [(u64, &str); 3] =
+const DEMANDED: [(u64, &str); 3] =
     [(HANDSHAKE_23, "HANDSHAKE_23"), (EXIT_PAYLOAD, "EXIT_PAYLOAD"), (SPAWN, "SPAWN")];
+
+/// What a peer that says `flags` of itself cannot do and must.
+pub fn lacking(flags: u64) -> Option<&'static str> {
+    // The digest may stand for the bits that it sums up.
+    let flags = if flags & MANDATORY_25_DIGEST == 0 { flags } else { flags | HANDSHAKE_23 };
+    DEMANDED.iter().find(|(flag, _)| flags & flag == 0).map(|(_, name)| *name)
+}
 
 #[cfg(test)]
 mod tests {
@@ -60,5 +67,13 @@ mod tests {
         assert_eq!(OURS & (PUBLISHED | ATOM_CACHE | FRAGMENTS), 0);
         // 1 << 36 is what some take for the digest: OTP knows it as something else from 27 on.
         assert_eq!(OURS & (1 << 36), 0);
+    }
+
+    #[test]
+    fn a_digest_stands_for_what_otp_25_demands() {
+        assert_eq!(lacking(OURS), None);
+        assert_eq!(lacking(OURS & !HANDSHAKE_23), None);
+        assert_eq!(lacking(OURS & !HANDSHAKE_23 & !MANDATORY_25_DIGEST), Some("HANDSHAKE_23"));
+        assert_eq!(lacking(OURS & !SPAWN), Some("SPAWN"));
     }
 }

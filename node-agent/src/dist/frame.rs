@@ -12,6 +12,9 @@ use tokio_util::codec::Decoder;
 /// How much of a frame that is too long is kept, in bytes: more than the control messages that we get ever have.
 const KEPT: usize = 4096;
 
+/// A message of more bytes is large: its memory is given back with it.
+const LARGE: usize = 64 * 1024;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// A sign of life.
@@ -30,6 +33,8 @@ pub struct Frames {
     /// No longer message is held, in bytes.
     longest: usize,
     skipping: Option<Skipping>,
+    /// A large message was taken from the buffer, whose memory may be as large.
+    roomy: bool,
 }
 
 #[derive(Debug)]
@@ -41,7 +46,7 @@ struct Skipping {
 
 impl Frames {
     pub fn new(longest: usize) -> Self {
-        Self { longest: longest.max(KEPT), skipping: None }
+        Self { longest: longest.max(KEPT), skipping: None, roomy: false }
     }
 }
 
@@ -80,7 +85,14 @@ impl Decoder for Frames {
             return Ok(None);
         }
         from.advance(4);
-        Ok(Some(Frame::Message(from.split_to(length).freeze())))
+        let message = from.split_to(length).freeze();
+        self.roomy |= length > LARGE;
+        if self.roomy && from.len() <= LARGE {
+            // The room of a large message is not to be kept by what comes after it.
+            *from = BytesMut::from(&from[..]);
+            self.roomy = false;
+        }
+        Ok(Some(Frame::Message(message)))
     }
 }
 
@@ -114,10 +126,26 @@ mod tests {
             let seen = all(&mut Frames::new(6000), &bytes, step);
             let message = |length: usize| Frame::Message(Bytes::from(framed(length).split_off(4)));
             let beginning = Bytes::from(framed(KEPT).split_off(4));
-            let expected =
-                [message(3), Frame::Tick, message(5000), Frame::TooLong { beginning, length: 9000 }, message(1)];
+            let expected = [
+                message(3),
+                Frame::Tick,
+                message(5000),
+                Frame::TooLong { beginning, length: 9000 },
+                message(1),
+            ];
             assert_eq!(seen, expected, "{step}");
         }
+    }
+
+    #[test]
+    fn the_room_of_a_large_message_goes_with_it() {
+        let mut frames = Frames::new(1 << 20);
+        let mut buffer = BytesMut::from(&[framed(1 << 20), framed(3)].concat()[..]);
+        assert!(matches!(frames.decode(&mut buffer), Ok(Some(Frame::Message(_)))));
+        assert!(matches!(frames.decode(&mut buffer), Ok(Some(Frame::Message(_)))));
+        // Where it were the room of the large one, that would be given back here.
+        buffer.reserve(1);
+        assert!(buffer.capacity() < LARGE, "{}", buffer.capacity());
     }
 
     #[test]

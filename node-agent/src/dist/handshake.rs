@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   us ── name ──▶ peer      Hello
-//!   us ◀─ status ─ peer      ok, or: you are here already ("alive")
+//!   us ◀─ status ─ peer      ok, or why not
 //!   us ◀ challenge peer      Challenged
 //!   us ── answer ▶ peer      md5 of the cookie and its challenge, and a challenge of ours
 //!   us ◀── proof ─ peer      it knows the cookie too
@@ -62,6 +62,9 @@ pub enum HandshakeError {
     /// Whoever answers does not know the cookie, and is not trusted.
     #[error("the node does not know the cookie")]
     CookieUnknown,
+    /// Whoever holds it may be a connection of our own that the node has not seen end yet: then it is free soon.
+    #[error("another is connected to the node as {0}, or about to be")]
+    NameTaken(Atom),
     #[error("the node does not let {0} in: {1:?}")]
     NotAllowed(Atom, String),
     #[error("the node calls itself {found}, not {wanted}")]
@@ -104,10 +107,14 @@ pub async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     let mut line = Line { stream, lengths };
     let hello = Hello { local, wanted };
     line.send(&hello.message(), Step::Status).await?;
-    let (greeted, answer) = hello.status(&line.receive(Step::Status).await?)?;
-    if let Some(answer) = answer {
-        line.send(answer, Step::Challenge).await?;
-    }
+    let greeted = match hello.status(&line.receive(Step::Status).await?) {
+        Err(taken @ HandshakeError::NameTaken(_)) => {
+            // That we do not insist: it would wait for the other connection to end, and we with it.
+            let _ = line.send(b"sfalse", Step::Status).await;
+            return Err(taken);
+        }
+        status => status?,
+    };
     let challenged = greeted.challenge(line.receive(Step::Challenge).await?)?;
     let (answered, answer) = challenged.answer(cookie, rand::random());
     line.send(&answer, Step::Proof).await?;
@@ -179,14 +186,11 @@ impl<'l> Hello<'l> {
         message
     }
 
-    /// With what is to be answered, where that is something.
-    fn status(self, message: &[u8]) -> Result<(Greeted<'l>, Option<&'static [u8]>), HandshakeError> {
+    fn status(self, message: &[u8]) -> Result<Greeted<'l>, HandshakeError> {
         let [b's', status @ ..] = message else { return Err(HandshakeError::Malformed("no status")) };
-        let greeted = Greeted { wanted: self.wanted };
         match status {
-            b"ok" | b"ok_simultaneous" => Ok((greeted, None)),
-            // It has not noticed yet that the connection before this one is gone.
-            b"alive" => Ok((greeted, Some(b"strue"))),
+            b"ok" | b"ok_simultaneous" => Ok(Greeted { wanted: self.wanted }),
+            b"alive" | b"nok" => Err(HandshakeError::NameTaken(self.local.name.clone())),
             other => {
                 let said = String::from_utf8_lossy(other.get(..64).unwrap_or(other)).into_owned();
                 Err(HandshakeError::NotAllowed(self.local.name.clone(), said))
@@ -216,7 +220,7 @@ impl Greeted<'_> {
         if name != *self.wanted {
             return Err(HandshakeError::OtherNode { wanted: self.wanted.clone(), found: name });
         }
-        if let Some((_, lacks)) = flags::DEMANDED.iter().find(|(flag, _)| flags & flag == 0) {
+        if let Some(lacks) = flags::lacking(flags) {
             return Err(HandshakeError::TooOld(lacks));
         }
         Ok(Challenged { peer: Peer { name, creation, flags }, challenge })

@@ -6,15 +6,18 @@
 mod decode;
 mod encode;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 
-pub use self::decode::{DecodeError, Limits, decode};
+pub use self::decode::{DecodeError, Limits, decode, decode_front};
 pub use self::encode::{EncodeError, encode};
 
 /// The longest atom, in bytes: 255 characters of at most four.
 const MAX_ATOM_BYTES: usize = 255 * 4;
+
+/// What is shown of a term where it is mentioned, in characters.
+const BRIEF: usize = 500;
 
 /// A term.
 #[derive(Clone, Debug, PartialEq)]
@@ -214,6 +217,11 @@ impl Term {
         }
     }
 
+    /// As it is written, but no longer than some lines: it may be what users of an application wrote.
+    pub fn brief(&self) -> impl fmt::Display {
+        Brief(self)
+    }
+
     /// The value of a key that is an atom, in a map or a list of pairs.
     pub fn get(&self, key: &str) -> Option<&Term> {
         let named = |it: &Term| it.as_atom() == Some(key);
@@ -297,6 +305,34 @@ impl fmt::Display for Term {
     }
 }
 
+struct Brief<'t>(&'t Term);
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cut = Cut { into: f, left: BRIEF };
+        match write!(cut, "{}", self.0) {
+            Err(fmt::Error) if cut.left == 0 => f.write_str("…"),
+            written => written,
+        }
+    }
+}
+
+/// Fails once as many characters were written.
+struct Cut<'f, 'b> {
+    into: &'f mut fmt::Formatter<'b>,
+    left: usize,
+}
+
+impl fmt::Write for Cut<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = text.char_indices().nth(self.left).map_or(text.len(), |(at, _)| at);
+        let (fits, rest) = text.split_at(end);
+        self.left = if rest.is_empty() { self.left - fits.chars().count() } else { 0 };
+        self.into.write_str(fits)?;
+        if rest.is_empty() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
 fn is_printable(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|it| !it.is_control() || matches!(it, '\n' | '\r' | '\t'))
 }
@@ -323,10 +359,16 @@ mod tests {
             Term::Map(vec![(Term::from("key"), Term::List(Vec::new()))]),
             Term::ImproperList(vec![Term::Integer(1)], Box::new(Term::atom("tail"))),
         ]);
-        assert_eq!(
-            term.to_string(),
-            r#"{ok,'Elixir.Shop',"hi",[1,2.0],#{<<"key">> => []},[1|tail]}"#
-        );
+        assert_eq!(term.to_string(), r#"{ok,'Elixir.Shop',"hi",[1,2.0],#{<<"key">> => []},[1|tail]}"#);
+    }
+
+    #[test]
+    fn a_term_is_mentioned_briefly() {
+        let list = |length| Term::List(vec![Term::atom("ä"); length]);
+        assert_eq!(list(3).brief().to_string(), "['ä','ä','ä']");
+        let long = list(1_000_000).brief().to_string();
+        assert!(long.starts_with("['ä','ä',") && long.ends_with('…'), "{long}");
+        assert_eq!(long.chars().count(), BRIEF + 1);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Lost;
 use crate::dist::control::Reason;
@@ -42,9 +42,20 @@ struct Entries {
 
 #[derive(Debug)]
 enum Awaited {
-    By { who: oneshot::Sender<Ended>, process: Option<Pid> },
-    /// Nobody waits, and the node has not said yet which process it is.
-    GivenUp,
+    By {
+        who: oneshot::Sender<Ended>,
+        process: Option<Pid>,
+    },
+    /// Nobody waits, and the node has not said yet which process it is. It still counts as a call, so that a node that says
+    /// nothing is not asked without end.
+    GivenUp(#[expect(dead_code, reason = "held, not looked at")] Option<Permits>),
+}
+
+/// That a call may be under way: one of the caller's, and one of the connection's.
+#[derive(Debug)]
+pub(super) struct Permits {
+    pub(super) _own: OwnedSemaphorePermit,
+    pub(super) _shared: OwnedSemaphorePermit,
 }
 
 /// One who waits.
@@ -82,7 +93,7 @@ impl Waiting {
                     *process = Some(started);
                     None
                 }
-                Awaited::GivenUp => {
+                Awaited::GivenUp(_) => {
                     entry.remove();
                     Some(started)
                 }
@@ -99,22 +110,22 @@ impl Waiting {
     }
 
     /// The process to be ended, where it is known already; where it is not, whoever reads its name ends it.
-    pub(super) fn give_up(&self, id: &Reference) -> Option<Pid> {
+    pub(super) fn give_up(&self, id: &Reference, permits: Option<Permits>) -> Option<Pid> {
         let mut entries = self.entries();
         let Entry::Occupied(mut entry) = entries.of.entry(id.words.clone()) else { return None };
         match entry.get() {
             Awaited::By { process: Some(_), .. } => match entry.remove() {
                 Awaited::By { process, .. } => process,
-                Awaited::GivenUp => None,
+                Awaited::GivenUp(_) => None,
             },
-            Awaited::By { process: None, .. } | Awaited::GivenUp => {
-                entry.insert(Awaited::GivenUp);
+            Awaited::By { process: None, .. } | Awaited::GivenUp(_) => {
+                entry.insert(Awaited::GivenUp(permits));
                 None
             }
         }
     }
 
-    /// Nothing on the node belongs to it.
+    /// No process on the node belongs to it.
     pub(super) fn forget(&self, id: &Reference) {
         self.entries().of.remove(&id.words);
     }
@@ -128,6 +139,11 @@ impl Waiting {
                 let _ = who.send(Ended::Lost(why.clone()));
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.entries().of.len()
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -169,11 +185,11 @@ mod tests {
         let waiting = Waiting::default();
         let _tickets = [1, 2].map(|number| waiting.for_process(&id(number)));
         waiting.started(&id(1), pid(1));
-        assert_eq!(waiting.give_up(&id(1)), Some(pid(1)));
-        assert_eq!(waiting.give_up(&id(2)), None);
+        assert_eq!(waiting.give_up(&id(1), None), Some(pid(1)));
+        assert_eq!(waiting.give_up(&id(2), None), None);
         assert_eq!(waiting.started(&id(2), pid(2)), Some(pid(2)));
         // It ended by itself meanwhile.
-        assert_eq!(waiting.give_up(&id(3)), None);
+        assert_eq!(waiting.give_up(&id(3), None), None);
         assert!(waiting.entries().of.is_empty());
     }
 

@@ -48,6 +48,26 @@ pub fn decode(from: &mut Bytes, limits: Limits) -> Result<Term, DecodeError> {
     }
 }
 
+/// The first `count` elements of a tuple; what follows them is not read, and may be missing.
+///
+/// # Errors
+/// Where it is no tuple of as many, or these are more than `limits`.
+pub fn decode_front(from: &mut Bytes, count: usize, limits: Limits) -> Result<Vec<Term>, DecodeError> {
+    match u8_of(from)? {
+        131 => {}
+        version => return Err(DecodeError::Version(version)),
+    }
+    let arity = match u8_of(from)? {
+        104 => usize::from(u8_of(from)?),
+        105 => length(from)?,
+        tag => return Err(DecodeError::Tag(tag)),
+    };
+    if arity < count {
+        return Err(DecodeError::Malformed("a tuple"));
+    }
+    Reader { left: limits.terms, limits }.terms(from, count, 0)
+}
+
 struct Reader {
     left: u32,
     limits: Limits,
@@ -174,7 +194,6 @@ impl Reader {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands where errors are mapped")]
 fn short(_: bytes::TryGetError) -> DecodeError {
     DecodeError::Short
 }
@@ -238,7 +257,8 @@ fn float(number: f64) -> Result<Term, DecodeError> {
 /// As text, up to the first 0.
 fn old_float(text: &Bytes) -> Result<Term, DecodeError> {
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
-    let number = text.get(..end).and_then(|it| std::str::from_utf8(it).ok()).and_then(|it| it.trim().parse().ok());
+    let number =
+        text.get(..end).and_then(|it| std::str::from_utf8(it).ok()).and_then(|it| it.trim().parse().ok());
     float(number.ok_or(DecodeError::Malformed("a float"))?)
 }
 
@@ -348,6 +368,17 @@ mod tests {
     }
 
     #[test]
+    fn the_front_of_a_tuple_is_read_where_the_rest_is_large_or_cut_off() {
+        let whole = [131, 104, 3, 97, 1, 97, 2, 109, 255, 255, 255, 255, 0];
+        let front = |count| decode_front(&mut Bytes::copy_from_slice(&whole), count, Limits::default());
+        assert_eq!(front(2), Ok(vec![Term::Integer(1), Term::Integer(2)]));
+        assert_eq!(front(3), Err(DecodeError::Short));
+        assert_eq!(front(4), Err(DecodeError::Malformed("a tuple")));
+        let mut list = Bytes::from_static(&[131, 106]);
+        assert_eq!(decode_front(&mut list, 1, Limits::default()), Err(DecodeError::Tag(106)));
+    }
+
+    #[test]
     fn what_is_no_term_is_named() {
         assert_eq!(decoded(&[]), Err(DecodeError::Short));
         assert_eq!(decoded(&[130, 106]), Err(DecodeError::Version(130)));
@@ -374,10 +405,12 @@ mod tests {
         let creation = any::<u32>;
         let leaf = prop_oneof![
             any::<i64>().prop_map(Term::Integer),
-            (any::<bool>(), prop::collection::vec(any::<u8>(), 9..300)).prop_map(|(negative, mut magnitude)| {
-                magnitude.push(1);
-                Term::Big(BigInteger { negative, magnitude: magnitude.into() })
-            }),
+            (any::<bool>(), prop::collection::vec(any::<u8>(), 9..300)).prop_map(
+                |(negative, mut magnitude)| {
+                    magnitude.push(1);
+                    Term::Big(BigInteger { negative, magnitude: magnitude.into() })
+                }
+            ),
             any::<f64>().prop_filter("finite", |it| it.is_finite()).prop_map(Term::Float),
             atom().prop_map(Term::Atom),
             bytes().prop_map(Term::Binary),
@@ -385,21 +418,26 @@ mod tests {
                 .prop_map(|(bytes, last_bits)| Term::BitString { bytes: bytes.into(), last_bits }),
             (atom(), any::<u32>(), any::<u32>(), creation())
                 .prop_map(|(node, id, serial, creation)| Term::Pid(Pid { node, id, serial, creation })),
-            (atom(), any::<u64>(), creation())
-                .prop_map(|(node, id, creation)| Term::Port(Port { node, id, creation })),
+            (atom(), any::<u64>(), creation()).prop_map(|(node, id, creation)| Term::Port(Port {
+                node,
+                id,
+                creation
+            })),
             (atom(), creation(), prop::collection::vec(any::<u32>(), 1..6))
                 .prop_map(|(node, creation, words)| Term::Reference(Reference { node, creation, words })),
-            (atom(), atom(), any::<u8>())
-                .prop_map(|(module, function, arity)| Term::Export { module, function, arity }),
+            (atom(), atom(), any::<u8>()).prop_map(|(module, function, arity)| Term::Export {
+                module,
+                function,
+                arity
+            }),
         ];
         leaf.prop_recursive(5, 60, 8, |inner| {
             let terms = || prop::collection::vec(inner.clone(), 0..8);
             prop_oneof![
                 terms().prop_map(Term::Tuple),
                 terms().prop_map(Term::List),
-                prop::collection::vec(inner.clone(), 1..4).prop_map(|it| {
-                    Term::ImproperList(it, Box::new(Term::atom("tail")))
-                }),
+                prop::collection::vec(inner.clone(), 1..4)
+                    .prop_map(|it| { Term::ImproperList(it, Box::new(Term::atom("tail"))) }),
                 prop::collection::vec((inner.clone(), inner.clone()), 0..5).prop_map(Term::Map),
             ]
         })
