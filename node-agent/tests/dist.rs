@@ -1,0 +1,10 @@
+//! The distribution protocol with real Erlang nodes, of whatever OTP release is installed.
+
+mod dist {
+    pub(crate) mod answers;
+    pub(crate) mod bounds;
+    pub(crate) mod life;
+    pub(crate) mod names;
+    pub(crate) mod refusals;
+    pub(crate) mod world;
+}
