@@ -15,3 +15,4 @@ pub mod flags;
 pub mod frame;
 pub mod handshake;
 pub mod term;
+pub mod tls;

@@ -3,8 +3,10 @@
 mod dist {
     pub(crate) mod answers;
     pub(crate) mod bounds;
+    pub(crate) mod certificates;
     pub(crate) mod life;
     pub(crate) mod names;
     pub(crate) mod refusals;
+    pub(crate) mod tls;
     pub(crate) mod world;
 }

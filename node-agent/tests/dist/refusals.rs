@@ -42,7 +42,7 @@ async fn a_name_server_that_is_gone_is_told_as_such_and_who_is_connected_stays_s
 #[tokio::test]
 async fn a_node_that_listens_no_more_refuses() {
     let epmd = all_knowing(free().port()).await;
-    let node = Node { name: Atom::of("shop@127.0.0.1"), epmd, cookie: "any".into() };
+    let node = Node { name: Atom::of("shop@127.0.0.1"), epmd, cookie: "any".into(), tls: None };
     let error = refused(&node).await;
     assert!(matches!(error, DialError::Refused { .. }), "{error:?}");
 }

@@ -59,7 +59,7 @@ impl World {
     }
 
     pub(crate) fn node(&self) -> Node {
-        Node { name: Atom::of("shop@127.0.0.1"), epmd: self.epmd.address, cookie: COOKIE.into() }
+        Node { name: Atom::of("shop@127.0.0.1"), epmd: self.epmd.address, cookie: COOKIE.into(), tls: None }
     }
 
     pub(crate) async fn connect(&self) -> Connection {
@@ -67,19 +67,24 @@ impl World {
     }
 
     pub(crate) async fn connect_as(&self, name: &'static str, settings: Settings) -> Connection {
-        let local = us(name);
-        let (stream, peer) = eventually("a connection", async || {
-            match dial(&self.node(), &local, PATIENCE).await {
-                // The one before it is about to end.
-                Err(DialError::Handshake(HandshakeError::NameTaken(_))) => None,
-                dialled => Some(dialled.unwrap()),
-            }
-        })
-        .await;
-        let (connection, work) = Connection::new(stream, &local, peer, settings, CancellationToken::new());
-        TaskTracker::new().spawn(work);
-        connection
+        connect(&self.node(), name, settings).await
     }
+}
+
+/// As `name`.
+pub(crate) async fn connect(node: &Node, name: &'static str, settings: Settings) -> Connection {
+    let local = us(name);
+    let (stream, peer) = eventually("a connection", async || {
+        match dial(node, &local, PATIENCE).await {
+            // The one before it is about to end.
+            Err(DialError::Handshake(HandshakeError::NameTaken(_))) => None,
+            dialled => Some(dialled.unwrap()),
+        }
+    })
+    .await;
+    let (connection, work) = Connection::new(stream, &local, peer, settings, CancellationToken::new());
+    TaskTracker::new().spawn(work);
+    connection
 }
 
 /// In another life each time.

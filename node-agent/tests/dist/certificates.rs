@@ -1,0 +1,73 @@
+//! An authority for certificates, and what it makes for nodes and for us.
+
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use node_agent::dist::tls::client_config;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        // Of a name of its own, or what it signs would be taken for its own signer.
+        params.distinguished_name.push(DnType::CommonName, "authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Shows a certificate of `shown_by` and trusts this one.
+    pub(crate) fn client(&self, shown_by: &Self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let (certificate, key) = shown_by.leaf("agent");
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        client_config(roots, vec![certificate], key).unwrap()
+    }
+
+    /// Arguments for an `erl` that speaks TLS with a certificate for `host`.
+    pub(crate) fn arguments(&self, folder: &Path, host: &str, versions: &str) -> [String; 4] {
+        let (certificate, key) = self.leaf(host);
+        let (ca, leaf) = (folder.join("ca.pem"), folder.join("node.pem"));
+        let (key_file, options) = (folder.join("node.key"), folder.join("inet_tls.conf"));
+        fs::write(&key_file, key.serialize_pem()).unwrap();
+        for (path, der) in [(&ca, self.0.der()), (&leaf, &certificate)] {
+            fs::write(path, pem(der)).unwrap();
+        }
+        let mut text = String::from("[");
+        for (side, demand) in [("server", ", {fail_if_no_peer_cert, true}"), ("client", "")] {
+            let comma = if side == "server" { "," } else { "" };
+            write!(
+                text,
+                "{{{side}, [{{cacertfile, {ca:?}}}, {{certfile, {leaf:?}}}, {{keyfile, {key_file:?}}}, \
+                 {{versions, {versions}}}, {{verify, verify_peer}}{demand}]}}{comma}"
+            )
+            .unwrap();
+        }
+        text.push_str("].\n");
+        fs::write(&options, text).unwrap();
+        let options = options.into_os_string().into_string().unwrap();
+        ["-proto_dist".into(), "inet_tls".into(), "-ssl_dist_optfile".into(), options]
+    }
+
+    fn leaf(&self, host: &str) -> (CertificateDer<'static>, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, host);
+        (params.signed_by(&key, &self.0).unwrap().der().clone(), key)
+    }
+}
+
+fn pem(der: &CertificateDer<'_>) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(|it| str::from_utf8(it).unwrap()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
