@@ -2,8 +2,9 @@
 //! BEAM release with nothing installed in it.
 //!
 //! ```text
-//!   dial: epmd ── port ──▶ handshake ── peer ──▶ connection ── call, watch ──▶ term
-//!                                                  frame ◀─▶ control
+//!   link ──▶ dial: epmd ── port ──▶ tls ──▶ handshake ── peer ──▶ connection ── call, watch ──▶ term
+//!     ▲                                                             │  frame ◀─▶ control
+//!     └────────────────────────── its end ──────────────────────────┘
 //! ```
 //! It knows nothing of replicas. Everything that a node sends is bounded: it may be what the application's users wrote.
 
@@ -14,5 +15,6 @@ pub mod epmd;
 pub mod flags;
 pub mod frame;
 pub mod handshake;
+pub mod link;
 pub mod term;
 pub mod tls;

@@ -86,13 +86,15 @@ async fn step_by_step(node: &Node, local: &Local) -> Result<(Stream, Peer), Dial
 /// is its refusal, or just the end.
 fn of_tls(error: HandshakeError) -> DialError {
     match error {
-        HandshakeError::Io(error, _) if error.get_ref().is_some_and(|it| it.is::<rustls::Error>()) => {
-            DialError::Tls(error)
-        }
+        HandshakeError::Io(error, _) if is_of_tls(&error) => DialError::Tls(error),
         HandshakeError::Closed(Step::Status) => DialError::Tls(io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "the node closed the connection; its log says whether it was our certificate",
         )),
         error => DialError::Handshake(error),
     }
+}
+
+fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().and_then(|it| it.downcast_ref::<rustls::Error>()).is_some()
 }

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,25 +34,19 @@ impl Authority {
     /// Arguments for an `erl` that speaks TLS with a certificate for `host`.
     pub(crate) fn arguments(&self, folder: &Path, host: &str, versions: &str) -> [String; 4] {
         let (certificate, key) = self.leaf(host);
-        let (ca, leaf) = (folder.join("ca.pem"), folder.join("node.pem"));
-        let (key_file, options) = (folder.join("node.key"), folder.join("inet_tls.conf"));
+        let path = |name| folder.join(name).display().to_string();
+        let (ca, leaf, key_file) = (path("ca.pem"), path("node.pem"), path("node.key"));
+        fs::write(&ca, pem(self.0.der())).unwrap();
+        fs::write(&leaf, pem(&certificate)).unwrap();
         fs::write(&key_file, key.serialize_pem()).unwrap();
-        for (path, der) in [(&ca, self.0.der()), (&leaf, &certificate)] {
-            fs::write(path, pem(der)).unwrap();
-        }
-        let mut text = String::from("[");
-        for (side, demand) in [("server", ", {fail_if_no_peer_cert, true}"), ("client", "")] {
-            let comma = if side == "server" { "," } else { "" };
-            write!(
-                text,
-                "{{{side}, [{{cacertfile, {ca:?}}}, {{certfile, {leaf:?}}}, {{keyfile, {key_file:?}}}, \
-                 {{versions, {versions}}}, {{verify, verify_peer}}{demand}]}}{comma}"
-            )
-            .unwrap();
-        }
-        text.push_str("].\n");
+        let common = format!(
+            "{{cacertfile, {ca:?}}}, {{certfile, {leaf:?}}}, {{keyfile, {key_file:?}}}, \
+             {{versions, {versions}}}, {{verify, verify_peer}}"
+        );
+        let options = path("inet_tls.conf");
+        let text =
+            format!("[{{server, [{common}, {{fail_if_no_peer_cert, true}}]}}, {{client, [{common}]}}].\n");
         fs::write(&options, text).unwrap();
-        let options = options.into_os_string().into_string().unwrap();
         ["-proto_dist".into(), "inet_tls".into(), "-ssl_dist_optfile".into(), options]
     }
 

@@ -1,5 +1,7 @@
 //! The same over TLS: with certificates of both sides, and who is not let in or not trusted.
 
+#![allow(clippy::expect_used, reason = "all of it is test code")]
+
 use node_agent::dist::connection::{CallError, Lost, Settings};
 use node_agent::dist::dial::{DialError, Node};
 use node_agent::dist::handshake::HandshakeError;

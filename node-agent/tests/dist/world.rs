@@ -33,7 +33,7 @@ pub(crate) const US: &str = "agent@127.0.0.1";
 pub(crate) struct World {
     pub(crate) vm: Program,
     pub(crate) epmd: Epmd,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl World {
@@ -45,17 +45,14 @@ impl World {
     pub(crate) async fn with(arguments: &[&str]) -> Self {
         let epmd = Epmd::start().await;
         let home = tempfile::tempdir().unwrap();
-        let mut erl = Command::new("erl");
-        erl.args(["-noshell", "-name", "shop@127.0.0.1", "-setcookie", COOKIE, "-start_epmd", "false"]);
-        erl.args(["-kernel", "inet_dist_use_interface", "{127,0,0,1}"]).args(arguments);
-        erl.env("ERL_EPMD_PORT", epmd.address.port().to_string()).env("HOME", home.path());
-        let mut world = Self { vm: Program::start(&mut erl), epmd, _home: home };
-        eventually("the node at its name server", async || {
-            assert!(!world.vm.has_ended(), "erl did not start");
-            port_of(world.epmd.address, "shop").await.ok()
-        })
-        .await;
-        world
+        let vm = boot(&epmd, &home, arguments).await;
+        Self { vm, epmd, home }
+    }
+
+    /// The node again, in another life.
+    pub(crate) async fn boot_again(&mut self) {
+        self.vm.kill();
+        self.vm = boot(&self.epmd, &self.home, &[]).await;
     }
 
     pub(crate) fn node(&self) -> Node {
@@ -69,6 +66,20 @@ impl World {
     pub(crate) async fn connect_as(&self, name: &'static str, settings: Settings) -> Connection {
         connect(&self.node(), name, settings).await
     }
+}
+
+async fn boot(epmd: &Epmd, home: &TempDir, arguments: &[&str]) -> Program {
+    let mut erl = Command::new("erl");
+    erl.args(["-noshell", "-name", "shop@127.0.0.1", "-setcookie", COOKIE, "-start_epmd", "false"]);
+    erl.args(["-kernel", "inet_dist_use_interface", "{127,0,0,1}"]).args(arguments);
+    erl.env("ERL_EPMD_PORT", epmd.address.port().to_string()).env("HOME", home.path());
+    let mut vm = Program::start(&mut erl);
+    eventually("the node at its name server", async || {
+        assert!(!vm.has_ended(), "erl did not start");
+        port_of(epmd.address, "shop").await.ok()
+    })
+    .await;
+    vm
 }
 
 /// As `name`.

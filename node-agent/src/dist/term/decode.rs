@@ -313,7 +313,7 @@ mod tests {
     /// `term_to_binary/1` of OTP 25, in base 16 groups as `erl` printed them.
     #[test]
     fn what_erlang_writes_is_read() {
-        let read = |bytes: &[u8]| decoded(bytes).map(|it| it.to_string()).unwrap_or_else(|it| it.to_string());
+        let read = |bytes: &[u8]| decoded(bytes).map_or_else(|it| it.to_string(), |it| it.to_string());
         // -1; 256; 1 bsl 64; -(1 bsl 40); 1.5
         assert_eq!(read(&[131, 98, 255, 255, 255, 255]), "-1");
         assert_eq!(read(&[131, 98, 0, 0, 1, 0]), "256");
