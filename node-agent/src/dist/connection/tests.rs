@@ -61,14 +61,6 @@ impl Script {
         let us = Term::Pid(self.connection.inner.us.clone());
         self.say(vec![Term::Integer(31), id.clone(), us, Term::Integer(0), process.clone()], None).await;
     }
-
-    /// What the node is told of a process that nobody waits for any more.
-    async fn assert_ended(&mut self, id: &Term, process: &Term) {
-        let us = Term::Pid(self.connection.inner.us.clone());
-        let unwatched = self.control().await;
-        assert_eq!(unwatched, [Term::Integer(20), us.clone(), process.clone(), id.clone()]);
-        assert_eq!(self.control().await, [Term::Integer(26), us, process.clone()]);
-    }
 }
 
 fn process(id: u32) -> Term {
@@ -76,9 +68,9 @@ fn process(id: u32) -> Term {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_give_up_at_once_have_their_processes_ended() {
+async fn all_who_give_up_at_once_have_their_processes_ended_also_where_the_outbox_is_full() {
     let settings = Settings { calls: 8, calls_of_one: 8, ..Settings::default() };
-    let mut script = script(1 << 20, settings);
+    let mut script = script(1 << 10, settings);
     let calls: Vec<_> = (0..8).map(|_| script.call(PATIENCE)).collect();
     let mut asked = Vec::new();
     for number in 0..8 {
@@ -89,17 +81,31 @@ async fn all_who_give_up_at_once_have_their_processes_ended() {
         }
         asked.push((number, id));
     }
+    // Far more than is under way at most.
+    let watches = TaskTracker::new();
+    for _ in 0..100 {
+        let connection = script.connection.clone();
+        watches.spawn(async move { connection.watch(Target::Name(Atom::of("somebody"))).await });
+    }
     for call in calls {
         assert_eq!(call.await.unwrap(), Err(CallError::TimedOut(PATIENCE)));
     }
-    for (number, id) in asked.iter().filter(|(number, _)| number % 2 == 0) {
-        script.assert_ended(id, &process(*number)).await;
-    }
+    let mut told = Vec::new();
     for (number, id) in asked.iter().filter(|(number, _)| number % 2 == 1) {
         script.started(id, &process(*number)).await;
-        script.assert_ended(id, &process(*number)).await;
     }
-    assert_eq!(script.connection.inner.waiting.count(), 0);
+    let us = Term::Pid(script.connection.inner.us.clone());
+    // A hundred watches, and of each process that it is not watched any more and that it ends.
+    for _ in 0..100 + 8 * 2 {
+        told.push(script.control().await);
+    }
+    for (number, id) in asked {
+        let unwatched = [Term::Integer(20), us.clone(), process(number), id];
+        let at = told.iter().position(|it| *it == unwatched).unwrap();
+        assert_eq!(told[at + 1], [Term::Integer(26), us.clone(), process(number)]);
+    }
+    // The watches.
+    assert_eq!(script.connection.inner.waiting.count(), 100);
 }
 
 #[tokio::test(start_paused = true)]
