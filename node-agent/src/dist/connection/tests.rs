@@ -122,6 +122,21 @@ async fn a_node_that_takes_nothing_is_asked_no_more_than_what_may_be_under_way()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_is_given_up_before_it_is_sent_leaves_nothing_to_wait_for() {
+    let script = script(64, Settings { silence: PATIENCE * 1_000, ..Settings::default() });
+    // More than the outbox and what is being written take.
+    let watches = TaskTracker::new();
+    for _ in 0..300 {
+        let connection = script.connection.clone();
+        watches.spawn(async move { connection.watch(Target::Name(Atom::of("somebody"))).await });
+    }
+    for _ in 0..10 {
+        assert_eq!(script.call(PATIENCE).await.unwrap(), Err(CallError::TimedOut(PATIENCE)));
+    }
+    assert_eq!(script.connection.inner.waiting.count(), 300);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_is_taken_back_after_it_was_begun_also_where_both_wait_to_be_written() {
     let mut script = script(64, Settings::default());
     // Fills what is under way, so that nothing more is written until it is read.
