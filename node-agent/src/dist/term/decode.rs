@@ -15,7 +15,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A hundred levels, as deep as data is in practice and far from the end of a stack; a million terms, some 50 MB.
+    /// A hundred levels, as deep as data is in practice and far from the end of a stack; a million terms, some 70 MB.
     fn default() -> Self {
         Self { depth: 100, terms: 1_000_000 }
     }
