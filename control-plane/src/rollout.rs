@@ -101,6 +101,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     pub in_force: Option<InForce>,
     pub ghosts: Vec<Ghost>,
+    /// What a rollout under way comes from is another release now: whoever may go back by itself is to be told. Not stored.
+    pub way_back_changed: bool,
     pub restarts: Vec<RestartOver>,
     /// [`AppFleet::placed`](crate::fleet::AppFleet::placed) from now on.
     pub placed: Option<BTreeMap<NodeId, u16>>,

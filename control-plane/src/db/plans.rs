@@ -75,8 +75,7 @@ impl Db {
             for ghost in &plan.ghosts {
                 rollouts::insert_ghost(&tx, app, ghost, now).await?;
             }
-            // What a rollout comes from has failed beneath it: whoever may go back by itself is to know another way back.
-            if plan.ghosts.iter().any(|ghost| ghost.rollout != rollout) {
+            if plan.way_back_changed {
                 let mut holders = assignments::holders(&tx, app).await?;
                 holders.retain(|node| !told.contains(node));
                 told.extend(nodes::raise(&tx, holders).await?.into_keys());

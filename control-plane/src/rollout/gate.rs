@@ -57,20 +57,10 @@ impl Draft<'_> {
         portion_of(self.rollback_timeout())
     }
 
-    fn watch_span(&self) -> u64 {
-        self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.watch.0)
-    }
-
-    /// What is left of a watch, in milliseconds.
-    pub(super) fn watch_left(&self, rollout: &Rollout) -> u64 {
-        let span = self.watch_span();
-        span.saturating_sub(rollout.progress.watched.spent(self.now, portion_of(span)))
-    }
-
-    /// Adds up a watch that goes on; what is left of it.
-    pub(super) fn keep_watched(&mut self, rollout: &mut Rollout) -> u64 {
-        let span = self.watch_span();
-        self.count_span(&mut rollout.progress.watched, span)
+    /// Adds up a watch that goes on; what is left of it, in milliseconds.
+    pub(super) fn count_watch(&mut self, watched: &mut Trial) -> u64 {
+        let span = self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.watch.0);
+        self.count_span(watched, span)
     }
 
     /// Adds up a span that goes on, and says what is left of it: an hour in which nobody planned, or a clock that was put forward,

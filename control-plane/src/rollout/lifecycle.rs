@@ -54,7 +54,11 @@ impl Draft<'_> {
             },
             progress: Progress {
                 paused: self.pause_carried.take(),
-                predecessor: self.predecessor.take().filter(|_| self.in_force.is_some()),
+                // What is rolled out is no way back from itself.
+                predecessor: self
+                    .predecessor
+                    .take()
+                    .filter(|it| self.in_force.is_some() && it.from != wish.release),
                 ..Progress::default()
             },
             by: match &wish.by {
@@ -158,7 +162,7 @@ impl Draft<'_> {
         if wish.by == WishedBy::Bucket {
             self.pause_carried.clone_from(&rollout.progress.paused);
         }
-        self.predecessor = Predecessor::of(&rollout, self.watch_left(&rollout), self.now);
+        self.predecessor = Predecessor::of(&rollout);
         self.supersede(rollout, format!("{} is wished instead", wish.release.version));
         Heeded::Over
     }
@@ -238,21 +242,22 @@ impl Draft<'_> {
         !self.fleet.proven.contains(release)
     }
 
-    /// Its release is not deployed again, unless it outlived a watch before.
+    /// Its release is not deployed again, unless it outlived a watch before: whether that is so.
     pub(super) fn ghost(
         &mut self,
         rollout: &Rollout,
         place: Option<Place>,
         reason: &str,
         evidence: Evidence,
-    ) {
+    ) -> bool {
         if !self.may_be_ghosted(&rollout.release) {
-            return;
+            return false;
         }
         let text = format!("{} is not deployed again until it is cleared: {reason}", rollout.release.version);
         self.happened(HappeningKind::VersionGhosted, rollout, place, text);
         let (release, reason) = (rollout.release.clone(), reason.to_owned());
         self.plan.ghosts.push(Ghost { release, rollout: Some(rollout.id), reason, evidence });
+        true
     }
 
     /// `place`: where it failed.

@@ -123,7 +123,9 @@ impl Draft<'_> {
             self.rollout = Some(rollout);
             return true;
         }
-        let left_ms = self.keep_watched(&mut rollout);
+        // Slots that are told from now on are told in it, also where the clock was put back.
+        rollout.phase_since = rollout.phase_since.min(self.now);
+        let left_ms = self.count_watch(&mut rollout.progress.watched);
         if left_ms == 0 {
             self.outlived(rollout);
             return true;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::draft::Draft;
 use super::gate::Failure;
-use super::{HappeningKind, PreCommandsState, Progress, Rollout};
+use super::{HappeningKind, PreCommandsState, Progress, Rollout, Trial};
 use crate::clock::Time;
 use crate::fleet::Place;
 
@@ -20,50 +20,54 @@ use crate::fleet::Place;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Predecessor {
     pub rollout: RolloutId,
-    /// What it took the place of.
+    /// What was good before it.
     pub from: ReleaseKey,
     /// When its watch began.
     pub since: Time,
-    /// When it would have ended.
-    pub until: Time,
+    /// How much of its watch is over.
+    pub watched: Trial,
     pub watched_from: BTreeMap<Place, u32>,
     pub failed: BTreeMap<NodeId, String>,
 }
 
 impl Predecessor {
-    /// `None`: it outlived its watch, or there is nothing before it that was good.
-    pub(super) fn of(rollout: &Rollout, left_ms: u64, now: Time) -> Option<Self> {
+    /// Of a rollout that gives way. `None`: there is nothing before it that was good.
+    pub(super) fn of(rollout: &Rollout) -> Option<Self> {
+        let before = rollout.progress.predecessor.as_ref();
         if rollout.phase != RolloutPhase::Watching {
             // It never was in force: what comes after it comes from where it came from.
-            return rollout.progress.predecessor.clone();
+            return before.cloned();
         }
         Some(Self {
             rollout: rollout.id,
-            from: rollout.from.clone()?,
+            // What it came from itself, if that was never judged either, is no way back.
+            from: before.map(|it| it.from.clone()).or_else(|| rollout.from.clone())?,
             since: rollout.phase_since,
-            until: now.plus(left_ms),
+            watched: rollout.progress.watched,
             watched_from: rollout.progress.watched_from.clone(),
             failed: rollout.progress.failed.clone(),
         })
     }
 
     /// Its rollout as it was in its watch. `successor`: the one that comes from it.
-    fn watched(&self, release: ReleaseKey, successor: &Rollout) -> Rollout {
-        let progress = Progress {
-            watched_from: self.watched_from.clone(),
-            failed: self.failed.clone(),
-            ..Progress::default()
-        };
+    fn watched(&mut self, release: ReleaseKey, successor: &Rollout) -> Rollout {
+        // They may be many: lent, and given back.
+        let (watched_from, failed) =
+            (std::mem::take(&mut self.watched_from), std::mem::take(&mut self.failed));
         Rollout {
             id: self.rollout,
+            app: successor.app.clone(),
             release,
             from: Some(self.from.clone()),
+            wished_at: successor.wished_at,
             phase: RolloutPhase::Watching,
-            phase_since: self.since,
             reason: None,
             pre_commands: PreCommandsState::NotNeeded,
-            progress,
-            ..successor.clone()
+            progress: Progress { failed, watched_from, ..Progress::default() },
+            by: successor.by.clone(),
+            started_at: self.since,
+            phase_since: self.since,
+            finished_at: None,
         }
     }
 }
@@ -71,13 +75,15 @@ impl Predecessor {
 impl Draft<'_> {
     /// True where it failed, so that there is another way back.
     pub(super) fn watch_predecessor(&mut self, rollout: &mut Rollout) -> bool {
-        let Some(before) = rollout.progress.predecessor.take() else { return false };
+        let Some(mut before) = rollout.progress.predecessor.take() else { return false };
         let Some(release) = rollout.from.clone() else { return false };
-        // On the way back to it nobody knows better than its slots whether it runs.
-        let goes_back = rollout.phase == RolloutPhase::Reverting;
-        if self.now >= before.until && !goes_back {
+        let no_way = self.fleet.ghosted.contains(&before.from)
+            || self.plan.ghosts.iter().any(|ghost| ghost.release == before.from);
+        if no_way {
             return false;
         }
+        // On the way back to it nobody knows better than its slots whether it runs.
+        let goes_back = rollout.phase == RolloutPhase::Reverting;
         let mut watched = before.watched(release, rollout);
         let failure = loop {
             match self.crash_loop(&mut watched) {
@@ -88,11 +94,11 @@ impl Draft<'_> {
             }
         };
         let Some(failure) = failure else {
-            if !goes_back {
-                self.wake_at(before.until);
+            // What crashed while nobody looked was looked at before its time was counted.
+            if goes_back || self.count_watch(&mut before.watched) > 0 {
+                let Progress { watched_from, failed, .. } = watched.progress;
+                rollout.progress.predecessor = Some(Predecessor { watched_from, failed, ..before });
             }
-            let Progress { watched_from, failed, .. } = watched.progress;
-            rollout.progress.predecessor = Some(Predecessor { watched_from, failed, ..before });
             return false;
         };
         self.lower(rollout, &watched, failure, before.from);
@@ -101,7 +107,12 @@ impl Draft<'_> {
 
     fn lower(&mut self, rollout: &mut Rollout, watched: &Rollout, failure: Failure, to: ReleaseKey) {
         let Failure { place, reason, evidence, .. } = failure;
-        self.ghost(watched, place, &reason, evidence);
+        self.plan.way_back_changed = true;
+        if !self.ghost(watched, place, &reason, evidence) {
+            let text =
+                format!("{reason}; not ghosted, because it outlived its watch before: {to} is the way back");
+            self.happened(HappeningKind::NodeFailed, watched, place, text);
+        }
         if self.in_force.as_ref() == Some(&watched.release) {
             self.set_in_force(Some(to.clone()));
         }

@@ -175,7 +175,7 @@ mod tests {
                 rollout: RolloutId(uuid::Uuid::from_u128(7)),
                 from: release(1),
                 since: Time(1),
-                until: Time(9),
+                watched: Trial { spent_ms: 3, counting_since: Some(Time(2)) },
                 watched_from: [(place, 2)].into(),
                 failed: BTreeMap::new(),
             }),

@@ -78,7 +78,7 @@ impl Draft<'_> {
         for (slot, told, sight) in self.looks(host.id, self.highest_on(host.id)) {
             if look(told, sight).1.is_ready() {
                 ready += 1;
-            } else if slot.number() <= replicas && self.is_our_doing(host.place(slot)) {
+            } else if slot.number() <= replicas && self.is_our_doing(host, host.place(slot)) {
                 ours += 1;
             }
         }
@@ -86,9 +86,12 @@ impl Draft<'_> {
     }
 
     /// A slot that is not ready: whether it was told something of late, or anything but what is in force.
-    fn is_our_doing(&self, place: Place) -> bool {
-        // Of a spread it was given up elsewhere for this one, which cannot be told as long as its node is suspect.
-        let Some(release) = self.release_at(place) else { return self.is_spread() };
+    fn is_our_doing(&self, host: Host<'_>, place: Place) -> bool {
+        let Some(release) = self.release_at(place) else {
+            // Of a spread it was given up elsewhere for this one, which is told as soon as its node is no longer suspect, or taken
+            // over when that is lost. A vacant slot of a node that is up waits for its turn, and that must not wait for it.
+            return self.is_spread() && host.is(Liveness::Suspect);
+        };
         if self.report(place).is_none() || self.is_being_restarted(place) {
             return true;
         }

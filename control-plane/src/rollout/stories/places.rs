@@ -116,3 +116,57 @@ fn what_a_spread_gave_up_for_a_node_that_hangs_is_missing_to_a_rollout() {
     story.until_calm();
     assert_eq!((told(&story, 1), told(&story, 2)), (0, 3), "{}", story.text);
 }
+
+/// A vacant slot of a node whose move has begun waits for its turn, which comes when those before it are there.
+#[test]
+fn a_spread_that_grows_in_the_middle_of_a_rollout_does_not_hold_it_up() {
+    let mut story = Story::new(Strategy::StopFirst, 1, 2);
+    let spec = story.fleet.spec.as_mut().unwrap();
+    (spec.spread, spec.deploy.batch) = (NonZeroU16::new(4), Amount::Count(1));
+    story.wish(1);
+    story.until_calm();
+    story.pass(31);
+    story.plan();
+    story.wish(2);
+    let moved = |story: &Story, node| {
+        let told = |slot| story.fleet.assigned.get(&place(node, slot)).and_then(|it| it.release.clone());
+        (1..=3).filter(|slot| told(*slot) == Some(release(2))).count()
+    };
+    while moved(&story, 1) < 2 || moved(&story, 2) < 1 {
+        assert!(story.plan(), "{}", story.text);
+        if moved(&story, 2) < 1 {
+            story.all_do_as_told();
+        }
+    }
+    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(6);
+    story.all_do_as_told();
+    story.until_calm();
+    assert_eq!((moved(&story, 1), moved(&story, 2)), (3, 3), "{}", story.text);
+}
+
+/// What it held is the others' now, of which one has moved already.
+#[test]
+fn a_node_that_is_lost_in_the_middle_of_its_move_does_not_hold_up_a_spread() {
+    let mut story = Story::new(Strategy::StopFirst, 1, 3);
+    let spec = story.fleet.spec.as_mut().unwrap();
+    (spec.spread, spec.deploy.batch) = (NonZeroU16::new(6), Amount::Count(1));
+    story.wish(1);
+    story.until_calm();
+    story.pass(31);
+    story.plan();
+    story.wish(2);
+    let on_two = |story: &Story| {
+        let moved = |slot| story.fleet.assigned[&place(2, slot)].release == Some(release(2));
+        (1..=2).any(moved)
+    };
+    while !on_two(&story) {
+        assert!(story.plan(), "{}", story.text);
+        if !on_two(&story) {
+            story.all_do_as_told();
+        }
+    }
+    story.node_is(3, Liveness::Lost);
+    story.all_do_as_told();
+    story.until_calm();
+    assert_eq!(story.phase(), RolloutPhase::Watching, "{}", story.text);
+}

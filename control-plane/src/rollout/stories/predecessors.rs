@@ -95,6 +95,51 @@ fn what_was_good_before_is_not_ghosted_when_it_is_superseded_and_crashes() {
     assert_eq!((story.from(), story.fleet.ghosted.len()), (Some(release(1)), 0), "{}", story.text);
 }
 
+/// An hour in which nobody looked: what crashed in it is looked at before the watch is counted as over.
+#[test]
+fn what_was_superseded_and_crashed_while_nobody_planned_is_seen_afterwards() {
+    let mut story = Story::superseded_in_its_watch(3);
+    story.leap(3_600);
+    story.crashed(place(2, 1), 9);
+    story.plan();
+    assert_eq!(story.fleet.ghosted, [release(2)].into(), "{}", story.text);
+    assert_eq!(story.from(), Some(release(1)));
+}
+
+/// Whoever goes back to the release before by publishing it anew rolls that out: it is no way back from itself.
+#[test]
+fn what_is_rolled_out_again_in_the_watch_of_its_successor_is_no_way_back_from_itself() {
+    let mut story = Story::of(Strategy::StopFirst, 3, |_| {});
+    story.fleet.proven.clear();
+    story.wish(2);
+    story.until_calm();
+    story.crashed(place(2, 1), 2);
+    story.pass(2);
+    story.wish(1);
+    story.plan();
+    story.crashed(place(2, 1), 9);
+    story.plan();
+    assert_eq!((story.from(), story.fleet.in_force.clone()), (Some(release(2)), Some(release(2))));
+}
+
+/// Three releases within one watch: the second was never judged, and is no way back.
+#[test]
+fn the_way_back_of_a_chain_is_what_was_good_before_all_of_it() {
+    let mut story = Story::of(Strategy::StopFirst, 3, |_| {});
+    for number in 2..=3 {
+        story.wish(number);
+        story.until_calm();
+        assert_eq!(story.phase(), RolloutPhase::Watching, "{}", story.text);
+        story.pass(2);
+    }
+    story.wish(4);
+    story.plan();
+    assert_eq!(story.from(), Some(release(3)));
+    story.crashed(place(3, 1), 3);
+    story.plan();
+    assert_eq!((story.from(), story.fleet.in_force.clone()), (Some(release(1)), Some(release(1))));
+}
+
 #[test]
 fn a_clock_that_is_put_forward_cuts_neither_a_pause_short_nor_a_soak_nor_a_watch() {
     let mut story = Story::of(Strategy::StopFirst, 3, |deploy| {

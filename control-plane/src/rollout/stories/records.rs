@@ -113,7 +113,7 @@ fn what_pre_commands_printed_is_kept_once_with_who_ran_them() {
     );
 }
 
-/// And no more than ten of them, once all have run them and once more when it is over: a host that came late is counted then.
+/// And of no more than ten of them.
 #[test]
 fn what_some_replicas_own_pre_commands_printed_is_kept_and_how_many_passed() {
     let mut story = Story::of(Strategy::StopFirst, 12, |deploy| {
