@@ -190,7 +190,10 @@ async fn a_canary_waits_for_a_person_who_promotes_it_and_the_next_one_is_aborted
     for words in ["Canary", "To come", "canary of 1 node promoted by hand"] {
         assert!(shown.contains(words), "no {words:?} in {shown}");
     }
-    done(&control_plane, &["rollout", "promote", APP]);
+    // Of another batch than the one that was looked at nobody said anything.
+    let other = control_plane.command_line().run(&["rollout", "promote", APP, "--batch", "7"]);
+    assert!(other.status != 0 && other.err.contains("moves batch 1 by now"), "{other:?}");
+    done(&control_plane, &["rollout", "promote", APP, "--batch", "1"]);
     control_plane.settles_on(APP, "0.2.0").await;
 
     let is_over = |it: &Application| it.current_rollout.is_none();

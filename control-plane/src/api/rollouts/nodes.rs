@@ -81,7 +81,11 @@ impl<F: Fn(NodeId) -> u16> Standing<'_, F> {
             told(slot) && slot.state == SlotState::Stable && slot.running.as_ref() == target
         };
         let settled = match target {
-            Some(_) => slots.len() >= wanted && slots.iter().all(there),
+            // A spare that is being stopped is no part of the move any more.
+            Some(_) => {
+                let own = || slots.iter().filter(|slot| usize::from(slot.slot.number()) <= wanted);
+                own().count() >= wanted && own().all(there)
+            }
             None => slots.is_empty(),
         };
         let because = failed.get(&id).filter(|_| !back).cloned();
@@ -144,6 +148,8 @@ mod tests {
         assert_eq!(up(&it, &[&stable, &fresh]), NodeStage::Moving);
         assert_eq!(up(&it, &[&stable]), NodeStage::Moving, "one slot is still to come");
         assert_eq!(up(&it, &[&stable, &stable]), NodeStage::Moved);
+        let spare = RolloutSlot { slot: "3".parse().unwrap(), ..slot(SlotState::Stopping, "2.0.0", false) };
+        assert_eq!(up(&it, &[&stable, &stable, &spare]), NodeStage::Moved, "its spare is being stopped");
         it.progress.batch = Some(Batch { number: 1, nodes: [HERE].into(), ..Batch::default() });
         assert_eq!(up(&it, &[&old, &old]), NodeStage::Moving, "it is in the batch");
     }
