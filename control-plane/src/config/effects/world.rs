@@ -207,7 +207,7 @@ impl World {
     /// The same until nothing is under way, however long it takes.
     pub(super) async fn until_over(&mut self) -> Vec<String> {
         let mut plans = Vec::new();
-        for _ in 0..50 {
+        for _ in 0..100 {
             plans.extend(self.until_calm().await);
             let fleet = self.fleet().await;
             if fleet.rollout.is_none() && fleet.restarts.is_empty() {
@@ -225,7 +225,10 @@ impl World {
             Moment::PreCommands => drop(self.plan().await),
             Moment::Trying => self.try_for(5).await,
             Moment::Failing => self.try_for(10).await,
-            Moment::Soaking => self.canary(1_000).await,
+            Moment::Soaking => {
+                self.canary(1_000).await;
+                self.plan().await;
+            }
             Moment::Soaked => self.canary(10_000).await,
             Moment::Moving => {
                 self.canary(10_000).await;
@@ -239,10 +242,10 @@ impl World {
             }
             Moment::Watched => {
                 while self.fleet().await.rollout.is_none_or(|it| it.phase != RolloutPhase::Watching) {
-                    self.pass(10_000);
+                    self.pass(1_000);
                     self.until_calm().await;
                 }
-                self.pass(10_000);
+                self.look_on(10_000).await;
             }
         }
     }
@@ -250,7 +253,16 @@ impl World {
     /// It is stable for so long.
     async fn canary(&mut self, millis: u64) {
         self.until_calm().await;
-        self.pass(millis);
+        self.look_on(millis).await;
+    }
+
+    /// Plans every second, save at the end: what is decided then is the test's to see.
+    async fn look_on(&mut self, millis: u64) {
+        for _ in 1..millis / 1_000 {
+            self.pass(1_000);
+            self.plan().await;
+        }
+        self.pass(1_000);
     }
 
     /// So many times four seconds, without any success.
