@@ -73,6 +73,10 @@ pub struct AppFleet {
     pub rollout: Option<Rollout>,
     /// The newest one that is over.
     pub last: Option<Rollout>,
+    /// The newest one that is over of those that carried out [`AppFleet::wanted`]: what was taken back is not tried again.
+    pub tried: Option<Rollout>,
+    /// The rollout that gave way to the one under way while it was watched: [`Progress::predecessor`](crate::rollout::Progress).
+    pub predecessor: Option<Rollout>,
     /// Restarts that were asked for and are not over, the oldest first.
     pub restarts: Vec<RestartWish>,
     /// Nodes that may hold a replica of it (enrolled, not removed, labels match), and nodes that still hold one.

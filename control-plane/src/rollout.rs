@@ -46,7 +46,6 @@ use crate::fleet::{ObservedCheck, ObservedExit, Place};
 pub use back::{NoWayBack, back_to};
 pub use fallback::has_way_back;
 pub use plan::plan;
-pub use predecessor::Predecessor;
 pub use progress::{Batch, Progress, Promoted, Said, Trial};
 pub use record::{Drawn, EndedNode, OwnRuns, Ran, Record, Recorded, Runs};
 pub use steering::{Held, Steering};
@@ -98,6 +97,8 @@ pub enum PreCommandsState {
 pub struct Plan {
     /// Rows to write, by id: the rollout under way, and before it the one that it superseded.
     pub rollouts: Vec<Rollout>,
+    /// More rows to write after those: of rollouts that gave way in their watch, which goes on, or is over.
+    pub predecessors: Vec<Rollout>,
     pub steps: Vec<Step>,
     pub in_force: Option<InForce>,
     pub ghosts: Vec<Ghost>,
@@ -119,6 +120,7 @@ impl Plan {
     /// Nothing is to be stored.
     pub fn is_empty(&self) -> bool {
         self.rollouts.is_empty()
+            && self.predecessors.is_empty()
             && self.steps.is_empty()
             && self.in_force.is_none()
             && self.ghosts.is_empty()

@@ -367,6 +367,8 @@ pub(super) fn empty_fleet(app: &str) -> AppFleet {
         proven: BTreeSet::new(),
         rollout: None,
         last: None,
+        tried: None,
+        predecessor: None,
         restarts: Vec::new(),
         nodes: BTreeMap::new(),
         placed: BTreeMap::new(),

@@ -114,6 +114,8 @@ fn fleet(count: u32, replicas: u16, situation: Situation) -> anyhow::Result<AppF
         proven: [old.clone()].into(),
         rollout: None,
         last: None,
+        tried: None,
+        predecessor: None,
         restarts: Vec::new(),
         nodes: BTreeMap::new(),
         placed: BTreeMap::new(),

@@ -35,10 +35,9 @@ impl Db {
             let mut loaded = Loaded::load(&tx).await?;
             let mut fleets = Vec::new();
             for application in std::mem::take(&mut loaded.applications) {
-                let last = rollouts::last_over(&tx, &application.spec.name).await?;
                 let fleet = loaded.fleet_of(application);
                 if fleet.spec.is_some() || !fleet.assigned.is_empty() || fleet.rollout.is_some() {
-                    fleets.push(AppFleet { last, ..fleet });
+                    fleets.push(with_earlier_rollouts(&tx, fleet).await?);
                 }
             }
             Ok(fleets)
@@ -59,8 +58,9 @@ impl Db {
             let tx = self.write().await?;
             raise_from(&tx, app, generation, plan.in_force.as_ref()).await?;
             // Those that are over first: an application has one rollout under way.
+            let rows = || plan.rollouts.iter().chain(&plan.predecessors);
             for over in [true, false] {
-                for rollout in plan.rollouts.iter().filter(|it| it.finished_at.is_some() == over) {
+                for rollout in rows().filter(|it| it.finished_at.is_some() == over) {
                     rollouts::store(&tx, rollout).await?;
                 }
             }
@@ -93,6 +93,19 @@ impl Db {
         })
         .await
     }
+}
+
+async fn with_earlier_rollouts(tx: &impl ConnectionTrait, fleet: AppFleet) -> Result<AppFleet, Fault> {
+    let last = rollouts::last_over(tx, &fleet.app).await?;
+    let tried = match &fleet.wanted {
+        Some(wish) => rollouts::last_of_wish(tx, &fleet.app, wish).await?,
+        None => None,
+    };
+    let predecessor = match fleet.rollout.as_ref().and_then(|it| it.progress.predecessor) {
+        Some(id) => rollouts::by_id(tx, id).await?,
+        None => None,
+    };
+    Ok(AppFleet { last, tried, predecessor, ..fleet })
 }
 
 /// The compare-and-set.

@@ -21,6 +21,7 @@ use super::entity::rollouts::rollout;
 use super::entity::row::{Row, digest_bytes, json, millis, sha256_of, version_of};
 use super::error::{DbError, Fault, doing, taken};
 use super::{Page, PageRequest, ROWS_PER_STATEMENT};
+use crate::fleet::Wish;
 use crate::rollout::Rollout;
 
 pub use ghosted::Ghosted;
@@ -45,10 +46,7 @@ pub struct RolloutFilter {
 
 impl Db {
     pub async fn rollout(&self, id: RolloutId) -> Result<Option<Rollout>, DbError> {
-        doing("read a rollout", async {
-            rollout::Entity::find_by_id(id.0).one(self.reader()).await?.map(parse).transpose()
-        })
-        .await
+        doing("read a rollout", async { by_id(self.reader(), id).await }).await
     }
 
     /// Those of them that there are.
@@ -192,6 +190,31 @@ pub(super) async fn last_over(
         .one(connection)
         .await?;
     row.map(parse).transpose()
+}
+
+/// The newest one that is over of those that carried out a wish.
+pub(super) async fn last_of_wish(
+    connection: &impl ConnectionTrait,
+    app: &AppName,
+    wish: &Wish,
+) -> Result<Option<Rollout>, Fault> {
+    let row = rollout::Entity::find()
+        .filter(rollout::Column::App.eq(app.as_str()))
+        .filter(rollout::Column::FinishedAt.is_not_null())
+        .filter(rollout::Column::WishedAt.eq(millis(wish.at)))
+        .filter(rollout::Column::Version.eq(wish.release.version.as_str()))
+        .filter(rollout::Column::Sha256.eq(digest_bytes(&wish.release.sha256)))
+        .order_by_desc(rollout::Column::Id)
+        .one(connection)
+        .await?;
+    row.map(parse).transpose()
+}
+
+pub(super) async fn by_id(
+    connection: &impl ConnectionTrait,
+    id: RolloutId,
+) -> Result<Option<Rollout>, Fault> {
+    rollout::Entity::find_by_id(id.0).one(connection).await?.map(parse).transpose()
 }
 
 /// The releases of rollouts that stood their watch.

@@ -8,4 +8,5 @@ mod engines;
 pub(crate) mod fixture;
 mod fleet;
 mod plans;
+mod predecessors;
 mod records;

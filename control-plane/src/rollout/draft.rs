@@ -14,7 +14,7 @@ use super::placement::{self, Placement};
 use super::room::Missing;
 use super::sight::{self, Sight, Sights};
 use super::told::{self, Told};
-use super::{Happening, HappeningKind, InForce, Plan, Predecessor, Rollout, Said, Step, Waiting};
+use super::{Happening, HappeningKind, InForce, Plan, Rollout, Said, Step, Waiting};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Node, Observed, Place};
 
@@ -34,8 +34,10 @@ pub(super) struct Draft<'a> {
     pub(super) lent_to: Option<NodeId>,
     /// Of a rollout that gave way to a newer release: whoever paused it paused its successor.
     pub(super) pause_carried: Option<Said>,
-    /// Of the same: what it comes from, where that is watched still.
-    pub(super) predecessor: Option<Predecessor>,
+    /// The rollout of what the one under way comes from, where that is watched still.
+    pub(super) predecessor: Option<Rollout>,
+    /// The rollout of the present wish that is over.
+    pub(super) tried: Option<Rollout>,
     pub(super) placement: Placement,
     /// The same, for whoever asks for one node. Nobody chooses the id of a node, so that the hash need not be a guarded one.
     holds: FxHashMap<NodeId, Holds<'a>>,
@@ -94,7 +96,8 @@ impl<'a> Draft<'a> {
             plan: Plan::default(),
             lent_to: None,
             pause_carried: None,
-            predecessor: None,
+            predecessor: fleet.predecessor.clone(),
+            tried: fleet.tried.clone(),
             placement: Placement::default(),
             holds: FxHashMap::default(),
             sights: Sights::of(fleet),
@@ -180,6 +183,9 @@ impl<'a> Draft<'a> {
 
     /// Closes the draft: the rollout's row is written where it differs from the stored one.
     pub(super) fn finish(mut self) -> Plan {
+        if self.predecessor != self.fleet.predecessor {
+            self.plan.predecessors.extend(self.predecessor.take());
+        }
         if self.rollout != self.fleet.rollout {
             self.plan.rollouts.extend(self.rollout);
         }
@@ -191,10 +197,24 @@ impl<'a> Draft<'a> {
 
     /// Puts the rollout that is over behind us; its row is written before that of a next one.
     pub(super) fn close(&mut self, rollout: Rollout) {
+        self.tried_and_over(&rollout);
         self.last = Some(rollout.clone());
         self.plan.rollouts.push(rollout);
         self.rollout = None;
         self.failed.clear();
+        self.count_anew();
+    }
+
+    pub(super) fn tried_and_over(&mut self, rollout: &Rollout) {
+        if self.fleet.wanted.as_ref().is_some_and(|wish| rollout.carries_out(wish)) {
+            self.tried = Some(rollout.clone());
+        }
+    }
+
+    /// It is the one under way again.
+    pub(super) fn take_up(&mut self, rollout: Rollout) {
+        self.failed = rollout.progress.failed.keys().copied().collect();
+        self.rollout = Some(rollout);
         self.count_anew();
     }
 

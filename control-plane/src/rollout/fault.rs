@@ -106,6 +106,12 @@ mod switches {
         IgnoreAbort,
         /// A release may fail on any number of nodes.
         TolerateAll,
+        /// What is superseded in its watch is watched no more.
+        ForgetPredecessors,
+        /// What is gone back to is not watched for what is left of its watch.
+        ForgetTheRestOfAWatch,
+        /// A stretch in which nobody planned uses up a span.
+        CountTheGap,
     }
 
     thread_local! {

@@ -73,6 +73,8 @@ pub(crate) fn fleet(strategy: Strategy, replicas: u16, nodes: u8) -> AppFleet {
         proven: BTreeSet::new(),
         rollout: None,
         last: None,
+        tried: None,
+        predecessor: None,
         restarts: Vec::new(),
         nodes: (1..=nodes).map(|number| (node_id(number), node(number))).collect(),
         placed: BTreeMap::new(),
@@ -158,17 +160,26 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
             }
         }
     }
-    for rollout in &plan.rollouts {
-        if rollout.finished_at.is_some() {
-            if rollout.phase == RolloutPhase::Done {
-                fleet.proven.insert(rollout.release.clone());
-            }
+    for rollout in plan.rollouts.iter().chain(&plan.predecessors).filter(|it| it.finished_at.is_some()) {
+        if rollout.phase == RolloutPhase::Done {
+            fleet.proven.insert(rollout.release.clone());
+        }
+        if fleet.last.as_ref().is_none_or(|last| last.id <= rollout.id) {
             fleet.last = Some(rollout.clone());
+        }
+        if fleet.wanted.as_ref().is_some_and(|wish| rollout.carries_out(wish)) {
+            fleet.tried = Some(rollout.clone());
+        }
+        if fleet.rollout.as_ref().is_some_and(|it| it.id == rollout.id) {
             fleet.rollout = None;
-        } else {
-            fleet.rollout = Some(rollout.clone());
         }
     }
+    if let Some(rollout) = plan.rollouts.iter().find(|it| it.finished_at.is_none()) {
+        fleet.rollout = Some(rollout.clone());
+    }
+    let before = fleet.rollout.as_ref().and_then(|it| it.progress.predecessor);
+    let rows = || plan.predecessors.iter().rev().chain(plan.rollouts.iter().rev()).chain(&fleet.predecessor);
+    fleet.predecessor = before.and_then(|id| rows().find(|it| it.id == id).cloned());
     match &plan.in_force {
         Some(InForce::Release(release)) => fleet.in_force = Some(release.clone()),
         Some(InForce::Nothing) => fleet.in_force = None,

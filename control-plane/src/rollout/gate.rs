@@ -1,7 +1,7 @@
 //! May the next slot be told? Which slots are on trial, which have failed, and what the others wait for.
 
 use proto::ids::ReleaseKey;
-use proto::state::{Liveness, RolloutPhase, SlotState, StagingPhase};
+use proto::state::{Liveness, SlotState, StagingPhase};
 
 use super::draft::{Draft, Host};
 use super::fault::planted;
@@ -21,6 +21,9 @@ const SLOGAN_IN_A_SENTENCE: usize = 160;
 
 /// A span's time is added up in this many portions.
 const PORTIONS: u64 = 10;
+
+/// A portion of a soak, a pause or a watch is no shorter.
+const LEAST_PORTION_MS: u64 = 2_000;
 
 /// Why a release is taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,10 +66,16 @@ impl Draft<'_> {
         self.count_span(watched, span)
     }
 
+    /// It goes on later.
+    pub(super) fn rest_watch(&self, watched: &mut Trial) {
+        let span = self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.watch.0);
+        *watched = watched.kept(false, self.now, portion_of_a_span(span));
+    }
+
     /// Adds up a span that goes on, and says what is left of it: an hour in which nobody planned, or a clock that was put forward,
     /// uses up no more than a portion.
     pub(super) fn count_span(&mut self, counted: &mut Trial, span: u64) -> u64 {
-        let portion = portion_of(span);
+        let portion = if planted!(CountTheGap) { span } else { portion_of_a_span(span) };
         let spent = counted.spent(self.now, portion);
         if spent >= span {
             return 0;
@@ -234,7 +243,7 @@ impl Draft<'_> {
     /// A slot that crashed again and again since the watch began. Also begins to count for slots seen for the first time.
     pub(super) fn crash_loop(&self, rollout: &mut Rollout) -> Option<Failure> {
         let limit = if planted!(OneCrashIsALoop) { 1 } else { CRASH_LOOP };
-        let watched = rollout.phase == RolloutPhase::Watching;
+        let (watched, began) = (rollout.is_watched(), rollout.watched_since());
         // Both are in the order of places.
         let mut watched_from = std::mem::take(&mut rollout.progress.watched_from);
         let mut known = watched_from.iter_mut().peekable();
@@ -261,7 +270,7 @@ impl Draft<'_> {
                 None => {
                     let since = bearer.assigned.map_or(self.now, |assigned| assigned.since);
                     // A slot that was told in the watch has crashed in the watch. A canary had to become stable first.
-                    let before = since < rollout.phase_since || rollout.phase_since == self.now || !watched;
+                    let before = since < began || began == self.now || !watched;
                     let base = if before { count } else { 0 };
                     new.push((place, base));
                     base
@@ -297,7 +306,9 @@ impl Draft<'_> {
         // A spare slot, or one that is too many by now, is about to go.
         let stays = |it: &Bearer<'_>| it.place.slot.number() <= self.replicas_on(it.place.node);
         let elsewhere = |it: &Bearer<'_>| it.place != crashing && stays(it) && runs(it);
+        // One that gave way is not taken down.
         rollout.from.is_none()
+            && rollout.progress.watch_began.is_none()
             && self.bearers(&rollout.release).iter().any(elsewhere)
             && !planted!(TakeAllDown)
     }
@@ -372,6 +383,11 @@ impl Draft<'_> {
 
 fn portion_of(span: u64) -> u64 {
     (span / PORTIONS).max(1)
+}
+
+/// Of a soak, a pause, a watch: a look that comes late costs nothing of a short one.
+pub(super) fn portion_of_a_span(span: u64) -> u64 {
+    portion_of(span).max(LEAST_PORTION_MS)
 }
 
 /// Its agent tries again and again to get the release, from a bucket that is away or to a disk that is full.

@@ -1,7 +1,7 @@
 //! How a rollout begins, turns and ends.
 //!
 //! ```text
-//!             ┌────────────▶ Superseded ◀── a newer wish, from any of these ──┐
+//!             ┌────────────▶ Superseded ◀── a newer wish, from any of these ──┐      (see `predecessor` for what is watched on)
 //!   wish ─▶ Pending ─▶ Running ─▶ Watching ─▶ Done                            │
 //!                         │          │ crash loop                             │
 //!            not stable, pre-commands failed, cannot be staged                │
@@ -16,9 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::draft::{Draft, Host};
 use super::fault::planted;
 use super::gate::Failure;
-use super::{
-    Evidence, Ghost, HappeningKind, PreCommandsState, Predecessor, Progress, Rollout, Trial, Waiting,
-};
+use super::{Evidence, Ghost, HappeningKind, PreCommandsState, Progress, Rollout, Trial, Waiting};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Place, Wish, WishedBy};
 use crate::spec::PreCommandsRun;
@@ -31,6 +29,12 @@ pub(super) enum Heeded {
     Over,
 }
 
+impl Rollout {
+    pub(super) fn carries_out(&self, wish: &Wish) -> bool {
+        self.release == wish.release && self.wished_at == wish.at
+    }
+}
+
 impl Draft<'_> {
     /// Begins a rollout of what is wished, where that is called for; otherwise says why not.
     pub(super) fn begin(&mut self) -> bool {
@@ -38,6 +42,11 @@ impl Draft<'_> {
         let (Some(spec), Some(wish)) = (&fleet.spec, &fleet.wanted) else { return false };
         if self.in_force.as_ref() == Some(&wish.release) || !self.may_be_tried(wish) {
             return false;
+        }
+        // What is rolled out is no way back from itself.
+        let no_way = |it: &Rollout| it.from.as_ref() == Some(&wish.release);
+        if self.in_force.is_none() || self.predecessor.as_ref().is_some_and(no_way) {
+            self.drop_predecessor();
         }
         let rollout = Rollout {
             id: rollout_id(fleet, wish, self.now),
@@ -54,11 +63,7 @@ impl Draft<'_> {
             },
             progress: Progress {
                 paused: self.pause_carried.take(),
-                // What is rolled out is no way back from itself.
-                predecessor: self
-                    .predecessor
-                    .take()
-                    .filter(|it| self.in_force.is_some() && it.from != wish.release),
+                predecessor: self.predecessor.as_ref().map(|it| it.id),
                 ..Progress::default()
             },
             by: match &wish.by {
@@ -98,15 +103,13 @@ impl Draft<'_> {
             self.wait(Waiting::Ghosted { app, release });
             return false;
         }
-        let taken_back = self.last.as_ref().is_some_and(|last| {
-            last.release == release
-                && last.wished_at == wish.at
-                && matches!(last.phase, RolloutPhase::Reverted | RolloutPhase::Failed)
-        });
-        let spared =
-            self.last.as_ref().is_some_and(|it| it.progress.aborted.is_some() || it.progress.never_began);
+        let back = |it: &&Rollout| matches!(it.phase, RolloutPhase::Reverted | RolloutPhase::Failed);
+        let taken_back = self.tried.as_ref().filter(|it| it.carries_out(wish)).filter(back);
         // One that was ghosted and cleared since is tried again: that is what clearing is for.
-        if taken_back && (spared || self.fleet.proven.contains(&release)) && !planted!(TryAbortedAgain) {
+        let spared = taken_back.is_some_and(|Rollout { progress, .. }| {
+            progress.aborted.is_some() || progress.never_began || self.fleet.proven.contains(&release)
+        });
+        if spared && !planted!(TryAbortedAgain) {
             self.wait(Waiting::TakenBack { app, release });
             return false;
         }
@@ -118,6 +121,7 @@ impl Draft<'_> {
         let fleet = self.fleet;
         if fleet.spec.is_none() {
             self.supersede(rollout, format!("{} is no longer configured", fleet.app));
+            self.drop_predecessor();
             return Heeded::Over;
         }
         if let Some(aborted) = rollout.progress.aborted.clone()
@@ -162,12 +166,15 @@ impl Draft<'_> {
         if wish.by == WishedBy::Bucket {
             self.pause_carried.clone_from(&rollout.progress.paused);
         }
-        self.predecessor = Predecessor::of(&rollout);
-        self.supersede(rollout, format!("{} is wished instead", wish.release.version));
+        let its_watch = rollout.its_watch();
+        let rollout = self.supersede(rollout, format!("{} is wished instead", wish.release.version));
+        if let Some(progress) = its_watch {
+            self.watch_beneath(Rollout { progress, ..rollout });
+        }
         Heeded::Over
     }
 
-    fn supersede(&mut self, mut rollout: Rollout, because: String) {
+    fn supersede(&mut self, mut rollout: Rollout, because: String) -> Rollout {
         if rollout.phase != RolloutPhase::Reverting {
             self.record_end(&rollout, None);
         }
@@ -175,7 +182,7 @@ impl Draft<'_> {
         self.happened(HappeningKind::DeploymentSuperseded, &rollout, None, text);
         rollout.phase = RolloutPhase::Superseded;
         rollout.reason = Some(because);
-        self.over(rollout);
+        self.over(rollout)
     }
 
     /// Every slot is stable: the release is in force, and watched.
@@ -213,6 +220,7 @@ impl Draft<'_> {
         let text = format!("{} outlived its watch", rollout.release.version);
         self.happened(HappeningKind::DeploymentDone, &rollout, None, text);
         self.over(rollout);
+        self.drop_predecessor();
     }
 
     /// The release failed: it is ghosted, unless it outlived an earlier watch, and what was moved goes back.
@@ -312,14 +320,16 @@ impl Draft<'_> {
         rollout.phase = phase;
         rollout.progress.left = left;
         self.over(rollout);
+        self.watch_again();
     }
 
-    fn over(&mut self, mut rollout: Rollout) {
+    fn over(&mut self, mut rollout: Rollout) -> Rollout {
         let Progress { aborted, never_began, left, .. } = std::mem::take(&mut rollout.progress);
         rollout.progress = Progress { aborted, never_began, left, ..Progress::default() };
         rollout.phase_since = self.now;
         rollout.finished_at = Some(self.now);
-        self.close(rollout);
+        self.close(rollout.clone());
+        rollout
     }
 
     pub(super) fn enter(&self, rollout: &mut Rollout, phase: RolloutPhase) {

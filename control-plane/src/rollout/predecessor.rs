@@ -1,130 +1,176 @@
-//! The release that a rollout comes from may not have outlived its own watch when the newer one took its place. It is watched on
-//! beneath it: a crash loop ghosts it, and the rollout comes from what was good before.
+//! The release that a rollout comes from may not have outlived its own watch when the newer one took its place. Its watch goes on
+//! beneath it, in the row of the rollout that gave way.
 //!
-//! The rollout itself goes on, for it may be the cure. Slots that the other release left broken get what is in force now when
-//! something else is waited for; the others get the newer release in their turn.
+//! ```text
+//!   Watching ── a newer wish ──▶ Superseded ── its time is over ───▶ Done
+//!      ▲                          │      └──── crash loop ─────────▶ Reverted: the newer one comes from what was good before
+//!      └── the newer one is back ─┘
+//! ```
+//! The newer rollout itself goes on after a crash loop, for it may be the cure. Slots that the other release left broken get what is
+//! in force now when something else is waited for; the others get the newer release in their turn.
 
-use std::collections::BTreeMap;
-
-use proto::ids::{NodeId, ReleaseKey, RolloutId};
+use proto::ids::ReleaseKey;
 use proto::state::RolloutPhase;
-use serde::{Deserialize, Serialize};
 
 use super::draft::Draft;
+use super::fault::planted;
 use super::gate::Failure;
-use super::{HappeningKind, PreCommandsState, Progress, Rollout, Trial};
+use super::waiting::span;
+use super::{HappeningKind, Progress, Rollout};
 use crate::clock::Time;
-use crate::fleet::Place;
 
-/// Its rollout, which was superseded in its watch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Predecessor {
-    pub rollout: RolloutId,
-    /// What was good before it.
-    pub from: ReleaseKey,
-    /// When its watch began.
-    pub since: Time,
-    /// How much of its watch is over.
-    pub watched: Trial,
-    pub watched_from: BTreeMap<Place, u32>,
-    pub failed: BTreeMap<NodeId, String>,
-}
-
-impl Predecessor {
-    /// Of a rollout that gives way. `None`: there is nothing before it that was good.
-    pub(super) fn of(rollout: &Rollout) -> Option<Self> {
-        let before = rollout.progress.predecessor.as_ref();
-        if rollout.phase != RolloutPhase::Watching {
-            // It never was in force: what comes after it comes from where it came from.
-            return before.cloned();
-        }
-        Some(Self {
-            rollout: rollout.id,
-            // What it came from itself, if that was never judged either, is no way back.
-            from: before.map(|it| it.from.clone()).or_else(|| rollout.from.clone())?,
-            since: rollout.phase_since,
-            watched: rollout.progress.watched,
-            watched_from: rollout.progress.watched_from.clone(),
-            failed: rollout.progress.failed.clone(),
-        })
+impl Rollout {
+    /// Its crashes count: in its watch, or beneath the rollout that it gave way to.
+    pub(super) fn is_watched(&self) -> bool {
+        self.phase == RolloutPhase::Watching || self.progress.watch_began.is_some()
     }
 
-    /// Its rollout as it was in its watch. `successor`: the one that comes from it.
-    fn watched(&mut self, release: ReleaseKey, successor: &Rollout) -> Rollout {
-        // They may be many: lent, and given back.
-        let (watched_from, failed) =
-            (std::mem::take(&mut self.watched_from), std::mem::take(&mut self.failed));
-        Rollout {
-            id: self.rollout,
-            app: successor.app.clone(),
-            release,
-            from: Some(self.from.clone()),
-            wished_at: successor.wished_at,
-            phase: RolloutPhase::Watching,
-            reason: None,
-            pre_commands: PreCommandsState::NotNeeded,
-            progress: Progress { failed, watched_from, ..Progress::default() },
-            by: successor.by.clone(),
-            started_at: self.since,
-            phase_since: self.since,
-            finished_at: None,
+    pub(super) fn watched_since(&self) -> Time {
+        self.progress.watch_began.unwrap_or(self.phase_since)
+    }
+
+    /// What its watch needs in order to go on beneath another rollout.
+    pub(super) fn its_watch(&self) -> Option<Progress> {
+        if self.phase != RolloutPhase::Watching {
+            return None;
         }
+        let Progress { failed, watched_from, watched, .. } = self.progress.clone();
+        Some(Progress {
+            failed,
+            watched_from,
+            watched,
+            watch_began: Some(self.phase_since),
+            ..Progress::default()
+        })
     }
 }
 
 impl Draft<'_> {
-    /// True where it failed, so that there is another way back.
+    /// `rollout` gave way in its watch. What it came from itself, if that was never judged either, is no way back.
+    pub(super) fn watch_beneath(&mut self, rollout: Rollout) {
+        let from = match self.drop_predecessor() {
+            Some(before) => before.from,
+            None => rollout.from.clone(),
+        };
+        self.predecessor = Some(Rollout { from, ..rollout });
+    }
+
+    /// Nobody comes from it any more.
+    pub(super) fn drop_predecessor(&mut self) -> Option<Rollout> {
+        let mut before = self.predecessor.take()?;
+        before.progress = Progress::default();
+        self.plan.predecessors.push(before.clone());
+        Some(before)
+    }
+
+    /// True where it is judged: it outlived its watch, or failed, so that there is another way back.
     pub(super) fn watch_predecessor(&mut self, rollout: &mut Rollout) -> bool {
-        let Some(mut before) = rollout.progress.predecessor.take() else { return false };
-        let Some(release) = rollout.from.clone() else { return false };
-        let no_way = self.fleet.ghosted.contains(&before.from)
-            || self.plan.ghosts.iter().any(|ghost| ghost.release == before.from);
-        if no_way {
+        let Some(mut before) = self.predecessor.take() else { return false };
+        let is_ghosted = |release: &ReleaseKey| {
+            self.fleet.ghosted.contains(release) || self.plan.ghosts.iter().any(|it| it.release == *release)
+        };
+        let no_way = before.from.as_ref().is_some_and(is_ghosted);
+        if no_way || rollout.from.as_ref() != Some(&before.release) || planted!(ForgetPredecessors) {
+            self.predecessor = Some(before);
+            self.drop_predecessor();
+            rollout.progress.predecessor = None;
             return false;
         }
-        // On the way back to it nobody knows better than its slots whether it runs.
-        let goes_back = rollout.phase == RolloutPhase::Reverting;
-        let mut watched = before.watched(release, rollout);
         let failure = loop {
-            match self.crash_loop(&mut watched) {
-                Some(failure) if self.tolerates(&watched, &failure) => {
-                    self.note_tolerated(&mut watched, &failure);
+            match self.crash_loop(&mut before) {
+                Some(failure) if self.tolerates(&before, &failure) => {
+                    self.note_tolerated(&mut before, &failure);
                 }
                 failure => break failure,
             }
         };
-        let Some(failure) = failure else {
-            // What crashed while nobody looked was looked at before its time was counted.
-            if goes_back || self.count_watch(&mut before.watched) > 0 {
-                let Progress { watched_from, failed, .. } = watched.progress;
-                rollout.progress.predecessor = Some(Predecessor { watched_from, failed, ..before });
+        match (failure, before.from.clone()) {
+            (Some(failure), Some(to)) => self.lower(rollout, before, failure, to),
+            // There is nothing to go back to: it stays, and is not said to be good.
+            (Some(_), None) => {
+                self.predecessor = Some(before);
+                self.drop_predecessor();
+                rollout.progress.predecessor = None;
+                return false;
             }
-            return false;
-        };
-        self.lower(rollout, &watched, failure, before.from);
+            // What crashed while nobody looked was looked at before its time was counted. On the way back to it, it begins anew.
+            (None, _) if self.in_force.as_ref() == Some(&before.release) && rollout.phase.moves() => {
+                if self.count_watch(&mut before.progress.watched) > 0 {
+                    self.predecessor = Some(before);
+                    return false;
+                }
+                let text = format!("{} outlived its watch beneath its successor", before.release.version);
+                self.judged(rollout, before, RolloutPhase::Done, None);
+                self.happened(HappeningKind::DeploymentDone, rollout, None, text);
+            }
+            (None, _) => {
+                self.rest_watch(&mut before.progress.watched);
+                self.predecessor = Some(before);
+                return false;
+            }
+        }
         true
     }
 
-    fn lower(&mut self, rollout: &mut Rollout, watched: &Rollout, failure: Failure, to: ReleaseKey) {
+    fn lower(&mut self, rollout: &mut Rollout, before: Rollout, failure: Failure, to: ReleaseKey) {
         let Failure { place, reason, evidence, .. } = failure;
         self.plan.way_back_changed = true;
-        if !self.ghost(watched, place, &reason, evidence) {
+        if !self.ghost(&before, place, &reason, evidence) {
             let text =
                 format!("{reason}; not ghosted, because it outlived its watch before: {to} is the way back");
-            self.happened(HappeningKind::NodeFailed, watched, place, text);
+            self.happened(HappeningKind::NodeFailed, &before, place, text);
         }
-        if self.in_force.as_ref() == Some(&watched.release) {
+        if self.in_force.as_ref() == Some(&before.release) {
             self.set_in_force(Some(to.clone()));
         }
         rollout.from = Some(to.clone());
+        let version = before.release.version.clone();
+        self.judged(rollout, before, RolloutPhase::Reverted, Some(reason.clone()));
         if rollout.phase != RolloutPhase::Reverting {
             return;
         }
         let first = rollout.reason.take().map(|because| format!("{because}; ")).unwrap_or_default();
-        let because = format!("{first}and {}: {reason}", watched.release.version);
+        let because = format!("{first}and {version}: {reason}");
         let text = format!("back from {} to {}: {because}", rollout.release.version, to.version);
         self.enter(rollout, RolloutPhase::Reverting);
         rollout.reason = Some(because);
-        self.happened(HappeningKind::DeploymentReverting, rollout, place, text);
+        self.happened(HappeningKind::DeploymentReverting, rollout, None, text);
+    }
+
+    fn judged(
+        &mut self,
+        rollout: &mut Rollout,
+        mut before: Rollout,
+        phase: RolloutPhase,
+        because: Option<String>,
+    ) {
+        before.phase = phase;
+        before.reason = because;
+        before.progress = Progress::default();
+        before.phase_since = self.now;
+        before.finished_at = Some(self.now);
+        rollout.progress.predecessor = None;
+        self.tried_and_over(&before);
+        self.plan.predecessors.push(before);
+    }
+
+    /// The one that took its place is back from where it went: what is left of its watch is watched as before.
+    pub(super) fn watch_again(&mut self) {
+        let Some(mut before) = self.predecessor.take() else { return };
+        if self.in_force.as_ref() != Some(&before.release) || planted!(ForgetTheRestOfAWatch) {
+            self.predecessor = Some(before);
+            self.drop_predecessor();
+            return;
+        }
+        let whole = self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.watch.0);
+        let left = span(whole.saturating_sub(before.progress.watched.spent_ms));
+        before.phase_since = before.watched_since();
+        before.progress.watch_began = None;
+        before.phase = RolloutPhase::Watching;
+        before.reason = None;
+        before.finished_at = None;
+        let text = format!("{} is watched on: {left} of its watch are left", before.release.version);
+        self.happened(HappeningKind::DeploymentComplete, &before, None, text);
+        self.take_up(before);
     }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::ids::NodeId;
+use proto::ids::{NodeId, RolloutId};
 use serde::{Deserialize, Serialize};
 
-use super::Predecessor;
 use crate::clock::Time;
 use crate::fleet::Place;
 
@@ -36,8 +35,11 @@ pub struct Progress {
     pub watched_from: BTreeMap<Place, u32>,
     /// How much of its watch is over.
     pub watched: Trial,
-    /// The release that it comes from, where that was watched still when this one took its place.
-    pub predecessor: Option<Predecessor>,
+    /// Of one that gave way in its watch: when that began. Its watch goes on beneath the rollout that names it.
+    pub watch_began: Option<Time>,
+    /// The rollout of what it comes from, where that was watched still when this one took its place.
+    #[serde(rename = "watched_beneath")]
+    pub predecessor: Option<RolloutId>,
 }
 
 /// On whose word.
@@ -110,9 +112,6 @@ impl Trial {
 
 #[cfg(test)]
 mod tests {
-    use proto::ids::RolloutId;
-
-    use super::super::fixture::release;
     use super::*;
 
     #[test]
@@ -171,17 +170,14 @@ mod tests {
             left: Some("node-1 is lost".to_owned()),
             watched_from: [(place, 3)].into(),
             watched: Trial { spent_ms: 4, counting_since: None },
-            predecessor: Some(Predecessor {
-                rollout: RolloutId(uuid::Uuid::from_u128(7)),
-                from: release(1),
-                since: Time(1),
-                watched: Trial { spent_ms: 3, counting_since: Some(Time(2)) },
-                watched_from: [(place, 2)].into(),
-                failed: BTreeMap::new(),
-            }),
+            watch_began: Some(Time(3)),
+            predecessor: Some(RolloutId(uuid::Uuid::from_u128(7))),
         };
         let json = serde_json::to_string(&progress).unwrap();
         assert_eq!(serde_json::from_str::<Progress>(&json).unwrap(), progress);
         assert_eq!(serde_json::from_str::<Progress>("{}").unwrap(), Progress::default());
+        // Of a database before the watch had a row of its own.
+        let older = r#"{"predecessor":{"rollout":"00000000-0000-0000-0000-000000000007"}}"#;
+        assert_eq!(serde_json::from_str::<Progress>(older).unwrap(), Progress::default());
     }
 }

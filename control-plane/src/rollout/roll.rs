@@ -302,7 +302,7 @@ impl<'a> Draft<'a> {
 
     /// The rollout that brought a release, where each replica runs its own pre-commands: those that come to it late do too.
     fn brought_by(&self, release: &ReleaseKey) -> Option<RolloutId> {
-        let known = self.rollout.iter().chain(&self.last);
+        let known = self.rollout.iter().chain(&self.predecessor).chain(&self.last);
         let mut brought = known.filter(|it| it.release == *release && it.phase != RolloutPhase::Reverting);
         brought.next().and_then(Rollout::own_pre_commands)
     }

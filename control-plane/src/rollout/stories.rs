@@ -8,7 +8,7 @@ use proto::replicas::ProbeList;
 use proto::state::{Liveness, RolloutPhase, Service, SlotState, Strategy};
 
 use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
-use super::{InForce, Plan, Recorded, Said, Step, plan};
+use super::{InForce, Plan, Recorded, Rollout, Said, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{
     AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedPreCommands, Place,
@@ -68,9 +68,12 @@ impl Story {
         while let Some(due) = plan(&self.fleet, Time(self.now)).wake_at.filter(|at| at.0 <= end) {
             let planned = plan(&self.fleet, due);
             // To have counted the time is no news.
-            let counted = Plan { rollouts: planned.rollouts.clone(), ..Plan::default() };
+            let (rollouts, predecessors) = (planned.rollouts.clone(), planned.predecessors.clone());
+            let counted = Plan { rollouts, predecessors, ..Plan::default() };
             let silent = Plan { waiting: Vec::new(), wake_at: None, ..planned.clone() } == counted;
-            if due.0 <= self.now || !silent || planned.rollouts.iter().any(|it| it.finished_at.is_some()) {
+            let over = |it: &Rollout| it.finished_at.is_some() && it.phase != RolloutPhase::Superseded;
+            if due.0 <= self.now || !silent || planned.rollouts.iter().chain(&planned.predecessors).any(over)
+            {
                 break;
             }
             self.now = due.0;
@@ -146,6 +149,9 @@ impl Story {
         for rollout in &planned.rollouts {
             let because = rollout.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             lines.push(format!("rollout of {} is {}{because}", rollout.release.version, rollout.phase));
+        }
+        for rollout in planned.predecessors.iter().filter(|it| it.phase != RolloutPhase::Superseded) {
+            lines.push(format!("rollout of {} is {}", rollout.release.version, rollout.phase));
         }
         for step in &planned.steps {
             let name = self.name(step.place());

@@ -94,6 +94,8 @@ impl Loaded {
             proven: self.proven.remove(&app).unwrap_or_default(),
             rollout: self.under_way.remove(&app),
             last: None,
+            tried: None,
+            predecessor: None,
             restarts: self.restarts.remove(&app).unwrap_or_default(),
             nodes,
             placed,

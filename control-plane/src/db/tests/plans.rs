@@ -39,7 +39,7 @@ on_both_engines!(
     fifty_plans_at_once_are_each_stored_once,
 );
 
-async fn fleet(db: &Db, name: &str) -> AppFleet {
+pub(super) async fn fleet(db: &Db, name: &str) -> AppFleet {
     let fleets = db.load_app_fleets().await.unwrap();
     fleets.into_iter().find(|fleet| fleet.app == app(name)).unwrap()
 }
@@ -48,7 +48,7 @@ fn place(node: NodeId, slot: u32) -> Place {
     Place { node, slot: proto::ids::Slot::new(slot).unwrap() }
 }
 
-fn rollout(name: &str, key: ReleaseKey, phase: RolloutPhase, now: u64) -> Rollout {
+pub(super) fn rollout(name: &str, key: ReleaseKey, phase: RolloutPhase, now: u64) -> Rollout {
     Rollout {
         id: RolloutId(Uuid::now_v7()),
         app: app(name),
@@ -140,7 +140,7 @@ async fn a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_no
 }
 
 /// One application with two releases and two nodes.
-async fn shop(it: &TestDb) -> (NodeId, NodeId) {
+pub(super) async fn shop(it: &TestDb) -> (NodeId, NodeId) {
     configure(&it.db, &["shop"]).await;
     for n in 1..=2 {
         it.db.record_release(&release("shop", key("1", n), u64::from(n)), &[]).await.unwrap();

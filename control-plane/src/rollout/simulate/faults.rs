@@ -55,4 +55,7 @@ caught! {
     leaving_a_node_without_successors_is_caught: MoveWithoutSuccessor => SUCCESSORS,
     mixing_the_labels_that_order_nodes_is_caught: MixLabels => BATCHES,
     not_hearing_whoever_promotes_is_caught: IgnorePromotion => ENDS,
+    forgetting_what_was_superseded_in_its_watch_is_caught: ForgetPredecessors => WATCHED_ON,
+    forgetting_the_rest_of_a_watch_is_caught: ForgetTheRestOfAWatch => WATCHED_ON,
+    counting_a_gap_in_a_watch_is_caught: CountTheGap => WATCHED_WHOLE,
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::ids::{NodeId, RestartId, Slot};
 use proto::state::{Liveness, RolloutPhase, Service, SlotState};
 
-use self::back::{brought_back, ghosts, given_up, in_force, still_serves};
+use self::back::{brought_back, ghosts, given_up, in_force, still_serves, watched_on, watched_whole};
 use self::places::{drains, placed};
 pub(super) use self::restarts::restarted_by;
 use self::restarts::{restarts, restarts_over, rolls};
@@ -54,6 +54,8 @@ pub(super) const RESTARTS_ROLL: Law =
     "a rolling restart moves one slot at a time, after the last one was stable";
 pub(super) const RESTARTS_ALL: Law = "a restart that is complete left nothing out";
 pub(super) const RESTARTS_ONCE: Law = "a restart starts each slot that it is about anew once";
+pub(super) const WATCHED_ON: Law = "what gave way in its watch is watched on until it is judged";
+pub(super) const WATCHED_WHOLE: Law = "a release is good once it was watched for the whole of its watch";
 pub(super) const ALL_THERE_IS: Law =
     "a release that runs is not taken down for one slot's crashes where there is none to go back to";
 
@@ -120,6 +122,8 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
         .or_else(|| brought_back(fleet, &before, plan, now))
         .or_else(|| still_serves(fleet, &before, plan, after))
         .or_else(|| ghosts(fleet, &before, plan))
+        .or_else(|| watched_on(fleet, plan))
+        .or_else(|| watched_whole(fleet, plan, now))
         .or_else(|| in_force(fleet, &before, plan, after))
         .or_else(|| silent(fleet, &before, plan))
 }

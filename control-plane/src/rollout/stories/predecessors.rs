@@ -1,7 +1,7 @@
 //! Stories of a release that is superseded in its watch, and of what a clock that is put forward does not cut short.
 
 use super::*;
-use crate::rollout::Steering;
+use crate::rollout::{Rollout, Steering};
 use crate::spec::{Amount, CanarySpec, Millis, Promote};
 
 impl Story {
@@ -66,6 +66,86 @@ fn two_crashes_of_what_was_superseded_are_no_loop_and_neither_is_a_third_after_i
     story.crashed(place(2, 1), 9);
     story.plan();
     assert_eq!((story.from(), story.fleet.ghosted.len()), (Some(release(2)), 0), "{}", story.text);
+    // It has shown what it does: for what a host does to it later it is not ghosted.
+    assert!(story.fleet.proven.contains(&release(2)), "{}", story.text);
+}
+
+/// The newer release is given up: what it came from has the rest of its watch before it.
+#[test]
+fn what_is_gone_back_to_is_watched_for_the_rest_of_its_watch() {
+    let mut story = Story::superseded_in_its_watch(3);
+    story.pass(4);
+    story.plan();
+    story.text.clear();
+    story.steer(Steering::Abort);
+    story.until_calm();
+    assert_eq!((story.phase(), story.from()), (RolloutPhase::Watching, Some(release(1))), "{}", story.text);
+    story.pass(12);
+    story.until_calm();
+    story.crashed(place(2, 1), 3);
+    story.plan();
+    assert_eq!(story.fleet.ghosted, [release(2)].into(), "{}", story.text);
+    story.all_do_as_told();
+    story.until_calm();
+    let told = |story: &Story, node| story.fleet.assigned[&place(node, 1)].release.clone();
+    assert!((1..=3).all(|node| told(&story, node) == Some(release(1))), "{}", story.text);
+    // What was given up is wished still, and is not begun again.
+    assert!(story.fleet.rollout.is_none(), "{}", story.text);
+    told!(story);
+}
+
+#[test]
+fn what_is_gone_back_to_and_outlives_its_watch_is_good_and_what_was_given_up_stays_so() {
+    let mut story = Story::superseded_in_its_watch(3);
+    story.steer(Steering::Abort);
+    story.until_calm();
+    assert!(!story.fleet.proven.contains(&release(2)));
+    for _ in 0..14 {
+        story.pass(3);
+        story.until_calm();
+    }
+    assert!(story.fleet.proven.contains(&release(2)), "{}", story.text);
+    assert!(story.fleet.rollout.is_none(), "{}", story.text);
+    assert_eq!(story.fleet.in_force, Some(release(2)));
+}
+
+/// Nobody planned while its time ran out, and there is a newer wish when somebody does.
+#[test]
+fn a_watch_that_is_over_when_the_newer_wish_comes_has_been_outlived() {
+    let mut story = Story::superseded_in_its_watch(3);
+    story.steer(Steering::Abort);
+    story.until_calm();
+    while let Some(Rollout { progress, .. }) = &story.fleet.rollout {
+        if progress.watched.spent(Time(story.now + 3_000), 3_000) >= 30_000 {
+            break;
+        }
+        story.pass(3);
+        story.until_calm();
+    }
+    story.leap(4);
+    story.wish(4);
+    story.plan();
+    assert!(story.fleet.proven.contains(&release(2)), "{}", story.text);
+    assert_eq!((story.phase(), story.from()), (RolloutPhase::Running, Some(release(2))), "{}", story.text);
+}
+
+/// A first release has nothing before it, and is watched on all the same.
+#[test]
+fn a_first_release_that_is_superseded_in_its_watch_is_good_once_that_is_over() {
+    let mut story = Story::new(Strategy::StopFirst, 1, 3);
+    story.wish(1);
+    story.until_calm();
+    story.fleet.spec.as_mut().unwrap().deploy.canary =
+        Some(CanarySpec { nodes: Amount::Count(1), promote: Promote::Manual, soak: Millis(0) });
+    story.wish(2);
+    story.until_calm();
+    assert_eq!(story.from(), Some(release(1)));
+    for _ in 0..14 {
+        story.pass(3);
+        story.until_calm();
+    }
+    assert!(story.fleet.proven.contains(&release(1)), "{}", story.text);
+    assert_eq!((story.phase(), story.from()), (RolloutPhase::Running, Some(release(1))));
 }
 
 #[test]

@@ -6,10 +6,10 @@ use super::*;
 use crate::rollout::Ghost;
 
 pub(super) fn given_up(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
-    let back = |last: &&Rollout| matches!(last.phase, RolloutPhase::Reverted | RolloutPhase::Failed);
-    let over = fleet.last.as_ref().filter(|last| last.progress.aborted.is_some()).filter(back)?;
-    let again =
-        plan.rollouts.iter().find(|it| fleet.rollout.as_ref().is_none_or(|before| before.id != it.id))?;
+    let back = |tried: &&Rollout| matches!(tried.phase, RolloutPhase::Reverted | RolloutPhase::Failed);
+    let over = fleet.tried.as_ref().filter(|tried| tried.progress.aborted.is_some()).filter(back)?;
+    let known = [&fleet.rollout, &fleet.predecessor];
+    let again = plan.rollouts.iter().find(|it| known.into_iter().flatten().all(|known| known.id != it.id))?;
     (again.release == over.release && again.wished_at == over.wished_at).then_some(GIVEN_UP)
 }
 
@@ -73,9 +73,8 @@ fn justly(ghost: &Ghost, fleet: &AppFleet, before: &Draft<'_>) -> Option<Law> {
         let base = watched_from.get(&place).copied().unwrap_or(0);
         (crashes.saturating_sub(base) < 3).then_some(JUST_GHOSTS)
     };
-    let under_way = fleet.rollout.as_ref().filter(|rollout| rollout.release != ghost.release);
-    if let Some(before) = under_way.and_then(|rollout| rollout.progress.predecessor.as_ref()) {
-        return too_few(&before.watched_from);
+    if let Some(before) = fleet.predecessor.as_ref().filter(|before| before.release == ghost.release) {
+        return too_few(&before.progress.watched_from);
     }
     let watched = fleet
         .rollout
@@ -96,6 +95,53 @@ fn justly(ghost: &Ghost, fleet: &AppFleet, before: &Draft<'_>) -> Option<Law> {
         return too_few(&rollout.progress.watched_from);
     }
     None
+}
+
+/// What is in force, and has not outlived its watch, is watched: beneath the rollout that comes from it, or by itself again.
+pub(super) fn watched_on(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
+    let under_way = fleet.rollout.as_ref()?;
+    let gives_way =
+        plan.rollouts.iter().any(|it| it.id == under_way.id && it.phase == RolloutPhase::Superseded);
+    let watched = (gives_way && under_way.phase == RolloutPhase::Watching).then_some(under_way);
+    let before = watched.or(fleet.predecessor.as_ref())?;
+    let from = fleet.predecessor.as_ref().unwrap_or(before).from.as_ref();
+    let in_force = match &plan.in_force {
+        Some(InForce::Release(release)) => Some(release),
+        Some(InForce::Nothing) => None,
+        None => fleet.in_force.as_ref(),
+    };
+    // Of a first deployment that crashes there is no other way than to leave it.
+    if in_force != Some(&before.release) || from.is_none() || fleet.spec.is_none() {
+        return None;
+    }
+    let known = plan.rollouts.iter().rev().find(|it| it.finished_at.is_none()).or_else(|| {
+        let over = plan.rollouts.iter().any(|it| it.id == under_way.id && it.phase.is_over());
+        (!over).then_some(under_way)
+    });
+    // Judged now, or watched by itself again.
+    let mut rows = plan.rollouts.iter().chain(&plan.predecessors);
+    let judged = rows.any(|it| it.id == before.id && it.phase != RolloutPhase::Superseded);
+    let goes_on = known.is_some_and(|it| {
+        it.progress.predecessor == Some(before.id)
+            || it.id == before.id
+            // What it comes from is rolled out anew.
+            || from == Some(&it.release)
+    });
+    (!goes_on && !judged).then_some(WATCHED_ON)
+}
+
+/// A clock that is put forward, and an outage, use up a tenth of a watch at most.
+pub(super) fn watched_whole(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
+    let watch = fleet.spec.as_ref()?.deploy.watch.0;
+    let rows = plan.rollouts.iter().chain(&plan.predecessors);
+    let mut good = rows.filter(|it| it.phase == RolloutPhase::Done);
+    let before = good.find_map(|it| {
+        let known = fleet.rollout.iter().chain(&fleet.predecessor);
+        known.into_iter().find(|known| known.id == it.id)
+    })?;
+    let watched = before.progress.watched;
+    let stretch = watched.counting_since.map_or(0, |since| now.since(since)).min((watch / 10).max(2_000));
+    (watched.spent_ms.saturating_add(stretch) < watch).then_some(WATCHED_WHOLE)
 }
 
 pub(super) fn in_force(
