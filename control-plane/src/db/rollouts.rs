@@ -244,6 +244,7 @@ pub(super) async fn store(tx: &impl ConnectionTrait, rollout: &Rollout) -> Resul
         .on_conflict(
             OnConflict::column(rollout::Column::Id)
                 .update_columns([
+                    rollout::Column::WishedAt,
                     rollout::Column::FromVersion,
                     rollout::Column::FromSha256,
                     rollout::Column::Phase,

@@ -11,6 +11,7 @@ use crate::rollout::{Plan, Progress, Rollout, Trial};
 
 on_both_engines!(
     what_gave_way_in_its_watch_is_loaded_beneath_its_successor_and_taken_up_again,
+    a_rollout_that_is_wished_again_is_that_wishs_own,
     what_carried_out_the_present_wish_is_loaded_however_old_it_is,
 );
 
@@ -35,6 +36,16 @@ async fn what_gave_way_in_its_watch_is_loaded_beneath_its_successor_and_taken_up
     store(&it, Plan { rollouts: vec![back.clone(), again.clone()], ..Plan::default() }).await;
     let after = fleet(&it.db, "shop").await;
     assert_eq!((after.rollout, after.predecessor, after.last), (Some(again), None, Some(back)));
+}
+
+/// Or the planner would find it wished anew at every look, and write it each time.
+async fn a_rollout_that_is_wished_again_is_that_wishs_own(it: TestDb) {
+    shop(&it).await;
+    let running = rollout("shop", key("1", 1), RolloutPhase::Running, 20);
+    store(&it, Plan { rollouts: vec![running.clone()], ..Plan::default() }).await;
+    let wished_again = Rollout { wished_at: Time(30), ..running };
+    store(&it, Plan { rollouts: vec![wished_again.clone()], ..Plan::default() }).await;
+    assert_eq!(fleet(&it.db, "shop").await.rollout, Some(wished_again));
 }
 
 async fn what_carried_out_the_present_wish_is_loaded_however_old_it_is(it: TestDb) {
