@@ -258,7 +258,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Spares that earlier rollouts left on nodes whose turn has not come.
+    /// Spares that earlier rollouts left on nodes whose turn has not come, or whose move is paused.
     fn drop_spares(&mut self, rollout: &Rollout, hosts: &[Host<'_>]) {
         for host in hosts.iter().filter(|host| host.is(Liveness::Up)) {
             let Some(spare) = self.spare_on(host.id) else { continue };
@@ -269,7 +269,9 @@ impl<'a> Draft<'a> {
             let slots = self.slots_of(*host, &rollout.release);
             let wanted_ready = slots.wanted().all(|view| view.standing.is_ready());
             let needless = wanted_ready || !self.standing(place).is_ready();
-            if !slots.has_begun() && needless {
+            let ours = self.release_at(place) == Some(&rollout.release);
+            let rests = !slots.has_begun() || (rollout.progress.paused.is_some() && !ours);
+            if rests && needless {
                 self.withdraw(place);
             }
         }

@@ -350,3 +350,25 @@ fn what_an_earlier_rollout_broke_is_mended_while_the_next_one_waits_for_a_person
     story.plan();
     assert_eq!((told(&story, 1), told(&story, 2)), (Some(release(3)), Some(release(1))), "{}", story.text);
 }
+
+/// Its node's move has begun, and is paused: nobody waits for what is broken there.
+#[test]
+fn a_broken_spare_of_an_earlier_rollout_goes_while_the_next_one_is_paused() {
+    let mut story = Story::of(Strategy::StartFirst, 2, |_| {});
+    story.wish(3);
+    story.plan();
+    story.steer(Steering::Pause);
+    story.all_do_as_told();
+    story.plan();
+    let told = |story: &Story, slot| story.fleet.assigned[&place(1, slot)].release.clone();
+    assert_eq!((told(&story, 1), told(&story, 2)), (Some(release(1)), Some(release(3))), "{}", story.text);
+    for (slot, of) in [(1, 3), (2, 2)] {
+        story.fleet.assigned.get_mut(&place(1, slot)).unwrap().release = Some(release(of));
+    }
+    story.slot_is(place(1, 1), SlotState::Stable);
+    story.slot_is(place(1, 2), SlotState::BackingOff);
+    story.plan();
+    assert_eq!((told(&story, 1), told(&story, 2)), (Some(release(3)), None), "{}", story.text);
+    story.until_calm();
+    assert!(story.fleet.rollout.as_ref().unwrap().progress.paused.is_some(), "{}", story.text);
+}
