@@ -75,6 +75,8 @@ pub struct AppFleet {
     pub last: Option<Rollout>,
     /// The newest one that is over of those that carried out [`AppFleet::wanted`]: what was taken back is not tried again.
     pub tried: Option<Rollout>,
+    /// The newest one that is over of those that brought [`AppFleet::in_force`], and was not taken back.
+    pub brought: Option<Rollout>,
     /// The rollout that gave way to the one under way while it was watched: [`Progress::predecessor`](crate::rollout::Progress).
     pub predecessor: Option<Rollout>,
     /// Restarts that were asked for and are not over, the oldest first.

@@ -368,6 +368,7 @@ pub(super) fn empty_fleet(app: &str) -> AppFleet {
         rollout: None,
         last: None,
         tried: None,
+        brought: None,
         predecessor: None,
         restarts: Vec::new(),
         nodes: BTreeMap::new(),

@@ -115,6 +115,7 @@ fn fleet(count: u32, replicas: u16, situation: Situation) -> anyhow::Result<AppF
         rollout: None,
         last: None,
         tried: None,
+        brought: None,
         predecessor: None,
         restarts: Vec::new(),
         nodes: BTreeMap::new(),

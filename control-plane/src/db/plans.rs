@@ -101,11 +101,15 @@ async fn with_earlier_rollouts(tx: &impl ConnectionTrait, fleet: AppFleet) -> Re
         Some(wish) => rollouts::last_of_wish(tx, &fleet.app, wish).await?,
         None => None,
     };
+    let brought = match &fleet.in_force {
+        Some(release) => rollouts::last_that_brought(tx, &fleet.app, release).await?,
+        None => None,
+    };
     let predecessor = match fleet.rollout.as_ref().and_then(|it| it.progress.predecessor) {
         Some(id) => rollouts::by_id(tx, id).await?,
         None => None,
     };
-    Ok(AppFleet { last, tried, predecessor, ..fleet })
+    Ok(AppFleet { last, tried, brought, predecessor, ..fleet })
 }
 
 /// The compare-and-set.

@@ -210,6 +210,24 @@ pub(super) async fn last_of_wish(
     row.map(parse).transpose()
 }
 
+/// The newest one that is over of those that brought a release and were not taken back.
+pub(super) async fn last_that_brought(
+    connection: &impl ConnectionTrait,
+    app: &AppName,
+    release: &ReleaseKey,
+) -> Result<Option<Rollout>, Fault> {
+    let brought = [RolloutPhase::Done, RolloutPhase::Superseded];
+    let row = rollout::Entity::find()
+        .filter(rollout::Column::App.eq(app.as_str()))
+        .filter(rollout::Column::Version.eq(release.version.as_str()))
+        .filter(rollout::Column::Sha256.eq(digest_bytes(&release.sha256)))
+        .filter(rollout::Column::Phase.is_in(brought.map(RolloutPhase::word)))
+        .order_by_desc(rollout::Column::Id)
+        .one(connection)
+        .await?;
+    row.map(parse).transpose()
+}
+
 pub(super) async fn by_id(
     connection: &impl ConnectionTrait,
     id: RolloutId,

@@ -74,6 +74,7 @@ pub(crate) fn fleet(strategy: Strategy, replicas: u16, nodes: u8) -> AppFleet {
         rollout: None,
         last: None,
         tried: None,
+        brought: None,
         predecessor: None,
         restarts: Vec::new(),
         nodes: (1..=nodes).map(|number| (node_id(number), node(number))).collect(),
@@ -163,6 +164,15 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
     for rollout in plan.rollouts.iter().chain(&plan.predecessors).filter(|it| it.finished_at.is_some()) {
         if rollout.phase == RolloutPhase::Done {
             fleet.proven.insert(rollout.release.clone());
+        }
+        let in_force = match &plan.in_force {
+            Some(InForce::Release(release)) => Some(release),
+            Some(InForce::Nothing) => None,
+            None => fleet.in_force.as_ref(),
+        };
+        let stays = matches!(rollout.phase, RolloutPhase::Done | RolloutPhase::Superseded);
+        if stays && in_force == Some(&rollout.release) {
+            fleet.brought = Some(rollout.clone());
         }
         if fleet.last.as_ref().is_none_or(|last| last.id <= rollout.id) {
             fleet.last = Some(rollout.clone());

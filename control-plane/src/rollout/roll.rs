@@ -82,6 +82,8 @@ impl<'a> Draft<'a> {
         self.excuse_late_leaders(rollout);
         if rollout.progress.paused.is_some() {
             self.mend_elsewhere(rollout);
+            // Where that was all that was left to do, the rollout is there.
+            self.drop_spares(rollout, &hosts);
         }
         let passed = self.pre_commands_passed(rollout);
         self.drop_former_leaders(rollout);
@@ -107,11 +109,12 @@ impl<'a> Draft<'a> {
     /// New nodes, and new slots on nodes whose turn has not come, get what is in force.
     fn fill_in_force(&mut self, rollout: &Rollout, hosts: &[Host<'_>]) {
         let Some(in_force) = self.in_force.clone() else { return };
+        let own_pre_commands = self.brought_by(&in_force);
         let release = if planted!(NewNodesGetTheNewest) { &rollout.release } else { &in_force };
         for host in hosts.iter().filter(|host| host.is(Liveness::Up)) {
             let slots = self.slots_of(*host, &rollout.release);
             if !slots.has_begun() {
-                self.fill(*host, &slots.vacant(), release, None);
+                self.fill(*host, &slots.vacant(), release, own_pre_commands);
             }
         }
     }
@@ -206,6 +209,7 @@ impl<'a> Draft<'a> {
     /// that drains may wait for them.
     pub(super) fn mend_elsewhere(&mut self, rollout: &Rollout) {
         let Some(in_force) = self.in_force.clone() else { return };
+        let own_pre_commands = self.brought_by(&in_force);
         let paused = rollout.progress.paused.is_some();
         for host in self.hosts().to_vec().into_iter().filter(|host| host.is(Liveness::Up)) {
             if !paused && self.slots_of(host, &rollout.release).has_begun() {
@@ -219,7 +223,7 @@ impl<'a> Draft<'a> {
                 !view.on_target && serves_nobody && !ours
             });
             let broken: Vec<Slot> = broken.map(|view| view.slot).collect();
-            self.fill(host, &broken, &in_force, None);
+            self.fill(host, &broken, &in_force, own_pre_commands);
         }
     }
 
@@ -304,7 +308,7 @@ impl<'a> Draft<'a> {
 
     /// The rollout that brought a release, where each replica runs its own pre-commands: those that come to it late do too.
     fn brought_by(&self, release: &ReleaseKey) -> Option<RolloutId> {
-        let known = self.rollout.iter().chain(&self.predecessor).chain(&self.last);
+        let known = self.rollout.iter().chain(&self.predecessor).chain(&self.last).chain(&self.fleet.brought);
         let mut brought = known.filter(|it| it.release == *release && it.phase != RolloutPhase::Reverting);
         brought.next().and_then(Rollout::own_pre_commands)
     }

@@ -95,6 +95,7 @@ impl Loaded {
             rollout: self.under_way.remove(&app),
             last: None,
             tried: None,
+            brought: None,
             predecessor: None,
             restarts: self.restarts.remove(&app).unwrap_or_default(),
             nodes,

@@ -7,12 +7,13 @@ use super::plans::{fleet, rollout, shop};
 use crate::clock::Time;
 use crate::db::ManualWish;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
-use crate::rollout::{Plan, Progress, Rollout, Trial};
+use crate::rollout::{InForce, Plan, Progress, Rollout, Trial};
 
 on_both_engines!(
     what_gave_way_in_its_watch_is_loaded_beneath_its_successor_and_taken_up_again,
     a_rollout_that_is_wished_again_is_that_wishs_own,
     what_carried_out_the_present_wish_is_loaded_however_old_it_is,
+    what_brought_the_release_in_force_is_loaded_however_old_it_is,
 );
 
 async fn store(it: &TestDb, plan: Plan) {
@@ -60,4 +61,16 @@ async fn what_carried_out_the_present_wish_is_loaded_however_old_it_is(it: TestD
     // The same release is wished once more: nobody has tried that.
     it.db.set_manual_wish(&app("shop"), Some(&wish(4)), &[], None).await.unwrap();
     assert_eq!(fleet(&it.db, "shop").await.tried, None);
+}
+
+async fn what_brought_the_release_in_force_is_loaded_however_old_it_is(it: TestDb) {
+    shop(&it).await;
+    let brought = rollout("shop", key("1", 1), RolloutPhase::Done, 10);
+    let again = rollout("shop", key("1", 1), RolloutPhase::Reverted, 15);
+    let newer = rollout("shop", key("1", 2), RolloutPhase::Reverted, 20);
+    let rollouts = vec![brought.clone(), again, newer.clone()];
+    let in_force = Some(InForce::Release(key("1", 1)));
+    store(&it, Plan { rollouts, in_force, ..Plan::default() }).await;
+    let after = fleet(&it.db, "shop").await;
+    assert_eq!((after.brought, after.last), (Some(brought), Some(newer)));
 }

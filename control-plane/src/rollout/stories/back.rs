@@ -4,6 +4,7 @@ use proto::state::StagingPhase;
 
 use super::*;
 use crate::fleet::ObservedStaging;
+use crate::rollout::Steering;
 use crate::spec::{Amount, PreCommandsRun};
 
 impl Story {
@@ -188,6 +189,39 @@ fn a_host_that_comes_late_runs_its_own_pre_commands_too() {
     assert_eq!(story.release_at(2, 1), Some(2));
     let second = run(&story, 2).unwrap();
     assert!(second.starts_with(&rollout) && second != first, "{second}");
+}
+
+/// Also while a newer release is under way, and after that was given up.
+#[test]
+fn a_host_that_joins_after_a_newer_release_was_given_up_runs_its_own_pre_commands_too() {
+    let mut story = Story::running(Strategy::StopFirst, 1, 2);
+    story.fleet.spec.as_mut().unwrap().deploy.pre_commands_run = PreCommandsRun::EveryReplica;
+    story.wish(2);
+    story.fleet.wanted.as_mut().unwrap().pre_commands = true;
+    story.until_calm();
+    let brought = story.fleet.rollout.as_ref().unwrap().id.to_string();
+    for _ in 0..12 {
+        story.pass(3);
+        story.until_calm();
+    }
+    assert_eq!(story.phase(), RolloutPhase::Done, "{}", story.text);
+    story.wish(3);
+    story.plan();
+    story.steer(Steering::Pause);
+    story.all_do_as_told();
+    let run = |story: &Story, node| story.fleet.assigned[&place(node, 1)].pre_commands_run.clone();
+    story.fleet.nodes.insert(node_id(3), node(3));
+    story.plan();
+    assert_eq!(story.release_at(3, 1), Some(2), "{}", story.text);
+    assert!(run(&story, 3).is_some_and(|run| run.starts_with(&brought)), "{}", story.text);
+    story.all_do_as_told();
+    story.steer(Steering::Abort);
+    story.until_calm();
+    assert_eq!(story.phase(), RolloutPhase::Reverted, "{}", story.text);
+    story.fleet.nodes.insert(node_id(4), node(4));
+    story.plan();
+    assert_eq!(story.release_at(4, 1), Some(2), "{}", story.text);
+    assert!(run(&story, 4).is_some_and(|run| run.starts_with(&brought)), "{}", story.text);
 }
 
 /// A run is done once, and what was told something else meanwhile runs them again before it starts the release again.
