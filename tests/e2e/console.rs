@@ -203,6 +203,50 @@ async fn one_labels_and_cordons_a_node_and_sees_a_rollout_by_its_batches() {
     assert_eq!(errors, Vec::<String>::new());
 }
 
+/// Whoever promotes a batch has looked at that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dialog_that_promotes_a_batch_does_not_go_on_to_the_next_one() {
+    let bucket = Bucket::new();
+    publish_script(&bucket, "0.1.0");
+    let applications = format!(
+        "  - name: {SCRIPT}\n    language: elixir\n    replicas: 1\n    deploy_schedule_interval_ms: 200\n    \
+         deploy: {{ stable_after_ms: 500, watch_ms: 60000, batch: 1, pause_between_ms: 3600000 }}\n"
+    );
+    let control_plane = ControlPlane::start(&bucket, &applications).await;
+    let mut agents = Vec::new();
+    for name in ["web-1", "web-2", "web-3"] {
+        agents.push(Agent::join(&control_plane, name).await);
+    }
+    let everywhere =
+        |it: &Application| it.slots.len() == 3 && it.slots.iter().all(|slot| slot.state == SlotState::Stable);
+    control_plane.settles_on(SCRIPT, "0.1.0").await;
+    control_plane.application_when("a replica on each host", SCRIPT, everywhere).await;
+    publish_script(&bucket, "0.2.0");
+    let waits = |number| {
+        move |it: &Application| {
+            let batch = it.current_rollout.as_ref().and_then(|it| it.batch.as_ref());
+            batch.is_some_and(|batch| batch.number == number && batch.may_be_promoted)
+        }
+    };
+    let application = control_plane.application_when("a batch that waits", SCRIPT, waits(1)).await;
+    let id = application.current_rollout.expect("it moves").summary.id;
+    let browser = open(&control_plane, &format!("/rollouts/{id}")).await;
+    browser.sign_in(ADMIN).await;
+    browser.click("#promote").await;
+    browser.there("#promote-dialog[open]").await;
+    browser.reads("no longer behind this batch: 2 nodes follow").await;
+
+    let meanwhile = control_plane.command_line().run(&["rollout", "promote", SCRIPT, "--batch", "1"]);
+    assert_eq!(meanwhile.status, 0, "{meanwhile:?}");
+    control_plane.application_when("the next batch waits", SCRIPT, waits(2)).await;
+    browser.reads("Batch 1 is over by now, and another one has begun.").await;
+    browser.click("#promote-confirm").await;
+    browser.reads("moves batch 2 by now").await;
+    let after: Application = control_plane.ask(&["app", "show", SCRIPT]).expect("it answers");
+    assert!(waits(2)(&after), "{:?}", after.current_rollout);
+    browser.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_configuration_is_applied_from_its_page_and_an_earlier_one_restored() {
     let bucket = Bucket::new();
