@@ -20,7 +20,7 @@ use super::entity::applications::application;
 use super::entity::row::{integer, json, sha256_of, version_of};
 use super::error::{DbError, Fault, doing};
 use super::events::{self, NewEvent};
-use super::{assignments, nodes, restarts, rollouts};
+use super::{assignments, restarts, rollouts};
 use crate::clock::Time;
 use crate::fleet::AppFleet;
 use crate::rollout::{Happening, InForce, Plan};
@@ -71,14 +71,15 @@ impl Db {
             if let Some(placed) = &plan.placed {
                 place(&tx, app, placed).await?;
             }
-            let mut told = steps::write(&tx, app, &plan.steps, rollout, generation + 1, now).await?;
+            // Raised with those that are told something, in one order: one after the other they could wait for an apply that waits
+            // for them.
+            let concerned = match plan.way_back_changed {
+                true => assignments::holders(&tx, app).await?,
+                false => BTreeSet::new(),
+            };
+            let told = steps::write(&tx, app, &plan.steps, concerned, rollout, generation + 1, now).await?;
             for ghost in &plan.ghosts {
                 rollouts::insert_ghost(&tx, app, ghost, now).await?;
-            }
-            if plan.way_back_changed {
-                let mut holders = assignments::holders(&tx, app).await?;
-                holders.retain(|node| !told.contains(node));
-                told.extend(nodes::raise(&tx, holders).await?.into_keys());
             }
             for recorded in &plan.records {
                 rollouts::write_record(&tx, recorded).await?;

@@ -15,11 +15,13 @@ use crate::db::{ROWS_PER_STATEMENT, nodes, rollouts};
 use crate::fleet::{Assigned, Place};
 use crate::rollout::Step;
 
-/// Returns the nodes whose assignment is another one now. `begun_at`: the application's generation from now on. Forgetting a place that was withdrawn changes none.
+/// Returns the nodes whose assignment is another one now: those that are told something, and `concerned`. `begun_at`: the
+/// application's generation from now on. Forgetting a place that was withdrawn changes none.
 pub(super) async fn write(
     tx: &impl ConnectionTrait,
     app: &AppName,
     steps: &[Step],
+    concerned: BTreeSet<NodeId>,
     rollout: Option<RolloutId>,
     begun_at: u64,
     now: Time,
@@ -44,7 +46,7 @@ pub(super) async fn write(
     let before = assigned_before(tx, app, &changed).await?;
     let told = changed.keys().chain(restarted.iter().map(|(place, ..)| place));
     let nodes: BTreeSet<NodeId> = told.map(|place| place.node).collect();
-    let generations = nodes::raise(tx, nodes.clone()).await?;
+    let generations = nodes::raise(tx, nodes.union(&concerned).copied().collect()).await?;
     if let Some(removed) = nodes.iter().find(|node| !generations.contains_key(node)) {
         return Err(Fault::Conflict(format!("node {removed}")));
     }

@@ -44,7 +44,7 @@ pub(super) async fn fleet(db: &Db, name: &str) -> AppFleet {
     fleets.into_iter().find(|fleet| fleet.app == app(name)).unwrap()
 }
 
-fn place(node: NodeId, slot: u32) -> Place {
+pub(super) fn place(node: NodeId, slot: u32) -> Place {
     Place { node, slot: proto::ids::Slot::new(slot).unwrap() }
 }
 
@@ -66,7 +66,7 @@ pub(super) fn rollout(name: &str, key: ReleaseKey, phase: RolloutPhase, now: u64
     }
 }
 
-fn assign(place: Place, release: &ReleaseKey) -> Step {
+pub(super) fn assign(place: Place, release: &ReleaseKey) -> Step {
     Step::Assign { place, release: release.clone(), pre_commands_run: None, begins: true }
 }
 

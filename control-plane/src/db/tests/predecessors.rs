@@ -1,9 +1,11 @@
 //! Rollouts that gave way, or were taken back, and matter still to the one under way.
 
+use std::collections::BTreeSet;
+
 use proto::state::RolloutPhase;
 
 use super::fleet::{app, key};
-use super::plans::{fleet, rollout, shop};
+use super::plans::{assign, fleet, place, rollout, shop};
 use crate::clock::Time;
 use crate::db::ManualWish;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
@@ -13,6 +15,7 @@ on_both_engines!(
     what_gave_way_in_its_watch_is_loaded_beneath_its_successor_and_taken_up_again,
     a_rollout_that_is_wished_again_is_that_wishs_own,
     what_carried_out_the_present_wish_is_loaded_however_old_it_is,
+    whoever_holds_the_application_is_told_once_that_the_way_back_is_another_one,
     what_brought_the_release_in_force_is_loaded_however_old_it_is,
 );
 
@@ -73,4 +76,21 @@ async fn what_brought_the_release_in_force_is_loaded_however_old_it_is(it: TestD
     store(&it, Plan { rollouts, in_force, ..Plan::default() }).await;
     let after = fleet(&it.db, "shop").await;
     assert_eq!((after.brought, after.last), (Some(brought), Some(newer)));
+}
+
+async fn whoever_holds_the_application_is_told_once_that_the_way_back_is_another_one(it: TestDb) {
+    let (one, two) = shop(&it).await;
+    let steps = vec![assign(place(one, 1), &key("1", 2)), assign(place(two, 1), &key("1", 1))];
+    store(&it, Plan { steps, ..Plan::default() }).await;
+    let generations = async || {
+        let one = it.db.node_assignment(one).await.unwrap().generation;
+        (one, it.db.node_assignment(two).await.unwrap().generation)
+    };
+    let before = generations().await;
+    let generation = fleet(&it.db, "shop").await.generation;
+    let steps = vec![assign(place(one, 1), &key("1", 1))];
+    let plan = Plan { steps, way_back_changed: true, ..Plan::default() };
+    let told = it.db.store_plan(&app("shop"), generation, &plan, Time(50)).await.unwrap();
+    assert_eq!(told, BTreeSet::from([one, two]));
+    assert_eq!(generations().await, (before.0 + 1, before.1 + 1));
 }
