@@ -197,6 +197,8 @@ pub struct Observed {
     pub pre_commands: Option<ObservedPreCommands>,
     /// It goes back by itself, or has.
     pub fell_back: Option<ObservedFallback>,
+    /// `None`: its process is no Erlang node, or its agent is of an earlier version.
+    pub erlang: Option<ObservedNode>,
     pub ports: Vec<(String, u16)>,
     pub reported_at: Time,
 }
@@ -222,6 +224,17 @@ pub struct ObservedExit {
     pub crash_dump: String,
     /// Why the agent ended it on its own account; empty: it did not.
     #[serde(default)]
+    pub because: String,
+}
+
+/// How its agent stands with the Erlang node that a replica is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedNode {
+    pub name: String,
+    /// `None`: it is not connected.
+    pub connected_since: Option<Time>,
+    /// Why not, in a word and as a sentence; empty: it is, or it was not tried yet.
+    pub kind: String,
     pub because: String,
 }
 

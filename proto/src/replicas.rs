@@ -53,8 +53,28 @@ pub struct Replica {
     pub pre_commands: Option<PreCommands>,
     /// Of the process and its children; absent: nothing was measured lately.
     pub usage: Option<Usage>,
+    /// How its agent stands with the Erlang node that it is; absent: its process is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erlang: Option<ErlangNode>,
     /// When the agent said all this; absent: it has said nothing yet.
     pub reported_at: Option<Timestamp>,
+}
+
+/// An Erlang node, and the agent's own connection to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErlangNode {
+    /// With the `@` and the host, as its process was started.
+    pub name: String,
+    /// Absent: it is not connected.
+    pub connected_since: Option<Timestamp>,
+    /// Why not: `epmd`, `refused`, `tls`, `cookie`, `name-clash`, `silent`, `protocol` or `closed`; absent: it is, or was not
+    /// tried yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The same as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

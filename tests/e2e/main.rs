@@ -7,6 +7,7 @@ mod bucket;
 mod chaos;
 mod command_line;
 mod configuration;
+mod connectivity;
 mod console;
 mod crash_points;
 mod deployments;

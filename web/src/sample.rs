@@ -67,6 +67,7 @@ pub fn replica(app: &str, node: &str, number: u32, state: SlotState) -> Replica 
             pids: Some(24),
             memory_limit_bytes: None,
         }),
+        erlang: None,
         reported_at: Some(NOW),
     }
 }

@@ -16,8 +16,8 @@ use super::history::Histories;
 use super::lease;
 use crate::clock::Time;
 use crate::fleet::{
-    Observed, ObservedCheck, ObservedExit, ObservedFallback, ObservedPreCommands, ObservedStaging, Place,
-    PreCommandsOutcome,
+    Observed, ObservedCheck, ObservedExit, ObservedFallback, ObservedNode, ObservedPreCommands,
+    ObservedStaging, Place, PreCommandsOutcome,
 };
 
 /// The last lines of a log, or of a command's output.
@@ -230,7 +230,8 @@ fn ahead_ms(shown: u64, wall: Time) -> i64 {
 /// What the agent dates by a clock that is wrong.
 fn by_our_clock(observed: &mut Observed, ahead_ms: i64) {
     let exit = observed.last_exit.as_mut().map(|exit| &mut exit.at);
-    for at in observed.started_at.as_mut().into_iter().chain(exit) {
+    let connected = observed.erlang.as_mut().and_then(|it| it.connected_since.as_mut());
+    for at in observed.started_at.as_mut().into_iter().chain(exit).chain(connected) {
         *at = Time(at.0.saturating_add_signed(ahead_ms.saturating_neg()));
     }
 }
@@ -277,6 +278,12 @@ pub(crate) fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed
         fell_back: report.fell_back.as_ref().map(|it| ObservedFallback {
             rollout: first_part(&it.rollout_id),
             because: first_part(&it.because),
+        }),
+        erlang: report.erlang.as_ref().map(|node| ObservedNode {
+            name: first_part(&node.name),
+            connected_since: (node.connected_unix_ms != 0).then_some(Time(node.connected_unix_ms)),
+            kind: first_part(&node.kind),
+            because: first_part(&node.because),
         }),
         ports: report.ports.iter().take(64).filter_map(read_port).collect(),
         reported_at: now,

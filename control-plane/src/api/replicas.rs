@@ -9,14 +9,15 @@ use axum::Json;
 use axum::extract::State;
 use proto::ids::{AppName, BadName, NodeName, Slot};
 use proto::page::Page;
-use proto::replicas::{FailedCheck, LastExit, PortInUse, PreCommands, Replica, Staging};
+use proto::replicas::{ErlangNode, FailedCheck, LastExit, PortInUse, PreCommands, Replica, Staging};
 use proto::state::{Liveness, SlotState};
 use serde::Deserialize;
 
 use super::Api;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{
-    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedStaging, Place, PreCommandsOutcome,
+    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedNode, ObservedStaging, Place,
+    PreCommandsOutcome,
 };
 use crate::http::input::{Path, Query, limit, page_of};
 use crate::picture::Picture;
@@ -129,6 +130,7 @@ fn view(picture: &Picture, fleet: &AppFleet, node: NodeName, place: Place) -> Re
         staging: None,
         pre_commands: None,
         usage: usage.filter(|_| !lost),
+        erlang: None,
         reported_at: None,
     };
     match fleet.observed.get(&place) {
@@ -157,6 +159,7 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         pre_commands,
         // Its fault says so.
         fell_back: _,
+        erlang,
         ports,
         reported_at,
     } = observed;
@@ -185,8 +188,21 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
             PreCommandsOutcome::Passed => PreCommands::Passed { output: None },
             PreCommandsOutcome::Failed { error, output } => PreCommands::Failed { error, output },
         }),
+        // Of a lost node nobody knows whether it is connected.
+        erlang: erlang.filter(|_| !lost).map(erlang_node),
         reported_at: Some(reported_at.into()),
         ..base
+    }
+}
+
+fn erlang_node(observed: ObservedNode) -> ErlangNode {
+    let ObservedNode { name, connected_since, kind, because } = observed;
+    let some = |text: String| Some(text).filter(|it| !it.is_empty());
+    ErlangNode {
+        name,
+        connected_since: connected_since.map(Into::into),
+        kind: some(kind),
+        because: some(because),
     }
 }
 

@@ -210,6 +210,7 @@ fn put(fleet: &mut AppFleet, place: Place, release: &ReleaseKey) {
         next_start_at: None,
         fault: String::new(),
         fell_back: None,
+        erlang: None,
         pre_commands: None,
         ports: Vec::new(),
         reported_at: Time(1),

@@ -5,7 +5,7 @@ mod history;
 use clap::Subcommand;
 use proto::apps::{Application, ApplicationSummary};
 use proto::ids::AppName;
-use proto::replicas::{FailedCheck, ProbeList, Replica, Usage};
+use proto::replicas::{ErlangNode, FailedCheck, ProbeList, Replica, Usage};
 use proto::state::SlotState;
 use proto::timestamp::Timestamp;
 
@@ -145,6 +145,12 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
         if let Some(fault) = &replica.fault {
             text.push_str(&wrap(&format!("{at}: {}", one_line(fault))));
         }
+        if let Some(ErlangNode { name, because: Some(because), .. }) = &replica.erlang {
+            text.push_str(&wrap(&format!(
+                "{at}: its Erlang node {name} is not connected: {}",
+                one_line(because)
+            )));
+        }
         if let Some(check) = &replica.failed_check {
             text.push_str(&wrap(&format!("{at}: {}", failed_check(check, now))));
         }
@@ -261,6 +267,12 @@ pub(super) mod tests {
                 memory_bytes: 104_857_600,
                 pids: Some(31),
                 memory_limit_bytes: Some(2 << 30),
+            }),
+            erlang: Some(ErlangNode {
+                name: "myapp-1@web-1".to_owned(),
+                connected_since: None,
+                kind: Some("cookie".to_owned()),
+                because: Some("the node does not accept our cookie".to_owned()),
             }),
             reported_at: Some(Timestamp(199_000)),
         }

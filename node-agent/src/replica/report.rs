@@ -117,6 +117,7 @@ impl Replica {
                 log_tail: check.log_tail.clone(),
             }),
             fell_back,
+            erlang: None,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod health;
 mod limits;
+mod node;
 mod recovery;
 mod settle;
 mod traffic;
@@ -110,6 +111,7 @@ pub(super) struct SlotTask {
     preparing: CancellationToken,
     watches: Watches,
     failed_check: Option<Failed>,
+    node: Option<node::NodeWatch>,
     killing: CancellationToken,
     /// Who has one of the ports of what runs here, or ran here last.
     port_held: Option<String>,
@@ -172,6 +174,7 @@ impl SlotTask {
             preparing: CancellationToken::new(),
             watches: Watches::default(),
             failed_check: None,
+            node: None,
             killing: CancellationToken::new(),
             port_held: None,
             remains: Remains::default(),
@@ -210,6 +213,7 @@ impl SlotTask {
                     None => return,
                 },
                 () = self.sending.fault_changed(&self.id.app) => self.publish(),
+                () = node::changed(&mut self.node) => self.publish(),
                 Ok(()) = self.standing.changed() => {
                     let held = *self.standing.borrow_and_update() == Standing::Connected;
                     self.happen(Event::Linked { held });
@@ -307,7 +311,7 @@ impl SlotTask {
         let exit_at = self.replica.last_exit.as_ref().map(|exit| exit.at);
         let silent = Remains::default();
         let remains = if self.remains.exit_at == exit_at { &self.remains } else { &silent };
-        let report = self.replica.report(Surroundings {
+        let mut report = self.replica.report(Surroundings {
             app: self.id.app.as_str(),
             slot: u32::from(self.id.slot.number()),
             unix_ms: clock::unix_ms(),
@@ -320,6 +324,7 @@ impl SlotTask {
             fetched_bytes: self.fetched_bytes,
             fault: &self.faults(),
         });
+        report.erlang = self.erlang_node();
         self.shared.report(&self.id, report);
         self.tell_traffic();
     }

@@ -52,6 +52,7 @@ impl SlotTask {
             }
             _ => None,
         };
+        self.watch_node(running.map(|(ticket, _)| (ticket, self.running_pid())));
         self.watch_readiness(running);
         self.watch_liveness(running);
     }
