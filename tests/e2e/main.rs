@@ -33,3 +33,4 @@ mod samples;
 mod steering;
 mod survival;
 mod traffic;
+mod vitals;

@@ -68,6 +68,7 @@ pub fn replica(app: &str, node: &str, number: u32, state: SlotState) -> Replica 
             memory_limit_bytes: None,
         }),
         erlang: None,
+        vm: None,
         reported_at: Some(NOW),
     }
 }

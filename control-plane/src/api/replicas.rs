@@ -9,15 +9,15 @@ use axum::Json;
 use axum::extract::State;
 use proto::ids::{AppName, BadName, NodeName, Slot};
 use proto::page::Page;
-use proto::replicas::{ErlangNode, FailedCheck, LastExit, PortInUse, PreCommands, Replica, Staging};
+use proto::replicas::{ErlangNode, FailedCheck, LastExit, PortInUse, PreCommands, Replica, Staging, Vm};
 use proto::state::{Liveness, SlotState};
 use serde::Deserialize;
 
 use super::Api;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{
-    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedNode, ObservedStaging, Place,
-    PreCommandsOutcome,
+    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedNode, ObservedStaging, ObservedVm,
+    Place, PreCommandsOutcome,
 };
 use crate::http::input::{Path, Query, limit, page_of};
 use crate::picture::Picture;
@@ -87,6 +87,7 @@ pub(super) async fn show(
     Path((node, app, slot)): Path<(NodeName, AppName, Slot)>,
 ) -> ApiResult<Json<Replica>> {
     let picture = api.picture().await?;
+    let app_name = app.clone();
     let found = picture.apps.get(&app).and_then(|app| {
         let places = picture.places(&app.fleet);
         let (node, place) = places.into_iter().find(|(name, place)| *name == node && place.slot == slot)?;
@@ -94,6 +95,9 @@ pub(super) async fn show(
         let run = app.fleet.observed.get(&place).and_then(|seen| seen.pre_commands.as_ref());
         if let (Some(PreCommands::Passed { output }), Some(run)) = (&mut replica.pre_commands, run) {
             *output = Some(run.printed.to_string()).filter(|it| !it.is_empty());
+        }
+        if let Some(vm) = &mut replica.vm {
+            vm.now = api.backend.vms(place.node).remove(&(app_name, place.slot));
         }
         Some(replica)
     });
@@ -131,6 +135,7 @@ fn view(picture: &Picture, fleet: &AppFleet, node: NodeName, place: Place) -> Re
         pre_commands: None,
         usage: usage.filter(|_| !lost),
         erlang: None,
+        vm: None,
         reported_at: None,
     };
     match fleet.observed.get(&place) {
@@ -160,6 +165,7 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         // Its fault says so.
         fell_back: _,
         erlang,
+        vm,
         ports,
         reported_at,
     } = observed;
@@ -190,6 +196,7 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         }),
         // Of a lost node nobody knows whether it is connected.
         erlang: erlang.filter(|_| !lost).map(erlang_node),
+        vm: vm.filter(|_| !lost && pid.is_some()).map(self::vm),
         reported_at: Some(reported_at.into()),
         ..base
     }
@@ -203,6 +210,25 @@ fn erlang_node(observed: ObservedNode) -> ErlangNode {
         connected_since: connected_since.map(Into::into),
         kind: some(kind),
         because: some(because),
+    }
+}
+
+/// But for its figures: in a list of thousands they would be the most of it, and new every two seconds.
+fn vm(observed: ObservedVm) -> Vm {
+    let ObservedVm { otp, erts, application, elixir, gleam_stdlib, phoenix, started_at, limits, fault } =
+        observed;
+    let some = |text: String| Some(text).filter(|it| !it.is_empty());
+    Vm {
+        otp: some(otp),
+        erts: some(erts),
+        application: some(application),
+        elixir: some(elixir),
+        gleam_stdlib: some(gleam_stdlib),
+        phoenix: some(phoenix),
+        started_at: started_at.map(Into::into),
+        limits,
+        fault: some(fault),
+        now: None,
     }
 }
 

@@ -211,6 +211,7 @@ fn put(fleet: &mut AppFleet, place: Place, release: &ReleaseKey) {
         fault: String::new(),
         fell_back: None,
         erlang: None,
+        vm: None,
         pre_commands: None,
         ports: Vec::new(),
         reported_at: Time(1),

@@ -113,6 +113,7 @@ pub(crate) fn seen(state: SlotState, running: Option<ReleaseKey>, generation: u6
         pre_commands: None,
         fell_back: None,
         erlang: None,
+        vm: None,
         ports: Vec::new(),
         reported_at: Time(0),
     }

@@ -118,6 +118,7 @@ impl Replica {
             }),
             fell_back,
             erlang: None,
+            vm: None,
         }
     }
 

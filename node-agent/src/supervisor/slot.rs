@@ -9,6 +9,7 @@ mod node;
 mod recovery;
 mod settle;
 mod traffic;
+mod vitals;
 
 use std::sync::Arc;
 
@@ -213,7 +214,8 @@ impl SlotTask {
                     None => return,
                 },
                 () = self.sending.fault_changed(&self.id.app) => self.publish(),
-                () = node::changed(&mut self.node) => self.publish(),
+                // What time alone has changed by now is told and stored with it.
+                () = node::changed(&mut self.node) => self.happen(Event::Tick),
                 Ok(()) = self.standing.changed() => {
                     let held = *self.standing.borrow_and_update() == Standing::Connected;
                     self.happen(Event::Linked { held });
@@ -324,7 +326,8 @@ impl SlotTask {
             fetched_bytes: self.fetched_bytes,
             fault: &self.faults(),
         });
-        report.erlang = self.erlang_node();
+        let node::Said { node, vm } = self.said_of_node();
+        (report.erlang, report.vm) = (node, vm);
         self.shared.report(&self.id, report);
         self.tell_traffic();
     }

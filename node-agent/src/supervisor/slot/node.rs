@@ -1,6 +1,7 @@
 //! The Erlang node that the process of a slot is: found, kept up with for as long as the process runs, and how that stands.
 //!
-//! Nothing is decided by it: a release may have no node, or one that nobody can talk to, and serve all the same.
+//! Nothing is decided by it: a release may have no node, or one that nobody can talk to, and serve all the same. What the node
+//! says of itself is asked in `vitals`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::SlotTask;
+use super::vitals::Sampled;
 use crate::dist::connection::Settings;
 use crate::dist::dial::Node;
 use crate::dist::handshake::Local;
@@ -37,7 +39,16 @@ const FIRST_CREATION: u32 = 4;
 pub(super) struct NodeWatch {
     ticket: Ticket,
     cancel: CancellationToken,
-    said: watch::Receiver<Option<pb::ErlangNode>>,
+    said: watch::Receiver<Said>,
+}
+
+/// What there is to be reported of a process as a node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    /// `None`: it is none, or that is not known yet.
+    pub(super) node: Option<pb::ErlangNode>,
+    /// `None`: it was not asked yet.
+    pub(super) vm: Option<pb::Vm>,
 }
 
 impl Drop for NodeWatch {
@@ -54,15 +65,16 @@ impl SlotTask {
         }
         self.node = running.map(|(ticket, pid)| {
             let cancel = self.shared.cancel.child_token();
-            let (sender, said) = watch::channel(None);
-            self.shared.tracker.spawn(keep_up(pid, sender, cancel.clone()));
+            let (sender, said) = watch::channel(Said::default());
+            let sampled = Sampled { id: self.id.clone(), pid, shared: self.shared.clone() };
+            self.shared.tracker.spawn(keep_up(sampled, sender, cancel.clone()));
             NodeWatch { ticket, cancel, said }
         });
     }
 
     /// As it is to be reported.
-    pub(super) fn erlang_node(&self) -> Option<pb::ErlangNode> {
-        self.node.as_ref()?.said.borrow().clone()
+    pub(super) fn said_of_node(&self) -> Said {
+        self.node.as_ref().map(|it| it.said.borrow().clone()).unwrap_or_default()
     }
 }
 
@@ -76,11 +88,11 @@ pub(super) async fn changed(node: &mut Option<NodeWatch>) {
     std::future::pending::<()>().await;
 }
 
-async fn keep_up(pid: u32, said: watch::Sender<Option<pb::ErlangNode>>, cancel: CancellationToken) {
+async fn keep_up(sampled: Sampled, said: watch::Sender<Said>, cancel: CancellationToken) {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut pause = LOOK_AGAIN;
     let node = loop {
-        match started::look(pid, &host) {
+        match started::look(sampled.pid, &host) {
             Ok(Started::Node(node)) => break node,
             Ok(Started::Nameless) => return,
             // One that has ended is told of elsewhere, and ends this.
@@ -94,16 +106,17 @@ async fn keep_up(pid: u32, said: watch::Sender<Option<pb::ErlangNode>>, cancel: 
         pause = (pause * 2).min(LONGEST_PAUSE);
     };
     let base = pb::ErlangNode { name: node.name.clone(), ..Default::default() };
-    said.send_replace(Some(base.clone()));
+    tell_node(&said, base.clone());
     let link = match link(node) {
         Ok(link) => link,
         Err(Unlinked { kind, because }) => {
-            said.send_replace(Some(pb::ErlangNode { kind: kind.to_owned(), because, ..base }));
+            tell_node(&said, pb::ErlangNode { kind: kind.to_owned(), because, ..base });
             return cancel.cancelled().await;
         }
     };
     let (sender, standing) = watch::channel(Standing::default());
-    tokio::join!(link.run(sender, cancel), tell(standing, base, said));
+    let sampling = sampled.run(standing.clone(), said.clone());
+    tokio::join!(link.run(sender, cancel), tell(standing, base, said), sampling);
 }
 
 /// Why a node is not even dialled.
@@ -136,12 +149,12 @@ fn link(started: StartedNode) -> Result<Link, Unlinked> {
     })
 }
 
+fn tell_node(said: &watch::Sender<Said>, node: pb::ErlangNode) {
+    said.send_modify(|said| said.node = Some(node));
+}
+
 /// Each standing once, however often it is tried in vain.
-async fn tell(
-    mut standing: watch::Receiver<Standing>,
-    base: pb::ErlangNode,
-    said: watch::Sender<Option<pb::ErlangNode>>,
-) {
+async fn tell(mut standing: watch::Receiver<Standing>, base: pb::ErlangNode, said: watch::Sender<Said>) {
     while standing.changed().await.is_ok() {
         let now = match &*standing.borrow_and_update() {
             Standing::Dialling => base.clone(),
@@ -153,11 +166,11 @@ async fn tell(
                 pb::ErlangNode { kind, because, ..base.clone() }
             }
         };
-        let is_new = said.borrow().as_ref() != Some(&now);
+        let is_new = said.borrow().node.as_ref() != Some(&now);
         if is_new {
             // The report says it; while a node boots, it is what is to be expected.
             debug!(node = now.name, kind = now.kind, because = now.because, "how it stands with the node");
-            said.send_replace(Some(now));
+            tell_node(&said, now);
         }
     }
 }
