@@ -4,6 +4,7 @@
 //! there. Functions that go through its processes are never asked, so that a look costs the same however many there are.
 
 pub mod about;
+pub mod applications;
 pub mod schedulers;
 pub mod vitals;
 

@@ -22,6 +22,7 @@ mod hosts;
 mod keys;
 mod membership;
 mod one_host;
+mod otp_probe;
 mod partition;
 mod pre_commands;
 mod proxy;

@@ -5,7 +5,7 @@
 
 mod health;
 mod limits;
-mod node;
+pub(super) mod node;
 mod recovery;
 mod settle;
 mod traffic;

@@ -117,7 +117,8 @@ impl SlotTask {
 
     fn asker(&self, app: pb::Application) -> Asker {
         let pid = self.running_pid();
-        Asker { shared: self.shared.clone(), context: self.context.clone(), pid, app }
+        let node = self.node_end();
+        Asker { shared: self.shared.clone(), context: self.context.clone(), pid, node, app }
     }
 
     fn running_pid(&self) -> u32 {

@@ -22,6 +22,7 @@ use crate::dist::started::{self, Started, StartedNode};
 use crate::dist::term::Atom;
 use crate::replica::Ticket;
 use crate::supervisor::acts::chain;
+use crate::supervisor::probe::NodeEnd;
 
 /// A release's script gives way to its virtual machine within a second or so.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -40,15 +41,16 @@ pub(super) struct NodeWatch {
     ticket: Ticket,
     cancel: CancellationToken,
     said: watch::Receiver<Said>,
+    standing: watch::Receiver<Standing>,
 }
 
 /// What there is to be reported of a process as a node.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Said {
+pub(in crate::supervisor) struct Said {
     /// `None`: it is none, or that is not known yet.
-    pub(super) node: Option<pb::ErlangNode>,
+    pub(in crate::supervisor) node: Option<pb::ErlangNode>,
     /// `None`: it was not asked yet.
-    pub(super) vm: Option<pb::Vm>,
+    pub(in crate::supervisor) vm: Option<pb::Vm>,
 }
 
 impl Drop for NodeWatch {
@@ -67,9 +69,16 @@ impl SlotTask {
             let cancel = self.shared.cancel.child_token();
             let (sender, said) = watch::channel(Said::default());
             let sampled = Sampled { id: self.id.clone(), pid, shared: self.shared.clone() };
-            self.shared.tracker.spawn(keep_up(sampled, sender, cancel.clone()));
-            NodeWatch { ticket, cancel, said }
+            let (stands, standing) = watch::channel(Standing::default());
+            self.shared.tracker.spawn(keep_up(sampled, sender, stands, cancel.clone()));
+            NodeWatch { ticket, cancel, said, standing }
         });
+    }
+
+    /// For who asks the node something.
+    pub(super) fn node_end(&self) -> Option<NodeEnd> {
+        let NodeWatch { said, standing, .. } = self.node.as_ref()?;
+        Some(NodeEnd { standing: standing.clone(), said: said.clone() })
     }
 
     /// As it is to be reported.
@@ -88,7 +97,12 @@ pub(super) async fn changed(node: &mut Option<NodeWatch>) {
     std::future::pending::<()>().await;
 }
 
-async fn keep_up(sampled: Sampled, said: watch::Sender<Said>, cancel: CancellationToken) {
+async fn keep_up(
+    sampled: Sampled,
+    said: watch::Sender<Said>,
+    stands: watch::Sender<Standing>,
+    cancel: CancellationToken,
+) {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut pause = LOOK_AGAIN;
     let node = loop {
@@ -114,9 +128,9 @@ async fn keep_up(sampled: Sampled, said: watch::Sender<Said>, cancel: Cancellati
             return cancel.cancelled().await;
         }
     };
-    let (sender, standing) = watch::channel(Standing::default());
+    let standing = stands.subscribe();
     let sampling = sampled.run(standing.clone(), said.clone());
-    tokio::join!(link.run(sender, cancel), tell(standing, base, said), sampling);
+    tokio::join!(link.run(stands, cancel), tell(standing, base, said), sampling);
 }
 
 /// Why a node is not even dialled.
