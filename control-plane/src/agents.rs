@@ -23,6 +23,7 @@ mod session;
 mod streams;
 mod tls;
 mod told;
+mod vm_history;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -30,8 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::agent::MAX_MESSAGE;
-use proto::ids::{AppName, NodeId, ReleaseKey};
-use proto::metrics::HostPoint;
+use proto::ids::{AppName, NodeId, ReleaseKey, Slot};
+use proto::metrics::{HostPoint, VmPoint};
 use proto::pb;
 use proto::pb::agent_server::AgentServer;
 use proto::pb::control_message::Kind as Order;
@@ -57,6 +58,7 @@ use self::service::Calls;
 use self::streams::Streams;
 pub use self::streams::{AgentStream, OpenStreamError, StreamEnded};
 use self::tls::{ShownCertificate, TlsError, server_config};
+pub use self::vm_history::VmPast;
 use crate::clock::{Clock, Time};
 use crate::fleet::{Observed, Place};
 
@@ -267,6 +269,22 @@ impl Agents {
             point.at = self.shown(*heard).into();
         }
         points
+    }
+
+    /// The last hour of a replica's VM, as [`Self::host_history`].
+    pub fn vm_history(&self, app: &AppName, place: Place, since: Option<Time>) -> VmPast {
+        let mut past = self.hub.board().vm_history((app, place), since, self.hub.clock.now());
+        for (heard, point) in &mut past.points {
+            point.at = self.shown(*heard).into();
+        }
+        past
+    }
+
+    /// What was sampled last of each VM on the node, where that is not long ago.
+    pub fn vms(&self, node: NodeId) -> BTreeMap<(AppName, Slot), VmPoint> {
+        let newest = self.hub.board().vms(node, self.hub.clock.now());
+        let dated = |(of, (at, point))| (of, VmPoint { at: self.shown(at).into(), ..point });
+        newest.into_iter().map(dated).collect()
     }
 
     /// The generation of the last assignment that the node said, in its present session, to have stored; 0: not yet heard.

@@ -180,6 +180,7 @@ fn v1(api: &Api) -> Routes {
         .post("/rollouts/{id}/abort", OPERATOR, rollouts::abort)
         .get("/events", VIEWER, events::list)
         .get("/metrics-history", VIEWER, history::show)
+        .get("/replicas/{node}/{app}/{slot}/metrics", VIEWER, history::show_vm)
         .get("/live", VIEWER, live::connect)
         .get("/openapi.json", ANYONE, openapi::document)
 }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, RestartId, Slot};
-use proto::replicas::{ProbeList, check_sentence};
+use proto::replicas::{ProbeList, VmLimits, check_sentence};
 use proto::state::{ExitCause, Liveness, Service, SlotState, StagingPhase};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -203,6 +203,10 @@ pub struct Observed {
     pub pre_commands: Option<ObservedPreCommands>,
     /// It goes back by itself, or has.
     pub fell_back: Option<ObservedFallback>,
+    /// `None`: its process is no Erlang node, or its agent is of an earlier version.
+    pub erlang: Option<ObservedNode>,
+    /// `None`: its VM was not asked yet.
+    pub vm: Option<ObservedVm>,
     pub ports: Vec<(String, u16)>,
     pub reported_at: Time,
 }
@@ -229,6 +233,33 @@ pub struct ObservedExit {
     /// Why the agent ended it on its own account; empty: it did not.
     #[serde(default)]
     pub because: String,
+}
+
+/// How its agent stands with the Erlang node that a replica is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedNode {
+    pub name: String,
+    /// `None`: it is not connected.
+    pub connected_since: Option<Time>,
+    /// Why not, in a word and as a sentence; empty: it is, or it was not tried yet.
+    pub kind: String,
+    pub because: String,
+}
+
+/// What the VM of a replica is. Empty versions: it has no such thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedVm {
+    pub otp: String,
+    pub erts: String,
+    pub application: String,
+    pub elixir: String,
+    pub gleam_stdlib: String,
+    pub phoenix: String,
+    pub started_at: Option<Time>,
+    /// `None`: it has not answered yet.
+    pub limits: Option<VmLimits>,
+    /// Why its figures cannot be read; empty: they can.
+    pub fault: String,
 }
 
 /// A check that did not pass.

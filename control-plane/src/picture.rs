@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use proto::ids::{AppName, Digest, NodeId, NodeName, ReleaseKey, Slot, Version};
-use proto::metrics::HostPoint;
+use proto::metrics::{HostPoint, VmPoint};
 use proto::nodes::{HostDetail, HostLimit, HostUsage};
 use proto::pb;
 use proto::replicas::Usage;
 use proto::state::{Language, Liveness};
 use tokio::sync::watch;
 
+use crate::agents::VmPast;
 use crate::clock::Time;
 use crate::db::{Application, BucketState, Db, DbError, EnrolledNode};
 use crate::fleet::{AppFleet, Place};
@@ -34,6 +35,12 @@ pub trait Backend: Send + Sync {
 
     /// Its host's last hour, oldest first, each point with when it was heard by our own clock; only what was heard after `since`.
     fn host_history(&self, node: NodeId, since: Option<Time>) -> Vec<(Time, HostPoint)>;
+
+    /// The last hour of a replica's VM, in the same way.
+    fn vm_history(&self, app: &AppName, place: Place, since: Option<Time>) -> VmPast;
+
+    /// What was sampled last of each VM on a node, where that is not long ago.
+    fn vms(&self, node: NodeId) -> BTreeMap<(AppName, Slot), VmPoint>;
 
     /// Rises whenever something may look different.
     fn changes(&self) -> watch::Receiver<u64>;

@@ -227,6 +227,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         var_path: var.clone(),
         inventory,
         sampled,
+        vm_samples: supervisor.vm_samples(),
         limits,
     };
     info!(node = %name, control_plane = %control_plane, var_path = %var.display(), files, "running");

@@ -6,7 +6,7 @@
 //!     ▲                                                             │  frame ◀─▶ control
 //!     └────────────────────────── its end ──────────────────────────┘
 //! ```
-//! It knows nothing of replicas. Everything that a node sends is bounded: it may be what the application's users wrote.
+//! `started` tells which node a process is. It knows nothing of replicas. Everything that a node sends is bounded: it may be what the application's users wrote.
 
 pub mod connection;
 pub mod control;
@@ -16,5 +16,6 @@ pub mod flags;
 pub mod frame;
 pub mod handshake;
 pub mod link;
+pub mod started;
 pub mod term;
 pub mod tls;

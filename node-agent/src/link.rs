@@ -18,6 +18,7 @@ mod identity;
 mod renew;
 mod session;
 mod unrecorded;
+mod vm_backlog;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ pub use self::enrol::{EnrolError, Enrolment, enrol};
 pub use self::identity::{HostPaths, Identity, IdentityError};
 use self::session::Session;
 use self::unrecorded::Unrecorded;
+pub use self::vm_backlog::VmBacklog;
 use crate::logs::LogFolder;
 use crate::releases::Fetch;
 use crate::{clock, host};
@@ -66,6 +68,8 @@ pub struct Edges {
     pub inventory: pb::Inventory,
     /// Where each look at the host goes, also for the supervisor.
     pub sampled: watch::Sender<Option<host::Sample>>,
+    /// What was sampled of the replicas' VMs.
+    pub vm_samples: Arc<VmBacklog>,
     /// How the host stands to its limits.
     pub limits: watch::Receiver<Vec<pb::HostLimit>>,
     /// Told when the control plane asks that the agent's program begin anew.
@@ -87,6 +91,7 @@ struct Wiring {
     events: mpsc::Receiver<pb::AgentEvent>,
     unrecorded: Unrecorded,
     samples: watch::Receiver<Option<host::Sample>>,
+    vm_samples: Arc<VmBacklog>,
     limits: watch::Receiver<Vec<pb::HostLimit>>,
     logs: LogFolder,
     begin_anew: Arc<Notify>,
@@ -122,8 +127,18 @@ impl Link {
 
     /// Until cancelled.
     pub async fn run(self, edges: Edges, cancel: CancellationToken) {
-        let Edges { orders, observed, events, logs, var_path, inventory, sampled, limits, begin_anew } =
-            edges;
+        let Edges {
+            orders,
+            observed,
+            events,
+            logs,
+            var_path,
+            inventory,
+            sampled,
+            vm_samples,
+            limits,
+            begin_anew,
+        } = edges;
         let tasks = TaskTracker::new();
         let samples = sampled.subscribe();
         let looking_at = observed.clone();
@@ -137,6 +152,7 @@ impl Link {
             events: waiting,
             unrecorded: Unrecorded::default(),
             samples,
+            vm_samples,
             limits,
             logs,
             begin_anew,

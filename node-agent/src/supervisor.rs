@@ -49,7 +49,7 @@ use self::shared::Shared;
 use self::slot::{Memory, ORDERS, SlotOrder, SlotTask};
 use self::traffic::Traffic;
 use crate::clock;
-use crate::link::{Observed, Standing};
+use crate::link::{Observed, Standing, VmBacklog};
 use crate::releases::{Fetch, Store};
 
 /// An assignment that could not be stored (a full disk) is tried again after this.
@@ -128,6 +128,7 @@ impl Supervisor {
             flushing: Mutex::default(),
             fetch,
             observed: watch::Sender::new(Observed::default()),
+            vm_samples: Arc::default(),
             notes,
             tracker: TaskTracker::new(),
             cancel,
@@ -158,6 +159,11 @@ impl Supervisor {
         supervisor.generation = stored.filter(|_| whole).unwrap_or(0);
         supervisor.acknowledge();
         Ok(supervisor)
+    }
+
+    /// For the link: what is sampled of the VMs here.
+    pub fn vm_samples(&self) -> Arc<VmBacklog> {
+        self.shared.vm_samples.clone()
     }
 
     /// For the link: what is true here, from now on.

@@ -6,6 +6,7 @@ mod dist {
     pub(crate) mod certificates;
     pub(crate) mod life;
     pub(crate) mod link;
+    pub(crate) mod looks;
     pub(crate) mod names;
     pub(crate) mod refusals;
     pub(crate) mod tls;

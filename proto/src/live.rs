@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::apps::Application;
 use crate::events::Event;
-use crate::ids::{AppName, NodeName, RolloutId};
-use crate::metrics::HostHistory;
+use crate::ids::{AppName, NodeName, RolloutId, Slot};
+use crate::metrics::{HostHistory, VmHistory};
 use crate::nodes::Node;
 use crate::overview::{Fleet, FleetChange};
 use crate::rollouts::Rollout;
@@ -40,6 +40,8 @@ pub enum Topic {
     Node { name: NodeName },
     /// [`News::HostHistory`] with the last hour, then with what came since; or [`News::Gone`].
     HostHistory { name: NodeName },
+    /// [`News::VmHistory`], in the same way; or [`News::Gone`].
+    VmHistory { application: AppName, node: NodeName, slot: Slot },
     /// [`News::Rollout`] or [`News::Gone`].
     Rollout { id: RolloutId },
     /// [`News::Events`]: the newest, then each as it comes.
@@ -65,6 +67,7 @@ pub enum News {
     Application(Box<Application>),
     Node(Box<Node>),
     HostHistory(HostHistory),
+    VmHistory(VmHistory),
     Rollout(Box<Rollout>),
     /// Newest last. `restart`: forget those from before.
     Events {

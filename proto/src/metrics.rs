@@ -1,8 +1,10 @@
-//! What a host's figures were during the last hour, as the control plane remembers them.
+//! What the figures of a host, and of a replica's VM, were during the last hour, as the control plane remembers them.
+
+mod read;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::NodeName;
+use crate::ids::{AppName, NodeName, Slot};
 use crate::nodes::Pressure;
 use crate::timestamp::Timestamp;
 
@@ -11,6 +13,9 @@ pub const KEPT_MS: u64 = 3_600_000;
 
 /// How far apart two samples of an agent are.
 pub const EVERY_MS: u64 = 5_000;
+
+/// The same of the VM of a replica.
+pub const VM_EVERY_MS: u64 = 2_000;
 
 /// `GET /metrics-history?node=`: the last hour, or what came after a moment. The console is sent the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,11 +69,73 @@ impl HostHistory {
             *self = next;
             return;
         }
-        let last = self.points.last().map_or(Timestamp(0), |it| it.at);
-        self.points.extend(next.points.into_iter().filter(|it| it.at > last));
-        if let Some(newest) = self.points.last().map(|it| it.at) {
-            self.points.retain(|it| newest.0.saturating_sub(it.at.0) <= KEPT_MS);
+        go_on(&mut self.points, next.points, |it| it.at);
+    }
+}
+
+/// `GET /replicas/{node}/{app}/{slot}/metrics`: the last hour of a replica's VM, or what came after a moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VmHistory {
+    pub node: NodeName,
+    pub application: AppName,
+    pub slot: Slot,
+    /// Only what came after it; absent: everything that is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// How far apart two points are where none is missing: 2 s, and more in a fleet whose replicas do not all find room.
+    pub every_ms: u64,
+    /// Oldest first.
+    pub points: Vec<VmPoint>,
+}
+
+/// The VM of a replica at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VmPoint {
+    pub at: Timestamp,
+    /// In bytes, as all sizes here. All of it; the heaps of its processes; and of what is not theirs some parts.
+    pub memory: u64,
+    pub memory_processes: u64,
+    pub memory_atom: u64,
+    pub memory_binary: u64,
+    pub memory_code: u64,
+    pub memory_ets: u64,
+    pub processes: u32,
+    pub ports: u32,
+    pub atoms: u32,
+    pub ets_tables: u32,
+    /// Ready to run and waiting, in all queues, and in the longest of them.
+    pub run_queue: u32,
+    pub longest_run_queue: u32,
+    /// 0..=100 of all schedulers, as the kernel counts it: busy waiting counts; absent: it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedulers: Option<f32>,
+    /// Per second, as all below.
+    pub reductions: f32,
+    pub collections: f32,
+    pub reclaimed: f32,
+    /// Through its ports.
+    pub input: f32,
+    pub output: f32,
+}
+
+impl VmHistory {
+    /// As [`HostHistory::absorb`].
+    pub fn absorb(&mut self, next: Self) {
+        if next.since.is_none() {
+            *self = next;
+            return;
         }
+        go_on(&mut self.points, next.points, |it| it.at);
+    }
+}
+
+fn go_on<P>(points: &mut Vec<P>, next: Vec<P>, at: fn(&P) -> Timestamp) {
+    let last = points.last().map_or(Timestamp(0), at);
+    points.extend(next.into_iter().filter(|it| at(it) > last));
+    if let Some(newest) = points.last().map(at) {
+        points.retain(|it| newest.0.saturating_sub(at(it).0) <= KEPT_MS);
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, NodeName, ReleaseKey, Slot, Version};
+use crate::metrics::VmPoint;
 use crate::state::{ExitCause, SlotState, StagingPhase};
 use crate::timestamp::Timestamp;
 
@@ -53,8 +54,96 @@ pub struct Replica {
     pub pre_commands: Option<PreCommands>,
     /// Of the process and its children; absent: nothing was measured lately.
     pub usage: Option<Usage>,
+    /// How its agent stands with the Erlang node that it is; absent: its process is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erlang: Option<ErlangNode>,
+    /// What its Erlang VM is; absent: it was not asked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<Vm>,
     /// When the agent said all this; absent: it has said nothing yet.
     pub reported_at: Option<Timestamp>,
+}
+
+/// An Erlang node, and the agent's own connection to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErlangNode {
+    /// With the `@` and the host, as its process was started.
+    pub name: String,
+    /// Absent: it is not connected.
+    pub connected_since: Option<Timestamp>,
+    /// Why not: `epmd`, `refused`, `tls`, `cookie`, `name-clash`, `silent`, `protocol` or `closed`; absent: it is, or was not
+    /// tried yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The same as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+}
+
+/// What the VM of a replica is, and how it is now. Absent versions: it has no such thing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Vm {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otp: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erts: Option<String>,
+    /// Of the OTP application that has the replica's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elixir: Option<String>,
+    /// What Gleam leaves of itself in a release is its standard library.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gleam_stdlib: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phoenix: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<VmLimits>,
+    /// A sentence: why its figures cannot be read at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// Its newest figures, where they are not old; told of a replica that is asked for alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<VmPoint>,
+}
+
+/// How much there may be of what is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VmLimits {
+    pub processes: u64,
+    pub ports: u64,
+    pub atoms: u64,
+    pub ets_tables: u64,
+    /// Schedulers online.
+    pub schedulers: u32,
+}
+
+impl Vm {
+    /// `OTP 25 (ERTS 13.1.5), Elixir 1.14.0`; `None`: nothing is known.
+    pub fn runs_on(&self) -> Option<String> {
+        let otp = self.otp.as_ref()?;
+        let mut text = format!("OTP {otp}");
+        if let Some(erts) = &self.erts {
+            text.push_str(&format!(" (ERTS {erts})"));
+        }
+        let others = [
+            ("Elixir", &self.elixir),
+            ("Phoenix", &self.phoenix),
+            ("gleam_stdlib", &self.gleam_stdlib),
+            ("application", &self.application),
+        ];
+        for (name, version) in others {
+            if let Some(version) = version {
+                text.push_str(&format!(", {name} {version}"));
+            }
+        }
+        Some(text)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

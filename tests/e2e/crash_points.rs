@@ -1,9 +1,13 @@
 //! SIGKILL of the agent at every ledger write and every action, one by one; of the replicas' keepers with it every other time.
 //!
-//! An undisturbed run of the story gathers the places (the agent of a test build names them). Then the story is told again
-//! with an agent that dies at some of them, as far apart as can be, and is started again as systemd would. A place that such
-//! a run did not come by (the agent had died just before, and its successor did not have to go there) gets a run of its own;
-//! one that is not reached then fails the test.
+//! Undisturbed runs of the story gather the places (the agent of a test build names them). Then the story is told again with
+//! an agent that dies at some of them, as far apart as can be, and is started again as systemd would. A place that such a run
+//! did not come by (the agent had died just before, and its successor did not have to go there) gets a run of its own; one
+//! that is not reached then fails the test.
+//!
+//! That is asked of the places that every undisturbed run came by. A place also says what led to it, and on a loaded machine
+//! that is sometimes another thing: a tick where it else is an answer. The agent is killed at those as well where it comes by
+//! them again; where it does not, they are said and left out, and there may not be many of them.
 //!
 //! Whatever dies where, the story's end is the same: the same starts of the same versions in the same slots, so nothing was
 //! stopped by it and nothing started twice, every line that a replica printed is in its log, and nobody is left whom no slot
@@ -74,6 +78,43 @@ const DEATHS: usize = 12;
 
 /// Stories that are told at the same time: their VMs boot while others wait.
 const AT_ONCE: usize = 3;
+
+/// Undisturbed runs: a place is a part of the story where all come by it.
+const UNDISTURBED: usize = 2;
+
+/// Runs of its own that a place gets.
+const TRIES: usize = 2;
+
+/// Where an agent can die.
+#[derive(Debug, Default)]
+struct Places {
+    /// Every undisturbed run came by them.
+    always: Vec<String>,
+    /// Some did.
+    sometimes: Vec<String>,
+}
+
+impl Places {
+    fn gathered(runs: &[Vec<String>]) -> Self {
+        let by = |place: &String| runs.iter().filter(|passed| passed.contains(place)).count();
+        let mut places = Self::default();
+        for place in runs.iter().flatten() {
+            let list = if by(place) == runs.len() { &mut places.always } else { &mut places.sometimes };
+            if !list.contains(place) {
+                list.push(place.clone());
+            }
+        }
+        places
+    }
+
+    /// As far apart as can be: few enough for one story each.
+    fn stories(&self) -> Vec<Vec<String>> {
+        let all: Vec<_> = self.always.iter().chain(&self.sometimes).collect();
+        let count = all.len().div_ceil(DEATHS);
+        let story = |first| all.iter().skip(first).step_by(count).map(|it| (*it).clone()).collect();
+        (0..count).map(story).collect()
+    }
+}
 
 /// A story, and where its agent is to die.
 struct Story {
@@ -302,17 +343,26 @@ async fn dies_everywhere(plot: Plot) {
     for version in ["0.1.0", "0.2.0", "0.3.0"] {
         tests::release::tarball(Sample::Erlang, version).await;
     }
-    let undisturbed = Story::begin(plot, &[]).await.tell().await;
-    assert_eq!(undisturbed.starts, plot.wanted());
-    let places = undisturbed.passed;
-    assert!(places.len() > 50, "an agent without crash points? build the workspace: {places:#?}");
+    let undisturbed = std::iter::repeat_with(|| async {
+        let told = Story::begin(plot, &[]).await.tell().await;
+        assert_eq!(told.starts, plot.wanted());
+        told.passed
+    });
+    let runs = futures_util::future::join_all(undisturbed.take(UNDISTURBED)).await;
+    let places = Places::gathered(&runs);
+    let Places { always, sometimes } = &places;
+    assert!(always.len() > 50, "an agent without crash points? build the workspace: {places:#?}");
+    assert!(sometimes.len() * 5 <= always.len(), "two runs of one story have little in common: {places:#?}");
 
-    let count = places.len().div_ceil(DEATHS);
-    let stories: Vec<Vec<String>> =
-        (0..count).map(|first| places.iter().skip(first).step_by(count).cloned().collect()).collect();
-    let missed = tell_all(plot, stories).await;
-    let never = tell_all(plot, missed.into_iter().map(|place| vec![place]).collect()).await;
+    let mut left = tell_all(plot, places.stories()).await;
+    for _ in 0..TRIES {
+        left = tell_all(plot, left.into_iter().map(|place| vec![place]).collect()).await;
+    }
+    let (never, left_out): (Vec<_>, Vec<_>) = left.into_iter().partition(|place| always.contains(place));
     assert!(never.is_empty(), "never reached: {never:#?}");
+    if !left_out.is_empty() {
+        eprintln!("left out, as one undisturbed run came by and no later one: {left_out:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -323,4 +373,18 @@ async fn an_agent_that_is_killed_at_any_ledger_write_or_action_stops_nothing_and
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nor_does_it_where_pre_commands_run_hang_and_are_killed_and_slots_are_stopped_first() {
     dies_everywhere(Plot::StopFirst).await;
+}
+
+#[test]
+fn what_every_undisturbed_run_came_by_is_asked_of_the_others_and_no_place_is_forgotten() {
+    let run = |places: &[&str]| places.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    let places = Places::gathered(&[run(&["a", "b", "odd", "c"]), run(&["a", "c", "rare", "b", "c"])]);
+    assert_eq!(places.always, ["a", "b", "c"]);
+    assert_eq!(places.sometimes, ["odd", "rare"]);
+    let many: Vec<_> = (0..30).map(|number| number.to_string()).collect();
+    let places = Places { always: many.clone(), sometimes: run(&["odd"]) };
+    let stories = places.stories();
+    assert!(stories.iter().all(|deaths| deaths.len() <= DEATHS), "{stories:?}");
+    let told: BTreeSet<_> = stories.into_iter().flatten().collect();
+    assert_eq!(told, many.into_iter().chain(run(&["odd"])).collect());
 }

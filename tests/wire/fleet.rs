@@ -300,6 +300,7 @@ impl Agent {
             var_path: folder.path().to_owned(),
             inventory: node_agent::host::inventory(None),
             sampled: watch::Sender::new(None),
+            vm_samples: Arc::default(),
             limits: watch::Sender::new(Vec::new()).subscribe(),
             begin_anew: begin_anew.clone(),
         };

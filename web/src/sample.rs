@@ -67,6 +67,8 @@ pub fn replica(app: &str, node: &str, number: u32, state: SlotState) -> Replica 
             pids: Some(24),
             memory_limit_bytes: None,
         }),
+        erlang: None,
+        vm: None,
         reported_at: Some(NOW),
     }
 }

@@ -16,6 +16,7 @@ mod plan;
 mod procfs;
 mod release;
 mod restart;
+mod sampling;
 mod serving;
 mod statistics;
 mod table;
@@ -58,6 +59,18 @@ pub enum Bench {
         #[arg(long, default_value_t = 50)]
         pairs: usize,
     },
+    /// What being sampled every two seconds costs a VM with many processes
+    #[command(long_about = sampling::ABOUT)]
+    Sampling {
+        #[arg(long, default_value_t = 100_000)]
+        processes: u32,
+        /// Alternating turns with and without the agent
+        #[arg(long, default_value_t = 5)]
+        turns: usize,
+        /// How long each of them lasts
+        #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+        each: u64,
+    },
     /// From the SIGKILL of a replica until its application answers again, beside a bare start
     #[command(long_about = serving::ABOUT)]
     Serving {
@@ -91,6 +104,9 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Footprint { replicas, idle } => footprint::run(replicas, Duration::from_secs(idle)),
         Bench::Plan { turns } => plan::run(turns),
         Bench::Restart { pairs } => restart::run(pairs),
+        Bench::Sampling { processes, turns, each } => {
+            sampling::run(processes, turns, Duration::from_secs(each))
+        }
         Bench::Serving { pairs } => serving::run(pairs),
         Bench::Traffic { turns, rate } => traffic::run(turns, rate),
         Bench::Unpack { turns } => unpack::run(turns),

@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use proto::agent::MAX_SLOTS;
 use proto::ids::{AppName, BadName, NodeId, ReleaseKey, Slot};
-use proto::metrics::HostPoint;
+use proto::metrics::{HostPoint, VmPoint};
 use proto::pb;
-use proto::replicas::ProbeList;
+use proto::replicas::{ProbeList, VmLimits};
 use proto::state::{ExitCause, Liveness, SlotState};
 
 use super::history::Histories;
 use super::lease;
+use super::vm_history::{VmHistories, VmPast};
 use crate::clock::Time;
 use crate::fleet::{
-    Observed, ObservedCheck, ObservedExit, ObservedFallback, ObservedPreCommands, ObservedStaging, Place,
-    PreCommandsOutcome,
+    Observed, ObservedCheck, ObservedExit, ObservedFallback, ObservedNode, ObservedPreCommands,
+    ObservedStaging, ObservedVm, Place, PreCommandsOutcome,
 };
 
 /// The last lines of a log, or of a command's output.
@@ -25,6 +26,9 @@ const MAX_TAIL: usize = 16 << 10;
 
 /// A sentence.
 const MAX_SENTENCE: usize = 2 << 10;
+
+/// Of something that a VM runs.
+const MAX_VERSION: usize = 100;
 
 /// Figures of a host that are watched.
 const MAX_LIMITS: usize = 8;
@@ -76,11 +80,13 @@ pub(super) struct Board {
     nodes: HashMap<NodeId, Entry>,
     slots: BTreeMap<AppName, BTreeMap<Place, Observed>>,
     histories: Histories,
+    vms: VmHistories,
 }
 
 impl Board {
     pub(super) fn new(started: Time) -> Self {
-        Self { started, nodes: HashMap::new(), slots: BTreeMap::new(), histories: Histories::default() }
+        let (histories, vms) = (Histories::default(), VmHistories::default());
+        Self { started, nodes: HashMap::new(), slots: BTreeMap::new(), histories, vms }
     }
 
     pub(super) fn liveness(&self, node: NodeId, now: Time) -> Liveness {
@@ -98,6 +104,22 @@ impl Board {
     /// Its last hour, oldest first; only what came after `since`.
     pub(super) fn history(&self, node: NodeId, since: Option<Time>, now: Time) -> Vec<(Time, HostPoint)> {
         self.histories.of(node, since, now)
+    }
+
+    /// The last hour of a replica's VM, in the same way.
+    pub(super) fn vm_history(&self, of: (&AppName, Place), since: Option<Time>, now: Time) -> VmPast {
+        self.vms.of(of, since, now)
+    }
+
+    /// What was sampled last of each VM on that node, where that is not long ago.
+    pub(super) fn vms(&self, node: NodeId, now: Time) -> BTreeMap<(AppName, Slot), (Time, VmPoint)> {
+        let places =
+            self.slots.iter().flat_map(|(app, places)| places.keys().map(move |place| (app, *place)));
+        let of_node = places.filter(|(_, place)| place.node == node);
+        let newest = |(app, place): (&AppName, Place)| {
+            Some(((app.clone(), place.slot), self.vms.newest((app, place), now)?))
+        };
+        of_node.filter_map(newest).collect()
     }
 
     pub(super) fn stored(&self, node: NodeId) -> u64 {
@@ -165,6 +187,17 @@ impl Board {
     pub(super) fn heartbeat(&mut self, node: NodeId, heartbeat: &pb::Heartbeat, now: Time) {
         let entry = self.nodes.entry(node).or_default();
         entry.heard = Some(now);
+        for sample in &heartbeat.vms {
+            // Of a replica that is known, so that nobody's names fill the memory.
+            let Some((app, slot)) = sample.app.parse().ok().zip(Slot::new(sample.slot).ok()) else {
+                continue;
+            };
+            let place = Place { node, slot };
+            if self.slots.get(&app).is_some_and(|places: &BTreeMap<_, _>| places.contains_key(&place)) {
+                self.vms.add((&app, place), sample, now);
+            }
+        }
+        let entry = self.nodes.entry(node).or_default();
         let Some(sample) = heartbeat.host.clone() else { return };
         self.histories.add(node, &sample, now);
         let replicas = heartbeat.replicas.iter().take(MAX_SLOTS).filter_map(|replica| {
@@ -200,6 +233,7 @@ impl Board {
         self.drop_slots(node);
         self.nodes.remove(&node);
         self.histories.forget(node);
+        self.vms.forget(node);
     }
 
     /// Which nodes' liveness has turned since the last look.
@@ -230,7 +264,9 @@ fn ahead_ms(shown: u64, wall: Time) -> i64 {
 /// What the agent dates by a clock that is wrong.
 fn by_our_clock(observed: &mut Observed, ahead_ms: i64) {
     let exit = observed.last_exit.as_mut().map(|exit| &mut exit.at);
-    for at in observed.started_at.as_mut().into_iter().chain(exit) {
+    let connected = observed.erlang.as_mut().and_then(|it| it.connected_since.as_mut());
+    let vm_started = observed.vm.as_mut().and_then(|it| it.started_at.as_mut());
+    for at in observed.started_at.as_mut().into_iter().chain(exit).chain(connected).chain(vm_started) {
         *at = Time(at.0.saturating_add_signed(ahead_ms.saturating_neg()));
     }
 }
@@ -278,9 +314,40 @@ pub(crate) fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed
             rollout: first_part(&it.rollout_id),
             because: first_part(&it.because),
         }),
+        erlang: report.erlang.as_ref().map(|node| ObservedNode {
+            name: first_part(&node.name),
+            connected_since: (node.connected_unix_ms != 0).then_some(Time(node.connected_unix_ms)),
+            kind: first_part(&node.kind),
+            because: first_part(&node.because),
+        }),
+        vm: report.vm.as_ref().map(read_vm),
         ports: report.ports.iter().take(64).filter_map(read_port).collect(),
         reported_at: now,
     })
+}
+
+fn read_vm(vm: &pb::Vm) -> ObservedVm {
+    ObservedVm {
+        otp: version(&vm.otp),
+        erts: version(&vm.erts),
+        application: version(&vm.application),
+        elixir: version(&vm.elixir),
+        gleam_stdlib: version(&vm.gleam_stdlib),
+        phoenix: version(&vm.phoenix),
+        started_at: (vm.started_unix_ms != 0).then_some(Time(vm.started_unix_ms)),
+        limits: (vm.process_limit != 0).then_some(VmLimits {
+            processes: vm.process_limit,
+            ports: vm.port_limit,
+            atoms: vm.atom_limit,
+            ets_tables: vm.ets_limit,
+            schedulers: vm.schedulers,
+        }),
+        fault: first_part(&vm.fault),
+    }
+}
+
+fn version(text: &str) -> String {
+    first_part(&text[..text.floor_char_boundary(MAX_VERSION)])
 }
 
 fn read_check(check: &pb::FailedCheck) -> ObservedCheck {

@@ -1,16 +1,19 @@
-//! The last hour of a host, as points for a chart.
+//! The last hour of a host, and of a replica's VM, as points for a chart.
 
 use axum::Json;
 use axum::extract::State;
-use proto::ids::{NodeId, NodeName};
-use proto::metrics::{EVERY_MS, HostHistory};
+use proto::ids::{AppName, NodeId, NodeName, Slot};
+use proto::metrics::{EVERY_MS, HostHistory, VmHistory};
 use proto::timestamp::Timestamp;
 use serde::Deserialize;
 
 use super::Api;
+use crate::agents::VmPast;
 use crate::clock::Time;
 use crate::error::{ApiError, ApiResult};
-use crate::http::input::Query;
+use crate::fleet::Place;
+use crate::http::input::{Path, Query};
+use crate::picture::Picture;
 
 /// A moment of ours differs by so much between two answers at most: two samples lie further apart.
 const BLUR_MS: u64 = 1_000;
@@ -37,6 +40,67 @@ pub(super) async fn show(
         history.since = Some(since);
     }
     Ok(Json(history))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VmQuery {
+    since: Option<Timestamp>,
+}
+
+#[utoipa::path(get, path = "/api/v1/replicas/{node}/{app}/{slot}/metrics", tag = "replicas",
+    params(("node" = NodeName, Path), ("app" = AppName, Path), ("slot" = Slot, Path),
+        ("since" = Option<Timestamp>, Query, description = "Only what came after it.")),
+    responses((status = 200, description = "The figures of a replica's VM of the last hour, oldest first.", body = VmHistory)))]
+pub(super) async fn show_vm(
+    State(api): State<Api>,
+    Path((node, app, slot)): Path<(NodeName, AppName, Slot)>,
+    Query(VmQuery { since }): Query<VmQuery>,
+) -> ApiResult<Json<VmHistory>> {
+    let found = place(&api.picture().await?, (&node, &app, slot));
+    let missing = || ApiError::not_found("replica", format!("{slot} of {app} on {node}"));
+    let place = found.ok_or_else(missing)?;
+    let mut history = whole_vm(&api, place, (node, app)).0;
+    if let Some(since) = since {
+        history.points.retain(|it| it.at.0 > since.0.saturating_add(BLUR_MS));
+        history.since = Some(since);
+    }
+    Ok(Json(history))
+}
+
+/// `None`: there is no such replica.
+pub(super) fn place(picture: &Picture, (node, app, slot): (&NodeName, &AppName, Slot)) -> Option<Place> {
+    let places = picture.places(&picture.apps.get(app)?.fleet);
+    places.into_iter().find(|(name, place)| name == node && place.slot == slot).map(|it| it.1)
+}
+
+/// As [`whole`], of a replica's VM.
+pub(super) fn whole_vm(api: &Api, place: Place, names: (NodeName, AppName)) -> (VmHistory, Option<Time>) {
+    vm_since(api, place, names, None)
+}
+
+/// As [`after`], of a replica's VM.
+pub(super) fn after_vm(
+    api: &Api,
+    place: Place,
+    names: (NodeName, AppName),
+    since: Time,
+) -> Option<(VmHistory, Time)> {
+    let (history, newest) = vm_since(api, place, names, Some(since));
+    newest.map(|newest| (history, newest))
+}
+
+fn vm_since(
+    api: &Api,
+    place: Place,
+    (node, application): (NodeName, AppName),
+    since: Option<Time>,
+) -> (VmHistory, Option<Time>) {
+    let VmPast { every_ms, points } = api.backend.vm_history(&application, place, since);
+    let newest = points.last().map(|it| it.0);
+    let points = points.into_iter().map(|it| it.1).collect();
+    let since = since.map(|it| api.clock.shown(it).into());
+    (VmHistory { node, application, slot: place.slot, since, every_ms, points }, newest)
 }
 
 /// All that is kept, and when the newest of it was heard by our own clock.

@@ -17,7 +17,7 @@ use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrad
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use proto::events::Event;
-use proto::ids::NodeName;
+use proto::ids::{AppName, NodeName, Slot};
 use proto::live::{Ask, MAX_TOPICS, Message, News, Topic};
 use proto::overview::Fleet;
 use proto::problem::Code;
@@ -318,6 +318,9 @@ async fn news(api: &Api, scene: &Scene, topic: &Topic, shown: Shown) -> (Option<
         Topic::Fleet => fleet_news(fleet::view(&scene.picture), shown),
         Topic::Events => events_news(&scene.events, shown),
         Topic::HostHistory { name } => history_news(api, &scene.picture, name, shown),
+        Topic::VmHistory { application, node, slot } => {
+            vm_history_news(api, &scene.picture, (node, application, *slot), shown)
+        }
         Topic::Application { .. } | Topic::Node { .. } | Topic::Rollout { .. } => {
             let news = whole(api, &scene.picture, topic).await.unwrap_or_else(|error| News::Failed {
                 topic: topic.clone(),
@@ -347,18 +350,14 @@ async fn whole(api: &Api, picture: &Picture, topic: &Topic) -> ApiResult<News> {
         Topic::Rollout { id } => {
             rollouts::find(api, picture, *id).await?.map(|it| News::Rollout(Box::new(it)))
         }
-        Topic::Fleet | Topic::Events | Topic::HostHistory { .. } => None,
+        Topic::Fleet | Topic::Events | Topic::HostHistory { .. } | Topic::VmHistory { .. } => None,
     };
     Ok(found.unwrap_or_else(|| News::Gone(topic.clone())))
 }
 
 fn history_news(api: &Api, picture: &Picture, name: &NodeName, shown: Shown) -> (Option<News>, Shown) {
     let Some(node) = picture.node_by_name(name).map(|it| it.node.id) else {
-        let gone = News::Gone(Topic::HostHistory { name: name.clone() });
-        return match shown {
-            Shown::Whole(before) if *before == gone => (None, Shown::Whole(before)),
-            _ => (Some(gone.clone()), Shown::Whole(Box::new(gone))),
-        };
+        return gone_news(Topic::HostHistory { name: name.clone() }, shown);
     };
     if let Shown::History(Some(newest)) = shown {
         return match history::after(api, node, name.clone(), newest) {
@@ -370,6 +369,36 @@ fn history_news(api: &Api, picture: &Picture, name: &NodeName, shown: Shown) -> 
     // That nothing is kept is said once.
     let is_news = newest.is_some() || !matches!(shown, Shown::History(None));
     (is_news.then_some(News::HostHistory(history)), Shown::History(newest))
+}
+
+fn vm_history_news(
+    api: &Api,
+    picture: &Picture,
+    (node, app, slot): (&NodeName, &AppName, Slot),
+    shown: Shown,
+) -> (Option<News>, Shown) {
+    let names = || (node.clone(), app.clone());
+    let Some(place) = history::place(picture, (node, app, slot)) else {
+        return gone_news(Topic::VmHistory { application: app.clone(), node: node.clone(), slot }, shown);
+    };
+    if let Shown::History(Some(newest)) = shown {
+        return match history::after_vm(api, place, names(), newest) {
+            Some((history, newest)) => (Some(News::VmHistory(history)), Shown::History(Some(newest))),
+            None => (None, shown),
+        };
+    }
+    let (history, newest) = history::whole_vm(api, place, names());
+    let is_news = newest.is_some() || !matches!(shown, Shown::History(None));
+    (is_news.then_some(News::VmHistory(history)), Shown::History(newest))
+}
+
+/// Said once.
+fn gone_news(topic: Topic, shown: Shown) -> (Option<News>, Shown) {
+    let gone = News::Gone(topic);
+    match shown {
+        Shown::Whole(before) if *before == gone => (None, Shown::Whole(before)),
+        _ => (Some(gone.clone()), Shown::Whole(Box::new(gone))),
+    }
 }
 
 fn fleet_news(next: Fleet, shown: Shown) -> (Option<News>, Shown) {

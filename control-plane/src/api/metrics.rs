@@ -1,5 +1,7 @@
 //! Figures for Prometheus: of the fleet as it is now, and of what this program did since it started.
 
+mod vms;
+
 use std::collections::BTreeMap;
 
 use axum::Extension;
@@ -34,7 +36,9 @@ pub(super) async fn show(
     {
         return Err(ApiError::new(Code::NotSignedIn, "from another machine this needs a token"));
     }
-    let fleet = of_fleet(&api.picture().await?);
+    let picture = api.picture().await?;
+    let fleet = of_fleet(&picture);
+    vms::of(&fleet, &api, &picture);
     let text = format!("{}{}", fleet.render(), api.metrics.render());
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
@@ -145,7 +149,7 @@ fn describe_fleet(metrics: &Metrics) {
     metrics.describe_gauge("deployex_replicas", "Replicas by application and state.");
     metrics.describe_gauge("deployex_replicas_wanted", "Replicas that there should be, by application.");
     metrics.describe_gauge("deployex_rollouts", "Rollouts that are not over, by phase.");
-    for (name, means) in OF_HOSTS {
+    for (name, means) in OF_HOSTS.into_iter().chain(vms::MEANINGS) {
         metrics.describe_gauge(name, means);
     }
 }

@@ -19,7 +19,7 @@ use super::{
         fleet::show, apps::list, apps::show, apps::deploy::deploy, apps::deploy::pin, apps::deploy::unpin, apps::deploy::rollback, apps::history, releases::list, releases::ghosted,
         releases::clear_all, releases::clear, replicas::list, replicas::show, replicas::history::of_replica, logs::follow, nodes::list,
         nodes::show, nodes::change::label, nodes::change::cordon, nodes::change::uncordon, nodes::change::drain, nodes::remove, nodes::join_token, restarts::application, restarts::replica, restarts::node, restarts::show, programs::show, programs::control_plane, programs::agent, configuration::show, configuration::plan, configuration::apply, configuration::versions, configuration::version, rollouts::list, rollouts::show, rollouts::pause, rollouts::resume, rollouts::promote, rollouts::abort, events::list,
-        history::show, live::connect, document, health::health, metrics::show,
+        history::show, history::show_vm, live::connect, document, health::health, metrics::show,
     ),
     components(schemas(Problem, Ask)),
     modifiers(&Security),

@@ -9,14 +9,15 @@ use axum::Json;
 use axum::extract::State;
 use proto::ids::{AppName, BadName, NodeName, Slot};
 use proto::page::Page;
-use proto::replicas::{FailedCheck, LastExit, PortInUse, PreCommands, Replica, Staging};
+use proto::replicas::{ErlangNode, FailedCheck, LastExit, PortInUse, PreCommands, Replica, Staging, Vm};
 use proto::state::{Liveness, SlotState};
 use serde::Deserialize;
 
 use super::Api;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{
-    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedStaging, Place, PreCommandsOutcome,
+    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedNode, ObservedStaging, ObservedVm,
+    Place, PreCommandsOutcome,
 };
 use crate::http::input::{Path, Query, limit, page_of};
 use crate::picture::Picture;
@@ -86,6 +87,7 @@ pub(super) async fn show(
     Path((node, app, slot)): Path<(NodeName, AppName, Slot)>,
 ) -> ApiResult<Json<Replica>> {
     let picture = api.picture().await?;
+    let app_name = app.clone();
     let found = picture.apps.get(&app).and_then(|app| {
         let places = picture.places(&app.fleet);
         let (node, place) = places.into_iter().find(|(name, place)| *name == node && place.slot == slot)?;
@@ -93,6 +95,9 @@ pub(super) async fn show(
         let run = app.fleet.observed.get(&place).and_then(|seen| seen.pre_commands.as_ref());
         if let (Some(PreCommands::Passed { output }), Some(run)) = (&mut replica.pre_commands, run) {
             *output = Some(run.printed.to_string()).filter(|it| !it.is_empty());
+        }
+        if let Some(vm) = &mut replica.vm {
+            vm.now = api.backend.vms(place.node).remove(&(app_name, place.slot));
         }
         Some(replica)
     });
@@ -129,6 +134,8 @@ fn view(picture: &Picture, fleet: &AppFleet, node: NodeName, place: Place) -> Re
         staging: None,
         pre_commands: None,
         usage: usage.filter(|_| !lost),
+        erlang: None,
+        vm: None,
         reported_at: None,
     };
     match fleet.observed.get(&place) {
@@ -157,6 +164,8 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         pre_commands,
         // Its fault says so.
         fell_back: _,
+        erlang,
+        vm,
         ports,
         reported_at,
     } = observed;
@@ -185,8 +194,41 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
             PreCommandsOutcome::Passed => PreCommands::Passed { output: None },
             PreCommandsOutcome::Failed { error, output } => PreCommands::Failed { error, output },
         }),
+        // Of a lost node nobody knows whether it is connected.
+        erlang: erlang.filter(|_| !lost).map(erlang_node),
+        vm: vm.filter(|_| !lost && pid.is_some()).map(self::vm),
         reported_at: Some(reported_at.into()),
         ..base
+    }
+}
+
+fn erlang_node(observed: ObservedNode) -> ErlangNode {
+    let ObservedNode { name, connected_since, kind, because } = observed;
+    let some = |text: String| Some(text).filter(|it| !it.is_empty());
+    ErlangNode {
+        name,
+        connected_since: connected_since.map(Into::into),
+        kind: some(kind),
+        because: some(because),
+    }
+}
+
+/// But for its figures: in a list of thousands they would be the most of it, and new every two seconds.
+fn vm(observed: ObservedVm) -> Vm {
+    let ObservedVm { otp, erts, application, elixir, gleam_stdlib, phoenix, started_at, limits, fault } =
+        observed;
+    let some = |text: String| Some(text).filter(|it| !it.is_empty());
+    Vm {
+        otp: some(otp),
+        erts: some(erts),
+        application: some(application),
+        elixir: some(elixir),
+        gleam_stdlib: some(gleam_stdlib),
+        phoenix: some(phoenix),
+        started_at: started_at.map(Into::into),
+        limits,
+        fault: some(fault),
+        now: None,
     }
 }
 

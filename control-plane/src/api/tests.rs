@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Version};
-use proto::metrics::HostPoint;
+use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Slot, Version};
+use proto::metrics::{HostPoint, VmPoint};
 use proto::nodes::HostLimit;
 use proto::pb;
 use proto::problem::Problem;
@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::{Api, Live, Parts, Settings, router};
+use crate::agents::VmPast;
 use crate::auth::client::Peer;
 use crate::auth::password::Passwords;
 use crate::auth::principal::LocalAdmins;
@@ -42,7 +43,7 @@ use crate::config::{AgentsAddress, Config, Flags, PublicAddress, Reading, Text, 
 use crate::configuration::{Began, Configuration, NewConfiguration, Told};
 use crate::db::tests::fixture::TestDb;
 use crate::db::{Db, DbError, EventFilter, NewApiToken, PageRequest, User};
-use crate::fleet::AppFleet;
+use crate::fleet::{AppFleet, Place};
 use crate::next_start::NextStart;
 use crate::picture::{Backend, LogChunks, LogError, NodeSight};
 use crate::releases::{FolderSource, SeekError, record_unnamed};
@@ -60,6 +61,8 @@ pub(super) struct FakeBackend {
     pub(super) bucket: Mutex<Option<(Db, FolderSource)>>,
     /// What is kept of hosts, oldest first.
     pub(super) history: Mutex<Vec<(NodeId, Time, HostPoint)>>,
+    /// What is kept of VMs.
+    pub(super) vms: Mutex<Vec<(AppName, Place, Time, VmPoint)>>,
     /// Of every host.
     pub(super) limits: Mutex<Vec<HostLimit>>,
     changes: watch::Sender<u64>,
@@ -87,6 +90,21 @@ impl Backend for FakeBackend {
         let of_node =
             points.iter().filter(|(of, at, _)| *of == node && since.is_none_or(|since| *at > since));
         of_node.map(|(_, at, point)| (*at, point.clone())).collect()
+    }
+
+    fn vm_history(&self, app: &AppName, place: Place, since: Option<Time>) -> VmPast {
+        let points = self.vms.lock().unwrap();
+        let is_asked = |it: &&(AppName, Place, Time, VmPoint)| {
+            it.0 == *app && it.1 == place && since.is_none_or(|since| it.2 > since)
+        };
+        let points = points.iter().filter(is_asked).map(|(.., at, point)| (*at, *point)).collect();
+        VmPast { every_ms: 2_000, points }
+    }
+
+    fn vms(&self, node: NodeId) -> BTreeMap<(AppName, Slot), VmPoint> {
+        let points = self.vms.lock().unwrap();
+        let of_node = points.iter().filter(|it| it.1.node == node);
+        of_node.map(|(app, place, _, point)| ((app.clone(), place.slot), *point)).collect()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

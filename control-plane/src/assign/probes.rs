@@ -18,6 +18,9 @@ fn one(probe: &Probe) -> pb::Probe {
         Ask::Http { port: key, path, expect } => {
             Kind::Http(pb::HttpProbe { port: port(key), path: path.clone(), expect: u32::from(*expect) })
         }
+        Ask::Otp { application } => {
+            Kind::Otp(pb::OtpProbe { application: application.clone().unwrap_or_default() })
+        }
         Ask::Exec { command } => Kind::Exec(pb::ExecProbe { command: command.clone() }),
     };
     pb::Probe {

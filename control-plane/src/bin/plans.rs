@@ -213,6 +213,8 @@ fn put(fleet: &mut AppFleet, place: Place, release: &ReleaseKey) {
         next_start_at: None,
         fault: String::new(),
         fell_back: None,
+        erlang: None,
+        vm: None,
         pre_commands: None,
         ports: Vec::new(),
         reported_at: Time(1),

@@ -2,10 +2,12 @@
 
 mod history;
 
+use std::collections::BTreeMap;
+
 use clap::Subcommand;
 use proto::apps::{Application, ApplicationSummary};
 use proto::ids::AppName;
-use proto::replicas::{FailedCheck, ProbeList, Replica, Usage};
+use proto::replicas::{ErlangNode, FailedCheck, ProbeList, Replica, Usage, Vm};
 use proto::state::SlotState;
 use proto::timestamp::Timestamp;
 
@@ -145,11 +147,37 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
         if let Some(fault) = &replica.fault {
             text.push_str(&wrap(&format!("{at}: {}", one_line(fault))));
         }
+        if let Some(ErlangNode { name, because: Some(because), .. }) = &replica.erlang {
+            text.push_str(&wrap(&format!(
+                "{at}: its Erlang node {name} is not connected: {}",
+                one_line(because)
+            )));
+        }
+        if let Some(fault) = replica.vm.as_ref().and_then(|it| it.fault.as_ref()) {
+            text.push_str(&wrap(&format!("{at}: {}", one_line(fault))));
+        }
         if let Some(check) = &replica.failed_check {
             text.push_str(&wrap(&format!("{at}: {}", failed_check(check, now))));
         }
     }
+    text.push_str(&what_they_run_on(replicas));
     text
+}
+
+/// Once for all that run on the same.
+fn what_they_run_on(replicas: &[Replica]) -> String {
+    let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for replica in replicas {
+        if let Some(kind) = replica.vm.as_ref().and_then(Vm::runs_on) {
+            kinds.entry(kind).or_default().push(place(&replica.node, replica.slot));
+        }
+    }
+    let is_one = kinds.len() == 1;
+    let line = |(kind, places): (String, Vec<String>)| match is_one {
+        true => wrap(&format!("On {}", one_line(&kind))),
+        false => wrap(&format!("{} on {}", places.join(", "), one_line(&kind))),
+    };
+    kinds.into_iter().map(line).collect()
 }
 
 pub(super) fn failed_check(check: &FailedCheck, now: Timestamp) -> String {
@@ -261,6 +289,20 @@ pub(super) mod tests {
                 memory_bytes: 104_857_600,
                 pids: Some(31),
                 memory_limit_bytes: Some(2 << 30),
+            }),
+            erlang: Some(ErlangNode {
+                name: "myapp-1@web-1".to_owned(),
+                connected_since: None,
+                kind: Some("cookie".to_owned()),
+                because: Some("the node does not accept our cookie".to_owned()),
+            }),
+            vm: Some(Vm {
+                otp: Some("25".to_owned()),
+                erts: Some("13.1.5".to_owned()),
+                application: Some("2.4.1".to_owned()),
+                elixir: Some("1.14.0".to_owned()),
+                fault: Some("its figures cannot be read: no answer within 5000 ms".to_owned()),
+                ..Vm::default()
             }),
             reported_at: Some(Timestamp(199_000)),
         }

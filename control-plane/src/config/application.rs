@@ -204,15 +204,13 @@ fn checked_only(f: &mut Fields<'_>) {
     certificates::read(f);
 }
 
-const LATER: [&str; 7] = ["shell_user", "cluster", "live", "logs", "monitoring", "certificates", "ready"];
+const LATER: [&str; 5] = ["shell_user", "cluster", "logs", "monitoring", "certificates"];
+
 fn later(f: &mut Fields<'_>) -> Later {
     let mut later = Later::default();
     for key in LATER {
         let Some(node) = f.node(key) else { continue };
-        // Of probes those alone that nobody asks yet.
-        if !matches!(key, "live" | "ready") || probes::holds_otp(node) {
-            later.0.insert(key.to_owned(), node.to_json());
-        }
+        later.0.insert(key.to_owned(), node.to_json());
     }
     let below = [("deploy", ["hot_upgrade"].as_slice()), ("distribution", &["tls"])];
     for (section, keys) in below {

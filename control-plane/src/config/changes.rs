@@ -124,10 +124,8 @@ fn sheet(spec: &AppSpec) -> Sheet {
         put_nginx(&mut s, nginx);
     }
     for (key, value) in &later.0 {
-        // These two are above, as far as they are in force; the others may hold tokens.
-        if key != "ready" && key != "live" {
-            s.insert(key.clone(), Entry { class: at_once, value: value.to_string(), hidden: true });
-        }
+        // They may hold tokens.
+        s.insert(key.clone(), Entry { class: at_once, value: value.to_string(), hidden: true });
     }
     s
 }

@@ -22,18 +22,12 @@ const OF_THE_FILE: [Known; 8] = [
 
 const CLUSTER: &str = "replicas are not connected to each other";
 
-const OF_AN_APPLICATION: [Known; 9] = [
+const OF_AN_APPLICATION: [Known; 7] = [
     ("shell_user", &[], "there are no shells"),
     ("cluster", &["\"off\""], CLUSTER),
-    ("live", &[], "an otp probe is not asked; the others are"),
     ("logs", &[], "log files are not rotated or removed"),
     ("monitoring", &["[]"], "nothing is watched for its limits"),
     ("certificates", &["[]"], "no certificates are ordered"),
-    (
-        "ready",
-        &[],
-        "an otp probe is not asked; the others are, and where there is none the first port or the process",
-    ),
     ("deploy.hot_upgrade", &["\"never\""], "every deployment is a full one"),
     ("distribution.tls", &["\"off\""], "replicas are connected without TLS"),
 ];

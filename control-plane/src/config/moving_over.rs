@@ -378,10 +378,10 @@ fn the_example_file_parses_and_has_no_key_that_is_not_in_force() {
 }
 
 #[test]
-fn probes_are_read_with_their_defaults_and_one_that_nobody_asks_is_named() {
+fn probes_are_read_with_their_defaults() {
     let yaml = "applications:\n  - name: myapp\n    replicas: 1\n    replica_ports: [{ key: PORT, base: 4000 }]\n    \
         ready: [{ http: { path: /health } }, { exec: { command: bin/ok }, interval_ms: 5s, timeout_ms: 9s, after: 1 }]\n    \
-        live: [{ tcp: }, process, { otp: }]\n";
+        live: [{ tcp: }, process, { otp: }, { otp: { application: shop } }]\n";
     let config = read(yaml, &[]).unwrap();
     let app = &config.applications[0];
     let said = |probes: &[crate::spec::Probe]| probes.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -393,9 +393,16 @@ fn probes_are_read_with_their_defaults_and_one_that_nobody_asks_is_named() {
             "exec `bin/ok` every 5000 ms within 9000 ms after 1",
         ]
     );
-    assert_eq!(said(&app.live), ["tcp on the first port within 2000 ms after 3", "process"]);
-    let otp = "applications[myapp].live is not yet in force: an otp probe is not asked; the others are";
-    assert_eq!(config.not_yet_in_force(), [otp]);
+    assert_eq!(
+        said(&app.live),
+        [
+            "tcp on the first port within 2000 ms after 3",
+            "process",
+            "otp of the application's own name within 2000 ms after 3",
+            "otp of shop within 2000 ms after 3",
+        ]
+    );
+    assert_eq!(config.not_yet_in_force(), Vec::<String>::new());
     for process in ["process", "[process]", "[{ process: , after: 1 }]"] {
         let yaml = format!("applications: [{{ name: myapp, ready: {process} }}]\n");
         let app = read(&yaml, &[]).unwrap().applications.remove(0);

@@ -115,6 +115,8 @@ pub(crate) fn seen(state: SlotState, running: Option<ReleaseKey>, generation: u6
         fault: String::new(),
         pre_commands: None,
         fell_back: None,
+        erlang: None,
+        vm: None,
         ports: Vec::new(),
         reported_at: Time(0),
     }

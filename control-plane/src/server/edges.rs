@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Version};
-use proto::metrics::HostPoint;
+use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Slot, Version};
+use proto::metrics::{HostPoint, VmPoint};
 use proto::pb;
 use proto::replicas::Usage;
 use proto::state::{Language, Liveness};
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::hosts;
 use crate::agents::registry::{AssignmentSource, RelayError, ReleaseBytes, ReleaseRelay, Source};
-use crate::agents::{Agents, HostReport, OpenStreamError, ReplicaLoad};
+use crate::agents::{Agents, HostReport, OpenStreamError, ReplicaLoad, VmPast};
 use crate::assign::{self, Assignments, Unopened};
 use crate::clock::Time;
 use crate::config::apply;
@@ -247,6 +247,14 @@ impl Backend for Behind {
 
     fn host_history(&self, node: NodeId, since: Option<Time>) -> Vec<(Time, HostPoint)> {
         self.agents.host_history(node, since)
+    }
+
+    fn vm_history(&self, app: &AppName, place: Place, since: Option<Time>) -> VmPast {
+        self.agents.vm_history(app, place, since)
+    }
+
+    fn vms(&self, node: NodeId) -> BTreeMap<(AppName, Slot), VmPoint> {
+        self.agents.vms(node)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

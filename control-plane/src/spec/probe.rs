@@ -31,6 +31,8 @@ pub enum Ask {
     Http { port: Option<String>, path: String, expect: u16 },
     /// That a command ends with status 0.
     Exec { command: String },
+    /// That its Erlang node answers and this OTP application is started there; `None`: the one of its own name.
+    Otp { application: Option<String> },
 }
 
 impl fmt::Display for Probe {
@@ -44,6 +46,9 @@ impl fmt::Display for Probe {
                 write!(f, "http {path} on {} expecting {expect}", port.as_deref().unwrap_or(first))?;
             }
             Ask::Exec { command } => write!(f, "exec `{command}`")?,
+            Ask::Otp { application } => {
+                write!(f, "otp of {}", application.as_deref().unwrap_or("the application's own name"))?;
+            }
         }
         if let Some(interval) = interval {
             write!(f, " every {} ms", interval.0)?;

@@ -61,6 +61,22 @@ pub enum Kind {
     Closed,
 }
 
+impl Kind {
+    /// For programs, and for those who search a log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Epmd => "epmd",
+            Self::Refused => "refused",
+            Self::Tls => "tls",
+            Self::Cookie => "cookie",
+            Self::NameClash => "name-clash",
+            Self::Silent => "silent",
+            Self::Protocol => "protocol",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 impl Reason {
     pub fn kind(&self) -> Kind {
         match self {

@@ -155,8 +155,10 @@ impl<'a> Session<'a> {
         let (host, replicas) =
             sample.map_or((None, Vec::new()), |sample| (Some(sample.host), sample.replicas));
         let limits = if host.is_some() { self.wiring.limits.borrow_and_update().clone() } else { Vec::new() };
+        let (vms, vm_samples_dropped) = self.wiring.vm_samples.take(clock::now());
         let (sequence, clock_unix_ms) = (self.sequence, clock::unix_ms());
-        let heartbeat = pb::Heartbeat { sequence, clock_unix_ms, host, replicas, limits };
+        let heartbeat =
+            pb::Heartbeat { sequence, clock_unix_ms, host, replicas, limits, vms, vm_samples_dropped };
         self.say(Say::Heartbeat(heartbeat)).await
     }
 

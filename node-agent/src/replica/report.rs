@@ -117,6 +117,8 @@ impl Replica {
                 log_tail: check.log_tail.clone(),
             }),
             fell_back,
+            erlang: None,
+            vm: None,
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod exec;
 mod http;
+mod otp;
 mod streak;
 mod telling;
 mod told;
@@ -19,6 +20,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 pub(super) use self::exec::Order;
+pub(super) use self::otp::NodeEnd;
 pub(super) use self::told::{is_asked_live, live, ready};
 pub(super) use self::watch::{Watch, watch};
 use super::Shared;
@@ -82,6 +84,10 @@ pub(super) enum Ask {
     Exec {
         line: String,
     },
+    /// That its Erlang node answers and this OTP application is started.
+    Otp {
+        application: String,
+    },
     /// It names none of the ports that the replica was given.
     NoSuchPort {
         key: String,
@@ -99,11 +105,19 @@ pub(super) struct Failure {
     pub(super) nobody_there: bool,
     /// It could not be put: this agent or its host lacks something. That says nothing of the replica.
     pub(super) unasked: bool,
+    /// Another process in its place would fare no better: nothing is ended for it.
+    pub(super) blameless: bool,
 }
 
 impl Failure {
     fn of(outcome: impl Into<String>) -> Self {
-        Self { outcome: outcome.into(), body: String::new(), nobody_there: false, unasked: false }
+        Self {
+            outcome: outcome.into(),
+            body: String::new(),
+            nobody_there: false,
+            unasked: false,
+            blameless: false,
+        }
     }
 
     fn late(within: Duration) -> Self {
@@ -125,7 +139,7 @@ impl Probe {
     pub(super) fn port(&self) -> Option<u16> {
         match self.ask {
             Ask::Tcp { port } | Ask::Http { port, .. } => Some(port),
-            Ask::Process | Ask::Exec { .. } | Ask::NoSuchPort { .. } => None,
+            Ask::Process | Ask::Exec { .. } | Ask::Otp { .. } | Ask::NoSuchPort { .. } => None,
         }
     }
 
@@ -136,6 +150,7 @@ impl Probe {
             Ask::Tcp { port } => format!("TCP on port {port}"),
             Ask::Http { port, path, .. } => format!("GET {path} on port {port}"),
             Ask::Exec { line } => format!("`{line}`"),
+            Ask::Otp { application } => format!("OTP application {application}"),
             Ask::NoSuchPort { key } => format!("port {key}"),
         }
     }
@@ -183,6 +198,8 @@ pub(super) struct Asker {
     pub(super) context: Arc<SlotContext>,
     /// Of the replica.
     pub(super) pid: u32,
+    /// How it stands with its Erlang node.
+    pub(super) node: Option<NodeEnd>,
     /// The settings with which the replica was launched.
     pub(super) app: pb::Application,
 }
@@ -212,6 +229,7 @@ impl Asker {
                     None => Ok(()),
                 }
             }
+            Ask::Otp { application } => otp::ask(self.node.as_ref(), application, probe.timeout).await,
             Ask::NoSuchPort { .. } => Err(Failure::of("is none of those that this replica was given")),
         }
     }

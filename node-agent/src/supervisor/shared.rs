@@ -13,7 +13,7 @@ use super::epmd::Epmd;
 use super::process::{Keepers, Standby};
 use super::traffic::Traffic;
 use super::{Paths, SlotId};
-use crate::link::{Observed, Standing};
+use crate::link::{Observed, Standing, VmBacklog};
 use crate::releases::{Fetch, SlotFolder, Store};
 
 pub(super) struct Shared {
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) flushing: Mutex<()>,
     pub(super) fetch: Arc<dyn Fetch>,
     pub(super) observed: watch::Sender<Observed>,
+    /// What was sampled of the replicas' VMs, for the link.
+    pub(super) vm_samples: Arc<VmBacklog>,
     pub(super) notes: mpsc::Sender<pb::AgentEvent>,
     pub(super) tracker: TaskTracker,
     pub(super) cancel: CancellationToken,

@@ -5,9 +5,11 @@
 
 mod health;
 mod limits;
+pub(super) mod node;
 mod recovery;
 mod settle;
 mod traffic;
+mod vitals;
 
 use std::sync::Arc;
 
@@ -110,6 +112,7 @@ pub(super) struct SlotTask {
     preparing: CancellationToken,
     watches: Watches,
     failed_check: Option<Failed>,
+    node: Option<node::NodeWatch>,
     killing: CancellationToken,
     /// Who has one of the ports of what runs here, or ran here last.
     port_held: Option<String>,
@@ -172,6 +175,7 @@ impl SlotTask {
             preparing: CancellationToken::new(),
             watches: Watches::default(),
             failed_check: None,
+            node: None,
             killing: CancellationToken::new(),
             port_held: None,
             remains: Remains::default(),
@@ -210,6 +214,8 @@ impl SlotTask {
                     None => return,
                 },
                 () = self.sending.fault_changed(&self.id.app) => self.publish(),
+                // What time alone has changed by now is told and stored with it.
+                () = node::changed(&mut self.node) => self.happen(Event::Tick),
                 Ok(()) = self.standing.changed() => {
                     let held = *self.standing.borrow_and_update() == Standing::Connected;
                     self.happen(Event::Linked { held });
@@ -307,7 +313,7 @@ impl SlotTask {
         let exit_at = self.replica.last_exit.as_ref().map(|exit| exit.at);
         let silent = Remains::default();
         let remains = if self.remains.exit_at == exit_at { &self.remains } else { &silent };
-        let report = self.replica.report(Surroundings {
+        let mut report = self.replica.report(Surroundings {
             app: self.id.app.as_str(),
             slot: u32::from(self.id.slot.number()),
             unix_ms: clock::unix_ms(),
@@ -320,6 +326,8 @@ impl SlotTask {
             fetched_bytes: self.fetched_bytes,
             fault: &self.faults(),
         });
+        let node::Said { node, vm } = self.said_of_node();
+        (report.erlang, report.vm) = (node, vm);
         self.shared.report(&self.id, report);
         self.tell_traffic();
     }

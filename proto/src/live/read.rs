@@ -69,6 +69,7 @@ fn data<'de, A: MapAccess<'de>>(kind: &str, map: &mut A) -> Result<News, A::Erro
         "application" => News::Application(map.next_value()?),
         "node" => News::Node(map.next_value()?),
         "host-history" => News::HostHistory(map.next_value()?),
+        "vm-history" => News::VmHistory(map.next_value()?),
         "rollout" => News::Rollout(map.next_value()?),
         "events" => {
             let Events { restart, events } = map.next_value()?;

@@ -8,7 +8,7 @@ use proto::apps::{Application, ApplicationSummary};
 use proto::events::Event;
 use proto::ids::{AppName, NodeName, RolloutId};
 use proto::live::{News, Topic};
-use proto::metrics::HostHistory;
+use proto::metrics::{HostHistory, VmHistory};
 use proto::nodes::{Node, NodeSummary};
 use proto::overview::{Fleet, FleetChange, Headline};
 use proto::replicas::Replica;
@@ -28,6 +28,8 @@ pub struct Store {
     nodes: BTreeMap<NodeName, Look<NodeNow>>,
     rollouts: BTreeMap<RolloutId, Look<Rollout>>,
     histories: BTreeMap<NodeName, Look<HostHistory>>,
+    /// By what was asked for.
+    vm_histories: BTreeMap<Topic, Look<VmHistory>>,
 }
 
 /// [`Fleet`], shared piece by piece.
@@ -66,6 +68,11 @@ impl Store {
         self.histories.get(name).cloned().unwrap_or_default()
     }
 
+    /// `topic`: of which replica.
+    pub fn vm_history(&self, topic: &Topic) -> Look<VmHistory> {
+        self.vm_histories.get(topic).cloned().unwrap_or_default()
+    }
+
     pub fn rollout(&self, id: RolloutId) -> Look<Rollout> {
         self.rollouts.get(&id).cloned().unwrap_or_default()
     }
@@ -76,6 +83,7 @@ impl Store {
         self.applications.retain(|name, _| topics.contains(&Topic::Application { name: name.clone() }));
         self.nodes.retain(|name, _| topics.contains(&Topic::Node { name: name.clone() }));
         self.histories.retain(|name, _| topics.contains(&Topic::HostHistory { name: name.clone() }));
+        self.vm_histories.retain(|topic, _| topics.contains(topic));
         self.rollouts.retain(|id, _| topics.contains(&Topic::Rollout { id: *id }));
         self
     }
@@ -119,6 +127,21 @@ impl Store {
                     self.histories.insert(name, Look::here(history));
                 }
             }
+            News::VmHistory(next) => {
+                let (application, node, slot) = (next.application.clone(), next.node.clone(), next.slot);
+                let topic = Topic::VmHistory { application, node, slot };
+                let history = match self.vm_history(&topic).value() {
+                    Some(known) => {
+                        let mut history = (**known).clone();
+                        history.absorb(next);
+                        Some(history)
+                    }
+                    None => Some(next).filter(|it| it.since.is_none()),
+                };
+                if let Some(history) = history {
+                    self.vm_histories.insert(topic, Look::here(history));
+                }
+            }
             News::Rollout(rollout) => {
                 self.rollouts.insert(rollout.summary.id, Look::here(*rollout));
             }
@@ -134,6 +157,7 @@ impl Store {
                 Topic::Application { name } => drop(self.applications.insert(name, Look::Gone)),
                 Topic::Node { name } => drop(self.nodes.insert(name, Look::Gone)),
                 Topic::HostHistory { name } => drop(self.histories.insert(name, Look::Gone)),
+                topic @ Topic::VmHistory { .. } => drop(self.vm_histories.insert(topic, Look::Gone)),
                 Topic::Rollout { id } => drop(self.rollouts.insert(id, Look::Gone)),
                 Topic::Fleet | Topic::Events => {}
             },
@@ -156,6 +180,10 @@ impl Store {
             Topic::HostHistory { name } => {
                 let failed = self.host_history(&name).failed(detail);
                 self.histories.insert(name, failed);
+            }
+            topic @ Topic::VmHistory { .. } => {
+                let failed = self.vm_history(&topic).failed(detail);
+                self.vm_histories.insert(topic, failed);
             }
             Topic::Rollout { id } => {
                 let failed = self.rollout(id).failed(detail);

@@ -42,7 +42,7 @@ fn seen(release: &ReleaseKey) -> Observed {
 }
 
 /// One replica on each of three nodes; the first is the canary and has moved.
-async fn moving(bench: &Bench) -> [NodeId; 3] {
+pub(super) async fn moving(bench: &Bench) -> [NodeId; 3] {
     configured(bench).await;
     let mut ids = Vec::new();
     for name in ["web-1", "web-2", "web-3"] {

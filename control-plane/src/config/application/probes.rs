@@ -1,6 +1,4 @@
 //! `ready` and `live`: what is asked of a replica, and how often.
-//!
-//! An `otp` probe is checked here and kept for later; every other is in force.
 
 use crate::config::fields::{Fields, check};
 use crate::config::rules::{self, Allowed, Checked, Scalar};
@@ -34,14 +32,6 @@ pub(super) fn ready(f: &mut Fields<'_>, ports: &[PortBase]) -> (ReadyWhen, Vec<P
 
 pub(super) fn live(f: &mut Fields<'_>, ports: &[PortBase]) -> Vec<Probe> {
     list(f, "live", ports, LIVE_AFTER)
-}
-
-/// Whether there is a probe among these that nobody asks yet.
-pub(super) fn holds_otp(list: &Node) -> bool {
-    let Value::List(items) = &list.value else { return false };
-    let is_otp =
-        |item: &Node| matches!(&item.value, Value::Map(keys) if keys.iter().any(|it| it.key == "otp"));
-    items.iter().any(is_otp)
 }
 
 fn list(f: &mut Fields<'_>, key: &'static str, ports: &[PortBase], after: u16) -> Vec<Probe> {
@@ -79,7 +69,7 @@ fn bare(scalar: Scalar<'_>) -> Checked<()> {
     }
 }
 
-/// `None`: it is at fault, or nobody asks it yet.
+/// `None`: it is at fault.
 fn one(f: &mut Fields<'_>, ports: &[PortBase], after: u16) -> Option<Probe> {
     let interval = f.read("interval_ms", rules::millis(100..=3_600_000));
     let timeout = f.read("timeout_ms", rules::millis(10..=3_600_000)).unwrap_or(TIMEOUT);
@@ -105,7 +95,7 @@ fn one(f: &mut Fields<'_>, ports: &[PortBase], after: u16) -> Option<Probe> {
         match *kind {
             "tcp" => Some(Ask::Tcp { port: None }),
             "process" => Some(Ask::Process),
-            "otp" => None,
+            "otp" => Some(Ask::Otp { application: None }),
             _ => {
                 let advice = "say what is asked: `http: { path: /health }`, `exec: { command: … }`";
                 f.fault(kind, "nothing", advice);
@@ -132,11 +122,17 @@ fn settings(kind: &str, f: &mut Fields<'_>, ports: &[PortBase]) -> Option<Ask> {
         }
         "tcp" => Some(Ask::Tcp { port: f.read("port", key) }),
         "exec" => Some(Ask::Exec { command: f.required("command", command)? }),
-        "otp" => {
-            f.read("application", rules::text);
-            None
-        }
+        "otp" => Some(Ask::Otp { application: f.read("application", otp_application) }),
         _ => Some(Ask::Process),
+    }
+}
+
+/// A name as `application:which_applications/0` lists it.
+fn otp_application(scalar: Scalar<'_>) -> Checked<String> {
+    let name = rules::text(scalar)?;
+    match name.chars().count() <= 255 && !name.is_empty() {
+        true => Ok(name),
+        false => Err(Allowed("the name of an OTP application".to_owned())),
     }
 }
 

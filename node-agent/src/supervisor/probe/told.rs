@@ -16,7 +16,7 @@ const LIVE_AFTER: u32 = 3;
 pub(in crate::supervisor) fn ready(app: Option<&pb::Application>, slot: u16) -> Vec<Probe> {
     let Some(app) = app else { return vec![usual(Ask::Process)] };
     let ports = launch::ports(app, slot);
-    let probes = listed(&app.ready_probes, &ports, 1);
+    let probes = listed(app, &app.ready_probes, &ports, 1);
     if !probes.is_empty() {
         return probes;
     }
@@ -29,7 +29,7 @@ pub(in crate::supervisor) fn ready(app: Option<&pb::Application>, slot: u16) -> 
 
 /// What it is asked later; empty: nothing.
 pub(in crate::supervisor) fn live(app: Option<&pb::Application>, slot: u16) -> Vec<Probe> {
-    app.map(|app| listed(&app.live_probes, &launch::ports(app, slot), LIVE_AFTER)).unwrap_or_default()
+    app.map(|app| listed(app, &app.live_probes, &launch::ports(app, slot), LIVE_AFTER)).unwrap_or_default()
 }
 
 /// Whether these settings let anybody be asked later at all: to switch that off works at once, whoever was launched how.
@@ -41,10 +41,10 @@ fn usual(ask: Ask) -> Probe {
     Probe { ask, pace: Pace::Usual, timeout: TIMEOUT, after: 1 }
 }
 
-fn listed(probes: &[pb::Probe], ports: &[(String, u16)], after: u32) -> Vec<Probe> {
+fn listed(app: &pb::Application, probes: &[pb::Probe], ports: &[(String, u16)], after: u32) -> Vec<Probe> {
     let one = |probe: &pb::Probe| {
         Some(Probe {
-            ask: ask(probe.kind.as_ref()?, ports),
+            ask: ask(probe.kind.as_ref()?, &app.name, ports),
             pace: named(probe.interval_ms).map_or(Pace::Usual, Pace::Every),
             timeout: named(probe.timeout_ms).unwrap_or(TIMEOUT),
             after: if probe.after == 0 { after } else { probe.after },
@@ -59,7 +59,7 @@ fn named(millis: u64) -> Option<Duration> {
     (millis > 0).then(|| Duration::from_millis(millis))
 }
 
-fn ask(kind: &Kind, ports: &[(String, u16)]) -> Ask {
+fn ask(kind: &Kind, app: &str, ports: &[(String, u16)]) -> Ask {
     let on = |key: &str, ask: &dyn Fn(u16) -> Ask| {
         let port = match key {
             "" => ports.first(),
@@ -76,6 +76,8 @@ fn ask(kind: &Kind, ports: &[(String, u16)]) -> Ask {
             expect: u16::try_from(http.expect).ok().filter(|it| *it > 0).unwrap_or(200),
         }),
         Kind::Exec(exec) => Ask::Exec { line: exec.command.clone() },
+        Kind::Otp(otp) if otp.application.is_empty() => Ask::Otp { application: app.to_owned() },
+        Kind::Otp(otp) => Ask::Otp { application: otp.application.clone() },
     }
 }
 

@@ -45,9 +45,8 @@ pub(in crate::supervisor) async fn watch(
     cancel: CancellationToken,
 ) {
     let (tell, seen) = mpsc::channel(SEEN);
-    let asking = watch.probes.iter().enumerate().map(|(index, probe)| {
-        ask_again(&watch.asker, index, probe, Streak::new(probe.after, watch.passes), tell.clone())
-    });
+    let asking =
+        watch.probes.iter().enumerate().map(|(index, probe)| ask_again(&watch, index, probe, tell.clone()));
     tokio::select! {
         // Nobody wants the answer any more; a command that is being run is ended with this.
         biased;
@@ -57,14 +56,16 @@ pub(in crate::supervisor) async fn watch(
     }
 }
 
-async fn ask_again(asker: &Asker, index: usize, probe: &Probe, mut streak: Streak, tell: mpsc::Sender<Seen>) {
+async fn ask_again(watch: &Watch, index: usize, probe: &Probe, tell: mpsc::Sender<Seen>) {
+    let Watch { asker, liveness, passes, .. } = watch;
+    let mut streak = Streak::new(probe.after, *passes);
     let mut order = None;
     let mut asked = 0_u32;
     // Until the first success, and only as long as that may help.
     let mut closely = !streak.passes();
     loop {
         let failure = asker.ask(probe, &mut order).await.err();
-        if failure.as_ref().is_some_and(|it| it.unasked) {
+        if failure.as_ref().is_some_and(|it| it.unasked || (*liveness && it.blameless)) {
             // The last answer stands.
             sleep(probe.pause(Mood::Doubt, failure.as_ref(), clock::now())).await;
             continue;

@@ -52,6 +52,7 @@ impl SlotTask {
             }
             _ => None,
         };
+        self.watch_node(running.map(|(ticket, _)| (ticket, self.running_pid())));
         self.watch_readiness(running);
         self.watch_liveness(running);
     }
@@ -116,7 +117,8 @@ impl SlotTask {
 
     fn asker(&self, app: pb::Application) -> Asker {
         let pid = self.running_pid();
-        Asker { shared: self.shared.clone(), context: self.context.clone(), pid, app }
+        let node = self.node_end();
+        Asker { shared: self.shared.clone(), context: self.context.clone(), pid, node, app }
     }
 
     fn running_pid(&self) -> u32 {

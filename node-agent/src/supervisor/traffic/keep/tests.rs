@@ -36,6 +36,7 @@ async fn shared(folder: &Path) -> Arc<Shared> {
     let paths = Paths::new(folder.join("var"), folder.join("log"));
     let home = Home::none("this test has none");
     Arc::new(Shared {
+        vm_samples: Arc::default(),
         epmd: Epmd::new(1, paths.epmd()),
         accounts: Accounts::default(),
         store: Store::open(paths.agent().join("releases")).await.unwrap(),

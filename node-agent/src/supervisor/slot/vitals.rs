@@ -1,0 +1,209 @@
+//! Sampling the VM of a slot's process over the connection to its node: what it is when it is met, and its figures every two
+//! seconds, as rates where they only grow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::pb;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::super::{Shared, SlotId};
+use super::node::Said;
+use crate::beam::AskError;
+use crate::beam::about::{self, About};
+use crate::beam::schedulers::Schedulers;
+use crate::beam::vitals::{self, Vitals};
+use crate::clock;
+use crate::dist::connection::Connection;
+use crate::dist::link::Standing;
+use crate::supervisor::acts::chain;
+
+const EVERY: Duration = Duration::from_secs(2);
+/// So often what a system is is asked once more: every minute.
+const ABOUT_EVERY: u32 = 30;
+
+/// Whose VM it is.
+pub(super) struct Sampled {
+    pub(super) id: SlotId,
+    pub(super) pid: u32,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Sampled {
+    /// While there is a connection. Ends with whoever tells how it stands.
+    pub(super) async fn run(self, mut standing: watch::Receiver<Standing>, said: watch::Sender<Said>) {
+        loop {
+            let connection = match &*standing.borrow_and_update() {
+                Standing::Connected { connection, .. } => Some(connection.for_another()),
+                Standing::Dialling | Standing::Without(_) => None,
+            };
+            let sampling = async {
+                match connection {
+                    Some(connection) => self.over(&connection, &said).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased; // a connection that is gone comes before asking over it
+                changed = standing.changed() => if changed.is_err() { return },
+                () = sampling => {}
+            }
+        }
+    }
+
+    async fn over(&self, connection: &Connection, said: &watch::Sender<Said>) {
+        let mut turn = interval(EVERY);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut known: Option<About> = None;
+        let mut before: Option<Before> = None;
+        let mut schedulers = Schedulers::of(self.pid);
+        for round in 0_u32.. {
+            turn.tick().await;
+            if round.is_multiple_of(ABOUT_EVERY) || known.is_none() {
+                match about::look(connection, self.id.app.as_str()).await {
+                    Ok(about) => {
+                        // Told again only where something of it is new: its age is not.
+                        let is_same = |it: &About| About { up_ms: about.up_ms, ..it.clone() } == about;
+                        if !known.as_ref().is_some_and(is_same) {
+                            tell(said, about_message(&about, clock::unix_ms()));
+                        }
+                        known = Some(about);
+                    }
+                    Err(error) => {
+                        fail(said, &error);
+                        continue;
+                    }
+                }
+            }
+            match vitals::look(connection).await {
+                Ok(now) => {
+                    let (at, percent) = (Instant::now(), schedulers.percent());
+                    if let Some(earlier) = &before {
+                        let word = known.as_ref().map_or(8, |it| it.word);
+                        let sample = self.sample(earlier, &now, at, (percent, word));
+                        self.shared.vm_samples.push(sample, clock::now());
+                    }
+                    before = Some(Before { vitals: now, at });
+                    well(said);
+                }
+                Err(error) => fail(said, &error),
+            }
+        }
+    }
+
+    fn sample(
+        &self,
+        before: &Before,
+        now: &Vitals,
+        at: Instant,
+        (percent, word): (Option<f64>, u64),
+    ) -> pb::VmSample {
+        let passed = at.duration_since(before.at).as_secs_f64().max(0.001);
+        let Before { vitals: was, .. } = before;
+        pb::VmSample {
+            app: self.id.app.to_string(),
+            slot: u32::from(self.id.slot.number()),
+            age_ms: 0,
+            memory_total: now.memory.total,
+            memory_processes: now.memory.processes,
+            memory_system: now.memory.system,
+            memory_atom: now.memory.atom,
+            memory_binary: now.memory.binary,
+            memory_code: now.memory.code,
+            memory_ets: now.memory.ets,
+            processes: now.processes,
+            ports: now.ports,
+            atoms: now.atoms,
+            ets_tables: now.ets_tables,
+            run_queue: now.run_queues.iter().sum(),
+            longest_run_queue: now.run_queues.iter().copied().max().unwrap_or(0),
+            scheduler_percent: percent,
+            reductions_per_second: rate(was.reductions, now.reductions, passed),
+            collections_per_second: rate(was.collections, now.collections, passed),
+            reclaimed_per_second: rate(
+                was.reclaimed_words.saturating_mul(word),
+                now.reclaimed_words.saturating_mul(word),
+                passed,
+            ),
+            input_per_second: rate(was.input, now.input, passed),
+            output_per_second: rate(was.output, now.output, passed),
+        }
+    }
+}
+
+struct Before {
+    vitals: Vitals,
+    at: Instant,
+}
+
+/// What is less than before began anew.
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn rate(before: u64, now: u64, seconds: f64) -> f64 {
+    now.saturating_sub(before) as f64 / seconds
+}
+
+fn about_message(about: &About, unix_ms: u64) -> pb::Vm {
+    let About { otp, erts, application, elixir, gleam_stdlib, phoenix, .. } = about.clone();
+    pb::Vm {
+        otp,
+        erts,
+        application,
+        elixir,
+        gleam_stdlib,
+        phoenix,
+        started_unix_ms: unix_ms.saturating_sub(about.up_ms),
+        process_limit: about.process_limit,
+        port_limit: about.port_limit,
+        atom_limit: about.atom_limit,
+        ets_limit: about.ets_limit,
+        schedulers: about.schedulers,
+        fault: String::new(),
+    }
+}
+
+fn tell(said: &watch::Sender<Said>, vm: pb::Vm) {
+    said.send_modify(|said| said.vm = Some(vm));
+}
+
+/// Said once, however often it fails.
+fn fail(said: &watch::Sender<Said>, error: &AskError) {
+    let fault = format!("its figures cannot be read: {}", chain(error));
+    said.send_if_modified(|said| {
+        let vm = said.vm.get_or_insert_default();
+        let is_new = vm.fault != fault;
+        vm.fault = fault;
+        is_new
+    });
+}
+
+fn well(said: &watch::Sender<Said>) {
+    said.send_if_modified(|said| {
+        said.vm.as_mut().is_some_and(|vm| !std::mem::take(&mut vm.fault).is_empty())
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_is_a_rate_and_what_began_anew_is_none() {
+        assert!((rate(1_000, 5_000, 2.0) - 2_000.0).abs() < f64::EPSILON);
+        assert!(rate(5_000, 10, 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_fault_is_said_once_and_taken_back() {
+        let (said, mut told) = watch::channel(Said::default());
+        let odd = AskError::Odd("nothing".to_owned());
+        fail(&said, &odd);
+        assert!(told.borrow_and_update().vm.as_ref().unwrap().fault.ends_with("than was asked: nothing"));
+        fail(&said, &odd);
+        assert!(!told.has_changed().unwrap());
+        well(&said);
+        assert_eq!(told.borrow_and_update().vm.as_ref().unwrap().fault, "");
+        well(&said);
+        assert!(!told.has_changed().unwrap());
+    }
+}

@@ -1,0 +1,66 @@
+//! Looking at a node: its figures are true, and it is afterwards what it was before.
+
+use node_agent::beam::{about, vitals};
+use node_agent::dist::connection::Settings;
+use node_agent::dist::term::Term;
+
+use super::world::{PATIENCE, World, value};
+
+/// What a look could leave behind: atoms, processes, modules, tables, monitors of our node, names, and flags that cost all.
+const TRACES: &str = "
+    {erlang:system_info(atom_count), length(processes()) - 1, length(code:all_loaded()), length(ets:all()),
+     lists:sort(registered()), lists:sort(nodes(hidden)),
+     erlang:statistics(scheduler_wall_time), erlang:system_flag(scheduler_wall_time, false)}.";
+
+#[tokio::test]
+async fn a_node_is_after_a_thousand_looks_what_it_was_before_them() {
+    // As a release has it: all of its code from the beginning.
+    let world = World::with(&["-mode", "embedded"]).await;
+    let watcher = world.connect_as("watcher@127.0.0.1", Settings::default()).await;
+    let looking = world.connect().await;
+    value(&watcher, TRACES).await;
+    about::look(&looking, "kernel").await.unwrap();
+    vitals::look(&looking).await.unwrap();
+    let before = value(&watcher, TRACES).await;
+    for _ in 0..100 {
+        about::look(&looking, "an_application_that_this_node_never_heard_of").await.unwrap();
+        for _ in 0..9 {
+            vitals::look(&looking).await.unwrap();
+        }
+    }
+    assert_eq!(value(&watcher, TRACES).await, before);
+}
+
+#[tokio::test]
+async fn what_is_told_is_what_the_node_has() {
+    let world = World::with(&["+P", "134217", "+Q", "2048"]).await;
+    let connection = world.connect().await;
+    let more = "[spawn(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, 5000)],
+        erlang:system_info(process_count).";
+    let count = value(&connection, more).await.as_u64().unwrap();
+    let now = vitals::look(&connection).await.unwrap();
+    assert!(now.processes.abs_diff(count) < 10 && count > 5_000, "{now:?}");
+    assert_eq!(now.memory.total, now.memory.processes + now.memory.system);
+    let schedulers = value(&connection, "erlang:system_info(schedulers_online).").await.as_u64().unwrap();
+    assert!(now.run_queues.len() as u64 >= schedulers, "{now:?}");
+
+    let about = about::look(&connection, "kernel").await.unwrap();
+    let text = |it: Term| it.as_text().unwrap();
+    assert_eq!(about.otp, text(value(&connection, "erlang:system_info(otp_release).").await));
+    assert_eq!(about.erts, text(value(&connection, "erlang:system_info(version).").await));
+    let kernel = value(&connection, "{ok, Vsn} = application:get_key(kernel, vsn), Vsn.").await;
+    assert_eq!((about.application.as_str(), about.elixir.as_str()), (text(kernel).as_str(), ""));
+    let limits = value(
+        &connection,
+        "[erlang:system_info(It) || It <- [process_limit, port_limit, atom_limit, ets_limit]].",
+    )
+    .await;
+    let told = [about.process_limit, about.port_limit, about.atom_limit, about.ets_limit];
+    assert_eq!(limits.as_list().unwrap().iter().filter_map(Term::as_u64).collect::<Vec<_>>(), told);
+    let up = value(&connection, "element(1, erlang:statistics(wall_clock)).").await.as_u64().unwrap();
+    assert!(up >= about.up_ms && about.up_ms + PATIENCE.as_secs() * 1_000 > up, "{about:?}, {up} ms");
+
+    // What has been done only grows.
+    let later = vitals::look(&connection).await.unwrap();
+    assert!(later.reductions > now.reductions && later.output >= now.output, "{later:?}");
+}
