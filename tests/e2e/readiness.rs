@@ -49,6 +49,7 @@ fn ghosts(control_plane: &ControlPlane) -> Vec<Ghost> {
     control_plane.ask(&["ghosted", "list", APP]).unwrap()
 }
 
+/// Kamal #1041.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_whose_health_is_bad_is_taken_back_and_its_last_answer_is_the_reason() {
     let ready = "    ready: [{ http: { port: PORT, path: /health }, interval_ms: 200 }]\n";

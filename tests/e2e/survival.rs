@@ -60,6 +60,7 @@ fn reported_again(application: &Application, before: &Application) -> bool {
     newest(application) > newest(before) && application.slots.iter().all(|it| it.state == SlotState::Stable)
 }
 
+/// Nomad #5593, #5848, #17424.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_is_killed_takes_no_replica_with_it_and_the_next_one_takes_them_over() {
     let (mut running, before) = two_replicas(Engine::Sqlite).await;

@@ -27,6 +27,7 @@ async fn read(world: &World, slot: u32) -> String {
     String::from_utf8(text).unwrap()
 }
 
+/// Nomad #18034.
 #[tokio::test]
 async fn logs_of_a_replaced_replica_stay_readable() {
     let world = World::new();
