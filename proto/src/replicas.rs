@@ -127,22 +127,16 @@ impl Vm {
     /// `OTP 25 (ERTS 13.1.5), Elixir 1.14.0`; `None`: nothing is known.
     pub fn runs_on(&self) -> Option<String> {
         let otp = self.otp.as_ref()?;
-        let mut text = format!("OTP {otp}");
-        if let Some(erts) = &self.erts {
-            text.push_str(&format!(" (ERTS {erts})"));
-        }
+        let erts = self.erts.as_ref().map(|it| format!(" (ERTS {it})")).unwrap_or_default();
         let others = [
             ("Elixir", &self.elixir),
             ("Phoenix", &self.phoenix),
             ("gleam_stdlib", &self.gleam_stdlib),
             ("application", &self.application),
         ];
-        for (name, version) in others {
-            if let Some(version) = version {
-                text.push_str(&format!(", {name} {version}"));
-            }
-        }
-        Some(text)
+        let others =
+            others.into_iter().filter_map(|(name, version)| Some(format!(", {name} {}", version.as_ref()?)));
+        Some(format!("OTP {otp}{erts}{}", others.collect::<String>()))
     }
 }
 

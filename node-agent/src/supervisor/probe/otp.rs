@@ -86,7 +86,7 @@ mod tests {
         let cookie = DialError::Handshake(HandshakeError::CookieRefused);
         let cookie = outcome(Standing::Without(Reason::NotReached(Arc::new(cookie))), "").await;
         assert!(cookie.blameless && cookie.nobody_there && cookie.outcome.contains("cookie"), "{cookie:?}");
-        let silent = Lost::Silent(Duration::from_secs(60));
+        let silent = Lost::Silent(Duration::from_mins(1));
         let silent = outcome(Standing::Without(Reason::Lost(silent)), "").await;
         assert!(!silent.blameless && silent.outcome.contains("silent for 60 s"), "{silent:?}");
         let early = outcome(Standing::Dialling, "").await;

@@ -85,6 +85,19 @@ fn ask(kind: &Kind, app: &str, ports: &[(String, u16)]) -> Ask {
 mod tests {
     use super::*;
 
+    #[test]
+    fn an_otp_probe_is_of_the_application_of_the_replicas_own_name_unless_it_says_another() {
+        let otp = |application: &str| {
+            let kind = Some(Kind::Otp(pb::OtpProbe { application: application.to_owned() }));
+            let probe = pb::Probe { kind, ..Default::default() };
+            let app =
+                pb::Application { name: "shop".to_owned(), ready_probes: vec![probe], ..Default::default() };
+            ready(Some(&app), 1).remove(0).ask
+        };
+        let of = |application: &str| Ask::Otp { application: application.to_owned() };
+        assert_eq!([otp(""), otp("till")], [of("shop"), of("till")]);
+    }
+
     fn app() -> pb::Application {
         let port = |key: &str, base| pb::PortBase { key: key.to_owned(), base };
         pb::Application { ports: vec![port("PORT", 4000), port("ADMIN", 5000)], ..Default::default() }
