@@ -65,6 +65,12 @@ impl<A: Allow> Frames<A> {
     pub fn new(allow: A) -> Self {
         Self { allow, kept: KEPT, allowed: false, skipping: None, roomy: false }
     }
+
+    /// As if beginnings were this short, so that a few bytes reach all of it.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn that_keep(kept: usize, allow: A) -> Self {
+        Self { kept, ..Self::new(allow) }
+    }
 }
 
 impl<A: Allow> Decoder for Frames<A> {
