@@ -214,7 +214,11 @@ impl Connection {
             us: us.clone(),
             silence: settings.silence,
         };
-        let writer = writer::write(to_node, to_write, last_to_write, settings.tick);
+        let calls = settings.calls.max(1);
+        let permits = Arc::new(Semaphore::new(calls));
+        let free = permits.clone();
+        let others = move || free.available_permits() + 1 < calls;
+        let writer = writer::write(to_node, to_write, last_to_write, settings.tick, others);
         let mut end = End { waiting: waiting.clone(), say_lost, why: Lost::ClosedHere };
         let cancelled = cancel.clone();
         let work = async move {
@@ -235,7 +239,7 @@ impl Connection {
             outbox,
             partings,
             waiting,
-            permits: Arc::new(Semaphore::new(settings.calls.max(1))),
+            permits,
             lost,
             _closes: cancel.drop_guard(),
         };
