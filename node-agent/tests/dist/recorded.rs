@@ -201,8 +201,9 @@ async fn what_a_real_node_sends_is_what_was_recorded_of_one() {
     for name in
         ["epmd/known", "epmd/unknown", "handshake/let-in", "handshake/wrong-cookie", "handshake/name-taken"]
     {
-        assert_eq!(of(name).first(), now[name].first(), "{name}");
-        assert_eq!(of(name).get(2), now[name].get(2), "{name}");
+        // Behind the word comes a port; before the status its length.
+        let told = if name.starts_with("epmd/") { 0..2 } else { 0..3 };
+        assert_eq!(of(name).get(told.clone()), now[name].get(told), "{name}");
     }
     let kinds = |pieces: Vec<Vec<u8>>| -> Vec<String> {
         let kind = |message: Vec<u8>| {
