@@ -1,5 +1,7 @@
 //! What one asks of a node, or a node answers, is no harm to others.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 

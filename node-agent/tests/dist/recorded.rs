@@ -2,7 +2,7 @@
 //!
 //! `RECORD=1` writes them anew, of whatever OTP is installed.
 
-#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of it is test code")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
