@@ -14,6 +14,8 @@ pub mod dial;
 pub mod epmd;
 pub mod flags;
 pub mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod handshake;
 pub mod link;
 pub mod started;

@@ -8,6 +8,7 @@ mod dist {
     pub(crate) mod link;
     pub(crate) mod looks;
     pub(crate) mod names;
+    pub(crate) mod recorded;
     pub(crate) mod refusals;
     pub(crate) mod tls;
     pub(crate) mod world;

@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 mod assignments;
+mod dist;
 mod fleet;
 mod footprint;
 mod machine;
@@ -35,6 +36,13 @@ pub enum Bench {
         /// How long each number of slots in a plan is stored in each turn
         #[arg(long, value_name = "SECONDS", default_value_t = 2)]
         each: u64,
+    },
+    /// Latency and rate of calls into a live node, beside an Erlang hidden node
+    #[command(long_about = dist::ABOUT)]
+    Dist {
+        /// Alternating pairs of ours and the peer's, over TCP and over TLS each
+        #[arg(long, default_value_t = 20)]
+        pairs: usize,
     },
     /// Memory and CPU of an idle agent with its replicas, and of their keepers
     #[command(long_about = footprint::ABOUT)]
@@ -101,6 +109,7 @@ pub enum Bench {
 pub fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Assignments { turns, each } => assignments::run(turns, Duration::from_secs(each)),
+        Bench::Dist { pairs } => dist::run(pairs),
         Bench::Footprint { replicas, idle } => footprint::run(replicas, Duration::from_secs(idle)),
         Bench::Plan { turns } => plan::run(turns),
         Bench::Restart { pairs } => restart::run(pairs),

@@ -12,6 +12,7 @@ pub mod bucket;
 pub mod command;
 pub mod demo;
 pub mod fixtures;
+pub mod fuzz;
 pub mod load;
 pub mod postgres;
 pub mod processes;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::bench::{self, Bench};
+use xtask::fuzz::{self, Fuzz};
 use xtask::setup::{self, Purpose};
 use xtask::{demo, fixtures, test, web};
 
@@ -43,6 +44,11 @@ enum Command {
     Bench {
         #[command(subcommand)]
         what: Bench,
+    },
+    /// Look for bytes from a peer that do harm, starting from what a real one sent
+    Fuzz {
+        #[command(subcommand)]
+        what: Fuzz,
     },
     /// Run DeployEx with three sample applications on this machine, until Ctrl-C
     Demo {
@@ -92,5 +98,6 @@ fn run(command: Command) -> Result<()> {
             web::bundle()
         }
         Command::Bench { what } => bench::run(what),
+        Command::Fuzz { what } => fuzz::fuzz(what),
     }
 }

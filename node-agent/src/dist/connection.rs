@@ -7,7 +7,8 @@
 //! ```
 //! Permits are given in the order in which they were asked for, and each caller has a few of its own first: whoever asks a
 //! thousand things at once stands in line with a few of them, and others with theirs.
-//! Who gives up waiting leaves nothing behind: the process that worked for it is ended on the node.
+//! Who gives up waiting leaves nothing behind: the process that worked for it is ended on the node. Who asks says how much of
+//! an answer it is ready to hold: of a longer one nothing is, and the connection lives on.
 
 mod asked;
 mod reader;
@@ -27,7 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::asked::{Asked, There};
-use self::reader::Reader;
+use self::reader::{Awaited, Reader};
 use self::waiting::{Ended, Permits, Waiting};
 use super::control::{MessageError, Order, Reason, Target};
 use super::frame::Frames;
@@ -37,9 +38,9 @@ use super::term::{Atom, DecodeError, EncodeError, Limits, Pid, Reference, Term};
 /// What is held of a connection, and how long it may be silent.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// No longer message is held, in bytes.
+    /// No longer message is held, in bytes, whoever asked for it.
     pub longest: usize,
-    /// Of each answer.
+    /// Of each answer, likewise.
     pub limits: Limits,
     /// Calls at a time; more wait for their turn.
     pub calls: usize,
@@ -48,8 +49,28 @@ pub struct Settings {
     /// Something is written at least this often, which shows the node that we are alive. What the node writes is answered
     /// sooner, so that one with a shorter `net_ticktime` than ours hears of us in time.
     pub tick: Duration,
-    /// A node that says nothing for this long is gone.
+    /// A node that says nothing for this long is gone. It is asked once half of it is over, so that a node that shows its life
+    /// more rarely by itself is not.
     pub silence: Duration,
+}
+
+/// How much of an answer whoever asks is ready to hold. Where the connection's settings allow less, that counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Cap {
+    /// Of the message that answers, in bytes.
+    pub longest: usize,
+    /// Of the term in it.
+    pub limits: Limits,
+}
+
+impl Settings {
+    fn cap(&self, asked: Cap) -> Cap {
+        let Limits { depth, terms } = asked.limits;
+        Cap {
+            longest: asked.longest.min(self.longest),
+            limits: Limits { depth: depth.min(self.limits.depth), terms: terms.min(self.limits.terms) },
+        }
+    }
 }
 
 impl Default for Settings {
@@ -186,14 +207,18 @@ impl Connection {
         let (from_node, to_node) = tokio::io::split(stream);
         let reader = Reader {
             from_node,
-            frames: Frames::new(settings.longest),
+            frames: Frames::new(Awaited { waiting: waiting.clone(), longest: settings.longest }),
             waiting: waiting.clone(),
             outbox: outbox.clone(),
             partings: partings.clone(),
             us: us.clone(),
             silence: settings.silence,
         };
-        let writer = writer::write(to_node, to_write, last_to_write, settings.tick);
+        let calls = settings.calls.max(1);
+        let permits = Arc::new(Semaphore::new(calls));
+        let free = permits.clone();
+        let others = move || free.available_permits() + 1 < calls;
+        let writer = writer::write(to_node, to_write, last_to_write, settings.tick, others);
         let mut end = End { waiting: waiting.clone(), say_lost, why: Lost::ClosedHere };
         let cancelled = cancel.clone();
         let work = async move {
@@ -214,7 +239,7 @@ impl Connection {
             outbox,
             partings,
             waiting,
-            permits: Arc::new(Semaphore::new(settings.calls.max(1))),
+            permits,
             lost,
             _closes: cancel.drop_guard(),
         };
@@ -237,11 +262,11 @@ impl Connection {
         self.inner.lost().await
     }
 
-    /// What `module:function(arguments...)` returns on the node, in a process of its own.
+    /// What `module:function(arguments...)` returns on the node, in a process of its own: no more than the connection's
+    /// settings allow.
     ///
     /// # Errors
-    /// Where it fails there, does not answer within `patience` (waiting for its turn included), answers more than is allowed,
-    /// or the connection is lost. What was begun on the node is ended, also where this future is dropped.
+    /// As of [`Self::call_within`].
     pub async fn call(
         &self,
         module: &'static str,
@@ -249,6 +274,24 @@ impl Connection {
         arguments: Vec<Term>,
         patience: Duration,
     ) -> Result<Term, CallError> {
+        let Settings { longest, limits, .. } = self.inner.settings;
+        self.call_within(Cap { longest, limits }, module, function, arguments, patience).await
+    }
+
+    /// As [`Self::call`], of an answer that is no more than `cap`.
+    ///
+    /// # Errors
+    /// Where it fails there, does not answer within `patience` (waiting for its turn included), answers more than is allowed,
+    /// or the connection is lost. What was begun on the node is ended, also where this future is dropped.
+    pub async fn call_within(
+        &self,
+        cap: Cap,
+        module: &'static str,
+        function: &'static str,
+        arguments: Vec<Term>,
+        patience: Duration,
+    ) -> Result<Term, CallError> {
+        let cap = self.inner.settings.cap(cap);
         let deadline = Instant::now() + patience;
         let late = |_| CallError::TimedOut(patience);
         let permits = timeout_at(deadline, self.permits()).await.map_err(late)??;
@@ -266,9 +309,9 @@ impl Connection {
             ],
         };
         let frame = order.frame()?;
-        let asked = Asked::new(&self.inner, id.clone(), There::Process(Some(permits)));
+        let asked = Asked::new(&self.inner, id.clone(), There::Process(Some(permits)), cap.longest);
         let ended = timeout_at(deadline, asked.ask(frame)).await.map_err(late)??;
-        returned(&id, self.reason(ended)?)
+        returned(&id, reason(ended, cap.limits)?)
     }
 
     /// Until the process, or whoever goes by the name, ends; its reason. `noproc`: there is none.
@@ -278,8 +321,9 @@ impl Connection {
     pub async fn watch(&self, who: Target) -> Result<Term, CallError> {
         let id = self.next_reference();
         let frame = Order::Monitor { by: self.inner.us.clone(), who: who.clone(), id: id.clone() }.frame()?;
-        let ended = Asked::new(&self.inner, id, There::Watch(who)).ask(frame).await?;
-        self.reason(ended)
+        let Settings { longest, limits, .. } = self.inner.settings;
+        let ended = Asked::new(&self.inner, id, There::Watch(who), longest).ask(frame).await?;
+        reason(ended, limits)
     }
 
     async fn permits(&self) -> Result<Permits, CallError> {
@@ -290,18 +334,6 @@ impl Connection {
         Ok(Permits { _own: own, _shared: shared })
     }
 
-    fn reason(&self, ended: Ended) -> Result<Term, CallError> {
-        match ended {
-            Ended::Process(Reason::Read(reason)) => Ok(reason),
-            Ended::Process(Reason::Payload(payload)) => Ok(payload.read(self.inner.settings.limits)?),
-            Ended::TooLarge(length) => {
-                Err(CallError::TooLarge { length, longest: self.inner.settings.longest })
-            }
-            Ended::NotStarted(why) => Err(CallError::NotStarted(why)),
-            Ended::Lost(why) => Err(why.into()),
-        }
-    }
-
     fn next_reference(&self) -> Reference {
         let number = self.inner.last_reference.fetch_add(1, Ordering::Relaxed);
         // Only 18 bits of the first word count.
@@ -309,6 +341,16 @@ impl Connection {
             [number & 0x3_ffff, (number >> 18) & 0xffff_ffff].map(|it| u32::try_from(it).unwrap_or(0));
         let Pid { node, creation, .. } = &self.inner.us;
         Reference { node: node.clone(), creation: *creation, words: vec![low, high, 0] }
+    }
+}
+
+fn reason(ended: Ended, limits: Limits) -> Result<Term, CallError> {
+    match ended {
+        Ended::Process(Reason::Read(reason)) => Ok(reason),
+        Ended::Process(Reason::Payload(payload)) => Ok(payload.read(limits)?),
+        Ended::TooLarge { length, longest } => Err(CallError::TooLarge { length, longest }),
+        Ended::NotStarted(why) => Err(CallError::NotStarted(why)),
+        Ended::Lost(why) => Err(why.into()),
     }
 }
 

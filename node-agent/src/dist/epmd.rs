@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const PORT_PLEASE2: u8 = 122;
@@ -28,11 +28,21 @@ pub enum EpmdError {
 /// Where there is no name server, it knows no such node, or something else listens there. Bounded by the caller's time.
 pub async fn port_of(address: SocketAddr, name: &str) -> Result<u16, EpmdError> {
     let unreachable = |source| EpmdError::Unreachable { address, source };
+    let mut stream = TcpStream::connect(address).await.map_err(unreachable)?;
+    ask(&mut stream, address, name).await
+}
+
+/// On a connection that was made to the name server at `address`.
+pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    address: SocketAddr,
+    name: &str,
+) -> Result<u16, EpmdError> {
+    let unreachable = |source| EpmdError::Unreachable { address, source };
     let foreign = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => EpmdError::Foreign { address },
         _ => EpmdError::Unreachable { address, source: error },
     };
-    let mut stream = TcpStream::connect(address).await.map_err(unreachable)?;
     let unknown = || EpmdError::Unknown { address, name: name.to_owned() };
     let length = u16::try_from(name.len() + 1).map_err(|_| unknown())?;
     let mut request = length.to_be_bytes().to_vec();

@@ -2,7 +2,8 @@
 //! alive.
 //!
 //! A frame that is longer than we are ready to hold does not end the connection: its beginning, which says what it is about, is
-//! kept, and the rest is thrown away as it comes.
+//! kept, and the rest is thrown away as it comes. How much that is may depend on what the beginning says, which is asked for
+//! before room is made for the rest.
 
 use std::io;
 
@@ -27,11 +28,27 @@ pub enum Frame {
     },
 }
 
+/// How much of a message is held.
+pub trait Allow {
+    /// No longer message that begins with this is held, in bytes. Not asked about short ones.
+    fn longest(&self, beginning: &Bytes) -> usize;
+}
+
+/// The same for all.
+impl Allow for usize {
+    fn longest(&self, _: &Bytes) -> usize {
+        *self
+    }
+}
+
 /// Takes frames from a stream, whole, however they arrive: it is safe to give up waiting for one.
 #[derive(Debug)]
-pub struct Frames {
-    /// No longer message is held, in bytes.
-    longest: usize,
+pub struct Frames<A> {
+    allow: A,
+    /// How much of a message is looked at before it is allowed, and kept where it is not, in bytes.
+    kept: usize,
+    /// The one that is coming was found to be allowed.
+    allowed: bool,
     skipping: Option<Skipping>,
     /// A large message was taken from the buffer, whose memory may be as large.
     roomy: bool,
@@ -44,13 +61,19 @@ struct Skipping {
     left: usize,
 }
 
-impl Frames {
-    pub fn new(longest: usize) -> Self {
-        Self { longest: longest.max(KEPT), skipping: None, roomy: false }
+impl<A: Allow> Frames<A> {
+    pub fn new(allow: A) -> Self {
+        Self { allow, kept: KEPT, allowed: false, skipping: None, roomy: false }
+    }
+
+    /// As if beginnings were this short, so that a few bytes reach all of it.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn that_keep(kept: usize, allow: A) -> Self {
+        Self { kept, ..Self::new(allow) }
     }
 }
 
-impl Decoder for Frames {
+impl<A: Allow> Decoder for Frames<A> {
     type Item = Frame;
     type Error = io::Error;
 
@@ -71,19 +94,21 @@ impl Decoder for Frames {
             from.advance(4);
             return Ok(Some(Frame::Tick));
         }
-        if length > self.longest {
-            if from.len() < 4 + KEPT {
-                return Ok(None);
+        if length > self.kept && !self.allowed {
+            let Some(beginning) = from.get(4..4 + self.kept) else { return Ok(None) };
+            let beginning = Bytes::copy_from_slice(beginning);
+            if length > self.allow.longest(&beginning) {
+                from.advance(4 + self.kept);
+                self.skipping = Some(Skipping { beginning, length, left: length - self.kept });
+                return self.decode(from);
             }
-            from.advance(4);
-            let beginning = from.split_to(KEPT).freeze();
-            self.skipping = Some(Skipping { beginning, length, left: length - KEPT });
-            return self.decode(from);
+            self.allowed = true;
         }
         if from.len() < 4 + length {
             from.reserve(4 + length - from.len());
             return Ok(None);
         }
+        self.allowed = false;
         from.advance(4);
         let message = from.split_to(length).freeze();
         self.roomy |= length > LARGE;
@@ -100,7 +125,7 @@ impl Decoder for Frames {
 mod tests {
     use super::*;
 
-    fn all(frames: &mut Frames, bytes: &[u8], step: usize) -> Vec<Frame> {
+    fn all(frames: &mut Frames<impl Allow>, bytes: &[u8], step: usize) -> Vec<Frame> {
         let mut buffer = BytesMut::new();
         let mut seen = Vec::new();
         for piece in bytes.chunks(step) {
@@ -123,7 +148,7 @@ mod tests {
     fn frames_come_whole_however_they_are_cut() {
         let bytes = [framed(3), framed(0), framed(5000), framed(9000), framed(1)].concat();
         for step in [1, 3, 4, 5, 4095, 4096, 4100, usize::MAX] {
-            let seen = all(&mut Frames::new(6000), &bytes, step);
+            let seen = all(&mut Frames::new(6000_usize), &bytes, step);
             let message = |length: usize| Frame::Message(Bytes::from(framed(length).split_off(4)));
             let beginning = Bytes::from(framed(KEPT).split_off(4));
             let expected = [
@@ -137,9 +162,40 @@ mod tests {
         }
     }
 
+    /// Allows what begins with a 1.
+    struct Ones;
+
+    impl Allow for Ones {
+        fn longest(&self, beginning: &Bytes) -> usize {
+            assert_eq!(beginning.len(), KEPT);
+            if beginning.first() == Some(&1) { 1 << 20 } else { 0 }
+        }
+    }
+
+    #[test]
+    fn what_a_message_begins_with_decides_how_much_of_it_is_held() {
+        let framed = |first: u8, length: usize| {
+            let mut bytes = u32::try_from(length).unwrap().to_be_bytes().to_vec();
+            bytes.resize(4 + length, first);
+            bytes
+        };
+        let bytes = [framed(1, 9000), framed(2, 9000), framed(2, KEPT), framed(1, 9001)].concat();
+        for step in [1, 4099, 4100, 4101, usize::MAX] {
+            let lengths: Vec<_> = all(&mut Frames::new(Ones), &bytes, step)
+                .into_iter()
+                .map(|frame| match frame {
+                    Frame::Message(message) => (true, message.len()),
+                    Frame::TooLong { length, .. } => (false, length),
+                    Frame::Tick => (true, 0),
+                })
+                .collect();
+            assert_eq!(lengths, [(true, 9000), (false, 9000), (true, KEPT), (true, 9001)], "{step}");
+        }
+    }
+
     #[test]
     fn the_room_of_a_large_message_goes_with_it() {
-        let mut frames = Frames::new(1 << 20);
+        let mut frames = Frames::new(1_usize << 20);
         let mut buffer = BytesMut::from(&[framed(1 << 20), framed(3)].concat()[..]);
         assert!(matches!(frames.decode(&mut buffer), Ok(Some(Frame::Message(_)))));
         assert!(matches!(frames.decode(&mut buffer), Ok(Some(Frame::Message(_)))));
@@ -150,7 +206,7 @@ mod tests {
 
     #[test]
     fn nothing_is_set_aside_for_a_frame_that_is_too_long() {
-        let mut frames = Frames::new(6000);
+        let mut frames = Frames::new(6000_usize);
         let mut buffer = BytesMut::from(&u32::MAX.to_be_bytes()[..]);
         buffer.extend_from_slice(&[0; KEPT]);
         for _ in 0..1000 {

@@ -1,10 +1,12 @@
 //! What one asks of a node, or a node answers, is no harm to others.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use node_agent::dist::connection::{CallError, Settings};
+use node_agent::dist::connection::{CallError, Cap, Settings};
 use node_agent::dist::term::{DecodeError, Limits, Term};
 
 use super::world::{PATIENCE, US, World, eventually, soon, value};
@@ -83,6 +85,72 @@ async fn an_answer_that_is_too_large_is_an_error_for_who_asked_and_nobody_else()
     assert_eq!(second, Ok(Term::Binary(vec![b'x'; 1_000].into())));
     assert_eq!(third, Err(CallError::Unreadable(DecodeError::TooMany(1_000))));
     assert!(other().await.is_ok());
+}
+
+/// The connection's settings are the default, which is far more than any of these.
+#[tokio::test]
+async fn each_call_says_how_much_of_an_answer_it_is_ready_to_hold() {
+    let world = World::new().await;
+    let connection = world.connect().await;
+    let cap = Cap { longest: 100_000, limits: Limits { depth: 3, terms: 100 } };
+    let within =
+        |cap, module, function, arguments| connection.call_within(cap, module, function, arguments, PATIENCE);
+    let copied = |size| vec![Term::from("x"), Term::Integer(size)];
+    let nested = |levels| (0..levels).fold(Term::default(), |inner, _| Term::List(vec![inner]));
+    let reversed = |levels| vec![Term::List(vec![nested(levels)])];
+    let numbers = |count| vec![Term::Integer(1), Term::Integer(count)];
+    let (large, fits, many, few, deep, flat, uncapped) = tokio::join!(
+        within(cap, "binary", "copy", copied(200_000)),
+        within(cap, "binary", "copy", copied(90_000)),
+        within(cap, "lists", "seq", numbers(300)),
+        within(cap, "lists", "seq", numbers(90)),
+        // In the answer, which is in a list, which is in a tuple.
+        within(cap, "lists", "reverse", reversed(3)),
+        within(cap, "lists", "reverse", reversed(1)),
+        connection.call("binary", "copy", copied(200_000), PATIENCE),
+    );
+    let Err(CallError::TooLarge { length, longest: 100_000 }) = large else { panic!("{large:?}") };
+    assert!(length > 200_000, "{length}");
+    assert_eq!(fits, Ok(Term::Binary(vec![b'x'; 90_000].into())));
+    assert_eq!(many, Err(CallError::Unreadable(DecodeError::TooMany(100))));
+    assert_eq!(few.unwrap().as_list().map(<[Term]>::len), Some(90));
+    assert_eq!(deep, Err(CallError::Unreadable(DecodeError::TooDeep(3))));
+    assert!(flat.is_ok(), "{flat:?}");
+    assert_eq!(uncapped, Ok(Term::Binary(vec![b'x'; 200_000].into())));
+    // Short enough to be held anyway, and still more than was allowed.
+    let tiny = within(Cap { longest: 500, ..cap }, "binary", "copy", copied(1_000)).await;
+    assert!(matches!(tiny, Err(CallError::TooLarge { longest: 500, .. })), "{tiny:?}");
+    // Nobody can ask for more than the connection allows.
+    let narrow = Settings { longest: 50_000, limits: cap.limits, ..Settings::default() };
+    let connection = world.connect_as("narrow@127.0.0.1", narrow).await;
+    let boundless = Cap { longest: usize::MAX, limits: Limits { depth: u16::MAX, terms: u32::MAX } };
+    let large = connection.call_within(boundless, "binary", "copy", copied(60_000), PATIENCE).await;
+    assert!(matches!(large, Err(CallError::TooLarge { longest: 50_000, .. })), "{large:?}");
+    let deep = connection.call_within(boundless, "lists", "reverse", reversed(3), PATIENCE).await;
+    assert_eq!(deep, Err(CallError::Unreadable(DecodeError::TooDeep(3))));
+}
+
+/// Of this process, in kB.
+fn peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().strip_suffix("kB").unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_beyond_a_cap_passes_by_and_is_never_held() {
+    let world = World::new().await;
+    // The connection would hold it.
+    let connection = world.connect_as(US, Settings { longest: 1 << 30, ..Settings::default() }).await;
+    let cap = Cap { longest: 1 << 20, limits: Limits::default() };
+    let large = vec![Term::from("0123456789abcdef"), Term::Integer(8 << 20)];
+    assert!(connection.call("erlang", "node", Vec::new(), PATIENCE).await.is_ok());
+    let before = peak();
+    let refused = connection.call_within(cap, "binary", "copy", large, PATIENCE).await;
+    let Err(CallError::TooLarge { length, .. }) = refused else { panic!("{refused:?}") };
+    assert!(length > 128 << 20, "{length}");
+    let grown = peak() - before;
+    assert!(grown < 16 << 10, "{grown} kB more for an answer of {length} bytes");
 }
 
 /// More than any buffer on the way: where we said that we read fragments, it would come in a hundred.

@@ -45,6 +45,30 @@ async fn a_node_that_is_frozen_is_gone_after_the_silence_that_is_allowed() {
     assert_all_told(&connection, || world.vm.signal(Signal::STOP), Lost::Silent(silence)).await;
 }
 
+/// It shows its life every fifteen seconds by itself, which is what we allow in others.
+#[tokio::test]
+async fn a_node_that_shows_its_life_more_rarely_than_we_allow_is_asked_and_kept() {
+    let world = World::new().await;
+    let silence = Duration::from_secs(1);
+    let settings = Settings { silence, ..Settings::default() };
+    let connection = world.connect_as("impatient@127.0.0.1", settings).await;
+    let atoms = async || {
+        let asked = vec![Term::atom("atom_count")];
+        connection.call("erlang", "system_info", asked, PATIENCE).await.unwrap()
+    };
+    drop(world.connect_booted().await);
+    let sleep = async |millis| {
+        let slept = connection.call("timer", "sleep", vec![Term::Integer(millis)], PATIENCE).await;
+        assert_eq!(slept, Ok(Term::atom("ok")));
+    };
+    // What the node loads for it has names of its own.
+    sleep(1).await;
+    let before = atoms().await;
+    sleep(4_000).await;
+    // It was asked some four times, of a name that it has.
+    assert_eq!(atoms().await, before);
+}
+
 /// A connection that shows no life is what tells how much time has passed for the node.
 #[tokio::test]
 async fn an_idle_connection_stays_up_where_the_node_closes_one_that_shows_no_life() {

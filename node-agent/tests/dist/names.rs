@@ -41,13 +41,7 @@ async fn coming_back_fifty_times_leaves_one_name_behind() {
         let asked = vec![Term::atom("atom_count")];
         connection.call("erlang", "system_info", asked, PATIENCE).await.unwrap().as_u64().unwrap()
     };
-    // A node is there before it has loaded all that it is made of, which has names of its own.
-    eventually("the end of its start", async || {
-        let connection = world.connect().await;
-        let status = connection.call("init", "get_status", Vec::new(), PATIENCE).await.unwrap();
-        (status.as_tuple()?.first()?.as_atom()? == "started").then_some(())
-    })
-    .await;
+    world.connect_booted().await;
     count().await;
     let before = count().await;
     let mut after = before;

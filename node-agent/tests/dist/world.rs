@@ -63,6 +63,17 @@ impl World {
         self.connect_as(US, Settings::default()).await
     }
 
+    /// A node is there before it has loaded all that it is made of, which has names of its own.
+    pub(crate) async fn connect_booted(&self) -> Connection {
+        let connection = self.connect().await;
+        eventually("the end of its start", async || {
+            let status = connection.call("init", "get_status", Vec::new(), PATIENCE).await.unwrap();
+            (status.as_tuple()?.first()?.as_atom()? == "started").then_some(())
+        })
+        .await;
+        connection
+    }
+
     pub(crate) async fn connect_as(&self, name: &'static str, settings: Settings) -> Connection {
         connect(&self.node(), name, settings).await
     }

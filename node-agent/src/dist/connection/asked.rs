@@ -32,8 +32,9 @@ enum State {
 }
 
 impl<'c> Asked<'c> {
-    pub(super) fn new(by: &'c Inner, id: Reference, there: There) -> Self {
-        let ticket = by.waiting.for_process(&id);
+    /// `longest`: of the message that answers, in bytes.
+    pub(super) fn new(by: &'c Inner, id: Reference, there: There, longest: usize) -> Self {
+        let ticket = by.waiting.for_process(&id, longest);
         Self { by, id, ticket, there, state: State::Unsent }
     }
 

@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::codec::Decoder as _;
 
-use super::waiting::{Ended, Waiting};
+use super::waiting::Waiting;
 use super::writer::TICK;
 use super::{Lost, asked};
-use crate::dist::control::{self, CONTROL, Order, Payload, Told};
-use crate::dist::frame::{Frame, Frames};
-use crate::dist::term::{Pid, Term};
+use crate::dist::control::{self, CONTROL, Order, Payload, Target, Told};
+use crate::dist::frame::{Allow, Frame, Frames};
+use crate::dist::term::{Atom, Pid, Reference, Term};
 
 /// What is read in one go where no more is known to come, in bytes.
 const ROOM: usize = 16 * 1024;
@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_millis(200);
 
 pub(super) struct Reader<S> {
     pub(super) from_node: ReadHalf<S>,
-    pub(super) frames: Frames,
+    pub(super) frames: Frames<Awaited>,
     pub(super) waiting: Arc<Waiting>,
     pub(super) outbox: mpsc::Sender<Bytes>,
     pub(super) partings: mpsc::UnboundedSender<Bytes>,
@@ -37,14 +37,21 @@ impl<S: AsyncRead> Reader<S> {
     pub(super) async fn read(mut self) -> Lost {
         let mut buffer = BytesMut::new();
         let mut answered: Option<Instant> = None;
+        let mut was_asked = false;
         loop {
             buffer.reserve(ROOM);
             // Bytes count, not messages: a large one may take its time.
-            match timeout(self.silence, self.from_node.read_buf(&mut buffer)).await {
-                Err(_) => return Lost::Silent(self.silence),
+            match timeout(self.silence / 2, self.from_node.read_buf(&mut buffer)).await {
+                Err(_) if was_asked => return Lost::Silent(self.silence),
+                Err(_) => {
+                    was_asked = true;
+                    // Where the outbox is full, something else is written, or the node takes nothing.
+                    let _ = self.outbox.try_send(are_you_there(&self.us));
+                    continue;
+                }
                 Ok(Err(error)) => return Lost::of(&error),
                 Ok(Ok(0)) => return Lost::ClosedByPeer,
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => was_asked = false,
             }
             if answered.is_none_or(|it| it.elapsed() >= ANSWER) {
                 answered = Some(Instant::now());
@@ -65,10 +72,13 @@ impl<S: AsyncRead> Reader<S> {
     }
 
     fn take(&self, frame: Frame) -> Result<(), Lost> {
-        let (message, length) = match frame {
+        let (message, whole, length) = match frame {
             Frame::Tick => return Ok(()),
-            Frame::Message(message) => (message, None),
-            Frame::TooLong { beginning, length } => (beginning, Some(length)),
+            Frame::Message(message) => {
+                let length = message.len();
+                (message, true, length)
+            }
+            Frame::TooLong { beginning, length } => (beginning, false, length),
         };
         match control::read(message)? {
             Told::Spawned { id, result: Ok(process) } => {
@@ -76,11 +86,8 @@ impl<S: AsyncRead> Reader<S> {
                     let _ = self.partings.send(asked::end(&self.us, &id, process));
                 }
             }
-            Told::Spawned { id, result: Err(why) } => self.waiting.ended(&id, Ended::NotStarted(why)),
-            Told::Down { id, reason } => {
-                let ended = length.map_or(Ended::Process(reason), Ended::TooLarge);
-                self.waiting.ended(&id, ended);
-            }
+            Told::Spawned { id, result: Err(why) } => self.waiting.not_started(&id, why),
+            Told::Down { id, reason } => self.waiting.ended(&id, whole.then_some(reason), length),
             Told::Message { to, message } if to == self.us => self.refuse_output(message),
             Told::Message { .. } | Told::Nothing => {}
         }
@@ -102,4 +109,33 @@ impl<S: AsyncRead> Reader<S> {
             }
         }
     }
+}
+
+/// How much is held of a message: as much as whoever waits for it allows.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    pub(super) waiting: Arc<Waiting>,
+    /// No longer message is held, whatever it is about, in bytes.
+    pub(super) longest: usize,
+}
+
+impl Allow for Awaited {
+    fn longest(&self, beginning: &Bytes) -> usize {
+        match control::read(beginning.clone()) {
+            Ok(Told::Down { id, .. }) => self.waiting.longest(&id).min(self.longest),
+            // Of these no more is of use than what they begin with.
+            Ok(Told::Spawned { .. } | Told::Message { .. } | Told::Nothing) => 0,
+            // It may be a control message that goes on.
+            Err(_) => self.longest,
+        }
+    }
+}
+
+/// What every node answers at once, so that one that shows its life more rarely than we allow (a `net_ticktime` longer than
+/// ours) is not taken for dead: whether a name that nobody can have is nobody's. The node learns no name by it.
+fn are_you_there(us: &Pid) -> Bytes {
+    // Of no call: their third word is 0.
+    let id = Reference { node: us.node.clone(), creation: us.creation, words: vec![0, 0, 1] };
+    let order = Order::Monitor { by: us.clone(), who: Target::Name(Atom::of("undefined")), id };
+    order.frame().unwrap_or(TICK)
 }

@@ -21,8 +21,11 @@ use crate::dist::term::{Pid, Reference, Term};
 #[derive(Debug, PartialEq)]
 pub(super) enum Ended {
     Process(Reason),
-    /// With a reason of this many bytes, which was not read.
-    TooLarge(usize),
+    /// With a message of `length` bytes, of which `longest` were allowed; it was not read.
+    TooLarge {
+        length: usize,
+        longest: usize,
+    },
     NotStarted(Term),
     Lost(Lost),
 }
@@ -45,6 +48,8 @@ enum Awaited {
     By {
         who: oneshot::Sender<Ended>,
         process: Option<Pid>,
+        /// No longer message is of use, in bytes.
+        longest: usize,
     },
     /// Nobody waits, and the node has not said yet which process it is. It still counts as a call, so that a node that says
     /// nothing is not asked without end.
@@ -70,7 +75,8 @@ impl Ticket {
 }
 
 impl Waiting {
-    pub(super) fn for_process(&self, id: &Reference) -> Ticket {
+    /// `longest`: of the message that tells the end, in bytes.
+    pub(super) fn for_process(&self, id: &Reference, longest: usize) -> Ticket {
         let (who, ticket) = oneshot::channel();
         let mut entries = self.entries();
         match entries.lost.clone() {
@@ -78,7 +84,7 @@ impl Waiting {
                 let _ = who.send(Ended::Lost(why));
             }
             None => {
-                entries.of.insert(id.words.clone(), Awaited::By { who, process: None });
+                entries.of.insert(id.words.clone(), Awaited::By { who, process: None, longest });
             }
         }
         Ticket(ticket)
@@ -103,9 +109,27 @@ impl Waiting {
         }
     }
 
-    pub(super) fn ended(&self, id: &Reference, how: Ended) {
+    /// How long a message that tells the end may be, in bytes. None is of use where nobody waits.
+    pub(super) fn longest(&self, id: &Reference) -> usize {
+        match self.entries().of.get(&id.words) {
+            Some(Awaited::By { longest, .. }) => *longest,
+            Some(Awaited::GivenUp(_)) | None => 0,
+        }
+    }
+
+    /// Told by a message of `length` bytes. `reason`: `None` where it was too long to be held.
+    pub(super) fn ended(&self, id: &Reference, reason: Option<Reason>, length: usize) {
+        if let Some(Awaited::By { who, longest, .. }) = self.entries().of.remove(&id.words) {
+            let _ = who.send(match reason {
+                Some(reason) if length <= longest => Ended::Process(reason),
+                _ => Ended::TooLarge { length, longest },
+            });
+        }
+    }
+
+    pub(super) fn not_started(&self, id: &Reference, why: Term) {
         if let Some(Awaited::By { who, .. }) = self.entries().of.remove(&id.words) {
-            let _ = who.send(how);
+            let _ = who.send(Ended::NotStarted(why));
         }
     }
 
@@ -164,17 +188,23 @@ mod tests {
         Pid { node: Atom::of("c@d"), id, serial: 0, creation: 1 }
     }
 
+    const LONGEST: usize = 100;
+
+    fn reason() -> Reason {
+        Reason::Read(Term::atom("normal"))
+    }
+
     fn normal() -> Ended {
-        Ended::Process(Reason::Read(Term::atom("normal")))
+        Ended::Process(reason())
     }
 
     #[tokio::test]
     async fn who_waits_is_told_whether_or_not_the_start_was_told_first() {
         let waiting = Waiting::default();
-        let (mut first, mut second) = (waiting.for_process(&id(1)), waiting.for_process(&id(2)));
+        let [mut first, mut second] = [1, 2].map(|number| waiting.for_process(&id(number), LONGEST));
         assert_eq!(waiting.started(&id(1), pid(1)), None);
-        waiting.ended(&id(1), normal());
-        waiting.ended(&id(2), normal());
+        waiting.ended(&id(1), Some(reason()), LONGEST);
+        waiting.ended(&id(2), Some(reason()), 0);
         assert_eq!(waiting.started(&id(2), pid(2)), None);
         assert_eq!((first.wait().await, second.wait().await), (normal(), normal()));
         assert!(waiting.entries().of.is_empty());
@@ -183,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_waits_for_is_ended_by_whoever_knows_it() {
         let waiting = Waiting::default();
-        let _tickets = [1, 2].map(|number| waiting.for_process(&id(number)));
+        let _tickets = [1, 2].map(|number| waiting.for_process(&id(number), LONGEST));
         waiting.started(&id(1), pid(1));
         assert_eq!(waiting.give_up(&id(1), None), Some(pid(1)));
         assert_eq!(waiting.give_up(&id(2), None), None);
@@ -194,11 +224,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn more_than_who_waits_is_ready_to_hold_is_told_as_a_length() {
+        let waiting = Waiting::default();
+        let [mut first, mut second] = [1, 2].map(|number| waiting.for_process(&id(number), LONGEST));
+        assert_eq!([1, 2, 3].map(|number| waiting.longest(&id(number))), [LONGEST, LONGEST, 0]);
+        // Short enough to have been held all the same, and not held.
+        waiting.ended(&id(1), Some(reason()), LONGEST + 1);
+        waiting.ended(&id(2), None, 9_000);
+        assert_eq!(first.wait().await, Ended::TooLarge { length: LONGEST + 1, longest: LONGEST });
+        assert_eq!(second.wait().await, Ended::TooLarge { length: 9_000, longest: LONGEST });
+        let _given_up = waiting.for_process(&id(4), LONGEST);
+        waiting.give_up(&id(4), None);
+        assert_eq!(waiting.longest(&id(4)), 0);
+    }
+
+    #[tokio::test]
     async fn once_the_connection_is_lost_nobody_waits() {
         let waiting = Waiting::default();
-        let mut before = waiting.for_process(&id(1));
+        let mut before = waiting.for_process(&id(1), LONGEST);
         waiting.all_lost(&Lost::ClosedByPeer);
-        let mut after = waiting.for_process(&id(2));
+        let mut after = waiting.for_process(&id(2), LONGEST);
         assert_eq!(before.wait().await, Ended::Lost(Lost::ClosedByPeer));
         assert_eq!(after.wait().await, Ended::Lost(Lost::ClosedByPeer));
     }

@@ -5,10 +5,14 @@ use bytes::{Buf, Bytes};
 
 use super::{Atom, BigInteger, Pid, Port, Reference, Term};
 
+/// No term within more others is read, whatever a reader allows: each level takes some of a thread's stack, here and where
+/// the term is shown or dropped.
+const DEEPEST: u16 = 200;
+
 /// What a reader is ready to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Terms within terms.
+    /// Terms within terms; never more than 200.
     pub depth: u16,
     /// All terms together, keys and elements included.
     pub terms: u32,
@@ -43,7 +47,7 @@ pub enum DecodeError {
 /// Where it is not a term, is more than `limits`, or ends early; what is left in `from` then means nothing.
 pub fn decode(from: &mut Bytes, limits: Limits) -> Result<Term, DecodeError> {
     match u8_of(from)? {
-        131 => Reader { left: limits.terms, limits }.term(from, 0),
+        131 => Reader::new(limits).term(from, 0),
         version => Err(DecodeError::Version(version)),
     }
 }
@@ -65,7 +69,7 @@ pub fn decode_front(from: &mut Bytes, count: usize, limits: Limits) -> Result<Ve
     if arity < count {
         return Err(DecodeError::Malformed("a tuple"));
     }
-    Reader { left: limits.terms, limits }.terms(from, count, 0)
+    Reader::new(limits).terms(from, count, 0)
 }
 
 struct Reader {
@@ -74,6 +78,10 @@ struct Reader {
 }
 
 impl Reader {
+    fn new(limits: Limits) -> Self {
+        Self { left: limits.terms, limits: Limits { depth: limits.depth.min(DEEPEST), ..limits } }
+    }
+
     fn term(&mut self, from: &mut Bytes, depth: u16) -> Result<Term, DecodeError> {
         if depth > self.limits.depth {
             return Err(DecodeError::TooDeep(self.limits.depth));
@@ -351,6 +359,21 @@ mod tests {
         assert!(nested(100).is_ok());
         assert_eq!(nested(101), Err(DecodeError::TooDeep(100)));
         assert_eq!(nested(1_000_000), Err(DecodeError::TooDeep(100)));
+    }
+
+    #[test]
+    fn no_reader_can_allow_a_depth_that_is_more_than_a_stack_holds() {
+        let limits = Limits { depth: u16::MAX, ..Limits::default() };
+        let nested = |levels: usize| {
+            let bytes =
+                [&[131][..], &[108, 0, 0, 0, 1].repeat(levels), &[106], &[106].repeat(levels)].concat();
+            decode(&mut bytes.into(), limits)
+        };
+        // Shown and dropped as well.
+        assert_eq!(nested(200).unwrap().to_string().len(), 402);
+        for levels in [201, 60_000] {
+            assert_eq!(nested(levels), Err(DecodeError::TooDeep(200)));
+        }
     }
 
     #[test]
