@@ -1,7 +1,5 @@
 //! What the figures of a host, and of a replica's VM, were during the last hour, as the control plane remembers them.
 
-mod read;
-
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, NodeName, Slot};
@@ -90,7 +88,7 @@ pub struct VmHistory {
 }
 
 /// The VM of a replica at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct VmPoint {
     pub at: Timestamp,

@@ -7,7 +7,6 @@ use proto::metrics::VmHistory;
 use proto::replicas::{Replica, Vm};
 use proto::users::CreatedToken;
 use rustix::process::{Pid, Signal, kill_process};
-use tests::browser::{ADMIN, Browser};
 use tests::ports;
 use tests::programs::{Agent, ControlPlane};
 use tests::release::Bucket;
@@ -101,23 +100,7 @@ async fn vms_of_three_languages_say_how_they_are_and_one_that_stands_still_says_
         let atoms = metrics.lines().find_map(|it| it.strip_prefix(line.as_str())?.parse::<f64>().ok());
         assert!(atoms.is_some_and(|it| it > 1_000.0), "{line}\n{metrics}");
     }
-    is_drawn(&fleet, Sample::Erlang.name()).await;
     stands_still(&fleet, Sample::Erlang.name()).await;
-}
-
-/// In the console.
-async fn is_drawn(fleet: &Fleet, app: &str) {
-    let browser = Browser::open().await;
-    let page = fleet.control_plane.url(&format!("/applications/{app}?replica=web-1/1"));
-    browser.client.goto(&page).await.unwrap();
-    browser.sign_in(ADMIN).await;
-    browser.reads("OTP ").await;
-    browser.click(".replica-vm").await;
-    browser.there("[data-chart=Atoms] path.series").await;
-    browser.there("[data-chart=Schedulers] path.series").await;
-    let errors = browser.console_errors().await;
-    browser.close().await;
-    assert_eq!(errors, Vec::<String>::new());
 }
 
 async fn stands_still(fleet: &Fleet, app: &str) {

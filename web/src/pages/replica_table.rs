@@ -1,12 +1,11 @@
 //! Replicas as rows that open: of an application, or of a node.
 
 mod history;
-mod vm;
 
 use std::cmp::Ordering;
 
-use proto::replicas::{ErlangNode, PreCommands, Replica, Vm};
-use yew::{Callback, Html, Properties, UseStateHandle, component, html, use_callback, use_state_eq};
+use proto::replicas::{ErlangNode, PreCommands, Replica};
+use yew::{Callback, Html, Properties, component, html, use_callback, use_state_eq};
 
 use super::restart::RestartDialog;
 use crate::components::dialog::use_dialog;
@@ -20,7 +19,6 @@ use crate::session::use_account;
 use crate::shared::Shared;
 use crate::words;
 use history::ReplicaHistory;
-use vm::VmCharts;
 
 const NODE: Column<Replica> = Column {
     title: "Node",
@@ -187,10 +185,10 @@ fn Detail(props: &DetailProps) -> Html {
     let it = &props.replica;
     let account = use_account();
     let restart = use_dialog();
-    let (past, charts) = (use_state_eq(|| false), use_state_eq(|| false));
-    let toggle = |what: &UseStateHandle<bool>| {
-        let what = what.clone();
-        Callback::from(move |_| what.set(!*what))
+    let past = use_state_eq(|| false);
+    let toggle = {
+        let past = past.clone();
+        Callback::from(move |_| past.set(!*past))
     };
     let fact = |name: &'static str, value: Html| html! { <div><dt>{ name }</dt><dd>{ value }</dd></div> };
     let log = format!("{}?replica={}/{}", Route::tab(&it.application, Tab::Logs).path(), it.node, it.slot);
@@ -203,7 +201,6 @@ fn Detail(props: &DetailProps) -> Html {
                 { for it.ports.iter().map(|port| fact("Port", html! { <code>{ format!("{}={}", port.key, port.port) }</code> })) }
                 { fact("Crashes since deployed", html! { it.crashes_since_deploy }) }
                 if let Some(node) = &it.erlang { { fact("Erlang node", erlang_node(node)) } }
-                if let Some(vm) = it.vm.as_ref().and_then(Vm::runs_on) { { fact("Runs on", html! { vm }) } }
                 if let Some(key) = &it.running { { fact("Release", html! { <code>{ key.to_string() }</code> }) } }
                 if let Some(limit) = it.usage.and_then(|it| it.memory_limit_bytes) { { fact("Memory limit", html! { format::bytes(limit) }) } }
                 if let Some(pids) = it.usage.and_then(|it| it.pids) { { fact("Processes and threads", html! { pids }) } }
@@ -213,13 +210,9 @@ fn Detail(props: &DetailProps) -> Html {
             { pre_commands(it.pre_commands.as_ref()) }
             { for it.failed_check.iter().map(|check| evidence::failed_check(check, true)) }
             { for it.last_exit.iter().map(|exit| evidence::last_exit(exit, true)) }
-            if *charts { <VmCharts replica={it.clone()} /> }
             if *past { <ReplicaHistory replica={it.clone()} /> }
             <p class="row-actions">
-                <button class="replica-history" aria-expanded={past.to_string()} onclick={toggle(&past)}>{ if *past { "Hide its history" } else { "Its history" } }</button>
-                if it.vm.is_some() {
-                    <button class="replica-vm" aria-expanded={charts.to_string()} onclick={toggle(&charts)}>{ if *charts { "Hide its VM" } else { "Its VM" } }</button>
-                }
+                <button class="replica-history" aria-expanded={past.to_string()} onclick={toggle}>{ if *past { "Hide its history" } else { "Its history" } }</button>
                 <a class="button" href={log}>{ "Follow its log" }</a>
                 if account.may_operate() && it.assigned.is_some() {
                     <button class="restart-replica" onclick={restart.open}>{ "Restart…" }</button>

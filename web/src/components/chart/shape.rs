@@ -17,8 +17,6 @@ pub enum Unit {
     Percent,
     Bytes,
     BytesPerSecond,
-    /// Whole ones.
-    Count,
     Plain,
 }
 
@@ -28,7 +26,6 @@ impl Unit {
             Self::Percent => format::percent(value),
             Self::Bytes => format::bytes(whole(value)),
             Self::BytesPerSecond => format!("{}/s", format::bytes(whole(value))),
-            Self::Count => whole(value).to_string(),
             Self::Plain => format!("{value:.2}"),
         }
     }
@@ -37,7 +34,7 @@ impl Unit {
     pub fn ceiling(self, most: f64) -> f64 {
         let (least, thousand) = match self {
             Self::Percent => (10.0, f64::INFINITY),
-            Self::Plain | Self::Count => (1.0, f64::INFINITY),
+            Self::Plain => (1.0, f64::INFINITY),
             Self::Bytes | Self::BytesPerSecond => (1_024.0, 1_024.0),
         };
         let (most, mut unit) = (most.max(least), 1.0);
