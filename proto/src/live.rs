@@ -41,6 +41,8 @@ pub enum Topic {
     /// [`News::HostHistory`] with the last hour, then with what came since; or [`News::Gone`].
     HostHistory { name: NodeName },
     /// [`News::VmHistory`], in the same way; or [`News::Gone`].
+    // Nor does the console ask for it yet.
+    #[cfg_attr(target_arch = "wasm32", serde(skip_deserializing))]
     VmHistory { application: AppName, node: NodeName, slot: Slot },
     /// [`News::Rollout`] or [`News::Gone`].
     Rollout { id: RolloutId },

@@ -59,6 +59,8 @@ pub struct Replica {
     pub erlang: Option<ErlangNode>,
     /// What its Erlang VM is; absent: it was not asked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // The console shows none of it yet, and to be able to read it would be a hundredth of its first load.
+    #[cfg_attr(target_arch = "wasm32", serde(skip_deserializing))]
     pub vm: Option<Vm>,
     /// When the agent said all this; absent: it has said nothing yet.
     pub reported_at: Option<Timestamp>,

@@ -239,7 +239,7 @@ async fn a_dialog_that_promotes_a_batch_does_not_go_on_to_the_next_one() {
     let meanwhile = control_plane.command_line().run(&["rollout", "promote", SCRIPT, "--batch", "1"]);
     assert_eq!(meanwhile.status, 0, "{meanwhile:?}");
     control_plane.application_when("the next batch waits", SCRIPT, waits(2)).await;
-    browser.reads("Batch 1 is over by now, and another one has begun.").await;
+    browser.there("[data-batch=batch] [data-node=web-2][data-stage=moved]").await;
     browser.click("#promote-confirm").await;
     browser.reads("moves batch 2 by now").await;
     let after: Application = control_plane.ask(&["app", "show", SCRIPT]).expect("it answers");

@@ -37,7 +37,7 @@ impl Db {
             for application in std::mem::take(&mut loaded.applications) {
                 let fleet = loaded.fleet_of(application);
                 if fleet.spec.is_some() || !fleet.assigned.is_empty() || fleet.rollout.is_some() {
-                    fleets.push(with_earlier_rollouts(&tx, fleet).await?);
+                    fleets.push(Box::pin(with_earlier_rollouts(&tx, fleet)).await?);
                 }
             }
             Ok(fleets)

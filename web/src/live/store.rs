@@ -8,7 +8,7 @@ use proto::apps::{Application, ApplicationSummary};
 use proto::events::Event;
 use proto::ids::{AppName, NodeName, RolloutId};
 use proto::live::{News, Topic};
-use proto::metrics::{HostHistory, VmHistory};
+use proto::metrics::HostHistory;
 use proto::nodes::{Node, NodeSummary};
 use proto::overview::{Fleet, FleetChange, Headline};
 use proto::replicas::Replica;
@@ -28,8 +28,6 @@ pub struct Store {
     nodes: BTreeMap<NodeName, Look<NodeNow>>,
     rollouts: BTreeMap<RolloutId, Look<Rollout>>,
     histories: BTreeMap<NodeName, Look<HostHistory>>,
-    /// By what was asked for.
-    vm_histories: BTreeMap<Topic, Look<VmHistory>>,
 }
 
 /// [`Fleet`], shared piece by piece.
@@ -68,11 +66,6 @@ impl Store {
         self.histories.get(name).cloned().unwrap_or_default()
     }
 
-    /// `topic`: of which replica.
-    pub fn vm_history(&self, topic: &Topic) -> Look<VmHistory> {
-        self.vm_histories.get(topic).cloned().unwrap_or_default()
-    }
-
     pub fn rollout(&self, id: RolloutId) -> Look<Rollout> {
         self.rollouts.get(&id).cloned().unwrap_or_default()
     }
@@ -83,7 +76,6 @@ impl Store {
         self.applications.retain(|name, _| topics.contains(&Topic::Application { name: name.clone() }));
         self.nodes.retain(|name, _| topics.contains(&Topic::Node { name: name.clone() }));
         self.histories.retain(|name, _| topics.contains(&Topic::HostHistory { name: name.clone() }));
-        self.vm_histories.retain(|topic, _| topics.contains(topic));
         self.rollouts.retain(|id, _| topics.contains(&Topic::Rollout { id: *id }));
         self
     }
@@ -127,21 +119,6 @@ impl Store {
                     self.histories.insert(name, Look::here(history));
                 }
             }
-            News::VmHistory(next) => {
-                let (application, node, slot) = (next.application.clone(), next.node.clone(), next.slot);
-                let topic = Topic::VmHistory { application, node, slot };
-                let history = match self.vm_history(&topic).value() {
-                    Some(known) => {
-                        let mut history = (**known).clone();
-                        history.absorb(next);
-                        Some(history)
-                    }
-                    None => Some(next).filter(|it| it.since.is_none()),
-                };
-                if let Some(history) = history {
-                    self.vm_histories.insert(topic, Look::here(history));
-                }
-            }
             News::Rollout(rollout) => {
                 self.rollouts.insert(rollout.summary.id, Look::here(*rollout));
             }
@@ -157,12 +134,12 @@ impl Store {
                 Topic::Application { name } => drop(self.applications.insert(name, Look::Gone)),
                 Topic::Node { name } => drop(self.nodes.insert(name, Look::Gone)),
                 Topic::HostHistory { name } => drop(self.histories.insert(name, Look::Gone)),
-                topic @ Topic::VmHistory { .. } => drop(self.vm_histories.insert(topic, Look::Gone)),
                 Topic::Rollout { id } => drop(self.rollouts.insert(id, Look::Gone)),
-                Topic::Fleet | Topic::Events => {}
+                Topic::Fleet | Topic::Events | Topic::VmHistory { .. } => {}
             },
             News::Failed { topic, detail } => self.fail(topic, &detail),
-            News::Idle => {}
+            // No page asks for it yet.
+            News::VmHistory(_) | News::Idle => {}
         }
         self
     }
@@ -181,16 +158,13 @@ impl Store {
                 let failed = self.host_history(&name).failed(detail);
                 self.histories.insert(name, failed);
             }
-            topic @ Topic::VmHistory { .. } => {
-                let failed = self.vm_history(&topic).failed(detail);
-                self.vm_histories.insert(topic, failed);
-            }
             Topic::Rollout { id } => {
                 let failed = self.rollout(id).failed(detail);
                 self.rollouts.insert(id, failed);
             }
             Topic::Fleet => self.fleet = self.fleet.clone().failed(detail),
             Topic::Events => self.events = self.events.clone().failed(detail),
+            Topic::VmHistory { .. } => {}
         }
     }
 }

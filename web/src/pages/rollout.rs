@@ -78,7 +78,7 @@ fn Steer(props: &SteerProps) -> Html {
     }
     let moves = phase.moves();
     let batch = rollout.batch.as_ref().filter(|batch| moves && batch.may_be_promoted);
-    let may_be_promoted = batch.is_some();
+    let (may_be_promoted, number) = (batch.is_some(), batch.map_or(0, |batch| batch.number));
     let what = format!("the rollout of {application} {}", release.version);
     let abort_verb = match from {
         Some(from) => format!("Go back to {}", from.version),
@@ -94,37 +94,14 @@ fn Steer(props: &SteerProps) -> Html {
                 <button id="promote" class="primary" onclick={promote.open.clone()}>{ "Promote…" }</button>
             }
             if promote.is_open {
-                <PromoteDialog rollout={rollout.clone()} title={format!("Promote {what}")} onclose={promote.close.clone()} />
+                <ConfirmDialog id="promote" title={format!("Promote {what}")} verb="Promote" path={format!("/rollouts/{id}/promote?batch={number}")}
+                    consequence={words::promote_sentence(rollout)} onclose={promote.close.clone()} />
             }
             if abort.is_open && *phase != RolloutPhase::Reverting {
                 <ConfirmDialog id="abort" title={format!("Abort {what}")} verb={abort_verb} path={format!("/rollouts/{id}/abort")}
                     consequence={words::abort_sentence(&rollout.summary)} onclose={abort.close.clone()} />
             }
         </>
-    }
-}
-
-#[derive(Properties, PartialEq)]
-struct PromoteProps {
-    rollout: Shared<Rollout>,
-    title: String,
-    onclose: Callback<()>,
-}
-
-/// Stays with the batch for which it was opened, while the page goes on to the next one.
-#[component]
-fn PromoteDialog(props: &PromoteProps) -> Html {
-    let PromoteProps { rollout, title, onclose } = props;
-    let number = |rollout: &Rollout| rollout.batch.as_ref().map_or(0, |batch| batch.number);
-    let asked = use_state(|| (number(rollout), words::promote_sentence(rollout)));
-    let (opened, sentence) = &*asked;
-    let consequence = match number(rollout) == *opened {
-        true => sentence.clone(),
-        false => format!("Batch {opened} is over by now, and another one has begun."),
-    };
-    let path = format!("/rollouts/{}/promote?batch={opened}", rollout.summary.id);
-    html! {
-        <ConfirmDialog id="promote" title={title.clone()} verb="Promote" {path} {consequence} onclose={onclose.clone()} />
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn configured(bench: &Bench) {
     bench.backend.fleets.lock().unwrap().push(fleet);
     let put = vec![NewApplication { spec, source: Source::Yaml, cookie: vec![1] }];
     let diff = ApplicationsDiff { put, ..ApplicationsDiff::default() };
-    bench.api.db.put_applications(diff, bench.api.clock.now()).await.unwrap();
+    Box::pin(bench.api.db.put_applications(diff, bench.api.clock.now())).await.unwrap();
 }
 
 pub(super) async fn enrolled(bench: &Bench, name: &str) -> proto::ids::NodeId {

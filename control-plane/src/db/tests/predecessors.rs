@@ -21,7 +21,7 @@ on_both_engines!(
 
 async fn store(it: &TestDb, plan: Plan) {
     let generation = fleet(&it.db, "shop").await.generation;
-    it.db.store_plan(&app("shop"), generation, &plan, Time(40)).await.unwrap();
+    Box::pin(it.db.store_plan(&app("shop"), generation, &plan, Time(40))).await.unwrap();
 }
 
 async fn what_gave_way_in_its_watch_is_loaded_beneath_its_successor_and_taken_up_again(it: TestDb) {
