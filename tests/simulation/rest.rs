@@ -37,7 +37,8 @@ impl World {
         }
         let wish = fleet.wanted.as_ref().map(|it| &it.release);
         let wish = wish.filter(|it| !fleet.ghosted.contains(it) && Some(*it) != in_force);
-        let tried = |it: &&ReleaseKey| fleet.last.as_ref().is_some_and(|last| last.release == **it);
+        let over = [&fleet.last, &fleet.tried];
+        let tried = |it: &&ReleaseKey| over.into_iter().flatten().any(|over| over.release == **it);
         if let Some(open) = wish.filter(|it| !tried(it)) {
             return Some(format!("{} is wished and not in force", open.version));
         }

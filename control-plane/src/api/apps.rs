@@ -93,11 +93,12 @@ pub(super) fn summary(picture: &Picture, app: &AppPicture) -> ApplicationSummary
     let ready = tiles.iter().filter(|tile| tile.state.is_ready()).count();
     let state = Standing { app, tiles: &tiles, wanted, ready: u32::try_from(ready).unwrap_or(u32::MAX) };
     let (tone, sentence, needs_attention) = state.said();
-    let in_force_since = [&fleet.rollout, &fleet.last].into_iter().flatten().find_map(|rollout| {
-        let of_it = fleet.in_force.as_ref() == Some(&rollout.release);
-        let stable = matches!(rollout.phase, RolloutPhase::Watching | RolloutPhase::Done);
-        (of_it && stable).then(|| rollout.finished_at.unwrap_or(rollout.phase_since).into())
-    });
+    let in_force_since =
+        [&fleet.rollout, &fleet.last, &fleet.brought].into_iter().flatten().find_map(|rollout| {
+            let of_it = fleet.in_force.as_ref() == Some(&rollout.release);
+            let stable = matches!(rollout.phase, RolloutPhase::Watching | RolloutPhase::Done);
+            (of_it && stable).then(|| rollout.finished_at.unwrap_or(rollout.phase_since).into())
+        });
     ApplicationSummary {
         name: spec.name.clone(),
         language: spec.language,

@@ -23,7 +23,7 @@ use super::events::{self, NewEvent};
 use super::{assignments, restarts, rollouts};
 use crate::clock::Time;
 use crate::fleet::AppFleet;
-use crate::rollout::{Happening, InForce, Plan};
+use crate::rollout::{Happening, InForce, Plan, Rollout};
 
 impl Db {
     /// Every application that is configured, or of which something is still to be withdrawn, as of one instant. What agents
@@ -110,7 +110,14 @@ async fn with_earlier_rollouts(tx: &impl ConnectionTrait, fleet: AppFleet) -> Re
         Some(id) => rollouts::by_id(tx, id).await?,
         None => None,
     };
+    let [last, tried, brought] = [last, tried, brought].map(|row| row.map(without_its_watch));
     Ok(AppFleet { last, tried, brought, predecessor, ..fleet })
+}
+
+/// Of what is over nobody asks for its places, which may be many thousands: the watch that goes on is in the predecessor's.
+fn without_its_watch(mut rollout: Rollout) -> Rollout {
+    rollout.progress.watched_from.clear();
+    rollout
 }
 
 /// The compare-and-set.

@@ -110,6 +110,8 @@ mod switches {
         ForgetPredecessors,
         /// What is gone back to is not watched for what is left of its watch.
         ForgetTheRestOfAWatch,
+        /// The watch of what gave way goes on where nothing runs it.
+        CountUnseen,
         /// A stretch in which nobody planned uses up a span.
         CountTheGap,
     }

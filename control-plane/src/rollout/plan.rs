@@ -65,7 +65,7 @@ impl Draft<'_> {
             }
             Heeded::Over => return true,
         };
-        match rollout.phase {
+        let turned = match rollout.phase {
             RolloutPhase::Pending | RolloutPhase::Running => self.move_on(rollout),
             RolloutPhase::Watching => self.keep_watch(rollout),
             RolloutPhase::Reverting => self.go_back(rollout),
@@ -73,7 +73,8 @@ impl Draft<'_> {
                 // Over already; it is not loaded as the one under way.
                 true
             }
-        }
+        };
+        turned || self.count_predecessor()
     }
 
     fn move_on(&mut self, mut rollout: Rollout) -> bool {

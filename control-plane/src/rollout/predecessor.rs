@@ -15,6 +15,7 @@ use proto::state::RolloutPhase;
 use super::draft::Draft;
 use super::fault::planted;
 use super::gate::Failure;
+use super::told::Bearer;
 use super::waiting::span;
 use super::{HappeningKind, Progress, Rollout};
 use crate::clock::Time;
@@ -49,7 +50,8 @@ impl Draft<'_> {
     /// `rollout` gave way in its watch. What it came from itself, if that was never judged either, is no way back.
     pub(super) fn watch_beneath(&mut self, rollout: Rollout) {
         let from = match self.drop_predecessor() {
-            Some(before) => before.from,
+            // Of a first deployment there was nothing: what was never judged is a better way back than none.
+            Some(before) => before.from.or_else(|| rollout.from.clone()),
             None => rollout.from.clone(),
         };
         self.predecessor = Some(Rollout { from, ..rollout });
@@ -63,7 +65,8 @@ impl Draft<'_> {
         Some(before)
     }
 
-    /// True where it is judged: it outlived its watch, or failed, so that there is another way back.
+    /// True where it failed, so that there is another way back. What crashed while nobody looked is looked at before its time is
+    /// counted.
     pub(super) fn watch_predecessor(&mut self, rollout: &mut Rollout) -> bool {
         let Some(mut before) = self.predecessor.take() else { return false };
         let is_ghosted = |release: &ReleaseKey| {
@@ -93,18 +96,7 @@ impl Draft<'_> {
                 rollout.progress.predecessor = None;
                 return false;
             }
-            // What crashed while nobody looked was looked at before its time was counted. On the way back to it, it begins anew.
-            (None, _) if self.in_force.as_ref() == Some(&before.release) && rollout.phase.moves() => {
-                if self.count_watch(&mut before.progress.watched) > 0 {
-                    self.predecessor = Some(before);
-                    return false;
-                }
-                let text = format!("{} outlived its watch beneath its successor", before.release.version);
-                self.judged(rollout, before, RolloutPhase::Done, None);
-                self.happened(HappeningKind::DeploymentDone, rollout, None, text);
-            }
             (None, _) => {
-                self.rest_watch(&mut before.progress.watched);
                 self.predecessor = Some(before);
                 return false;
             }
@@ -112,9 +104,33 @@ impl Draft<'_> {
         true
     }
 
+    /// Adds up its watch once it is known what its slots are told: time counts while it shows itself somewhere. True where that is over.
+    pub(super) fn count_predecessor(&mut self) -> bool {
+        let Some(mut before) = self.predecessor.take_if(|_| self.rollout.is_some()) else { return false };
+        let Some(mut rollout) = self.rollout.take() else { return false };
+        // Where all were told the newer one nothing is to be seen of it, and on the way back to it, it begins anew.
+        let shows_itself = rollout.phase.moves()
+            && self.in_force.as_ref() == Some(&before.release)
+            && (self.bearers(&before.release).iter().any(Bearer::is_stable) || planted!(CountUnseen));
+        let over = shows_itself && self.count_watch(&mut before.progress.watched) == 0;
+        if over {
+            let text = format!("{} outlived its watch beneath its successor", before.release.version);
+            self.happened(HappeningKind::DeploymentDone, &before, None, text);
+            self.judged(&mut rollout, before, RolloutPhase::Done, None);
+        } else {
+            if !shows_itself {
+                self.rest_watch(&mut before.progress.watched);
+            }
+            self.predecessor = Some(before);
+        }
+        self.rollout = Some(rollout);
+        over
+    }
+
     fn lower(&mut self, rollout: &mut Rollout, before: Rollout, failure: Failure, to: ReleaseKey) {
         let Failure { place, reason, evidence, .. } = failure;
-        self.plan.way_back_changed = true;
+        // Nobody goes back by itself from what is in force already.
+        self.plan.way_back_changed |= rollout.phase.moves();
         if !self.ghost(&before, place, &reason, evidence) {
             let text =
                 format!("{reason}; not ghosted, because it outlived its watch before: {to} is the way back");

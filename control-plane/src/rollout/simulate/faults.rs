@@ -57,5 +57,6 @@ caught! {
     not_hearing_whoever_promotes_is_caught: IgnorePromotion => ENDS,
     forgetting_what_was_superseded_in_its_watch_is_caught: ForgetPredecessors => WATCHED_ON,
     forgetting_the_rest_of_a_watch_is_caught: ForgetTheRestOfAWatch => WATCHED_ON,
+    watching_what_runs_nowhere_is_caught: CountUnseen => WATCHED_WHOLE,
     counting_a_gap_in_a_watch_is_caught: CountTheGap => WATCHED_WHOLE,
 }

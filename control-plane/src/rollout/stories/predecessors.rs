@@ -148,6 +148,39 @@ fn a_first_release_that_is_superseded_in_its_watch_is_good_once_that_is_over() {
     assert_eq!((story.phase(), story.from()), (RolloutPhase::Running, Some(release(1))));
 }
 
+/// All of it was told the newer one: time that passes then shows nothing of the other.
+#[test]
+fn the_watch_of_what_runs_nowhere_any_more_does_not_pass() {
+    let mut story = Story::of(Strategy::StopFirst, 1, |deploy| deploy.watch = Millis(20_000));
+    story.wish(2);
+    story.until_calm();
+    story.pass(4);
+    story.plan();
+    story.wish(3);
+    story.plan();
+    story.crashed(place(1, 1), 1);
+    story.until_it_ends();
+    assert!(!story.fleet.proven.contains(&release(2)), "{}", story.text);
+    story.all_do_as_told();
+    story.until_calm();
+    assert_eq!((story.phase(), story.from()), (RolloutPhase::Watching, Some(release(1))), "{}", story.text);
+    assert_eq!(story.fleet.rollout.as_ref().unwrap().release, release(2));
+}
+
+/// A first release, a second and a third within one watch, and the third is given up: the second may go back to the first.
+#[test]
+fn what_came_from_a_first_release_goes_back_to_it() {
+    let mut story = Story::new(Strategy::StopFirst, 1, 2);
+    for number in 1..=3 {
+        story.wish(number);
+        story.until_calm();
+        story.pass(2);
+    }
+    story.steer(Steering::Abort);
+    story.until_calm();
+    assert_eq!((story.phase(), story.from()), (RolloutPhase::Watching, Some(release(1))), "{}", story.text);
+}
+
 #[test]
 fn a_way_back_that_crashes_on_the_way_back_leads_further_back() {
     let mut story = Story::superseded_in_its_watch(2);

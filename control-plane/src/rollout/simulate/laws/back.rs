@@ -104,7 +104,7 @@ pub(super) fn watched_on(fleet: &AppFleet, plan: &Plan) -> Option<Law> {
         plan.rollouts.iter().any(|it| it.id == under_way.id && it.phase == RolloutPhase::Superseded);
     let watched = (gives_way && under_way.phase == RolloutPhase::Watching).then_some(under_way);
     let before = watched.or(fleet.predecessor.as_ref())?;
-    let from = fleet.predecessor.as_ref().unwrap_or(before).from.as_ref();
+    let from = fleet.predecessor.as_ref().and_then(|it| it.from.as_ref()).or(before.from.as_ref());
     let in_force = match &plan.in_force {
         Some(InForce::Release(release)) => Some(release),
         Some(InForce::Nothing) => None,
@@ -139,6 +139,11 @@ pub(super) fn watched_whole(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<
         let known = fleet.rollout.iter().chain(&fleet.predecessor);
         known.into_iter().find(|known| known.id == it.id)
     })?;
+    let beneath = plan.predecessors.iter().any(|it| it.id == before.id && it.phase == RolloutPhase::Done);
+    let draft = Draft::new(fleet, now);
+    if beneath && !draft.bearers(&before.release).iter().any(crate::rollout::told::Bearer::is_stable) {
+        return Some(WATCHED_WHOLE);
+    }
     let watched = before.progress.watched;
     let stretch = watched.counting_since.map_or(0, |since| now.since(since)).min((watch / 10).max(2_000));
     (watched.spent_ms.saturating_add(stretch) < watch).then_some(WATCHED_WHOLE)
