@@ -70,7 +70,10 @@ async fn a_rollback_in_which_the_control_plane_and_the_agent_die_ends_as_if_they
             let back = |slot: &proto::replicas::Replica| {
                 slot.running.as_ref().is_some_and(|it| it.version.as_str() == "0.1.0")
             };
-            it.current_rollout.is_none()
+            // What it came from was superseded in its watch, which goes on.
+            let rollout =
+                it.current_rollout.as_ref().map(|it| (it.summary.phase, &it.summary.release.version));
+            rollout.is_some_and(|(phase, of)| phase == RolloutPhase::Watching && of.as_str() == "0.1.0")
                 && it.slots.len() == usize::from(REPLICAS)
                 && it.slots.iter().all(back)
         })
