@@ -3,7 +3,7 @@
 
 use proto::apps::Application;
 use proto::releases::Ghost;
-use proto::rollouts::RolloutSummary;
+use proto::rollouts::{Rollout, RolloutSummary};
 use proto::state::RolloutPhase;
 use rustix::process::{Pid, Signal, kill_process};
 use tests::http::serves_version;
@@ -86,6 +86,11 @@ async fn a_rollback_in_which_the_control_plane_and_the_agent_die_ends_as_if_they
     let ended: Vec<_> = rollouts.iter().map(|it| (it.release.version.as_str(), it.phase)).collect();
     assert_eq!(ended.first(), Some(&("0.2.0", RolloutPhase::Reverted)), "{ended:?}");
     assert_eq!((ended.len(), rollouts[0].left.as_ref()), (2, None), "{ended:?}");
+    let shown: Rollout = control_plane.ask(&["rollout", "show", APP]).unwrap();
+    assert_eq!(
+        (shown.summary.release.version.as_str(), shown.summary.phase),
+        ("0.1.0", RolloutPhase::Watching)
+    );
     let ghosts: Vec<Ghost> = control_plane.ask(&["ghosted", "list", APP]).unwrap();
     let [ghost] = ghosts.as_slice() else { panic!("{ghosts:#?}") };
     assert!(ghost.reason.contains("crashed 3 times in its watch"), "{}", ghost.reason);

@@ -135,7 +135,7 @@ async fn watch(client: &Client, out: &mut Out, id: RolloutId) -> Result<(), CliE
     Ok(())
 }
 
-/// By its id, or as the newest one of an application, under way or not.
+/// By its id, or as the one under way of an application, or else its newest.
 async fn newest(client: &Client, rollout: &str) -> Result<RolloutId, CliError> {
     if let Ok(id) = rollout.parse() {
         return Ok(id);
@@ -143,7 +143,9 @@ async fn newest(client: &Client, rollout: &str) -> Result<RolloutId, CliError> {
     let app = application(rollout)?;
     let page: Page<RolloutSummary> = client.get(&format!("/rollouts?limit=1&app={app}")).await?;
     match page.items.first() {
-        Some(rollout) => Ok(rollout.id),
+        Some(newest) if !newest.phase.is_over() => Ok(newest.id),
+        // An earlier one is under way again where the newest is back and the other's watch goes on.
+        Some(newest) => Ok(named(client, rollout).await.unwrap_or(newest.id)),
         None => {
             client.must_know(Some(&app), None).await?;
             Err(CliError::Refused(format!("there was no rollout of {app} yet")))

@@ -8,7 +8,7 @@ use proto::replicas::ProbeList;
 use proto::state::{Liveness, RolloutPhase, Service, SlotState, Strategy};
 
 use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
-use super::{InForce, Plan, Recorded, Rollout, Said, Step, plan};
+use super::{Happening, InForce, Plan, Recorded, Rollout, Said, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{
     AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedPreCommands, Place,
@@ -22,12 +22,20 @@ struct Story {
     now: u64,
     text: String,
     records: Vec<Recorded>,
+    happened: Vec<Happening>,
 }
 
 impl Story {
     fn new(strategy: Strategy, replicas: u16, nodes: u8) -> Self {
         let fleet = fleet(strategy, replicas, nodes);
-        Self { fleet, generations: BTreeMap::new(), now: 1_000_000, text: String::new(), records: Vec::new() }
+        Self {
+            fleet,
+            generations: BTreeMap::new(),
+            now: 1_000_000,
+            text: String::new(),
+            records: Vec::new(),
+            happened: Vec::new(),
+        }
     }
 
     /// With release 1 stable everywhere and in force.
@@ -126,6 +134,7 @@ impl Story {
         let planned = plan(&self.fleet, Time(self.now));
         let moved = !planned.is_empty();
         self.records.extend(planned.records.iter().cloned());
+        self.happened.extend(planned.events.iter().cloned());
         store(&mut self.fleet, &planned, &mut self.generations, Time(self.now));
         let after = plan(&self.fleet, Time(self.now));
         assert!(after.is_empty(), "{after:?}");

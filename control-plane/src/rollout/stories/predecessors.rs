@@ -1,7 +1,7 @@
 //! Stories of a release that is superseded in its watch, and of what a clock that is put forward does not cut short.
 
 use super::*;
-use crate::rollout::{Rollout, Steering};
+use crate::rollout::{HappeningKind, Rollout, Steering};
 use crate::spec::{Amount, CanarySpec, Millis, Promote};
 
 impl Story {
@@ -66,6 +66,11 @@ fn two_crashes_of_what_was_superseded_are_no_loop_and_neither_is_a_third_after_i
     story.crashed(place(2, 1), 9);
     story.plan();
     assert_eq!((story.from(), story.fleet.ghosted.len()), (Some(release(2)), 0), "{}", story.text);
+    let done = story
+        .happened
+        .iter()
+        .find(|it| it.kind == HappeningKind::DeploymentDone && it.text.contains("beneath"));
+    assert_eq!(done.and_then(|it| it.release.clone()), Some(release(2)), "{}", story.text);
     // It has shown what it does: for what a host does to it later it is not ghosted.
     assert!(story.fleet.proven.contains(&release(2)), "{}", story.text);
 }
