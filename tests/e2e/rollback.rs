@@ -86,11 +86,12 @@ async fn a_rollback_in_which_the_control_plane_and_the_agent_die_ends_as_if_they
     let ended: Vec<_> = rollouts.iter().map(|it| (it.release.version.as_str(), it.phase)).collect();
     assert_eq!(ended.first(), Some(&("0.2.0", RolloutPhase::Reverted)), "{ended:?}");
     assert_eq!((ended.len(), rollouts[0].left.as_ref()), (2, None), "{ended:?}");
+    // By the application's name it is told what became of the last wish, and what goes on since.
     let shown: Rollout = control_plane.ask(&["rollout", "show", APP]).unwrap();
-    assert_eq!(
-        (shown.summary.release.version.as_str(), shown.summary.phase),
-        ("0.1.0", RolloutPhase::Watching)
-    );
+    assert_eq!(shown.summary.id, rollouts[0].id);
+    let shown = control_plane.command_line().run(&["rollout", "show", APP]);
+    let earlier = format!("Under way since: 0.1.0 (watching), `deployex rollout show {}`\n", rollouts[1].id);
+    assert!(shown.out.ends_with(&earlier), "{shown:?}");
     let ghosts: Vec<Ghost> = control_plane.ask(&["ghosted", "list", APP]).unwrap();
     let [ghost] = ghosts.as_slice() else { panic!("{ghosts:#?}") };
     assert!(ghost.reason.contains("crashed 3 times in its watch"), "{}", ghost.reason);

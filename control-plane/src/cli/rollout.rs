@@ -93,8 +93,18 @@ impl Rollout {
             Self::Abort { rollout } => steer(client, out, &rollout, "abort").await,
             Self::Show { rollout, watch: false } => {
                 let id = newest(client, &rollout).await?;
-                let rollout: RolloutView = client.get(&format!("/rollouts/{id}")).await?;
-                out.show(&rollout, |rollout| drawn::whole(rollout, paint, now))
+                let shown: RolloutView = client.get(&format!("/rollouts/{id}")).await?;
+                // What became of the last wish is told also where that failed; an earlier release may be watched on
+                // since. An application that was removed has nothing under way.
+                let by_name = rollout.parse::<RolloutId>().is_err();
+                let other = match by_name && shown.summary.phase.is_over() {
+                    true => under_way(client, &shown.summary.application).await.unwrap_or_default(),
+                    false => None,
+                };
+                out.show(&shown, |shown| {
+                    drawn::whole(shown, paint, now)
+                        + &other.as_ref().map(drawn::under_way).unwrap_or_default()
+                })
             }
             Self::Show { rollout, watch: true } => {
                 let id = newest(client, &rollout).await?;
@@ -135,7 +145,7 @@ async fn watch(client: &Client, out: &mut Out, id: RolloutId) -> Result<(), CliE
     Ok(())
 }
 
-/// By its id, or as the one under way of an application, or else its newest.
+/// By its id, or as the newest one of an application, under way or not: it is what became of the last wish.
 async fn newest(client: &Client, rollout: &str) -> Result<RolloutId, CliError> {
     if let Ok(id) = rollout.parse() {
         return Ok(id);
@@ -143,9 +153,7 @@ async fn newest(client: &Client, rollout: &str) -> Result<RolloutId, CliError> {
     let app = application(rollout)?;
     let page: Page<RolloutSummary> = client.get(&format!("/rollouts?limit=1&app={app}")).await?;
     match page.items.first() {
-        Some(newest) if !newest.phase.is_over() => Ok(newest.id),
-        // An earlier one is under way again where the newest is back and the other's watch goes on.
-        Some(newest) => Ok(named(client, rollout).await.unwrap_or(newest.id)),
+        Some(rollout) => Ok(rollout.id),
         None => {
             client.must_know(Some(&app), None).await?;
             Err(CliError::Refused(format!("there was no rollout of {app} yet")))
@@ -167,9 +175,13 @@ async fn named(client: &Client, rollout: &str) -> Result<RolloutId, CliError> {
         return Ok(id);
     }
     let app = application(rollout)?;
-    let application: Application = client.get(&format!("/applications/{app}")).await?;
-    let rollout = application.current_rollout.map(|it| it.summary.id);
+    let rollout = under_way(client, &app).await?.map(|it| it.id);
     rollout.ok_or_else(|| CliError::Refused(format!("no rollout of {app} is under way")))
+}
+
+async fn under_way(client: &Client, app: &AppName) -> Result<Option<RolloutSummary>, CliError> {
+    let application: Application = client.get(&format!("/applications/{app}")).await?;
+    Ok(application.current_rollout.map(|it| it.summary))
 }
 
 pub(super) fn table(rollouts: &[RolloutSummary], paint: Paint, now: Timestamp) -> String {

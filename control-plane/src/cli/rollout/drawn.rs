@@ -66,6 +66,12 @@ pub(super) fn whole(rollout: &Rollout, paint: Paint, now: Timestamp) -> String {
     text
 }
 
+/// Where another rollout of its application is under way than the one that is shown.
+pub(super) fn under_way(other: &RolloutSummary) -> String {
+    let RolloutSummary { id, release, phase, .. } = other;
+    format!("\nUnder way since: {} ({}), `deployex rollout show {id}`\n", release.version, phase.word())
+}
+
 /// What is drawn over and over while one watches: as many lines as a small terminal has.
 pub(super) fn frame(rollout: &Rollout, paint: Paint, now: Timestamp) -> String {
     let RolloutSummary { application, release, from, phase, progress, started_at, .. } = &rollout.summary;
