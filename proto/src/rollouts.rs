@@ -211,6 +211,9 @@ pub enum RolloutPreCommands {
     },
     Failed {
         error: String,
+        /// What was printed by the run that failed, unless the ghost holds it, and then by those of replicas that passed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ran: Vec<PreCommandsRan>,
     },
 }
 
@@ -220,18 +223,18 @@ pub enum RolloutPreCommands {
 pub struct PreCommandsRan {
     pub node: NodeName,
     pub slot: Slot,
-    /// When it was heard that they passed.
+    /// When it was heard that they passed, or failed.
     pub at: Timestamp,
     /// One after the other: a line with the command and how long it took, then the last that it printed.
     pub output: String,
 }
 
 impl RolloutPreCommands {
-    /// Of those that passed: who ran them, where it is kept.
+    /// Who ran them, where it is kept.
     pub fn ran(&self) -> &[PreCommandsRan] {
         match self {
             Self::Passed { ran: Some(ran) } => std::slice::from_ref(ran),
-            Self::EveryReplica { ran, .. } => ran,
+            Self::EveryReplica { ran, .. } | Self::Failed { ran, .. } => ran,
             _ => &[],
         }
     }

@@ -151,7 +151,7 @@ pub fn pre_commands(state: &RolloutPreCommands) -> Option<(Progress, String)> {
             let by = ran.as_ref().map(|it| format!(", run by slot {} on {}", it.slot, it.node));
             Some((Progress::Done, format!("passed{}", by.unwrap_or_default())))
         }
-        RolloutPreCommands::Failed { error } => Some((Progress::Bad, error.clone())),
+        RolloutPreCommands::Failed { error, .. } => Some((Progress::Bad, error.clone())),
     }
 }
 

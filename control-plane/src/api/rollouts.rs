@@ -155,13 +155,13 @@ pub(super) async fn find(api: &Api, picture: &Picture, id: RolloutId) -> ApiResu
         None => api.db.rollout(id).await?.map(|rollout| past(picture, &rollout)),
     };
     let Some(mut found) = found else { return Ok(None) };
-    recall(api, &mut found).await?;
     // What moves has no evidence against it.
     if !matches!(found.summary.phase, RolloutPhase::Pending | RolloutPhase::Running) {
         let ghosts = api.db.ghosted(Some(&found.summary.application)).await?;
         found.ghost =
             ghosts.into_iter().find(|it| it.ghost.rollout == Some(id)).map(|it| releases::ghost(picture, it));
     }
+    recall(api, &mut found).await?;
     Ok(Some(found))
 }
 
@@ -247,6 +247,8 @@ fn pre_commands(
         },
         PreCommandsState::EveryReplica => RolloutPreCommands::EveryReplica { passed: 0, ran: Vec::new() },
         PreCommandsState::Passed => RolloutPreCommands::Passed { ran: None },
-        PreCommandsState::Failed { error } => RolloutPreCommands::Failed { error: error.clone() },
+        PreCommandsState::Failed { error } => {
+            RolloutPreCommands::Failed { error: error.clone(), ran: Vec::new() }
+        }
     }
 }

@@ -176,7 +176,7 @@ impl Draft<'_> {
 
     fn supersede(&mut self, mut rollout: Rollout, because: String) -> Rollout {
         if rollout.phase != RolloutPhase::Reverting {
-            self.record_end(&rollout, None);
+            self.record_end(&mut rollout, None);
         }
         let text = format!("the rollout of {} ends: {because}", rollout.release.version);
         self.happened(HappeningKind::DeploymentSuperseded, &rollout, None, text);
@@ -215,7 +215,7 @@ impl Draft<'_> {
     }
 
     pub(super) fn outlived(&mut self, mut rollout: Rollout) {
-        self.record_end(&rollout, None);
+        self.record_end(&mut rollout, None);
         rollout.phase = RolloutPhase::Done;
         let text = format!("{} outlived its watch", rollout.release.version);
         self.happened(HappeningKind::DeploymentDone, &rollout, None, text);
@@ -227,6 +227,9 @@ impl Draft<'_> {
     pub(super) fn fail(&mut self, rollout: &mut Rollout, failure: Failure) {
         let Failure { place, reason, evidence, pre_commands, never_began } = failure;
         if let Some(error) = pre_commands {
+            if let Some(place) = place {
+                self.record_failed_run(rollout, place, &evidence.pre_commands_output);
+            }
             rollout.pre_commands = PreCommandsState::Failed { error };
             self.happened(HappeningKind::PreCommandsFailed, rollout, place, reason.clone());
         }

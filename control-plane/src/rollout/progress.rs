@@ -22,6 +22,9 @@ pub struct Progress {
     pub batch: Option<Batch>,
     /// The batch behind which a person let it go on.
     pub promoted: Option<Promoted>,
+    /// Where each replica runs its own pre-commands: of how many it is kept that they passed.
+    #[serde(default, skip_serializing_if = "none_kept")]
+    pub own_runs_kept: u32,
     /// Nodes on which the release failed, which was tolerated, and how.
     pub failed: BTreeMap<NodeId, String>,
     /// Set where a person gave it up. Stays with a rollout that is over: its wish is not tried again.
@@ -40,6 +43,11 @@ pub struct Progress {
     /// The rollout of what it comes from, where that was watched still when this one took its place.
     #[serde(rename = "watched_beneath")]
     pub predecessor: Option<RolloutId>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn none_kept(kept: &u32) -> bool {
+    *kept == 0
 }
 
 /// On whose word.
@@ -164,6 +172,7 @@ mod tests {
                 rested: Trial::started(Time(8)),
             }),
             promoted: Some(Promoted { batch: 1, said: Said { by: "bob".to_owned(), at: Time(6) } }),
+            own_runs_kept: 5,
             failed: [(place.node, "it does not start".to_owned())].into(),
             aborted: None,
             never_began: true,

@@ -31,7 +31,7 @@ pub enum Record {
     Ended(Vec<EndedNode>),
 }
 
-/// Pre-commands that passed. Nodes bear their names here, because they may be gone when it is read.
+/// A run of pre-commands that ended. Nodes bear their names here, because they may be gone when it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
     pub node: NodeName,
@@ -42,7 +42,7 @@ pub struct Ran {
     pub output: String,
 }
 
-/// What pre-commands that passed have printed.
+/// What pre-commands have printed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Runs {
@@ -50,13 +50,16 @@ pub enum Runs {
     Own(OwnRuns),
 }
 
-/// Where each replica runs its own.
+/// Where each replica runs its own, or where a run failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnRuns {
-    /// Of how many replicas it was heard that they passed.
+    /// Of how many replicas it was heard that they passed: the most that were there at once.
     pub passed: u32,
     /// Of the first of those: all alike, they are to show what was done, not to fill a database.
     pub some: Vec<Ran>,
+    /// The run that failed, for which the rollout turned back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Ran>,
 }
 
 /// Of so many replicas it is kept what their own pre-commands printed.
@@ -91,12 +94,29 @@ impl Draft<'_> {
         self.record(rollout, Record::Ran(Runs::ForAll(ran)));
     }
 
-    /// Those of its own that each replica has run by now.
-    pub(super) fn record_own_runs(&mut self, rollout: &Rollout) {
-        if rollout.pre_commands != PreCommandsState::EveryReplica {
-            return;
+    /// Those of its own that each replica has run by now, where it was told of no more before: who is lost or goes away
+    /// later has run them all the same.
+    pub(super) fn record_own_runs(&mut self, rollout: &mut Rollout) {
+        let own = self.own_runs(rollout);
+        if own.passed > rollout.progress.own_runs_kept {
+            rollout.progress.own_runs_kept = own.passed;
+            self.record(rollout, Record::Ran(Runs::Own(own)));
         }
+    }
+
+    /// With those that passed elsewhere.
+    pub(super) fn record_failed_run(&mut self, rollout: &Rollout, place: Place, output: &str) {
+        let Some(node) = self.fleet.nodes.get(&place.node).map(|node| node.name.clone()) else { return };
+        let mut own = self.own_runs(rollout);
+        own.failed = Some(Ran { node, slot: place.slot, at: self.now, output: output.to_owned() });
+        self.record(rollout, Record::Ran(Runs::Own(own)));
+    }
+
+    fn own_runs(&self, rollout: &Rollout) -> OwnRuns {
         let mut own = OwnRuns::default();
+        if rollout.pre_commands != PreCommandsState::EveryReplica {
+            return own;
+        }
         for Bearer { place, host, assigned, .. } in self.bearers(&rollout.release) {
             let run_id = assigned.and_then(|it| it.pre_commands_run.as_ref()).filter(|it| rollout.began(it));
             let Some(printed) = run_id.and_then(|run_id| self.run_passed(place, run_id)) else { continue };
@@ -106,9 +126,7 @@ impl Draft<'_> {
                 own.some.push(Ran { node, slot: place.slot, at: self.now, output });
             }
         }
-        if own.passed > 0 {
-            self.record(rollout, Record::Ran(Runs::Own(own)));
-        }
+        own
     }
 
     pub(super) fn record_batch(&mut self, rollout: &Rollout) {
@@ -118,7 +136,7 @@ impl Draft<'_> {
     }
 
     /// `failed`: where it failed, and why, if that is what ends it.
-    pub(super) fn record_end(&mut self, rollout: &Rollout, failed: Option<(Place, &str)>) {
+    pub(super) fn record_end(&mut self, rollout: &mut Rollout, failed: Option<(Place, &str)>) {
         let ended = |host: &Host<'_>| {
             let tolerated = rollout.progress.failed.get(&host.id).map(String::as_str);
             let here = failed.filter(|(place, _)| place.node == host.id).map(|(_, because)| because);

@@ -140,9 +140,8 @@ fn HoldUp(props: &HoldUpProps) -> Html {
     }
 }
 
-/// By pre-commands that passed.
 fn printed(state: &RolloutPreCommands) -> Html {
-    let own = matches!(state, RolloutPreCommands::EveryReplica { .. });
+    let own = !matches!(state, RolloutPreCommands::Passed { .. });
     let told = state.ran().iter().filter(|ran| !ran.output.is_empty());
     told.map(|ran| {
         let whose = if own { format!(" of slot {} on {}", ran.slot, ran.node) } else { String::new() };

@@ -13,8 +13,14 @@ pub(super) fn complete(view: &mut Rollout, record: RolloutRecord) {
     match (&mut view.pre_commands, ran) {
         (RolloutPreCommands::Passed { ran: shown }, Some(Runs::ForAll(it))) => *shown = Some(shown_run(it)),
         (RolloutPreCommands::EveryReplica { passed: shown, ran }, Some(Runs::Own(own))) => {
-            let OwnRuns { passed, some } = own;
+            let OwnRuns { passed, some, failed: _ } = own;
             (*shown, *ran) = (passed, some.into_iter().map(shown_run).collect());
+        }
+        (RolloutPreCommands::Failed { error: _, ran }, Some(Runs::Own(own))) => {
+            let OwnRuns { passed: _, some, failed } = own;
+            // What is ghosted bears it as its evidence.
+            let failed = failed.filter(|_| view.ghost.is_none());
+            *ran = failed.into_iter().chain(some).map(shown_run).collect();
         }
         _ => {}
     }

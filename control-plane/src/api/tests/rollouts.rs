@@ -169,12 +169,13 @@ async fn what_is_kept_of_a_rollout_is_shown_while_it_moves_and_when_it_is_over(i
     rollout.pre_commands = PreCommandsState::Passed;
     // The canary was lost and drawn anew; a NUL is a letter that one engine takes in no text.
     let output = "$ eval Shop.migrate() (took 1.2 s)\n\u{1b}[31mdone\0\n".to_owned();
-    let ran = Ran {
-        node: "gone".parse().unwrap(),
+    let ran_by = |node: &str, output: &str| Ran {
+        node: node.parse().unwrap(),
         slot: "2".parse().unwrap(),
         at: Time(7),
-        output: output.clone(),
+        output: output.to_owned(),
     };
+    let ran = ran_by("gone", &output);
     let records = vec![
         drawn(1, true, &["web-1"]),
         drawn(2, true, &["web-1"]),
@@ -219,12 +220,25 @@ async fn what_is_kept_of_a_rollout_is_shown_while_it_moves_and_when_it_is_over(i
 
     // Had each run its own: what some of them printed, and how many passed.
     rollout.pre_commands = PreCommandsState::EveryReplica;
-    let own = OwnRuns { passed: 12, some: vec![ran] };
+    let own = OwnRuns { passed: 12, some: vec![ran.clone()], failed: None };
     let records = vec![recorded(Record::Ran(Runs::Own(own)))];
-    let plan = Plan { rollouts: vec![rollout], records, ..Plan::default() };
+    let plan = Plan { rollouts: vec![rollout.clone()], records, ..Plan::default() };
     bench.api.db.store_plan(&app, generation + 2, &plan, Time(21)).await.unwrap();
     let RolloutPreCommands::EveryReplica { passed: 12, ran } = show().await.pre_commands else {
         panic!("{:?}", show().await.pre_commands)
     };
     assert_eq!(ran.iter().map(|it| &it.output).collect::<Vec<_>>(), [&output]);
+
+    // Where one failed: its words first, where no ghost holds them.
+    rollout.pre_commands = PreCommandsState::Failed { error: "exit status 3".to_owned() };
+    let failed = Some(Ran { output: "no table\n".to_owned(), ..ran_by("web-2", &output) });
+    let own = OwnRuns { passed: 1, some: vec![ran_by("web-1", &output)], failed };
+    let records = vec![recorded(Record::Ran(Runs::Own(own)))];
+    let plan = Plan { rollouts: vec![rollout], records, ..Plan::default() };
+    bench.api.db.store_plan(&app, generation + 3, &plan, Time(22)).await.unwrap();
+    let RolloutPreCommands::Failed { error: _, ran } = show().await.pre_commands else {
+        panic!("{:?}", show().await.pre_commands)
+    };
+    let told: Vec<_> = ran.iter().map(|it| (it.node.as_str(), it.output.as_str())).collect();
+    assert_eq!(told, [("web-2", "no table\n"), ("web-1", output.as_str())]);
 }

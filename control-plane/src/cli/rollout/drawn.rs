@@ -260,16 +260,18 @@ fn said_of_pre_commands(state: &RolloutPreCommands, now: Timestamp) -> String {
         RolloutPreCommands::Passed { ran: Some(ran) } => {
             format!("passed on {}, {} ago", place(&ran.node, ran.slot), age(Some(ran.at), now))
         }
-        RolloutPreCommands::Failed { error } => format!("failed: {error}"),
+        RolloutPreCommands::Failed { error, .. } => format!("failed: {error}"),
     }
 }
 
-/// What those that passed have printed: of all, or of some replicas.
+/// What they have printed: one for all, or some replicas, or first the one that failed.
 fn printed(state: &RolloutPreCommands) -> String {
     let told = state.ran().iter().filter(|ran| !ran.output.is_empty());
     let said = |ran: &PreCommandsRan| {
         let whose = match state {
-            RolloutPreCommands::EveryReplica { .. } => format!(" of {}", place(&ran.node, ran.slot)),
+            RolloutPreCommands::EveryReplica { .. } | RolloutPreCommands::Failed { .. } => {
+                format!(" of {}", place(&ran.node, ran.slot))
+            }
             _ => String::new(),
         };
         format!("The pre-commands{whose} printed:\n{}", quoted(&ran.output, MOST_PRINTED))

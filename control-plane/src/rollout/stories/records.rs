@@ -1,7 +1,7 @@
 //! What is kept of rollouts for people who look at them later.
 
 use super::*;
-use crate::rollout::{Drawn, EndedNode, Record, Runs};
+use crate::rollout::{Drawn, EndedNode, OwnRuns, Record, Runs};
 use crate::spec::{Amount, CanarySpec, Millis, PreCommandsRun, Promote};
 
 impl Story {
@@ -113,27 +113,78 @@ fn what_pre_commands_printed_is_kept_once_with_who_ran_them() {
     );
 }
 
+impl Story {
+    /// Release 2 is wished, with pre-commands that each replica runs for itself.
+    fn of_own_pre_commands(nodes: u8) -> Self {
+        let mut story = Self::of(Strategy::StopFirst, nodes, |deploy| {
+            deploy.pre_commands_run = PreCommandsRun::EveryReplica;
+            deploy.watch = Millis(60_000);
+        });
+        story.records.clear();
+        story.fleet.wanted = Some(Wish { pre_commands: true, ..wish(2, story.now) });
+        story.plan();
+        story
+    }
+
+    /// All that was told, own pre-commands too.
+    fn all_ran_their_own(&mut self) {
+        self.all_do_as_told();
+        for (place, observed) in &mut self.fleet.observed {
+            let run = self.fleet.assigned.get(place).and_then(|it| it.pre_commands_run.clone());
+            let (outcome, printed) = (PreCommandsOutcome::Passed, format!("$ migrate\non {}\n", place.slot));
+            observed.pre_commands =
+                run.map(|run_id| ObservedPreCommands { run_id, outcome, printed: printed.into() });
+        }
+        self.plan();
+    }
+
+    fn own_runs(&self) -> Vec<&OwnRuns> {
+        let own = |it| match it {
+            &Recorded { what: Record::Ran(Runs::Own(ref own)), .. } => Some(own),
+            _ => None,
+        };
+        self.records.iter().filter_map(own).collect()
+    }
+}
+
 /// And of no more than ten of them.
 #[test]
 fn what_some_replicas_own_pre_commands_printed_is_kept_and_how_many_passed() {
-    let mut story = Story::of(Strategy::StopFirst, 12, |deploy| {
-        deploy.pre_commands_run = PreCommandsRun::EveryReplica;
-    });
-    story.records.clear();
-    story.fleet.wanted = Some(Wish { pre_commands: true, ..wish(2, story.now) });
-    while story.fleet.rollout.as_ref().is_none_or(|it| it.phase != RolloutPhase::Watching) {
-        story.plan();
-        story.all_do_as_told();
-        let printed = |place: Place| format!("$ migrate\non {}\n", place.slot);
-        for (place, observed) in &mut story.fleet.observed {
-            let run = story.fleet.assigned.get(place).and_then(|it| it.pre_commands_run.clone());
-            let outcome = PreCommandsOutcome::Passed;
-            observed.pre_commands =
-                run.map(|run_id| ObservedPreCommands { run_id, outcome, printed: printed(*place).into() });
-        }
+    let mut story = Story::of_own_pre_commands(12);
+    while story.phase() != RolloutPhase::Watching {
+        story.all_ran_their_own();
     }
-    let ran: Vec<_> = story.records.iter().filter(|it| matches!(it.what, Record::Ran(_))).collect();
-    let [recorded] = &ran[..] else { panic!("{ran:?}") };
-    let Record::Ran(Runs::Own(own)) = &recorded.what else { panic!("{recorded:?}") };
+    let ran = story.own_runs();
+    let [own] = ran[..] else { panic!("{ran:?}") };
     assert_eq!((own.passed, own.some.len(), own.some[0].output.as_str()), (12, 10, "$ migrate\non 1\n"));
+
+    // One of which no run is told when it is over has run them all the same.
+    story.fleet.observed.get_mut(&place(3, 1)).unwrap().pre_commands = None;
+    story.pass(61);
+    story.plan();
+    assert_eq!(story.phase(), RolloutPhase::Done, "{}", story.text);
+    assert_eq!(story.own_runs().len(), 1, "{:?}", story.own_runs());
+}
+
+/// Also of a release that outlived a watch, which no ghost bears evidence of.
+#[test]
+fn where_one_replicas_own_pre_commands_fail_it_is_kept_what_it_printed_and_what_the_others_did() {
+    let mut story = Story::of_own_pre_commands(3);
+    story.fleet.proven.insert(release(2));
+    let failing = place(2, 1);
+    while story.fleet.assigned[&failing].pre_commands_run.is_none() {
+        story.all_ran_their_own();
+    }
+    let assigned = story.fleet.assigned[&failing].clone();
+    let outcome = PreCommandsOutcome::Failed { error: "exit 1".to_owned(), output: "no table".to_owned() };
+    let mut observed = seen(SlotState::Failed, None, assigned.generation);
+    let run_id = assigned.pre_commands_run.unwrap();
+    observed.pre_commands = Some(ObservedPreCommands { run_id, outcome, printed: "".into() });
+    story.report(failing, observed);
+    story.plan();
+    assert_eq!((story.phase(), story.fleet.ghosted.len()), (RolloutPhase::Reverting, 0), "{}", story.text);
+    let kept = story.own_runs();
+    let Some(OwnRuns { passed: 1, some, failed: Some(failed) }) = kept.last() else { panic!("{kept:?}") };
+    assert_eq!((failed.node.as_str(), failed.output.as_str()), ("node-2", "no table"));
+    assert_eq!((some[0].node.as_str(), some.len()), ("node-1", 1));
 }
