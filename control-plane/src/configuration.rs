@@ -27,6 +27,7 @@ use tokio::sync::{Mutex, watch};
 
 pub use self::file::{Look, Seen};
 pub use self::refused::Refused;
+use self::start::{BeginError, Start};
 pub(crate) use self::view::summary;
 use crate::clock::Clock;
 use crate::config::apply::{self, Secrets, Wish, own};
@@ -148,6 +149,11 @@ impl Configuration {
     /// Rises with every configuration that is put in force.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    /// What would count if the program began anew. `file`: as flags, variables and file say now.
+    pub async fn at_next_start(&self, file: Config) -> Result<Config, BeginError> {
+        Start::config_of_next(file, self).await
     }
 
     /// What applying the text would do, against what is in force now.

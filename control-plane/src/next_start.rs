@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::config::{Config, ConfigError, Reading};
+use crate::configuration::start::BeginError;
 use crate::listen::{self, ListenError};
 use crate::secrets::{SecretError, Secrets};
 
@@ -19,6 +20,8 @@ pub enum Unfit {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Secrets(#[from] SecretError),
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("{} is not there", program.display())]
@@ -46,12 +49,17 @@ impl NextStart {
         &self.reading
     }
 
-    /// What a start makes of its configuration, up to where it would change something. Reads files.
-    pub fn check(&self) -> Result<(), Unfit> {
+    /// What a start reads before it knows what is in force. Reads files.
+    pub fn read(&self) -> Result<Config, Unfit> {
         let program = || self.program.clone();
         std::fs::metadata(&self.program).map_err(|source| Unfit::Program { program: program(), source })?;
         let config = Config::load(self.reading.flags(), self.reading.variables())?;
         Secrets::load(&config.secrets, self.reading.variables())?;
+        Ok(config)
+    }
+
+    /// Whether it could listen with the configuration that counts then. Reads files.
+    pub fn listens(config: &Config) -> Result<(), Unfit> {
         if let Some(files) = &config.console.tls {
             listen::check(files)?;
         }
@@ -122,18 +130,19 @@ mod tests {
         let flags = Flags { config: Some(file.clone()), ..Flags::default() };
         let next =
             NextStart::new(std::env::current_exe().unwrap(), Reading::new(flags.clone(), BTreeMap::new()));
-        assert!(matches!(next.check(), Err(Unfit::Config(ConfigError::Unreadable { .. }))));
+        let check = || next.read().and_then(|config| NextStart::listens(&config));
+        assert!(matches!(check(), Err(Unfit::Config(ConfigError::Unreadable { .. }))));
         std::fs::write(&file, "port: 5001\n").unwrap();
-        next.check().unwrap();
+        check().unwrap();
         std::fs::write(&file, "port: many\nport_: 1\n").unwrap();
-        let said = next.check().unwrap_err().to_string();
+        let said = check().unwrap_err().to_string();
         assert!(said.contains("has 2 faults") && said.contains(":1:7: port: "), "{said}");
         std::fs::write(&file, "tls: { certificate: /nowhere/a.pem, key: /nowhere/b.pem }\n").unwrap();
-        assert!(matches!(next.check(), Err(Unfit::Listen(ListenError::Pem { .. }))));
+        assert!(matches!(check(), Err(Unfit::Listen(ListenError::Pem { .. }))));
         std::fs::write(&file, "secrets_adapter: file\nsecrets_path: /nowhere/secrets.yaml\n").unwrap();
-        assert!(matches!(next.check(), Err(Unfit::Secrets(_))));
+        assert!(matches!(check(), Err(Unfit::Secrets(_))));
         let gone = NextStart::new(folder.path().join("deployex"), Reading::new(flags, BTreeMap::new()));
-        assert!(matches!(gone.check(), Err(Unfit::Program { .. })));
+        assert!(matches!(gone.read(), Err(Unfit::Program { .. })));
         assert!(!format!("{next:?}").contains("variables"));
     }
 }

@@ -21,6 +21,7 @@ mod hostile;
 mod hosts;
 mod keys;
 mod membership;
+mod next_start;
 mod one_host;
 mod otp_probe;
 mod partition;

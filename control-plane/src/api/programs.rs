@@ -12,7 +12,7 @@ use super::Api;
 use crate::auth::principal::Principal;
 use crate::error::{ApiError, ApiResult, chain};
 use crate::http::input::Path;
-use crate::next_start::Unfit;
+use crate::next_start::{NextStart, Unfit};
 
 #[utoipa::path(get, path = "/api/v1/control-plane", tag = "outside",
     responses((status = 200, description = "Which control plane this is, and since when it runs.", body = ControlPlane)))]
@@ -27,9 +27,7 @@ pub(super) async fn control_plane(
     State(api): State<Api>,
     principal: Principal,
 ) -> ApiResult<(StatusCode, Json<ProgramRestart>)> {
-    let next = api.next_start.clone();
-    let checked = tokio::task::spawn_blocking(move || next.check()).await.map_err(ApiError::internal)?;
-    checked.map_err(|unfit| unfit_to_start(&unfit))?;
+    would_come_back(&api).await?.map_err(|unfit| unfit_to_start(&unfit))?;
     let text = format!("{} asked the control plane to begin anew", principal.name);
     let event = api.asked(&principal.name, "control_plane_restart_requested", Severity::Info, text);
     let audit = api.audit(&principal.name, "control-plane.restart", "", "");
@@ -39,6 +37,21 @@ pub(super) async fn control_plane(
     api.begin_anew.cancel();
     api.cancel.cancel();
     Ok((StatusCode::ACCEPTED, Json(ProgramRestart { requested_at })))
+}
+
+/// With the configuration that would count: the file's, or what was applied since.
+async fn would_come_back(api: &Api) -> ApiResult<Result<(), Unfit>> {
+    let next = api.next_start.clone();
+    let read = tokio::task::spawn_blocking(move || next.read()).await.map_err(ApiError::internal)?;
+    let config = match read {
+        Ok(file) => api.configuration.at_next_start(file).await.map_err(Unfit::from),
+        Err(unfit) => Err(unfit),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(unfit) => return Ok(Err(unfit)),
+    };
+    tokio::task::spawn_blocking(move || NextStart::listens(&config)).await.map_err(ApiError::internal)
 }
 
 /// Nothing was stopped: whoever asked mends it and asks again.

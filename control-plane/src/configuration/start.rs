@@ -4,7 +4,7 @@ use proto::configuration::{Difference, Origin};
 use proto::ids::Digest;
 
 use super::standing::{Counts, at_start};
-use super::{sealed, unsealed};
+use super::{Parts, sealed, unsealed};
 use crate::clock::Clock;
 use crate::config::apply::{self, ApplyError, Secrets, Wish};
 use crate::config::{Config, Faults, Reading, Text};
@@ -50,6 +50,16 @@ impl Start {
             Some(_) => Db::peek_at_configuration(file.database_url.expose()).await?,
             None => None,
         };
+        Self::of(file, reading, newest, vault)
+    }
+
+    /// `newest`: what was put in force last, in the database that the file names.
+    fn of(
+        file: Config,
+        reading: &Reading,
+        newest: Option<SealedVersion>,
+        vault: Option<&Vault>,
+    ) -> Result<Self, BeginError> {
         let text = file.file.is_some().then(|| file.text.clone());
         let counts = at_start(text.as_ref().map(Text::sha256), newest.as_ref().map(|it| &it.version));
         let config = match (&newest, vault, counts) {
@@ -57,6 +67,16 @@ impl Start {
             _ => file,
         };
         Ok(Self { config, file: text, newest: newest.map(|it| it.version), counts })
+    }
+
+    /// What a start with this file would put in force, as far as this program's database tells: one that moves elsewhere with
+    /// it is not asked.
+    pub(super) async fn config_of_next(file: Config, now: &Parts) -> Result<Config, BeginError> {
+        if file.database_url.expose() != now.began.database_url.expose() {
+            return Ok(file);
+        }
+        let newest = now.db.newest_configuration().await?;
+        Ok(Self::of(file, &now.reading, newest, Some(&now.vault))?.config)
     }
 
     /// What stays in force although the file says something else.

@@ -232,6 +232,33 @@ async fn a_certificate_that_the_next_start_would_refuse_is_refused_now() {
     assert_eq!((answer.status.as_u16(), problem.errors[0].path.as_str()), (422, "tls"));
 }
 
+/// Also one that was there when somebody applied it, whatever the file says.
+#[tokio::test]
+async fn no_restart_is_begun_for_which_the_certificate_of_what_was_applied_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("a.pem"), folder.path().join("b.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let bench = Bench::new().await;
+    bench.write(ONE);
+    bench.applied(json!({ "pending": true, "base": 0 })).await;
+    let here = folder.path().display();
+    let yaml = format!("tls: {{ certificate: {here}/a.pem, key: {here}/b.pem }}\n{ONE}");
+    bench.applied(json!({ "yaml": yaml, "base": 1 })).await;
+    let token = bench.token(Role::Admin).await;
+    let restart = || bench.send(Call::post("/api/v1/control-plane/restart", &json!({})).bearer(&token));
+
+    std::fs::remove_file(&key).unwrap();
+    let refused = restart().await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (409, "conflict".to_owned()), "{}", refused.text());
+    assert!(refused.text().contains("b.pem"), "{}", refused.text());
+    assert!(!bench.api.begin_anew.is_cancelled());
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    assert_eq!(restart().await.status.as_u16(), 202);
+    assert!(bench.api.begin_anew.is_cancelled());
+}
+
 #[tokio::test]
 async fn what_needs_a_restart_is_said_until_there_was_one() {
     let bench = Bench::new().await;
