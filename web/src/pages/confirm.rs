@@ -7,7 +7,7 @@ use crate::client::ClientError;
 use crate::components::dialog::Dialog;
 use crate::session::use_account;
 
-#[derive(Properties, PartialEq)]
+#[derive(Properties, Clone, PartialEq)]
 pub(crate) struct Props {
     /// Of the dialog: `{id}-dialog`, and of its button: `{id}-confirm`.
     pub(crate) id: &'static str,
@@ -26,14 +26,13 @@ pub(crate) struct Props {
 #[component]
 pub(crate) fn ConfirmDialog(props: &Props) -> Html {
     // What one has read is what is asked for, wherever the page has gone meanwhile.
-    let (path, consequence) = (use_state(|| props.path.clone()), use_state(|| props.consequence.clone()));
-    let body = use_state(|| props.body.clone());
-    let Props { id, title, verb, onclose, .. } = props;
+    let shown = use_state(|| props.clone());
+    let Props { id, title, verb, consequence, path, body, onclose } = &*shown;
     let client = use_account().client;
     let busy = use_state_eq(|| false);
     let refused = use_state(|| None::<ClientError>);
     let ask = {
-        let (path, body, onclose) = ((*path).clone(), (*body).clone(), onclose.clone());
+        let (path, body, onclose) = (path.clone(), body.clone(), onclose.clone());
         let (busy, refused) = (busy.clone(), refused.clone());
         Callback::from(move |_| {
             let (client, path, onclose) = (client.clone(), path.clone(), onclose.clone());
@@ -55,7 +54,7 @@ pub(crate) fn ConfirmDialog(props: &Props) -> Html {
     let cancel = onclose.reform(|_| ());
     html! {
         <Dialog id={format!("{id}-dialog")} title={title.clone()} onclose={onclose.clone()}>
-            <p class="consequence">{ &*consequence }</p>
+            <p class="consequence">{ consequence }</p>
             if let Some(error) = &*refused { <p class="refusal" role="alert">{ error.sentence() }</p> }
             <div class="buttons">
                 <button onclick={cancel}>{ "Cancel" }</button>

@@ -11,13 +11,14 @@ use proto::apps::{Deploy, Deployment, Unpinned};
 use proto::ids::{AppName, ReleaseKey, Version};
 use proto::problem::{Code, Problem};
 use proto::state::{Language, RolloutPhase, Severity};
+use serde::Deserialize;
 
 use crate::api::Api;
 use crate::auth::principal::Principal;
 use crate::clock::Time;
 use crate::db::{Application, ManualWish};
 use crate::error::{ApiError, ApiResult, chain};
-use crate::http::input::{Input, Path};
+use crate::http::input::{Input, Path, Query};
 use crate::releases::SeekError;
 use crate::rollout::{Rollout, back_to};
 
@@ -84,16 +85,24 @@ pub(in crate::api) async fn unpin(
     Ok(Json(Unpinned { application: app, wanted, sentence }))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct RollbackQuery {
+    /// Whoever was shown where it goes names it: that may be another release meanwhile.
+    to: Option<Version>,
+}
+
 #[utoipa::path(post, path = "/api/v1/applications/{app}/rollback", tag = "applications",
-    params(("app" = AppName, Path)),
+    params(("app" = AppName, Path), ("to" = Option<String>, Query)),
     responses(
         (status = 202, description = "The release that was good before is wanted now: a rollout that moves goes back to \
             where it came from, else what was in force before comes again.", body = Deployment),
-        (status = 409, description = "`conflict`: there is none to go back to.", body = Problem)))]
+        (status = 409, description = "`conflict`: there is none to go back to, or it is another one than the version that was named.", body = Problem)))]
 pub(in crate::api) async fn rollback(
     State(api): State<Api>,
     principal: Principal,
     Path(app): Path<AppName>,
+    Query(query): Query<RollbackQuery>,
 ) -> ApiResult<(StatusCode, Json<Deployment>)> {
     let known = configured(&api, &app).await?;
     let fleets = api.backend.fleets().await?;
@@ -102,6 +111,10 @@ pub(in crate::api) async fn rollback(
     let good = api.db.good_releases(&app).await?;
     let release = back_to(fleet, &good)
         .map_err(|why| ApiError::new(Code::Conflict, format!("{app} cannot be rolled back: {why}")))?;
+    if query.to.is_some_and(|to| to != release.version) {
+        let detail = format!("a rollback of {app} goes to {} by now", release.version);
+        return Err(ApiError::new(Code::Conflict, detail));
+    }
     // Whoever pinned it wants no other release than a person's.
     let pinned = known.manual.is_some_and(|it| it.pinned);
     ask(&api, &principal, &app, release, Asked::Rollback { pinned }).await

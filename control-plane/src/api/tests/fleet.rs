@@ -276,6 +276,12 @@ async fn a_rollback_needs_no_version_and_says_where_there_is_no_way_back() {
         finished_at: Some(Time(2)),
     };
     bench.backend.fleets.lock().unwrap()[0].last = Some(last);
+    // Whoever was shown another release is told; nothing is done.
+    let path = "/api/v1/applications/myapp/rollback?to=1.9.0%2Bb";
+    let refused = bench.send(Call::post(path, &serde_json::Value::Null).bearer(&operator)).await;
+    assert_eq!(refused.code(), "conflict");
+    assert!(refused.text().contains("a rollback of myapp goes to 1.1.0 by now"), "{}", refused.text());
+    assert!(bench.api.db.application(&app).await.unwrap().unwrap().manual.is_none());
     let answer = rollback().await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
     assert_eq!(answer.json::<Deployment>().release, old);
