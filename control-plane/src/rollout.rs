@@ -244,6 +244,8 @@ pub enum HappeningKind {
     /// It outlived its watch.
     DeploymentDone,
     DeploymentSuperseded,
+    /// What took its place is back: its watch goes on. Whoever is told of deployments was told of it before.
+    DeploymentTakenUp,
     /// It turned: what was moved goes back.
     DeploymentReverting,
     DeploymentRolledBack,
@@ -269,6 +271,7 @@ impl HappeningKind {
             Self::DeploymentComplete => "deployment_complete",
             Self::DeploymentDone => "deployment_done",
             Self::DeploymentSuperseded => "deployment_superseded",
+            Self::DeploymentTakenUp => "deployment_taken_up",
             Self::DeploymentReverting => "deployment_reverting",
             Self::DeploymentRolledBack | Self::RollBackIncomplete => "deployment_rolled_back",
             Self::DeploymentFailed => "deployment_failed",
@@ -288,6 +291,7 @@ impl HappeningKind {
             | Self::DeploymentComplete
             | Self::DeploymentDone
             | Self::DeploymentSuperseded
+            | Self::DeploymentTakenUp
             | Self::PreCommandsStarted
             | Self::PreCommandsPassed
             | Self::RestartComplete => Severity::Info,

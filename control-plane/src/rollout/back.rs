@@ -49,8 +49,9 @@ pub fn back_to(fleet: &AppFleet, good: &[ReleaseKey]) -> Result<ReleaseKey, NoWa
         };
     }
     let Some(in_force) = &fleet.in_force else { return Err(NoWayBack::NothingRuns) };
-    let last = fleet.last.as_ref().filter(|it| it.release == *in_force && it.phase == RolloutPhase::Done);
-    let before = last.and_then(|it| it.from.as_ref());
+    let brought = [&fleet.last, &fleet.brought].into_iter().flatten();
+    let mut brought = brought.filter(|it| it.release == *in_force && it.phase == RolloutPhase::Done);
+    let before = brought.next().and_then(|it| it.from.as_ref());
     before
         .into_iter()
         .chain(good)
@@ -90,7 +91,11 @@ mod tests {
         assert_eq!(back_to(&it, &[release(4), release(2)]), Ok(release(3)));
         it.ghosted.insert(release(3));
         assert_eq!(back_to(&it, &[release(4), release(3), release(2)]), Ok(release(2)));
-        // The last rollout was of another release, and taken back.
+        // The last rollout was of another release, and taken back: what counts is the one that brought what is in force.
+        it.last = Some(rollout(5, Some(4), RolloutPhase::Reverted));
+        it.brought = Some(rollout(4, Some(2), RolloutPhase::Done));
+        assert_eq!(back_to(&it, &[release(4), release(1)]), Ok(release(2)));
+        it.brought = None;
         it.last = Some(rollout(5, Some(4), RolloutPhase::Reverted));
         assert_eq!(back_to(&it, &[release(4), release(1)]), Ok(release(1)));
         assert_eq!(back_to(&it, &[release(4)]), Err(NoWayBack::NoOther { in_force: release(4) }));

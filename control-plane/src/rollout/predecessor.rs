@@ -186,7 +186,7 @@ impl Draft<'_> {
         before.reason = None;
         before.finished_at = None;
         let text = format!("{} is watched on: {left} of its watch are left", before.release.version);
-        self.happened(HappeningKind::DeploymentComplete, &before, None, text);
+        self.happened(HappeningKind::DeploymentTakenUp, &before, None, text);
         self.take_up(before);
     }
 }
