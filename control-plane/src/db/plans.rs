@@ -110,12 +110,25 @@ async fn with_earlier_rollouts(tx: &impl ConnectionTrait, fleet: AppFleet) -> Re
         Some(id) => rollouts::by_id(tx, id).await?,
         None => None,
     };
-    let [last, tried, brought] = [last, tried, brought].map(|row| row.map(without_its_watch));
+    // Most of these are the same row, and the one of a watch may hold many thousand places: each is made sense of once.
+    let mut known: Vec<Rollout> = Vec::new();
+    known.extend(predecessor.as_ref().map(without_its_watch));
+    let mut read = |row: Option<rollouts::Unread>| -> Result<Option<Rollout>, Fault> {
+        let Some(row) = row else { return Ok(None) };
+        if let Some(rollout) = known.iter().find(|it| row.is(it.id)) {
+            return Ok(Some(rollout.clone()));
+        }
+        let rollout = without_its_watch(&row.read()?);
+        known.push(rollout.clone());
+        Ok(Some(rollout))
+    };
+    let (last, tried, brought) = (read(last)?, read(tried)?, read(brought)?);
     Ok(AppFleet { last, tried, brought, predecessor, ..fleet })
 }
 
 /// Of what is over nobody asks for its places, which may be many thousands: the watch that goes on is in the predecessor's.
-fn without_its_watch(mut rollout: Rollout) -> Rollout {
+fn without_its_watch(rollout: &Rollout) -> Rollout {
+    let mut rollout = rollout.clone();
     rollout.progress.watched_from.clear();
     rollout
 }

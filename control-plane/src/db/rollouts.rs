@@ -179,17 +179,31 @@ pub(super) async fn moves_of(connection: &impl ConnectionTrait, apps: &[&str]) -
     Ok(moves)
 }
 
+/// A row whose texts were not made sense of yet.
+pub(super) struct Unread(rollout::Model);
+
+impl Unread {
+    pub(super) fn is(&self, id: RolloutId) -> bool {
+        self.0.id == id.0
+    }
+
+    pub(super) fn read(self) -> Result<Rollout, Fault> {
+        parse(self.0)
+    }
+}
+
+/// The newest one that is over.
 pub(super) async fn last_over(
     connection: &impl ConnectionTrait,
     app: &AppName,
-) -> Result<Option<Rollout>, Fault> {
+) -> Result<Option<Unread>, Fault> {
     let row = rollout::Entity::find()
         .filter(rollout::Column::App.eq(app.as_str()))
         .filter(rollout::Column::FinishedAt.is_not_null())
         .order_by_desc(rollout::Column::Id)
         .one(connection)
         .await?;
-    row.map(parse).transpose()
+    Ok(row.map(Unread))
 }
 
 /// The newest one that is over of those that carried out a wish.
@@ -197,7 +211,7 @@ pub(super) async fn last_of_wish(
     connection: &impl ConnectionTrait,
     app: &AppName,
     wish: &Wish,
-) -> Result<Option<Rollout>, Fault> {
+) -> Result<Option<Unread>, Fault> {
     let row = rollout::Entity::find()
         .filter(rollout::Column::App.eq(app.as_str()))
         .filter(rollout::Column::FinishedAt.is_not_null())
@@ -207,7 +221,7 @@ pub(super) async fn last_of_wish(
         .order_by_desc(rollout::Column::Id)
         .one(connection)
         .await?;
-    row.map(parse).transpose()
+    Ok(row.map(Unread))
 }
 
 /// The newest one that is over of those that brought a release and were not taken back.
@@ -215,7 +229,7 @@ pub(super) async fn last_that_brought(
     connection: &impl ConnectionTrait,
     app: &AppName,
     release: &ReleaseKey,
-) -> Result<Option<Rollout>, Fault> {
+) -> Result<Option<Unread>, Fault> {
     let brought = [RolloutPhase::Done, RolloutPhase::Superseded];
     let row = rollout::Entity::find()
         .filter(rollout::Column::App.eq(app.as_str()))
@@ -225,7 +239,7 @@ pub(super) async fn last_that_brought(
         .order_by_desc(rollout::Column::Id)
         .one(connection)
         .await?;
-    row.map(parse).transpose()
+    Ok(row.map(Unread))
 }
 
 pub(super) async fn by_id(
