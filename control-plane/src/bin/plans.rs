@@ -41,15 +41,18 @@ enum Situation {
     Halfway,
     /// All of it runs the new release, of which one slot has just crashed too often: all of it goes back.
     Revert,
+    /// All of it ran the new release, which was watched still when a third one was wished: its watch goes on beneath that.
+    Beneath,
     /// A spread over the nodes, of which a tenth is lost.
     Spread,
 }
 
-const SITUATIONS: [(Situation, &str); 5] = [
+const SITUATIONS: [(Situation, &str); 6] = [
     (Situation::Rest, "rest"),
     (Situation::Begin, "begin"),
     (Situation::Halfway, "halfway"),
     (Situation::Revert, "revert"),
+    (Situation::Beneath, "beneath"),
     (Situation::Spread, "spread"),
 ];
 
@@ -138,7 +141,7 @@ fn fleet(count: u32, replicas: u16, situation: Situation) -> anyhow::Result<AppF
         fleet.nodes.insert(id, node);
         let moved = match situation {
             Situation::Halfway => number < count / 2,
-            Situation::Revert => true,
+            Situation::Revert | Situation::Beneath => true,
             Situation::Rest | Situation::Begin | Situation::Spread => false,
         };
         let holds = if spread { u16::from(number < 999) } else { replicas };
@@ -160,16 +163,38 @@ fn fleet(count: u32, replicas: u16, situation: Situation) -> anyhow::Result<AppF
         Situation::Revert => {
             fleet.wanted = Some(wish(&new, Time(2)));
             begin(&mut fleet);
-            // It is in force by now, and watched.
-            let settled = plan(&fleet, NOW);
-            fleet.rollout = settled.rollouts.last().cloned();
-            fleet.in_force = Some(new);
+            settle(&mut fleet, new);
             let crashed = fleet.observed.values_mut().nth(7).context("an empty fleet")?;
             crashed.state = SlotState::BackingOff;
             crashed.crashes_since_deploy = 9;
         }
+        Situation::Beneath => {
+            fleet.wanted = Some(wish(&new, Time(2)));
+            begin(&mut fleet);
+            settle(&mut fleet, new);
+            fleet.wanted = Some(wish(&release(3)?, Time(3)));
+            let gave_way = plan(&fleet, NOW);
+            fleet.rollout = gave_way.rollouts.last().cloned();
+            let beneath = fleet.rollout.as_ref().and_then(|it| it.progress.predecessor);
+            let rows = gave_way.rollouts.into_iter().chain(gave_way.predecessors);
+            fleet.predecessor = rows.filter(|it| Some(it.id) == beneath).last();
+            ensure!(
+                fleet
+                    .predecessor
+                    .as_ref()
+                    .is_some_and(|it| it.progress.watched_from.len() == fleet.assigned.len()),
+                "no watch goes on beneath"
+            );
+        }
     }
     Ok(fleet)
+}
+
+/// It is in force by now, and watched.
+fn settle(fleet: &mut AppFleet, new: ReleaseKey) {
+    let settled = plan(fleet, NOW);
+    fleet.rollout = settled.rollouts.last().cloned();
+    fleet.in_force = Some(new);
 }
 
 /// The rollout as it is once it was begun.

@@ -90,7 +90,7 @@ impl Draft<'_> {
         let Some(release) = self.release_at(place) else {
             // Of a spread it was given up elsewhere for this one, which is told as soon as its node is no longer suspect, or taken
             // over when that is lost. A vacant slot of a node that is up waits for its turn, and that must not wait for it.
-            return self.is_spread() && host.is(Liveness::Suspect);
+            return planted!(MissTheVacant) || self.is_spread() && host.is(Liveness::Suspect);
         };
         if self.report(place).is_none() || self.is_being_restarted(place) {
             return true;

@@ -10,7 +10,8 @@ use crate::workspace;
 
 pub(super) const ABOUT: &str = "How long the planner takes for fleets of 50 to 5,000 nodes\n\n\
     The control plane's own code, optimized, plans for one application with ten replicas on each node: at rest, where a \
-    release is wished, in the middle of a rollout in batches by zone, where all of it goes back, and for a spread of which a \
+    release is wished, in the middle of a rollout in batches by zone, where all of it goes back, where the \
+    watch of what it comes from goes on beneath it, and for a spread of which a \
     tenth of the nodes is lost. Loading the fleet and storing the plan are not part of it. There is no peer's figure: those \
     who plan for fleets publish none.";
 
