@@ -85,8 +85,8 @@ pub fn ApplicationPage(props: &Props) -> Html {
                 { content(*tab, it, &query) }
                 if *deploying { <DeployDialog application={it.clone()} onclose={close} /> }
                 if let (true, Some(to)) = (rollback.is_open, &it.application.rolls_back_to) {
-                    <ConfirmDialog id="rollback" title={format!("Roll {name} back to {}", to.version)} verb={format!("Roll back to {}", to.version)}
-                        path={format!("/applications/{name}/rollback?to={}", to.version.as_str().replace('+', "%2B"))} onclose={rollback.close.clone()}
+                    <ConfirmDialog id="rollback" title={format!("Roll {name} back to {}", to.version)} verb="Roll back"
+                        path={format!("/applications/{name}/rollback?to={}", to.version)} onclose={rollback.close.clone()}
                         consequence={words::rollback_sentence(&it.application, to)} />
                 }
                 if restart.is_open {

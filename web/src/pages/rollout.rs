@@ -70,8 +70,7 @@ struct SteerProps {
 #[component]
 fn Steer(props: &SteerProps) -> Html {
     let rollout = &props.rollout;
-    let RolloutSummary { id, application, release, from, phase, paused_by, aborted_by, .. } =
-        &rollout.summary;
+    let RolloutSummary { id, application, release, phase, paused_by, aborted_by, .. } = &rollout.summary;
     let (promote, abort) = (use_dialog(), use_dialog());
     if !use_account().may_operate() || phase.is_over() || aborted_by.is_some() {
         return html! {};
@@ -80,10 +79,6 @@ fn Steer(props: &SteerProps) -> Html {
     let batch = rollout.batch.as_ref().filter(|batch| moves && batch.may_be_promoted);
     let (may_be_promoted, number) = (batch.is_some(), batch.map_or(0, |batch| batch.number));
     let what = format!("the rollout of {application} {}", release.version);
-    let abort_verb = match from {
-        Some(from) => format!("Go back to {}", from.version),
-        None => "Take it down".to_owned(),
-    };
     html! {
         <>
             if moves { <HoldUp id={*id} paused={paused_by.is_some()} /> }
@@ -98,7 +93,7 @@ fn Steer(props: &SteerProps) -> Html {
                     consequence={words::promote_sentence(rollout)} onclose={promote.close.clone()} />
             }
             if abort.is_open && *phase != RolloutPhase::Reverting {
-                <ConfirmDialog id="abort" title={format!("Abort {what}")} verb={abort_verb} path={format!("/rollouts/{id}/abort")}
+                <ConfirmDialog id="abort" title={format!("Abort {what}")} verb="Abort" path={format!("/rollouts/{id}/abort")}
                     consequence={words::abort_sentence(&rollout.summary)} onclose={abort.close.clone()} />
             }
         </>

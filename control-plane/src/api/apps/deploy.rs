@@ -89,7 +89,7 @@ pub(in crate::api) async fn unpin(
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct RollbackQuery {
     /// Whoever was shown where it goes names it: that may be another release meanwhile.
-    to: Option<Version>,
+    to: Option<String>,
 }
 
 #[utoipa::path(post, path = "/api/v1/applications/{app}/rollback", tag = "applications",
@@ -111,7 +111,8 @@ pub(in crate::api) async fn rollback(
     let good = api.db.good_releases(&app).await?;
     let release = back_to(fleet, &good)
         .map_err(|why| ApiError::new(Code::Conflict, format!("{app} cannot be rolled back: {why}")))?;
-    if query.to.is_some_and(|to| to != release.version) {
+    // A plus that nobody encoded is read as a blank, which no version has.
+    if query.to.is_some_and(|to| to.replace(' ', "+") != release.version.as_str()) {
         let detail = format!("a rollback of {app} goes to {} by now", release.version);
         return Err(ApiError::new(Code::Conflict, detail));
     }
