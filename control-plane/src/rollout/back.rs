@@ -5,6 +5,7 @@ use std::fmt;
 use proto::ids::ReleaseKey;
 use proto::state::RolloutPhase;
 
+use super::Rollout;
 use crate::fleet::AppFleet;
 
 /// Why there is no way back.
@@ -50,7 +51,8 @@ pub fn back_to(fleet: &AppFleet, good: &[ReleaseKey]) -> Result<ReleaseKey, NoWa
     }
     let Some(in_force) = &fleet.in_force else { return Err(NoWayBack::NothingRuns) };
     let brought = [&fleet.last, &fleet.brought].into_iter().flatten();
-    let mut brought = brought.filter(|it| it.release == *in_force && it.phase == RolloutPhase::Done);
+    let kept = |it: &&Rollout| matches!(it.phase, RolloutPhase::Done | RolloutPhase::Superseded);
+    let mut brought = brought.filter(|it| it.release == *in_force).filter(kept);
     let before = brought.next().and_then(|it| it.from.as_ref());
     before
         .into_iter()

@@ -112,6 +112,8 @@ mod switches {
         ForgetTheRestOfAWatch,
         /// The watch of what gave way goes on where nothing runs it.
         CountUnseen,
+        /// What is gone back to runs its own pre-commands again.
+        RunOnTheWayBack,
         /// A slot that was told nothing yet is missed like one that was told something.
         MissTheVacant,
         /// A stretch in which nobody planned uses up a span.

@@ -43,9 +43,7 @@ impl Draft<'_> {
         if self.in_force.as_ref() == Some(&wish.release) || !self.may_be_tried(wish) {
             return false;
         }
-        // What is rolled out is no way back from itself.
-        let no_way = |it: &Rollout| it.from.as_ref() == Some(&wish.release);
-        if self.in_force.is_none() || self.predecessor.as_ref().is_some_and(no_way) {
+        if self.in_force.is_none() {
             self.drop_predecessor();
         }
         let rollout = Rollout {

@@ -35,8 +35,9 @@ impl Rollout {
         if self.phase != RolloutPhase::Watching {
             return None;
         }
-        let Progress { failed, watched_from, watched, .. } = self.progress.clone();
+        let Progress { failed, watched_from, watched, own_runs_kept, .. } = self.progress.clone();
         Some(Progress {
+            own_runs_kept,
             failed,
             watched_from,
             watched,
@@ -88,9 +89,10 @@ impl Draft<'_> {
             }
         };
         match (failure, before.from.clone()) {
-            (Some(failure), Some(to)) => self.lower(rollout, before, failure, to),
+            // What is rolled out is no way back from itself.
+            (Some(failure), Some(to)) if to != rollout.release => self.lower(rollout, before, failure, to),
             // There is nothing to go back to: it stays, and is not said to be good.
-            (Some(_), None) => {
+            (Some(_), _) => {
                 self.predecessor = Some(before);
                 self.drop_predecessor();
                 rollout.progress.predecessor = None;

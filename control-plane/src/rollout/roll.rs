@@ -119,6 +119,14 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether what a slot was told took the place of this release and was taken back: it ran this before.
+    fn comes_back(&self, place: Place, release: &ReleaseKey) -> bool {
+        let Some(told) = self.release_at(place) else { return false };
+        let over = self.last.iter().chain(&self.tried);
+        let mut back = over.filter(|it| it.phase == RolloutPhase::Reverted && it.release == *told);
+        !planted!(RunOnTheWayBack) && back.any(|it| it.from.as_ref() == Some(release))
+    }
+
     /// `own_pre_commands`: whose they are, where each replica runs its own.
     fn fill(
         &mut self,
@@ -128,6 +136,7 @@ impl<'a> Draft<'a> {
         own_pre_commands: Option<RolloutId>,
     ) {
         for slot in slots {
+            let own_pre_commands = own_pre_commands.filter(|_| !self.comes_back(host.place(*slot), release));
             // Each time that it is told is a run of its own.
             let told = |rollout| format!("{rollout}-{}-{}", host.place(*slot), self.fleet.generation);
             let run = own_pre_commands.map(told);
@@ -284,7 +293,9 @@ impl<'a> Draft<'a> {
     /// Brings every slot to `target`: nodes side by side. True once all of it is stable.
     pub(super) fn settle(&mut self, target: Option<&ReleaseKey>, pace: Pace) -> bool {
         let Some(target) = target else { return self.withdraw_all() };
-        let own_pre_commands = self.brought_by(target);
+        // A revert runs none: what is gone back to ran its own there when it came, and must not be held up by them.
+        let goes_back = pace == Pace::Settle && !planted!(RunOnTheWayBack);
+        let own_pre_commands = self.brought_by(target).filter(|_| !goes_back);
         let mut settled = true;
         let mut seen = false;
         for host in self.hosts().to_vec() {

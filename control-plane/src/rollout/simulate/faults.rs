@@ -58,6 +58,7 @@ caught! {
     forgetting_what_was_superseded_in_its_watch_is_caught: ForgetPredecessors => WATCHED_ON,
     forgetting_the_rest_of_a_watch_is_caught: ForgetTheRestOfAWatch => WATCHED_ON,
     watching_what_runs_nowhere_is_caught: CountUnseen => WATCHED_WHOLE,
+    running_pre_commands_on_the_way_back_is_caught: RunOnTheWayBack => REVERTS_RUN_NONE,
     missing_what_was_told_nothing_is_caught: MissTheVacant => ENDS,
     counting_a_gap_in_a_watch_is_caught: CountTheGap => WATCHED_WHOLE,
 }

@@ -41,6 +41,7 @@ pub(super) const SAYS_WHY: Law = "a plan that does not move says why";
 pub(super) const ONCE: Law = "a plan that was stored leaves nothing over";
 pub(super) const PRE_COMMANDS_ONCE: Law = "pre-commands run once, unless their leader was lost unfinished";
 pub(super) const PRE_COMMANDS_FIRST: Law = "nothing is moved before the pre-commands have passed";
+pub(super) const REVERTS_RUN_NONE: Law = "what is gone back to runs no pre-commands again";
 pub(super) const JUST_GHOSTS: Law = "a release is ghosted for what it did, never for an outage";
 pub(super) const UNTOUCHED: Law = "a revert touches no slot that runs what it goes back to";
 pub(super) const ENDS: Law = "once all is quiet, every rollout ends and every slot is as it should be";
@@ -95,6 +96,9 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
             && before.release_at(place) == Some(from)
         {
             return Some(UNTOUCHED);
+        }
+        if reverting.is_some() && matches!(step, Step::Assign { pre_commands_run: Some(_), .. }) {
+            return Some(REVERTS_RUN_NONE);
         }
         let goes_down = gives.is_none()
             && (place.slot.number() > before.highest_on(place.node)

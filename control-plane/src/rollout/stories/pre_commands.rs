@@ -44,6 +44,37 @@ fn one_replica_whose_own_pre_commands_fail_takes_the_release_back() {
     assert_eq!(story.phase(), RolloutPhase::Reverting);
 }
 
+/// Nor where what is gone back to had its own when it came: they would be run against what the newer release left behind. That
+/// holds for a host that was away meanwhile, too.
+#[test]
+fn what_is_gone_back_to_does_not_run_its_own_pre_commands_again() {
+    let mut story = Story::of(Strategy::StopFirst, 3, |deploy| {
+        deploy.pre_commands_run = PreCommandsRun::EveryReplica;
+    });
+    let wished = |story: &mut Story, number| {
+        story.wish(number);
+        story.fleet.wanted.as_mut().unwrap().pre_commands = true;
+        story.until_calm();
+    };
+    let runs = |story: &Story| -> Vec<bool> {
+        story.fleet.assigned.values().map(|it| it.pre_commands_run.is_some()).collect()
+    };
+    wished(&mut story, 2);
+    story.pass(31);
+    story.until_calm();
+    assert_eq!(story.phase(), RolloutPhase::Done, "{}", story.text);
+    wished(&mut story, 3);
+    assert_eq!((story.phase(), runs(&story)), (RolloutPhase::Watching, vec![true; 3]), "{}", story.text);
+    story.node_is(3, Liveness::Lost);
+    story.crashed(place(1, 1), 3);
+    story.until_calm();
+    story.node_is(3, Liveness::Up);
+    story.until_calm();
+    let told = |node| story.fleet.assigned[&place(node, 1)].release.clone();
+    assert!((1..=3).all(|node| told(node) == Some(release(2))), "{}", story.text);
+    assert_eq!(runs(&story), [false; 3], "{}", story.text);
+}
+
 /// A slot was told to run the pre-commands, and its host restarted meanwhile.
 fn cut_off(story: &mut Story, place: Place) {
     let assigned = story.fleet.assigned[&place].clone();

@@ -7,6 +7,15 @@ use crate::spec::{Amount, CanarySpec, Millis, Promote};
 impl Story {
     /// Release 2 runs everywhere and is watched, when release 3 comes, whose canary waits for a person on the first node.
     fn superseded_in_its_watch(nodes: u8) -> Self {
+        let mut story = Self::in_its_watch(nodes);
+        story.wish(3);
+        story.until_calm();
+        assert_eq!(story.phase(), RolloutPhase::Running, "{}", story.text);
+        assert_eq!(story.from(), Some(release(2)));
+        story
+    }
+
+    fn in_its_watch(nodes: u8) -> Self {
         let mut story = Self::of(Strategy::StopFirst, nodes, |deploy| {
             let (promote, soak) = (Promote::Manual, Millis(0));
             deploy.canary = Some(CanarySpec { nodes: Amount::Count(1), promote, soak });
@@ -17,10 +26,6 @@ impl Story {
         story.until_calm();
         assert_eq!(story.phase(), RolloutPhase::Watching, "{}", story.text);
         story.pass(2);
-        story.wish(3);
-        story.until_calm();
-        assert_eq!(story.phase(), RolloutPhase::Running, "{}", story.text);
-        assert_eq!(story.from(), Some(release(2)));
         story
     }
 
@@ -112,6 +117,35 @@ fn what_is_gone_back_to_and_outlives_its_watch_is_good_and_what_was_given_up_sta
     assert!(story.fleet.proven.contains(&release(2)), "{}", story.text);
     assert!(story.fleet.rollout.is_none(), "{}", story.text);
     assert_eq!(story.fleet.in_force, Some(release(2)));
+}
+
+/// What it came from is rolled out anew, and given up: nothing has judged what that took the place of.
+#[test]
+fn what_gave_way_to_what_it_came_from_is_watched_on_where_that_is_given_up() {
+    let mut story = Story::in_its_watch(3);
+    story.wish(1);
+    story.plan();
+    assert_eq!((story.phase(), story.from()), (RolloutPhase::Running, Some(release(2))), "{}", story.text);
+    story.steer(Steering::Abort);
+    story.until_calm();
+    assert_eq!((story.phase(), story.from()), (RolloutPhase::Watching, Some(release(1))), "{}", story.text);
+    story.crashed(place(2, 1), 3);
+    story.plan();
+    assert_eq!(story.fleet.ghosted, [release(2)].into(), "{}", story.text);
+}
+
+/// But it is no way back from itself: what crashes while it comes is left to it.
+#[test]
+fn what_crashes_while_what_it_came_from_is_rolled_out_anew_is_left_to_that() {
+    let mut story = Story::in_its_watch(3);
+    story.wish(1);
+    story.plan();
+    story.crashed(place(2, 1), 3);
+    story.plan();
+    assert_eq!(story.from(), Some(release(2)), "{}", story.text);
+    story.all_do_as_told();
+    story.until_calm();
+    assert_eq!(story.fleet.in_force, Some(release(1)), "{}", story.text);
 }
 
 /// Nobody planned while its time ran out, and there is a newer wish when somebody does.
