@@ -152,8 +152,12 @@ impl Configuration {
     }
 
     /// What would count if the program began anew. `file`: as flags, variables and file say now.
-    pub async fn at_next_start(&self, file: Config) -> Result<Config, BeginError> {
-        Start::config_of_next(file, self).await
+    pub async fn at_next_start(
+        &self,
+        file: Config,
+        secrets: &crate::secrets::Secrets,
+    ) -> Result<Config, BeginError> {
+        Start::config_of_next(file, secrets, self).await
     }
 
     /// What applying the text would do, against what is in force now.

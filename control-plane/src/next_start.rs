@@ -4,6 +4,7 @@
 //! What only a start can tell (a port that another program takes meanwhile, a database that does not answer) is not asked.
 
 use std::ffi::OsStr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,16 +51,22 @@ impl NextStart {
     }
 
     /// What a start reads before it knows what is in force. Reads files.
-    pub fn read(&self) -> Result<Config, Unfit> {
+    pub fn read(&self) -> Result<(Config, Secrets), Unfit> {
         let program = || self.program.clone();
         std::fs::metadata(&self.program).map_err(|source| Unfit::Program { program: program(), source })?;
         let config = Config::load(self.reading.flags(), self.reading.variables())?;
-        Secrets::load(&config.secrets, self.reading.variables())?;
-        Ok(config)
+        let secrets = Secrets::load(&config.secrets, self.reading.variables())?;
+        Ok((config, secrets))
     }
 
-    /// Whether it could listen with the configuration that counts then. Reads files.
+    /// Whether it could listen with the configuration that counts then: its certificate, and that its addresses are this host's.
+    /// Reads files, and opens sockets for a moment.
     pub fn listens(config: &Config) -> Result<(), Unfit> {
+        for address in [config.console.bind, config.agents.bind] {
+            // At whatever port is free: its own are taken, by this program.
+            let address = SocketAddr::new(address, 0);
+            TcpListener::bind(address).map_err(|source| ListenError::Bind { address, source })?;
+        }
         if let Some(files) = &config.console.tls {
             listen::check(files)?;
         }
@@ -130,7 +137,7 @@ mod tests {
         let flags = Flags { config: Some(file.clone()), ..Flags::default() };
         let next =
             NextStart::new(std::env::current_exe().unwrap(), Reading::new(flags.clone(), BTreeMap::new()));
-        let check = || next.read().and_then(|config| NextStart::listens(&config));
+        let check = || next.read().and_then(|(config, _)| NextStart::listens(&config));
         assert!(matches!(check(), Err(Unfit::Config(ConfigError::Unreadable { .. }))));
         std::fs::write(&file, "port: 5001\n").unwrap();
         check().unwrap();
@@ -141,6 +148,9 @@ mod tests {
         assert!(matches!(check(), Err(Unfit::Listen(ListenError::Pem { .. }))));
         std::fs::write(&file, "secrets_adapter: file\nsecrets_path: /nowhere/secrets.yaml\n").unwrap();
         assert!(matches!(check(), Err(Unfit::Secrets(_))));
+        std::fs::write(&file, "bind: 192.0.2.1\n").unwrap();
+        let said = check().unwrap_err().to_string();
+        assert!(said.contains("cannot listen on 192.0.2.1:0"), "{said}");
         let gone = NextStart::new(folder.path().join("deployex"), Reading::new(flags, BTreeMap::new()));
         assert!(matches!(gone.read(), Err(Unfit::Program { .. })));
         assert!(!format!("{next:?}").contains("variables"));

@@ -44,7 +44,7 @@ async fn would_come_back(api: &Api) -> ApiResult<Result<(), Unfit>> {
     let next = api.next_start.clone();
     let read = tokio::task::spawn_blocking(move || next.read()).await.map_err(ApiError::internal)?;
     let config = match read {
-        Ok(file) => api.configuration.at_next_start(file).await.map_err(Unfit::from),
+        Ok((file, secrets)) => api.configuration.at_next_start(file, &secrets).await.map_err(Unfit::from),
         Err(unfit) => Err(unfit),
     };
     let config = match config {

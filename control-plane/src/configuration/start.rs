@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::apply::{self, ApplyError, Secrets, Wish};
 use crate::config::{Config, Faults, Reading, Text};
 use crate::db::{ConfigurationVersion, Db, DbError, NewVersion, SealedVersion};
+use crate::secrets::Secrets as LoadedSecrets;
 use crate::vault::{Vault, VaultError};
 
 /// Who put a configuration in force that nobody asked for.
@@ -71,12 +72,24 @@ impl Start {
 
     /// What a start with this file would put in force, as far as this program's database tells: one that moves elsewhere with
     /// it is not asked.
-    pub(super) async fn config_of_next(file: Config, now: &Parts) -> Result<Config, BeginError> {
+    pub(super) async fn config_of_next(
+        file: Config,
+        secrets: &LoadedSecrets,
+        now: &Parts,
+    ) -> Result<Config, BeginError> {
+        // Beside SQLite the key may lie where the data lies, and stays there.
+        let kept = secrets.secret_key_base.is_none() && file.database_url.is_sqlite();
+        let key = if kept { None } else { Some(Vault::open(secrets.secret_key_base.as_ref(), None)?) };
         if file.database_url.expose() != now.began.database_url.expose() {
             return Ok(file);
         }
         let newest = now.db.newest_configuration().await?;
-        Ok(Self::of(file, &now.reading, newest, Some(&now.vault))?.config)
+        // Whatever counts, what is sealed there must open.
+        let vault = key.as_ref().unwrap_or(&now.vault);
+        if let Some(newest) = &newest {
+            unsealed(vault, newest)?;
+        }
+        Ok(Self::of(file, &now.reading, newest, Some(vault))?.config)
     }
 
     /// What stays in force although the file says something else.

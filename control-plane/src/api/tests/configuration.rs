@@ -255,6 +255,15 @@ async fn no_restart_is_begun_for_which_the_certificate_of_what_was_applied_is_go
     assert!(refused.text().contains("b.pem"), "{}", refused.text());
     assert!(!bench.api.begin_anew.is_cancelled());
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+
+    // Nor one for which what is sealed would not open any more.
+    let secrets = folder.path().join("secrets.json");
+    let another = json!({ "DEPLOYEX_SECRET_KEY_BASE": "another key of the tests ".repeat(4) });
+    std::fs::write(&secrets, another.to_string()).unwrap();
+    bench.write(&format!("secrets_adapter: file\nsecrets_path: {}\n{ONE}", secrets.display()));
+    let refused = restart().await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (409, "conflict".to_owned()), "{}", refused.text());
+    bench.write(ONE);
     assert_eq!(restart().await.status.as_u16(), 202);
     assert!(bench.api.begin_anew.is_cancelled());
 }
