@@ -1,7 +1,7 @@
 //! The dialog that says what will happen before it is asked for, and shows why it was refused.
 
 use wasm_bindgen_futures::spawn_local;
-use yew::{AttrValue, Callback, Html, Properties, component, html, use_state, use_state_eq};
+use yew::{AttrValue, Callback, Html, Properties, component, html, use_effect_with, use_state, use_state_eq};
 
 use crate::client::ClientError;
 use crate::components::dialog::Dialog;
@@ -28,6 +28,9 @@ pub(crate) fn ConfirmDialog(props: &Props) -> Html {
     // What one has read is what is asked for, wherever the page has gone meanwhile.
     let shown = use_state(|| props.clone());
     let Props { id, title, verb, consequence, path, body, onclose } = &*shown;
+    // Gone with its page, it is not there again by itself when that is back.
+    let closed = onclose.clone();
+    use_effect_with((), move |()| move || closed.emit(()));
     let client = use_account().client;
     let busy = use_state_eq(|| false);
     let refused = use_state(|| None::<ClientError>);
