@@ -196,6 +196,8 @@ pub struct HostPaths {
     pub var_path: Option<PathBuf>,
     pub log_path: Option<PathBuf>,
     pub monitored_app_log_path: Option<PathBuf>,
+    /// The certificate that all Erlang nodes of a host talk TLS with.
+    pub otp_tls_certificates: Option<PathBuf>,
 }
 
 /// The flags of `serve`. Precedence: flag, then variable, then YAML, then default.

@@ -244,6 +244,8 @@ pub struct ObservedNode {
     /// Why not, in a word and as a sentence; empty: it is, or it was not tried yet.
     pub kind: String,
     pub because: String,
+    /// In a word, with which certificates it talks TLS; empty: with none that the agent knows.
+    pub tls: String,
 }
 
 /// What the VM of a replica is. Empty versions: it has no such thing.

@@ -85,6 +85,9 @@ struct PathArgs {
     /// Applications' logs, each in a folder of its own [default: what the control plane says, else /var/log].
     #[arg(long, value_name = "DIR")]
     log_path: Option<PathBuf>,
+    /// `ca.crt`, `deployex.crt` and `deployex.key` for TLS between Erlang nodes [default: what the control plane says, else none].
+    #[arg(long, value_name = "DIR")]
+    otp_tls_certificates: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -169,7 +172,11 @@ async fn join(args: EnrolArgs) -> anyhow::Result<()> {
 /// With the paths that were given, and no others: what is given wins over what the control plane says.
 fn run_command(paths: &PathArgs) -> String {
     let mut command = "deployex-agent run".to_owned();
-    for (argument, path) in [("--var-path", &paths.var_path), ("--log-path", &paths.log_path)] {
+    for (argument, path) in [
+        ("--var-path", &paths.var_path),
+        ("--log-path", &paths.log_path),
+        ("--otp-tls-certificates", &paths.otp_tls_certificates),
+    ] {
         if let Some(path) = path {
             command = format!("{command} {argument} {}", path.display());
         }
@@ -193,6 +200,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         .log_path
         .or_else(|| identity.host.monitored_app_log_path.clone())
         .unwrap_or_else(|| LOG_PATH.into());
+    let otp_tls = args.otp_tls_certificates.or_else(|| identity.host.otp_tls_certificates.clone());
     let (name, control_plane) = (identity.name.clone(), identity.control_plane.clone());
     let cancel = CancellationToken::new();
     let link = Link::new(identity);
@@ -205,6 +213,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         keepers,
         epmd_port: variable("ERL_EPMD_PORT").and_then(|it| it.parse().ok()).unwrap_or(EPMD_PORT),
         timezone: variable("TZ"),
+        otp_tls,
         boot_id: host::boot_id(),
         standing: link.standing(),
     };

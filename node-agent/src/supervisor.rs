@@ -14,6 +14,7 @@ pub mod launch;
 mod ledger;
 mod listeners;
 mod notes;
+mod otp_tls;
 mod paths;
 mod probe;
 pub mod process;
@@ -26,6 +27,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +81,8 @@ pub struct Settings {
     pub keepers: Keepers,
     pub epmd_port: u16,
     pub timezone: Option<String>,
+    /// The folder with the certificate that all Erlang nodes of the host talk TLS with.
+    pub otp_tls: Option<PathBuf>,
     pub boot_id: String,
     /// Whether there is a control plane to decide what an agent alone decides otherwise.
     pub standing: watch::Receiver<Standing>,
@@ -108,7 +112,7 @@ impl Supervisor {
         notes: mpsc::Sender<pb::AgentEvent>,
         cancel: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let Settings { paths, keepers, epmd_port, timezone, boot_id, standing } = settings;
+        let Settings { paths, keepers, epmd_port, timezone, otp_tls, boot_id, standing } = settings;
         let agent = paths.agent();
         fs::create_dir_all(paths.var()).with_context(|| format!("cannot make {}", paths.var().display()))?;
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&agent);
@@ -122,6 +126,7 @@ impl Supervisor {
             standby: process::Standby::new(keepers),
             traffic: Traffic::new(),
             timezone,
+            otp_tls,
             boot_id,
             standing,
             store,

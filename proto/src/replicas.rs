@@ -81,6 +81,12 @@ pub struct ErlangNode {
     /// The same as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
+    /// `shared`: it talks TLS with the one certificate of its host (`otp_tls_certificates`), so that of others' it is verified
+    /// that the same authority signed them, and not their name. Absent: it talks no TLS, or with certificates of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // The console has no room for it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub tls: Option<String>,
 }
 
 /// What the VM of a replica is, and how it is now. Absent versions: it has no such thing.

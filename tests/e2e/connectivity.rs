@@ -1,11 +1,21 @@
 //! The agent is a hidden node beside the replicas: each says which Erlang node it is and since when the agent is connected to it,
-//! whatever its language, whoever named it, and whoever has died in between.
+//! whatever its language, whoever named it, whoever has died in between, and where nodes talk TLS to each other.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use node_agent::dist::tls::client_config_for_any_host;
 use proto::replicas::{ErlangNode, Replica};
 use proto::timestamp::Timestamp;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ClientConfig, RootCertStore};
+use tests::erlang::Asked;
 use tests::ports;
-use tests::programs::{Agent, ControlPlane};
+use tests::programs::{Agent, ControlPlane, Setup};
 use tests::release::Bucket;
 use xtask::fixtures::Sample;
 
@@ -13,13 +23,13 @@ use xtask::fixtures::Sample;
 const OWN_NAME: &str =
     "env: [{ key: RELEASE_DISTRIBUTION, value: name }, { key: RELEASE_NODE, value: shop@127.0.0.1 }]";
 
-fn application(sample: Sample, more: &str) -> String {
+fn application(sample: Sample, replicas: u16, more: &str) -> String {
     format!(
-        "  - name: {}\n    language: {}\n    replicas: 1\n    replica_ports: [{{ key: PORT, base: {} }}]\n    \
+        "  - name: {}\n    language: {}\n    replicas: {replicas}\n    replica_ports: [{{ key: PORT, base: {} }}]\n    \
          deploy_schedule_interval_ms: 200\n    {more}\n    deploy: {{ stable_after_ms: 500, drain_ms: 0 }}\n",
         sample.name(),
         sample.language(),
-        ports::free(2)
+        ports::free(replicas + 1)
     )
 }
 
@@ -35,7 +45,7 @@ async fn connected(control_plane: &ControlPlane, app: &str, after: Timestamp) ->
             since.is_some_and(|it| it > after)
         })
         .await;
-    let ErlangNode { name, connected_since, kind, because } = node(&found.slots).unwrap().clone();
+    let ErlangNode { name, connected_since, kind, because, tls: _ } = node(&found.slots).unwrap().clone();
     assert_eq!((kind, because), (None, None), "it is connected");
     (name, connected_since.unwrap())
 }
@@ -46,7 +56,7 @@ async fn replicas_of_three_languages_are_nodes_to_which_the_agent_is_connected_a
     let mut applications = String::new();
     for sample in Sample::ALL {
         bucket.publish(sample, "0.1.0").await;
-        applications.push_str(&application(sample, if sample == Sample::Elixir { OWN_NAME } else { "" }));
+        applications.push_str(&application(sample, 1, if sample == Sample::Elixir { OWN_NAME } else { "" }));
     }
     let control_plane = ControlPlane::start(&bucket, &applications).await;
     let mut agent = Agent::join(&control_plane, "only").await;
@@ -79,5 +89,69 @@ async fn replicas_of_three_languages_are_nodes_to_which_the_agent_is_connected_a
     for (other, at) in since.iter().filter(|(it, _)| *it != sample) {
         let same = connected(&control_plane, other.name(), Timestamp(0)).await.1;
         assert_eq!(same, *at, "{other} is connected as before");
+    }
+}
+
+/// One for all nodes of a host, as 0.x had it: of no host's name. And the same for who asks a node something.
+fn shared_certificate(folder: &Path) -> Arc<ClientConfig> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["deployex".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    fs::write(folder.join("ca.crt"), authority.pem()).unwrap();
+    fs::write(folder.join("deployex.crt"), certificate.pem()).unwrap();
+    // Readable by its owner alone, who is none that a replica runs as.
+    let path = folder.join("deployex.key");
+    fs::write(&path, key.serialize_pem()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    client_config_for_any_host(roots, vec![certificate.der().clone()], key).unwrap()
+}
+
+/// What the process of a replica was started with.
+fn words(replica: &Replica) -> String {
+    let words = fs::read(format!("/proc/{}/cmdline", replica.pid.unwrap())).unwrap();
+    String::from_utf8_lossy(&words).replace('\0', " ")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_of_three_languages_talk_tls_with_the_certificate_of_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = shared_certificate(folder.path());
+    let bucket = Bucket::new();
+    let mut applications = String::new();
+    for sample in Sample::ALL {
+        bucket.publish(sample, "0.1.0").await;
+        applications.push_str(&application(sample, 2, ""));
+    }
+    let settings = format!("otp_tls_certificates: {}\n", folder.path().display());
+    let setup = Setup { settings: &settings, ..Setup::default() };
+    let control_plane = ControlPlane::start_with(&bucket, &applications, setup).await;
+    let _agent = Agent::join(&control_plane, "only").await;
+    for sample in Sample::ALL {
+        let found = control_plane
+            .application_when("a connection to both nodes", sample.name(), |it| {
+                let is_connected =
+                    |it: &Replica| it.erlang.as_ref().is_some_and(|it| it.connected_since.is_some());
+                it.slots.len() == 2 && it.slots.iter().all(is_connected)
+            })
+            .await;
+        let [one, other] = found.slots.as_slice() else { panic!("{sample} has two slots") };
+        for replica in [one, other] {
+            assert!(words(replica).contains("-proto_dist inet_tls"), "{sample}: {}", words(replica));
+            // Its name is not verified, which is said.
+            assert_eq!(replica.erlang.as_ref().unwrap().tls.as_deref(), Some("shared"), "{sample}");
+        }
+        let other = &other.erlang.as_ref().unwrap().name;
+        let asked = Asked::node_of(one.pid.unwrap(), Some(ours.clone())).await;
+        assert!(asked.connects_to(other).await, "{sample} connects to its other replica");
+        let said = control_plane.command_line().run(&["app", "show", sample.name()]).out;
+        let in_a_line: Vec<_> = said.split_whitespace().collect();
+        assert!(in_a_line.join(" ").contains("the name in it is not"), "{said}");
     }
 }

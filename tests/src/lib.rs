@@ -9,6 +9,7 @@
 
 pub mod browser;
 pub mod database;
+pub mod erlang;
 pub mod hosts;
 pub mod http;
 pub mod link;

@@ -319,6 +319,7 @@ pub(crate) fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed
             connected_since: (node.connected_unix_ms != 0).then_some(Time(node.connected_unix_ms)),
             kind: first_part(&node.kind),
             because: first_part(&node.because),
+            tls: first_part(&node.tls),
         }),
         vm: report.vm.as_ref().map(read_vm),
         ports: report.ports.iter().take(64).filter_map(read_port).collect(),

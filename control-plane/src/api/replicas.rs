@@ -203,13 +203,14 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
 }
 
 fn erlang_node(observed: ObservedNode) -> ErlangNode {
-    let ObservedNode { name, connected_since, kind, because } = observed;
+    let ObservedNode { name, connected_since, kind, because, tls } = observed;
     let some = |text: String| Some(text).filter(|it| !it.is_empty());
     ErlangNode {
         name,
         connected_since: connected_since.map(Into::into),
         kind: some(kind),
         because: some(because),
+        tls: some(tls),
     }
 }
 

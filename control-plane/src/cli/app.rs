@@ -161,7 +161,22 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
         }
     }
     text.push_str(&what_they_run_on(replicas));
+    text.push_str(&how_they_talk(replicas));
     text
+}
+
+/// That names are not verified is nothing to be found out by looking at a folder.
+fn how_they_talk(replicas: &[Replica]) -> String {
+    let is_shared = |it: &&Replica| it.erlang.as_ref().is_some_and(|it| it.tls.as_deref() == Some("shared"));
+    let places: Vec<_> = replicas.iter().filter(is_shared).map(|it| place(&it.node, it.slot)).collect();
+    if places.is_empty() {
+        return String::new();
+    }
+    wrap(&format!(
+        "{}: TLS between Erlang nodes, with the one certificate of the host: that its authority signed the other's is \
+         verified, the name in it is not",
+        places.join(", ")
+    ))
 }
 
 /// Once for all that run on the same.
@@ -295,6 +310,7 @@ pub(super) mod tests {
                 connected_since: None,
                 kind: Some("cookie".to_owned()),
                 because: Some("the node does not accept our cookie".to_owned()),
+                tls: Some("shared".to_owned()),
             }),
             vm: Some(Vm {
                 otp: Some("25".to_owned()),

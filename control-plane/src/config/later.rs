@@ -9,8 +9,7 @@ use super::{Config, ReleaseAdapter, SecretsAdapter};
 /// Key, the values under which nothing is missing, and what is missing otherwise.
 type Known = (&'static str, &'static [&'static str], &'static str);
 
-const OF_THE_FILE: [Known; 8] = [
-    ("otp_tls_certificates", &[], "replicas are connected without TLS"),
+const OF_THE_FILE: [Known; 7] = [
     ("release_endpoint", &[], "no store is reached yet"),
     ("release_signature_key", &[], "signatures of releases are not checked"),
     ("monitoring", &["[]"], "atoms, processes and ports are not watched; memory and disk of hosts are"),

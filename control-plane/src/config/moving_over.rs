@@ -119,6 +119,8 @@ fn a_file_of_0_9_with_every_key_is_taken_as_it_is() {
     assert_eq!(config.releases.account_name, "prod");
     assert_eq!(config.secrets.adapter, SecretsAdapter::Aws);
     assert_eq!(config.hosts.monitored_app_log_path.as_deref(), Some(Path::new("/var/log/monitored-apps")));
+    let certificates = Path::new("/usr/local/share/ca-certificates");
+    assert_eq!(config.hosts.otp_tls_certificates.as_deref(), Some(certificates));
     let [app, gleam] = config.applications.as_slice() else { panic!("two applications") };
     assert_eq!(app.replicas.get(), 2);
     assert_eq!(app.ports, [PortBase { key: "PORT".to_owned(), base: 4000 }]);
@@ -165,7 +167,6 @@ fn what_is_taken_and_not_yet_used_is_said_in_words() {
     release_adapter is not yet in force: releases cannot be fetched from s3 yet, only from a folder (local)
     secrets_adapter is not yet in force: secrets cannot be fetched from aws yet, only from variables (env) or a file
     log_path is not yet in force: both programs log to standard error
-    otp_tls_certificates is not yet in force: replicas are connected without TLS
     notifications is not yet in force: nothing is sent
     logs_retention_time_ms is not yet in force: logs are read from the hosts' files, which it does not bound
     applications[myphoenixapp].monitoring is not yet in force: nothing is watched for its limits

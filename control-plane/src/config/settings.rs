@@ -202,6 +202,11 @@ fn hosts(f: &mut Fields<'_>, flags: &Flags) -> HostPaths {
         monitored_app_log_path: f
             .read("monitored_app_log_path", rules::absolute_path)
             .or_else(|| demo(DEMO_LOG)),
+        otp_tls_certificates: f.read_or_variable(
+            "otp_tls_certificates",
+            "DEPLOYEX_OTP_TLS_CERT_PATH",
+            rules::absolute_path,
+        ),
     }
 }
 
@@ -216,11 +221,6 @@ fn later(f: &mut Fields<'_>) -> Later {
             later.0.insert(key.to_owned(), node.to_json());
         }
     };
-    let certificates =
-        f.read_or_variable("otp_tls_certificates", "DEPLOYEX_OTP_TLS_CERT_PATH", rules::absolute_path);
-    if let Some(folder) = certificates {
-        later.0.insert("otp_tls_certificates".to_owned(), folder.display().to_string().into());
-    }
     f.read("release_endpoint", rules::url(&["https", "http"]));
     f.read("release_signature_key", rules::text);
     for key in RETENTIONS {

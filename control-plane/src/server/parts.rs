@@ -160,6 +160,7 @@ fn host_settings(config: &Config) -> proto::pb::HostSettings {
         var_path: text(&config.hosts.var_path),
         log_path: text(&config.hosts.log_path),
         monitored_app_log_path: text(&config.hosts.monitored_app_log_path),
+        otp_tls_certificates: text(&config.hosts.otp_tls_certificates),
     }
 }
 

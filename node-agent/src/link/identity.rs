@@ -51,6 +51,7 @@ pub struct HostPaths {
     pub var_path: Option<PathBuf>,
     pub log_path: Option<PathBuf>,
     pub monitored_app_log_path: Option<PathBuf>,
+    pub otp_tls_certificates: Option<PathBuf>,
 }
 
 impl From<proto::pb::HostSettings> for HostPaths {
@@ -60,6 +61,7 @@ impl From<proto::pb::HostSettings> for HostPaths {
             var_path: path(said.var_path),
             log_path: path(said.log_path),
             monitored_app_log_path: path(said.monitored_app_log_path),
+            otp_tls_certificates: path(said.otp_tls_certificates),
         }
     }
 }

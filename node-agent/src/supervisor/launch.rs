@@ -53,6 +53,8 @@ pub struct Host {
     pub user: String,
     pub epmd_port: u16,
     pub timezone: Option<String>,
+    /// Options of the TLS that Erlang nodes talk to each other: a file of the slot.
+    pub otp_tls: Option<PathBuf>,
     /// What `env_file` holds.
     pub env_file: Vec<(String, String)>,
 }
@@ -101,6 +103,7 @@ pub fn replica(
             let name = erlang_atom(&app.name);
             let main = erlang_atom(&format!("{}@@main", app.name));
             args.extend(["-eval".into(), format!("{main}:run({name})").into(), "-noshell".into()]);
+            args.extend(tls_flags(app, host));
             args.extend(distribution_flags(app, slot));
             (host_erl(&env)?, args)
         }
@@ -234,10 +237,17 @@ fn environment(
     default("RELEASE_NODE", node_name(app, slot));
     default("RELEASE_COOKIE", app.cookie.clone());
     match app.language() {
-        pb::Language::Elixir => default("RELEASE_DISTRIBUTION", mode(app).to_owned()),
+        pb::Language::Elixir => {
+            default("RELEASE_DISTRIBUTION", mode(app).to_owned());
+            let flags = tls_flags(app, host).join(" ".as_ref());
+            if !flags.is_empty() {
+                default("ELIXIR_ERL_OPTIONS", flags.to_string_lossy().into_owned());
+            }
+        }
         pb::Language::Erlang => {
             default("RELX_REPLACE_OS_VARS", "true".to_owned());
-            default("RELEASE_SSL_OPTIONS", String::new());
+            let flags = tls_flags(app, host).join(" ".as_ref());
+            default("RELEASE_SSL_OPTIONS", flags.to_string_lossy().into_owned());
         }
         pb::Language::Gleam | pb::Language::Unspecified => {}
     }
@@ -250,6 +260,15 @@ fn mode(app: &pb::Application) -> &'static str {
         pb::DistributionMode::Short => "sname",
         pb::DistributionMode::Long => "name",
         pb::DistributionMode::Off => "none",
+    }
+}
+
+fn tls_flags(app: &pb::Application, host: &Host) -> Vec<OsString> {
+    match &host.otp_tls {
+        Some(options) if mode(app) != "none" => {
+            vec!["-proto_dist".into(), "inet_tls".into(), "-ssl_dist_optfile".into(), options.into()]
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -451,6 +470,31 @@ mod tests {
         assert!(args[1].ends_with("erlang-shipment/gleam_stdlib/ebin"), "{args:?}");
         assert_eq!(&args[4..], ["-eval", "shop@@main:run(shop)", "-noshell", "-sname", "shop-1"]);
         assert!(!args.iter().any(|it| it.contains("secret")));
+    }
+
+    #[test]
+    fn each_language_is_told_of_tls_in_its_own_way_and_an_application_that_says_otherwise_wins() {
+        let (folder, places) = places();
+        std::fs::write(folder.path().join("erl"), "").unwrap();
+        let host = Host { otp_tls: Some("/s/1/tls/inet_tls.conf".into()), ..Default::default() };
+        let flags = "-proto_dist inet_tls -ssl_dist_optfile /s/1/tls/inet_tls.conf";
+        let start = |app: &pb::Application| replica(app, 1, &places, &host).unwrap();
+        let elixir = start(&app(pb::Language::Elixir));
+        assert_eq!(get(&elixir, "ELIXIR_ERL_OPTIONS").as_deref(), Some(flags));
+        let erlang = start(&app(pb::Language::Erlang));
+        assert_eq!(get(&erlang, "RELEASE_SSL_OPTIONS").as_deref(), Some(flags));
+        let mut gleam = app(pb::Language::Gleam);
+        let own = format!("{}:/usr/bin", folder.path().display());
+        gleam.env.push(pb::EnvEntry { key: "PATH".to_owned(), value: own });
+        let args: Vec<_> = start(&gleam).args.iter().map(|it| it.to_string_lossy().into_owned()).collect();
+        assert!(args.join(" ").ends_with(&format!("-noshell {flags} -sname shop-1")), "{args:?}");
+        let mut own = app(pb::Language::Elixir);
+        own.env.push(pb::EnvEntry { key: "ELIXIR_ERL_OPTIONS".to_owned(), value: "+P 7".to_owned() });
+        assert_eq!(get(&start(&own), "ELIXIR_ERL_OPTIONS").as_deref(), Some("+P 7"));
+        let mut alone = app(pb::Language::Elixir);
+        alone.distribution =
+            Some(pb::Distribution { mode: pb::DistributionMode::Off.into(), ..Default::default() });
+        assert_eq!(get(&start(&alone), "ELIXIR_ERL_OPTIONS"), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the slots' tasks and the supervisor share: places, the store of releases, and the ways to the control plane.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use proto::pb;
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) accounts: Accounts,
     pub(super) traffic: Traffic,
     pub(super) timezone: Option<String>,
+    pub(super) otp_tls: Option<PathBuf>,
     pub(super) boot_id: String,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) store: Store,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use node_agent::dist::tls::client_config;
+use node_agent::dist::tls::{client_config, client_config_for_any_host};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -29,6 +29,15 @@ impl Authority {
         let (certificate, key) = shown_by.leaf("agent");
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         client_config(roots, vec![certificate], key).unwrap()
+    }
+
+    /// Shows a certificate of this one's and trusts it, whatever host a node's is for.
+    pub(crate) fn client_for_any_host(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let (certificate, key) = self.leaf("deployex");
+        client_config_for_any_host(roots, vec![certificate], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+            .unwrap()
     }
 
     /// Arguments for an `erl` that speaks TLS with a certificate for `host`.

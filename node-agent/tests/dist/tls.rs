@@ -71,6 +71,20 @@ async fn a_node_whose_certificate_is_for_another_host_is_not_trusted() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_nodes_share_is_trusted_whatever_it_is_for_and_no_other_authority_s_is() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    for versions in BOTH {
+        let (world, _folder) = world(&ours, "deployex", versions).await;
+        let node =
+            |authority: &Authority| Node { tls: Some(authority.client_for_any_host()), ..world.node() };
+        let error = refused(&node(&theirs)).await;
+        assert!(matches!(why(&error), Some(Error::InvalidCertificate(_))), "{error:?}");
+        let connection = connect(&node(&ours), US, Settings::default()).await;
+        assert!(connection.call("erlang", "node", Vec::new(), PATIENCE).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn a_node_of_another_authority_is_not_trusted() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let (world, _folder) = world(&theirs, "127.0.0.1", BOTH[0]).await;

@@ -142,6 +142,7 @@ impl World {
             keepers: Keepers::new(keeper, self.home.clone()),
             epmd_port: 1,
             timezone: None,
+            otp_tls: None,
             boot_id: boot_id.to_owned(),
             standing: stands,
         };

@@ -84,6 +84,7 @@ async fn sampled(bench: &Bench, moments: &[u64]) {
         connected_since: Some(Time(1)),
         kind: String::new(),
         because: String::new(),
+        tls: String::new(),
     };
     let mut fleets = bench.backend.fleets.lock().unwrap();
     let seen = fleets[0].observed.get_mut(&place).unwrap();

@@ -59,7 +59,7 @@ const ROWS: &[(&str, &[&str], Shows)] = &[
     ),
     ("notifications: [{ adapter: webhook, url: 'https://n.example' }]", &["notifications"], NotYet),
     ("metrics: { otlp_endpoint: https://o.example }", &["otlp_endpoint"], NotYet),
-    ("otp_tls_certificates: /o", &["otp_tls_certificates"], NotYet),
+    ("otp_tls_certificates: /o", &["otp_tls_certificates"], NextStart),
     ("port: 5003", &["port"], NextStart),
     ("release_bucket: /elsewhere", &["release_bucket"], NextStart),
     ("release_adapter: s3\nrelease_bucket: releases", &["release_adapter", "release_bucket"], NotYet),

@@ -87,6 +87,7 @@ pub fn sheet(config: &Config) -> Sheet {
         ("var_path", &hosts.var_path),
         ("log_path", &hosts.log_path),
         ("monitored_app_log_path", &hosts.monitored_app_log_path),
+        ("otp_tls_certificates", &hosts.otp_tls_certificates),
     ];
     for (key, path) in paths {
         if let Some(path) = path {

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::super::accounts::{Account, own_name};
 use super::super::launch::{self, Command, Host, Places};
+use super::super::otp_tls::{self, Certificates};
 use super::super::probe::Order;
 use super::super::process::{LOG_MODE, LaunchSpec};
 use super::super::slot::name;
@@ -80,6 +81,7 @@ pub(super) async fn launch_spec(
     let Surroundings { places, host, account } = &surroundings;
     let command = launch::replica(&app, context.id.slot.number(), places, host)?;
     write_cookie(places, &launch::cookie(&app, host), account.as_ref())?;
+    lay_out_tls(shared, host, account.as_ref())?;
     let logs = shared.paths.logs(&context.id);
     Ok(spec(ticket, command, &surroundings, logs))
 }
@@ -129,8 +131,18 @@ pub(super) fn surroundings(
         ),
     };
     let user = account.as_ref().map_or_else(own_name, |it| it.name.clone());
-    let host = Host { user, epmd_port: shared.epmd.port(), timezone: shared.timezone.clone(), env_file };
+    let otp_tls = shared.otp_tls.is_some().then(|| otp_tls::options_in(&slot.join("tls")));
+    let (epmd_port, timezone) = (shared.epmd.port(), shared.timezone.clone());
+    let host = Host { user, epmd_port, timezone, otp_tls, env_file };
     Ok(Surroundings { places, host, account })
+}
+
+/// What is in the host's folder now, for who is about to start.
+pub(super) fn lay_out_tls(shared: &Shared, host: &Host, account: Option<&Account>) -> anyhow::Result<()> {
+    if let (Some(certificates), Some(options)) = (&shared.otp_tls, &host.otp_tls) {
+        Certificates::read(certificates)?.lay_out(options, account)?;
+    }
+    Ok(())
 }
 
 pub(super) fn spec(

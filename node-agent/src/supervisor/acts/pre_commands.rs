@@ -12,7 +12,7 @@ use super::super::launch;
 use super::super::process::{self, Confinement, Ended, Keeper, LaunchError};
 use super::super::slot::Answer;
 use super::owed::{BROKEN_OFF, owed};
-use super::places::{spec, surroundings, write_cookie};
+use super::places::{lay_out_tls, spec, surroundings, write_cookie};
 use super::printed::{mark, printed};
 use super::{Answers, REMAINS, SlotContext, chain, look};
 use crate::replica::recover::Found;
@@ -58,6 +58,7 @@ async fn start_pre_command(
         let around = surroundings(shared, context, app, context.folder.incoming())?;
         let command = launch::pre_command(app, context.id.slot.number(), &around.places, &around.host, line)?;
         write_cookie(&around.places, &launch::cookie(app, &around.host), around.account.as_ref())?;
+        lay_out_tls(shared, &around.host, around.account.as_ref())?;
         let logs = shared.paths.pre_logs(&context.id);
         anyhow::Ok(spec(ticket, command, &around, logs))
     };

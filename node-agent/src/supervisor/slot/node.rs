@@ -4,9 +4,12 @@
 //! says of itself is asked in `vitals`.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::pb;
+use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -17,11 +20,12 @@ use super::vitals::Sampled;
 use crate::dist::connection::Settings;
 use crate::dist::dial::Node;
 use crate::dist::handshake::Local;
-use crate::dist::link::{Link, Standing};
+use crate::dist::link::{Kind, Link, Standing};
 use crate::dist::started::{self, Started, StartedNode};
 use crate::dist::term::Atom;
 use crate::replica::Ticket;
 use crate::supervisor::acts::chain;
+use crate::supervisor::otp_tls::Certificates;
 use crate::supervisor::probe::NodeEnd;
 
 /// A release's script gives way to its virtual machine within a second or so.
@@ -31,6 +35,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The same on every host and for ever: each name that a node has seen stays in its table of atoms.
 const OUR_NAME: &str = "deployex-agent";
+
+/// What is verified of others' is said with this word.
+const SHARED_CERTIFICATE: &str = "shared";
 
 /// Lower numbers mean a node that does not count its lives.
 const FIRST_CREATION: u32 = 4;
@@ -119,9 +126,11 @@ async fn keep_up(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     };
-    let base = pb::ErlangNode { name: node.name.clone(), ..Default::default() };
+    let is_shared = node.tls && sampled.shared.otp_tls.is_some();
+    let tls = if is_shared { SHARED_CERTIFICATE } else { "" }.to_owned();
+    let base = pb::ErlangNode { name: node.name.clone(), tls, ..Default::default() };
     tell_node(&said, base.clone());
-    let link = match link(node) {
+    let link = match link(node, sampled.shared.otp_tls.as_deref()) {
         Ok(link) => link,
         Err(Unlinked { kind, because }) => {
             tell_node(&said, pb::ErlangNode { kind: kind.to_owned(), because, ..base });
@@ -139,14 +148,21 @@ struct Unlinked {
     because: String,
 }
 
-fn link(started: StartedNode) -> Result<Link, Unlinked> {
+/// What is in the host's folder now.
+fn shown_to_nodes(folder: Option<&Path>) -> Result<Arc<ClientConfig>, Unlinked> {
+    let unlinked = |because| Unlinked { kind: Kind::Tls.word(), because };
+    let folder = folder.ok_or_else(|| {
+        unlinked("it talks TLS to other nodes, for which this agent has no certificate: otp_tls_certificates is not set".to_owned())
+    })?;
+    let certificates = Certificates::read(folder).map_err(|error| unlinked(chain(&error)))?;
+    Ok(certificates.client())
+}
+
+fn link(started: StartedNode, otp_tls: Option<&Path>) -> Result<Link, Unlinked> {
     let StartedNode { name, cookie, epmd_port, tls } = started;
+    let tls = if tls { Some(shown_to_nodes(otp_tls)?) } else { None };
     let unnamed =
         |_| Unlinked { kind: "protocol", because: "its name is longer than a name can be".to_owned() };
-    if tls {
-        let because = "it talks TLS to other nodes, for which this agent has no certificate yet".to_owned();
-        return Err(Unlinked { kind: "tls", because });
-    }
     let Some(cookie) = cookie else {
         let because =
             "it was started without a cookie, and there is no .erlang.cookie in its HOME".to_owned();
@@ -157,7 +173,7 @@ fn link(started: StartedNode) -> Result<Link, Unlinked> {
     let creation = rand::random::<u32>().max(FIRST_CREATION);
     let epmd = SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port));
     Ok(Link {
-        node: Node { name: Atom::new(&name).map_err(unnamed)?, epmd, cookie, tls: None },
+        node: Node { name: Atom::new(&name).map_err(unnamed)?, epmd, cookie, tls },
         local: Local { name: ours, creation },
         settings: Settings::default(),
     })

@@ -44,6 +44,7 @@ async fn shared(folder: &Path) -> Arc<Shared> {
         standby: Standby::new(Keepers::new("no-keeper", home)),
         traffic: Traffic::new(),
         timezone: None,
+        otp_tls: None,
         boot_id: String::new(),
         standing: watch::channel(crate::link::Standing::Connected).1,
         flushing: Mutex::default(),

@@ -1,0 +1,46 @@
+//! An Erlang node that a test asks something, over a connection of its own beside the agent's.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use node_agent::dist::connection::{Connection, Settings};
+use node_agent::dist::dial::{Node, dial};
+use node_agent::dist::handshake::Local;
+use node_agent::dist::started::{Started, look};
+use node_agent::dist::term::{Atom, Term};
+use rustls::ClientConfig;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Enough for an answer of a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+pub struct Asked(Connection);
+
+impl Asked {
+    /// The node that this process is, by how it was started. `tls`: what is shown to it and trusted of it.
+    pub async fn node_of(pid: u32, tls: Option<Arc<ClientConfig>>) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let Ok(Started::Node(node)) = look(pid, &host) else { panic!("process {pid} is no Erlang node") };
+        assert_eq!(node.tls, tls.is_some(), "{} talks TLS", node.name);
+        let (_, host) = node.name.split_once('@').expect("a node has a host");
+        let atom = |name: &str| Atom::new(name).expect("a name of usual length");
+        let local = Local { name: atom(&format!("test@{host}")), creation: rand::random::<u32>() | 4 };
+        let epmd = SocketAddr::from((Ipv4Addr::LOCALHOST, node.epmd_port));
+        let cookie = node.cookie.expect("a node has a cookie");
+        let node = Node { name: atom(&node.name), epmd, cookie, tls };
+        let (stream, peer) = dial(&node, &local, PATIENCE).await.expect("the node lets us in");
+        let (connection, work) =
+            Connection::new(stream, &local, peer, Settings::default(), CancellationToken::new());
+        TaskTracker::new().spawn(work);
+        Self(connection)
+    }
+
+    /// Has it connect to another node, as applications do, and says whether it could.
+    pub async fn connects_to(&self, other: &str) -> bool {
+        let other = Term::Atom(Atom::new(other).expect("a name of usual length"));
+        let answer = self.0.call("net_kernel", "connect_node", vec![other], PATIENCE).await;
+        answer.expect("the node answers").as_atom() == Some("true")
+    }
+}
