@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   listener ──TLS──▶ gate ──▶ service ──▶ session (one per agent) ──▶ board   (what was said)
-//!   (who is it)    (may it?)  (five calls)      ▲                  └──▶ notices (what is to be remembered)
+//!   (who is it)    (may it?)  (six calls)       ▲                  └──▶ notices (what is to be remembered)
 //!                                               └── roster: wake, cut, orders
 //! ```
 //!
@@ -51,8 +51,8 @@ pub use self::board::{HostReport, ReplicaLoad, Turned};
 use self::gate::Gate;
 use self::listener::Listener;
 use self::pki::{Authority, PkiError};
-use self::registry::{AssignmentSource, Registry, ReleaseRelay};
-pub use self::roots::{RootsError, authority};
+use self::registry::{AssignmentSource, PeerAuthorities, Registry, ReleaseRelay};
+pub use self::roots::{ApplicationRoots, RootsError, authority};
 use self::roster::Roster;
 use self::service::Calls;
 use self::streams::Streams;
@@ -123,6 +123,7 @@ pub struct Edges {
     pub registry: Arc<dyn Registry>,
     pub assignments: Arc<dyn AssignmentSource>,
     pub releases: Arc<dyn ReleaseRelay>,
+    pub peers: Arc<dyn PeerAuthorities>,
     /// Bounded: when it is full a notice is dropped and said in the log, because a slow database must not make nodes look lost.
     pub notices: mpsc::Sender<Notice>,
 }
@@ -152,6 +153,7 @@ struct Hub {
     registry: Arc<dyn Registry>,
     assignments: Arc<dyn AssignmentSource>,
     releases: Arc<dyn ReleaseRelay>,
+    peers: Arc<dyn PeerAuthorities>,
     notices: mpsc::Sender<Notice>,
     clock: Clock,
     board: Mutex<Board>,
@@ -167,7 +169,7 @@ impl Agents {
         names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
         names.sort();
         names.dedup();
-        let Edges { registry, assignments, releases, notices } = edges;
+        let Edges { registry, assignments, releases, peers, notices } = edges;
         let hub = Hub {
             authority,
             names,
@@ -177,6 +179,7 @@ impl Agents {
             registry,
             assignments,
             releases,
+            peers,
             notices,
             clock,
             board: Mutex::new(Board::new(clock.now())),
@@ -387,6 +390,27 @@ impl Hub {
             Status::unavailable("the control plane cannot read its database")
         })?;
         listed.then_some(()).ok_or_else(|| Status::permission_denied("this node is not to run that release"))
+    }
+
+    /// A node may have certificates for the Erlang nodes of what it is to run, and for its own host alone.
+    async fn must_be_host(&self, node: NodeId, app: &AppName, host: &str) -> Result<(), Status> {
+        let hosts = self.assignments.peer_hosts(node, app).await.map_err(|error| {
+            tracing::error!(%node, error = &*error, "cannot look up what a node is to run");
+            Status::unavailable("the control plane cannot read its database")
+        })?;
+        let Some(hosts) = hosts else {
+            return Err(Status::permission_denied("this node is not to run that application"));
+        };
+        if hosts.iter().any(|it| it.eq_ignore_ascii_case(host)) {
+            return Ok(());
+        }
+        // It may be of any length.
+        let shown: String = host.chars().take(64).collect();
+        Err(Status::permission_denied(format!(
+            "no certificate for the host {shown:?}: Erlang nodes of {app} on this node are of {}; another is set by \
+             distribution.host",
+            if hosts.is_empty() { "no host that is known".to_owned() } else { hosts.join(" or ") }
+        )))
     }
 
     /// Tells who fell silent or came back, and exchanges the server's certificate long before it ends.

@@ -3,6 +3,7 @@
 //! Made anew whenever it is asked for, from what is stored; the same rows give the same bytes, so that sending it again
 //! changes nothing. Secrets are opened here, at the last moment, and are never logged.
 
+mod peers;
 mod probes;
 
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use proto::pb;
 use crate::db::{Db, DbError, NodeAssignment, Release, WantedApplication, WantedSlot};
 use crate::error::chain;
 use crate::spec::monitoring::{HostMonitoring, Threshold};
-use crate::spec::{AppSpec, DistributionMode, EnvEntry, EnvValue, Limits, ReadyWhen};
+use crate::spec::{AppSpec, DistributionMode, DistributionTls, EnvEntry, EnvValue, Limits, ReadyWhen};
 
 /// Why nodes cannot be told of an application now. What they were told before stays in force there.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +167,13 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
             host: distribution.host.clone().unwrap_or_default(),
             port_first: u32::from(port_first),
             port_last: u32::from(port_last),
+            tls: match distribution.tls {
+                DistributionTls::Host => pb::DistributionTls::Host,
+                DistributionTls::Off => pb::DistributionTls::Off,
+                DistributionTls::Managed => pb::DistributionTls::Managed,
+                DistributionTls::Files => pb::DistributionTls::Files,
+            }
+            .into(),
         }),
         stable_after_ms: deploy.stable_after.0,
         stop_grace_ms: deploy.stop_grace.0,

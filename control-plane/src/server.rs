@@ -270,7 +270,7 @@ mod tests {
         }
         db.close().await.unwrap();
         let refused = start(config(folder.path()), &CancellationToken::new()).await.err().unwrap();
-        assert!(matches!(refused, StartError::Roots(RootsError::Retired)), "{refused}");
+        assert!(matches!(refused, StartError::Roots(RootsError::Retired(_))), "{refused}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -160,6 +160,22 @@ pub struct Distribution {
     /// The host part of the node name; the host's own by default.
     pub host: Option<String>,
     pub ports: Option<(u16, u16)>,
+    #[serde(default)]
+    pub tls: DistributionTls,
+}
+
+/// How its Erlang nodes talk TLS to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DistributionTls {
+    /// With the host's certificate where it has one, as 0.x did.
+    #[default]
+    Host,
+    Off,
+    /// With certificates of the application's own authority.
+    Managed,
+    /// With the host's certificate, and not at all without.
+    Files,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,7 +210,12 @@ impl AppSpec {
             ready: ReadyWhen::Default,
             ready_probes: Vec::new(),
             live: Vec::new(),
-            distribution: Distribution { mode: DistributionMode::Short, host: None, ports: None },
+            distribution: Distribution {
+                mode: DistributionMode::Short,
+                host: None,
+                ports: None,
+                tls: DistributionTls::Host,
+            },
             limits: Limits::default(),
             nginx: None,
             later: Later::default(),

@@ -214,6 +214,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         epmd_port: variable("ERL_EPMD_PORT").and_then(|it| it.parse().ok()).unwrap_or(EPMD_PORT),
         timezone: variable("TZ"),
         otp_tls,
+        certify: link.certify(),
         boot_id: host::boot_id(),
         standing: link.standing(),
     };

@@ -4,13 +4,14 @@
 //! ```text
 //!   supervisor ──observed, events──▶ session ──gRPC──▶ control plane
 //!              ◀──────orders──────            ◀──────
-//!   releases   ◀──────Fetch──────── bulk (second connection; streams too)
+//!   releases   ◀──────Fetch──────── bulk (second connection; streams and certificates of Erlang nodes too)
 //! ```
 //! It decides nothing about replicas, and nothing stops because the link is down.
 
 mod backlog;
 mod backoff;
 mod bulk;
+mod certify;
 mod dial;
 mod enrol;
 mod hello;
@@ -33,8 +34,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::bulk::Bulk;
+pub use self::certify::Certify;
 pub use self::dial::{Address, BadAddress, LinkError};
+pub(crate) use self::enrol::request;
 pub use self::enrol::{EnrolError, Enrolment, enrol};
+pub(crate) use self::identity::Validity;
 pub use self::identity::{HostPaths, Identity, IdentityError};
 use self::session::Session;
 use self::unrecorded::Unrecorded;
@@ -119,6 +123,11 @@ impl Link {
     /// Releases by way of the control plane.
     pub fn fetch(&self) -> Arc<dyn Fetch> {
         Arc::clone(&self.bulk) as Arc<dyn Fetch>
+    }
+
+    /// Certificates for TLS between Erlang nodes.
+    pub fn certify(&self) -> Arc<dyn Certify> {
+        Arc::clone(&self.bulk) as Arc<dyn Certify>
     }
 
     pub fn standing(&self) -> watch::Receiver<Standing> {

@@ -51,7 +51,7 @@ use self::shared::Shared;
 use self::slot::{Memory, ORDERS, SlotOrder, SlotTask};
 use self::traffic::Traffic;
 use crate::clock;
-use crate::link::{Observed, Standing, VmBacklog};
+use crate::link::{Certify, Observed, Standing, VmBacklog};
 use crate::releases::{Fetch, Store};
 
 /// An assignment that could not be stored (a full disk) is tried again after this.
@@ -83,6 +83,8 @@ pub struct Settings {
     pub timezone: Option<String>,
     /// The folder with the certificate that all Erlang nodes of the host talk TLS with.
     pub otp_tls: Option<PathBuf>,
+    /// Who signs certificates for those of one application.
+    pub certify: Arc<dyn Certify>,
     pub boot_id: String,
     /// Whether there is a control plane to decide what an agent alone decides otherwise.
     pub standing: watch::Receiver<Standing>,
@@ -112,7 +114,7 @@ impl Supervisor {
         notes: mpsc::Sender<pb::AgentEvent>,
         cancel: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let Settings { paths, keepers, epmd_port, timezone, otp_tls, boot_id, standing } = settings;
+        let Settings { paths, keepers, epmd_port, timezone, otp_tls, certify, boot_id, standing } = settings;
         let agent = paths.agent();
         fs::create_dir_all(paths.var()).with_context(|| format!("cannot make {}", paths.var().display()))?;
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&agent);
@@ -127,6 +129,7 @@ impl Supervisor {
             traffic: Traffic::new(),
             timezone,
             otp_tls,
+            certify,
             boot_id,
             standing,
             store,

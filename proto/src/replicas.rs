@@ -82,7 +82,8 @@ pub struct ErlangNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
     /// `shared`: it talks TLS with the one certificate of its host (`otp_tls_certificates`), so that of others' it is verified
-    /// that the same authority signed them, and not their name. Absent: it talks no TLS, or with certificates of its own.
+    /// that the same authority signed them, and not their name. `managed`: it has one of the application's own authority, and of
+    /// others' both are verified. Absent: it talks no TLS, or with what the agent does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // The console has no room for it.
     #[cfg(not(target_arch = "wasm32"))]

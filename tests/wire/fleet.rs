@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use control_plane::agents::pki::Authority;
 use control_plane::agents::registry::{AssignmentSource, RelayError, ReleaseBytes, ReleaseRelay, Source};
-use control_plane::agents::{Agents, Edges, Notice, Settings, Told, authority};
+use control_plane::agents::{Agents, ApplicationRoots, Edges, Notice, Settings, Told, authority};
 use control_plane::clock::{Clock, Time};
 use control_plane::db::{Db, NewJoinToken};
 use control_plane::vault::Vault;
 use futures_util::{StreamExt as _, stream};
-use node_agent::link::{self, Address, EnrolError, Enrolment, Identity, Link, Observed, Standing};
+use node_agent::link::{self, Address, Certify, EnrolError, Enrolment, Identity, Link, Observed, Standing};
 use node_agent::logs::LogFolder;
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey};
 use proto::join_token::JoinToken;
@@ -97,6 +97,11 @@ impl AssignmentSource for Wishes {
         };
         Ok(self.assignment.lock().unwrap().slots.iter().any(listed))
     }
+
+    async fn peer_hosts(&self, _node: NodeId, app: &AppName) -> Result<Option<Vec<String>>, Source> {
+        let listed = self.assignment.lock().unwrap().slots.iter().any(|slot| slot.app == app.as_str());
+        Ok(listed.then(|| vec!["web-1".to_owned()]))
+    }
 }
 
 #[async_trait]
@@ -124,9 +129,17 @@ pub(crate) struct ControlPlane {
     task: JoinSet<()>,
 }
 
+fn vault() -> Vault {
+    Vault::new(&"wire".repeat(20).into()).unwrap()
+}
+
 async fn root(db: &Db) -> Authority {
-    let vault = Vault::new(&"wire".repeat(20).into()).unwrap();
-    authority(db, &vault, Clock::start().now()).await.unwrap()
+    authority(db, &vault(), Clock::start().now()).await.unwrap()
+}
+
+/// Of applications.
+pub(crate) fn roots(db: &Db) -> ApplicationRoots {
+    ApplicationRoots::new(db.clone(), Arc::new(vault()))
 }
 
 impl ControlPlane {
@@ -247,6 +260,7 @@ async fn agents(db: &Db, wishes: &Arc<Wishes>, life: Duration) -> (Agents, mpsc:
         registry: Arc::new(db.clone()),
         assignments: Arc::clone(wishes) as Arc<dyn AssignmentSource>,
         releases: Arc::clone(wishes) as Arc<dyn ReleaseRelay>,
+        peers: Arc::new(roots(db)),
         notices: sender,
     };
     (Agents::new(settings, edges, Clock::start()), notices)
@@ -278,6 +292,7 @@ pub(crate) struct Agent {
     pub(crate) events: mpsc::Sender<pb::AgentEvent>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) fetch: Arc<dyn node_agent::releases::Fetch>,
+    pub(crate) certify: Arc<dyn Certify>,
     pub(crate) begin_anew: Arc<Notify>,
     cancel: CancellationToken,
     task: JoinSet<()>,
@@ -291,7 +306,7 @@ impl Agent {
         let (events, event) = mpsc::channel(8);
         let begin_anew = Arc::new(Notify::new());
         let link = Link::new(identity);
-        let (standing, fetch) = (link.standing(), link.fetch());
+        let (standing, fetch, certify) = (link.standing(), link.fetch(), link.certify());
         let edges = link::Edges {
             orders: order,
             observed: observing,
@@ -306,7 +321,7 @@ impl Agent {
         };
         let (cancel, mut task) = (CancellationToken::new(), JoinSet::new());
         task.spawn(link.run(edges, cancel.clone()));
-        Self { folder, node, orders, observed, events, standing, fetch, begin_anew, cancel, task }
+        Self { folder, node, orders, observed, events, standing, fetch, certify, begin_anew, cancel, task }
     }
 
     pub(crate) fn identity(&self) -> Identity {

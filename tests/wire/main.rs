@@ -11,6 +11,7 @@
 mod connections;
 mod enrolment;
 mod fleet;
+mod peers;
 mod proxy;
 mod renewal;
 mod sessions;

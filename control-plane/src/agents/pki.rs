@@ -1,14 +1,15 @@
 //! The agents' certificate authority: what it signs, and how one reads a node's identity from a certificate.
 //!
 //! It signs two things only: nodes' certificates (client authentication and our own key usage) and this control plane's server
-//! certificate. Applications have authorities of their own. Where a root is kept is the caller's business.
+//! certificate. Applications have authorities of their own, which sign for TLS between Erlang nodes: no root is trusted where
+//! another one is. Where a root is kept is the caller's business.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::agent::{BACKDATED_SECONDS, NODE_KEY_USAGE, node_of_uri, node_uri};
-use proto::ids::{Digest, NodeId};
+use proto::ids::{AppName, Digest, NodeId};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CustomExtension, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
@@ -32,9 +33,9 @@ const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
 pub enum PkiError {
     #[error("the certificate request cannot be read, or is not signed by its own key")]
     Request(#[source] rcgen::Error),
-    #[error("the agents' authority cannot be used as it is stored")]
+    #[error("the authority cannot be used as it is stored")]
     Root(#[source] rcgen::Error),
-    #[error("the agents' root certificate cannot be read")]
+    #[error("the root certificate cannot be read")]
     RootCertificate,
     #[error("{0:?} cannot stand in a certificate: a host name or an IP address is needed")]
     Name(String),
@@ -65,10 +66,23 @@ pub struct Root {
 
 impl Root {
     pub fn generate(now: Time) -> Result<Self, PkiError> {
+        // The number tells two roots apart while one replaces the other.
+        Self::called(common_name(&format!("DeployEx agents {}", now.0)), now)
+    }
+
+    /// For the Erlang nodes of an application.
+    pub fn of_application(app: &AppName, now: Time) -> Result<Self, PkiError> {
+        // As long as a common name may be, so the number stands elsewhere.
+        let mut subject = common_name(app.as_str());
+        subject.push(DnType::OrganizationName, "DeployEx Erlang nodes");
+        subject.push(DnType::OrganizationalUnitName, now.0.to_string());
+        Self::called(subject, now)
+    }
+
+    fn called(subject: DistinguishedName, now: Time) -> Result<Self, PkiError> {
         let key = KeyPair::generate().map_err(PkiError::Sign)?;
         let mut params = CertificateParams::default();
-        // The number tells two roots apart while one replaces the other.
-        params.distinguished_name = common_name(&format!("DeployEx agents {}", now.0));
+        params.distinguished_name = subject;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         valid(&mut params, now, ROOT_LIFE);
@@ -138,7 +152,6 @@ impl Authority {
         now: Time,
         life: Duration,
     ) -> Result<Issued, PkiError> {
-        let request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(PkiError::Request)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&node.to_string());
         let uri = node_uri(node);
@@ -146,6 +159,44 @@ impl Authority {
             vec![SanType::URI(uri.as_str().try_into().map_err(|_| PkiError::Name(uri.clone()))?)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.custom_extensions = vec![node_key_usage()];
+        self.sign(csr_pem, params, now, life)
+    }
+
+    /// For an Erlang node on `host`, or for who only dials such nodes. As above, only the request's public key is used.
+    pub fn sign_peer(
+        &self,
+        csr_pem: &str,
+        host: &str,
+        only_dials: bool,
+        now: Time,
+        life: Duration,
+    ) -> Result<Issued, PkiError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name =
+            common_name(if only_dials { "DeployEx agent" } else { "DeployEx replica" });
+        params.subject_alt_names = vec![san(host)?];
+        if host.parse::<IpAddr>().is_ok() {
+            // Erlang looks for an address among the names, and only there (tried on OTP 25); others look where it belongs.
+            let name = host.try_into().map_err(|_| PkiError::Name(host.to_owned()))?;
+            params.subject_alt_names.push(SanType::DnsName(name));
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // A node dials as well as it is dialled.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if !only_dials {
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
+        self.sign(csr_pem, params, now, life)
+    }
+
+    fn sign(
+        &self,
+        csr_pem: &str,
+        mut params: CertificateParams,
+        now: Time,
+        life: Duration,
+    ) -> Result<Issued, PkiError> {
+        let request = CertificateSigningRequestParams::from_pem(csr_pem).map_err(PkiError::Request)?;
         let not_after = valid(&mut params, now, life);
         let serial = serial()?;
         params.serial_number = Some(serial.clone());
@@ -294,6 +345,44 @@ mod tests {
             identity,
             Identity { node, serial: issued.serial, not_after: NOW.plus(30 * 86_400 * 1000) }
         );
+    }
+
+    #[test]
+    fn a_replica_s_certificate_is_for_its_host_of_its_application_s_root_and_no_node_s() {
+        let root = Root::of_application(&"a".repeat(64).parse().unwrap(), NOW).unwrap();
+        let application = Authority::new(&root, &[]).unwrap();
+        let roots = Arc::new(application.roots().unwrap());
+        let sign = |host: &str, only_dials| {
+            let csr = request(CertificateParams::default());
+            der(&application.sign_peer(&csr, host, only_dials, NOW, DAY).unwrap().pem)
+        };
+        let verified = |authority: Arc<RootCertStore>, leaf: &CertificateDer<'_>, host: &'static str| {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(authority, provider);
+            let now = rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_millis(NOW.0));
+            let name = rustls::pki_types::ServerName::try_from(host).unwrap();
+            let verifier = verifier.build().unwrap();
+            rustls::client::danger::ServerCertVerifier::verify_server_cert(
+                &*verifier,
+                leaf,
+                &[],
+                &name,
+                &[],
+                now,
+            )
+        };
+        for host in ["web-1", "web-1.example.com", "10.0.0.7"] {
+            let leaf = sign(host, false);
+            verified(roots.clone(), &leaf, host).unwrap();
+            assert!(verified(roots.clone(), &leaf, "web-2").is_err());
+            assert_eq!(Identity::read(&leaf), Err(NotANode::KeyUsage));
+            let agents = Arc::new(authority().roots().unwrap());
+            assert!(verified(agents, &leaf, host).is_err(), "another root");
+        }
+        // Nobody is to take the agent for a node.
+        assert!(verified(roots, &sign("web-1", true), "web-1").is_err());
+        let error = application.sign_peer(&request(CertificateParams::default()), "wéb", false, NOW, DAY);
+        assert!(matches!(error, Err(PkiError::Name(_))), "{error:?}");
     }
 
     #[test]

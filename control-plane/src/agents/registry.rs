@@ -9,7 +9,7 @@ use proto::ids::{AppName, NodeId, NodeName, ReleaseKey};
 use proto::pb;
 use proto::state::Severity;
 
-use super::pki::Issued;
+use super::pki::{Authority, Issued};
 use crate::clock::Time;
 use crate::db::{Db, DbError, Enrolment, HelloFacts, Inventory, NewCertificate, NewEvent};
 
@@ -73,6 +73,16 @@ pub trait AssignmentSource: Send + Sync {
 
     /// Whether a slot of the node is to run that release, also where its application is held.
     async fn is_to_run(&self, node: NodeId, app: &AppName, key: &ReleaseKey) -> Result<bool, Source>;
+
+    /// Which hosts the application's Erlang nodes may be of on that node; `None`: it is to run none of them.
+    async fn peer_hosts(&self, node: NodeId, app: &AppName) -> Result<Option<Vec<String>>, Source>;
+}
+
+/// The authorities that sign for TLS between Erlang nodes, one per application.
+#[async_trait::async_trait]
+pub trait PeerAuthorities: Send + Sync {
+    /// Made when it is asked for the first time.
+    async fn authority(&self, app: &AppName, now: Time) -> Result<Authority, Source>;
 }
 
 /// Why a release's bytes cannot be had.

@@ -1,4 +1,4 @@
-//! The contract's five calls. Each reads its request, asks, and answers; `gate` has let it in before.
+//! The contract's six calls. Each reads its request, asks, and answers; `gate` has let it in before.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -24,6 +24,9 @@ use super::session::Session;
 use crate::spec::label;
 
 const MAX_LABEL: usize = 256;
+
+/// Some hundred bytes, with any key.
+const MAX_CSR: usize = 16 << 10;
 
 /// The first chunk of a stream names it, and is sent with the call.
 const STREAM_ID_TIMEOUT: Duration = Duration::from_secs(10);
@@ -133,6 +136,31 @@ impl Agent for Calls {
         self.hub.must_run(node, &app, &key).await?;
         let bytes = self.hub.releases.open(&app, &key, request.offset).await.map_err(unreadable)?;
         Ok(Response::new(relay(bytes)))
+    }
+
+    async fn certify_peer(
+        &self,
+        request: Request<pb::CertifyPeerRequest>,
+    ) -> Result<Response<pb::CertifyPeerResponse>, Status> {
+        let node = caller(&request)?;
+        let (hub, now) = (&self.hub, self.hub.clock.wall());
+        let pb::CertifyPeerRequest { app, csr_pem, host, agent } = request.into_inner();
+        let app: AppName = app.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        if csr_pem.len() > MAX_CSR {
+            return Err(Status::invalid_argument(format!(
+                "a certificate request has at most {MAX_CSR} bytes"
+            )));
+        }
+        hub.must_be_host(node, &app, &host).await?;
+        let authority = hub.peers.authority(&app, now).await.map_err(|error| {
+            tracing::error!(%app, error = &*error, "cannot use the application's certificate authority");
+            Status::unavailable("the control plane cannot use the application's certificate authority")
+        })?;
+        let signed =
+            authority.sign_peer(&csr_pem, &host, agent, now, hub.certificate_life).map_err(unsigned)?;
+        tracing::info!(%node, %app, host, agent, "a certificate for TLS between Erlang nodes was signed");
+        let ca_pem = authority.roots_pem().to_owned();
+        Ok(Response::new(pb::CertifyPeerResponse { certificate_pem: signed.pem, ca_pem }))
     }
 }
 

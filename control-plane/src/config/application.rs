@@ -212,11 +212,9 @@ fn later(f: &mut Fields<'_>) -> Later {
         let Some(node) = f.node(key) else { continue };
         later.0.insert(key.to_owned(), node.to_json());
     }
-    let below = [("deploy", ["hot_upgrade"].as_slice()), ("distribution", &["tls"])];
-    for (section, keys) in below {
-        let Some(super::tree::Value::Map(entries)) = f.node(section).map(|it| &it.value) else { continue };
-        for entry in entries.iter().filter(|it| keys.contains(&it.key.as_str())) {
-            later.0.insert(format!("{section}.{}", entry.key), entry.value.to_json());
+    if let Some(super::tree::Value::Map(entries)) = f.node("deploy").map(|it| &it.value) {
+        for entry in entries.iter().filter(|it| it.key == "hot_upgrade") {
+            later.0.insert(format!("deploy.{}", entry.key), entry.value.to_json());
         }
     }
     later

@@ -10,8 +10,8 @@ use proto::state::Strategy;
 
 use super::quantity;
 use crate::spec::{
-    AppSpec, CanarySpec, DeploySpec, Distribution, DistributionMode, EnvValue, Limits, Millis, NginxSpec,
-    PreCommandsRun, Probe, Promote, ReadyWhen, RestartSpec,
+    AppSpec, CanarySpec, DeploySpec, Distribution, DistributionMode, DistributionTls, EnvValue, Limits,
+    Millis, NginxSpec, PreCommandsRun, Probe, Promote, ReadyWhen, RestartSpec,
 };
 
 /// Every key that differs, by name.
@@ -228,7 +228,7 @@ fn put_nginx(s: &mut Sheet, nginx: &NginxSpec) {
 }
 
 fn put_distribution(s: &mut Sheet, distribution: &Distribution) {
-    let Distribution { mode, host, ports } = distribution;
+    let Distribution { mode, host, ports, tls } = distribution;
     let mode = match mode {
         DistributionMode::Short => "short",
         DistributionMode::Long => "long",
@@ -241,6 +241,14 @@ fn put_distribution(s: &mut Sheet, distribution: &Distribution) {
     if let Some((first, last)) = ports {
         put(s, Class::NextDeploy, "distribution.ports", format_args!("{first}..{last}"));
     }
+    let tls = match tls {
+        DistributionTls::Host => return,
+        DistributionTls::Off => "off",
+        DistributionTls::Managed => "managed",
+        DistributionTls::Files => "files",
+    };
+    // Nodes that talk TLS and nodes that do not cannot be one cluster.
+    put(s, Class::FullDeploy, "distribution.tls", tls);
 }
 
 /// Of every key, when a change of it counts. By hand: a key is promised to people under its class.
@@ -266,6 +274,7 @@ deploy_schedule_interval_ms immediate
 distribution.host next_deploy
 distribution.mode next_deploy
 distribution.ports next_deploy
+distribution.tls full_deploy
 env[FOUND] next_deploy
 env[TOKEN] next_deploy
 env_file next_deploy
@@ -353,6 +362,7 @@ mod tests {
         all.live = vec![probe];
         all.distribution.host = Some("10.0.0.7".to_owned());
         all.distribution.ports = Some((9100, 9200));
+        all.distribution.tls = DistributionTls::Managed;
         all.limits = Limits { memory_max: Some(1), cpu_percent: Some(1), pids_max: Some(1) };
         all.nginx = Some(NginxSpec {
             upstream_file: "/etc/nginx/conf.d/myapp.conf".to_owned(),

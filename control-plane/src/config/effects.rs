@@ -42,7 +42,7 @@ applications:
     restart: { backoff_min_ms: 1000, backoff_max_ms: 300000, reset_after_ms: 60000 }
     ready: [{ http: { path: /ready } }]
     live: [{ http: { path: /live } }]
-    distribution: { mode: long, host: 10.0.0.7, ports: [9100, 9200] }
+    distribution: { mode: long, host: 10.0.0.7, ports: [9100, 9200], tls: files }
     limits: { memory_max: 1GiB, cpu_max: 100%, pids_max: 64 }
     nginx: { upstream_file: /etc/nginx/conf.d/shop.conf, upstream: shop, port: PORT, reload: nginx -s reload }
     monitoring: [{ type: atom }]
@@ -171,6 +171,7 @@ const ROWS: &[Row] = &[
     row("distribution.host", "10.0.0.7", "10.0.0.8", Field("distribution")),
     row("distribution.mode", "mode: long", "mode: \"off\"", Field("distribution")),
     row("distribution.ports", "[9100, 9200]", "[9100, 9300]", Field("distribution")),
+    row("distribution.tls", "tls: files", "tls: managed", Field("distribution")),
     row("env[FOUND]", "prod/ONE", "prod/TWO", Field("env")),
     row("env[TOKEN]", "value: red", "value: blue", Field("env")),
     row("env_file", "/etc/shop.env", "/etc/other.env", Field("env_file")),

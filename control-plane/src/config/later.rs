@@ -21,14 +21,13 @@ const OF_THE_FILE: [Known; 7] = [
 
 const CLUSTER: &str = "replicas are not connected to each other";
 
-const OF_AN_APPLICATION: [Known; 7] = [
+const OF_AN_APPLICATION: [Known; 6] = [
     ("shell_user", &[], "there are no shells"),
     ("cluster", &["\"off\""], CLUSTER),
     ("logs", &[], "log files are not rotated or removed"),
     ("monitoring", &["[]"], "nothing is watched for its limits"),
     ("certificates", &["[]"], "no certificates are ordered"),
     ("deploy.hot_upgrade", &["\"never\""], "every deployment is a full one"),
-    ("distribution.tls", &["\"off\""], "replicas are connected without TLS"),
 ];
 
 impl Config {

@@ -98,6 +98,10 @@ impl AssignmentSource for Assignments {
     async fn is_to_run(&self, node: NodeId, app: &AppName, key: &ReleaseKey) -> Result<bool, Source> {
         Ok(Self::is_to_run(self, node, app, key).await?)
     }
+
+    async fn peer_hosts(&self, node: NodeId, app: &AppName) -> Result<Option<Vec<String>>, Source> {
+        Ok(Self::peer_hosts(self, node, app).await?)
+    }
 }
 
 #[async_trait]

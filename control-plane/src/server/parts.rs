@@ -10,7 +10,9 @@ use tokio_util::task::TaskTracker;
 use super::StartError;
 use super::edges::{Behind, Concerned, Fleets, Opener};
 use crate::agents::pki::Authority;
-use crate::agents::{self, Agents, CERTIFICATE_LIFE, Edges, LOOK_AGAIN, Notice, Settings as AgentSettings};
+use crate::agents::{
+    self, Agents, ApplicationRoots, CERTIFICATE_LIFE, Edges, LOOK_AGAIN, Notice, Settings as AgentSettings,
+};
 use crate::api::{Api, Live, Parts as ApiParts, Settings as ApiSettings};
 use crate::assign::Assignments;
 use crate::auth::first::{self, FirstSignIn};
@@ -72,6 +74,7 @@ impl Parts {
             registry: Arc::new(db.clone()),
             assignments: Arc::new(Assignments::new(db.clone(), opener.clone())),
             releases: Arc::new(releases::Relay::new(db.clone(), source.clone())),
+            peers: Arc::new(ApplicationRoots::new(db.clone(), vault.clone())),
             notices: noticed,
         };
         let agents = Agents::new(agent_settings(config, &told, authority), edges, clock);

@@ -4,16 +4,18 @@
 //!   Dialling ──▶ Connected ──▶ Without ── a pause, then dialled ──▶ Connected, or Without for another reason
 //! ```
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Lost, Settings};
-use super::dial::{DialError, Node, dial};
-use super::handshake::{HandshakeError, Local};
+use super::dial::{DialError, Node, Stream, dial};
+use super::handshake::{HandshakeError, Local, Peer};
 use crate::clock;
 
 /// For all steps of dialling: some milliseconds on a host that is well. A node allows seven seconds itself.
@@ -102,12 +104,20 @@ impl Reason {
     }
 }
 
+/// What is shown to a node and trusted of it, where it speaks TLS. Asked before each dial: certificates are renewed.
+pub trait Credentials: Send + Sync {
+    /// # Errors
+    /// Where there is nothing to be shown at present.
+    fn now(&self) -> io::Result<Arc<ClientConfig>>;
+}
+
 /// Which node is kept up with, as whom.
-#[derive(Clone, Debug)]
 pub struct Link {
     pub node: Node,
     pub local: Local,
     pub settings: Settings,
+    /// In the place of `node.tls`.
+    pub credentials: Option<Arc<dyn Credentials>>,
 }
 
 impl Link {
@@ -118,7 +128,7 @@ impl Link {
             let dialled = tokio::select! {
                 biased; // stopping comes before all
                 () = cancel.cancelled() => return,
-                dialled = dial(&self.node, &self.local, PATIENCE) => dialled,
+                dialled = self.dial() => dialled,
             };
             let (reason, lasted) = match dialled {
                 Err(error) => (Reason::NotReached(Arc::new(error)), Duration::ZERO),
@@ -140,6 +150,16 @@ impl Link {
                 () = sleep(pauses.next(lasted, rand::random())) => {}
             }
         }
+    }
+}
+
+impl Link {
+    async fn dial(&self) -> Result<(Stream, Peer), DialError> {
+        let tls = match &self.credentials {
+            Some(credentials) => Some(credentials.now().map_err(DialError::Tls)?),
+            None => self.node.tls.clone(),
+        };
+        dial(&Node { tls, ..self.node.clone() }, &self.local, PATIENCE).await
     }
 }
 

@@ -32,6 +32,8 @@ pub struct StartedNode {
     pub epmd_port: u16,
     /// It speaks TLS with all others.
     pub tls: bool,
+    /// The file that says how.
+    pub tls_options: Option<PathBuf>,
 }
 
 /// # Errors
@@ -93,6 +95,7 @@ fn of(program: &str, words: &[String], environment: &[String], host: &str) -> St
         cookie: behind("-setcookie").map(SecretString::from),
         epmd_port: value(environment, "ERL_EPMD_PORT").and_then(|it| it.parse().ok()).unwrap_or(EPMD_PORT),
         tls: behind("-proto_dist").is_some_and(|it| it.ends_with("_tls")),
+        tls_options: behind("-ssl_dist_optfile").map(PathBuf::from),
     })
 }
 
@@ -102,6 +105,7 @@ impl PartialEq for StartedNode {
         self.name == other.name
             && self.epmd_port == other.epmd_port
             && self.tls == other.tls
+            && self.tls_options == other.tls_options
             && said(self) == said(other)
     }
 }
@@ -127,11 +131,14 @@ mod tests {
             cookie: Some("oats".into()),
             epmd_port: 5_369,
             tls: false,
+            tls_options: None,
         };
         assert_eq!(node(words, &["HOME=/h", "ERL_EPMD_PORT=5369"]), Some(expected));
-        let long = node("beam.smp -name shop@10.0.0.7 -proto_dist inet_tls", &[]).unwrap();
+        let long =
+            node("beam.smp -name shop@10.0.0.7 -proto_dist inet_tls -ssl_dist_optfile /s/o", &[]).unwrap();
         assert_eq!((long.name.as_str(), long.epmd_port, long.tls), ("shop@10.0.0.7", 4_369, true));
         assert!(long.cookie.is_none());
+        assert_eq!(long.tls_options, Some("/s/o".into()));
         assert_eq!(node("beam.smp -name shop", &[]).unwrap().name, "shop@web-1.example");
     }
 

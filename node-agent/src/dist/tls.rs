@@ -49,9 +49,19 @@ pub fn client_config_for_any_host(
     Ok(Arc::new(config))
 }
 
-/// The options of a node (`-ssl_dist_optfile`) that shares its certificate with the others: in the words of Erlang's `ssl`, the
-/// same as [`client_config_for_any_host`] in both directions.
-pub fn option_file(authority: &Path, certificate: &Path, key: &Path) -> String {
+/// What is verified of another's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// That it is of the authority.
+    Chain,
+    /// And that it is for the host that was dialled. Of who dials it is not: behind which addresses a host's name is, the two
+    /// ends need not agree on.
+    ChainAndName,
+}
+
+/// The options of a node (`-ssl_dist_optfile`): in the words of Erlang's `ssl`, the same as [`client_config`] or
+/// [`client_config_for_any_host`] for who dials, and a certificate demanded of who is dialled by.
+pub fn option_file(authority: &Path, certificate: &Path, key: &Path, verified: Verified) -> String {
     let quoted = |path: &Path| {
         let path = path.display().to_string();
         format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
@@ -64,10 +74,11 @@ pub fn option_file(authority: &Path, certificate: &Path, key: &Path) -> String {
     );
     // Erlang looks for the host among the names that a certificate is for, whatever else is said, and asks a function of two
     // arguments whether a name is it: what it passes is marked by what it is, so that the two always differ.
-    let any_host = "{customize_hostname_check, [{match_fun, fun erlang:'=/='/2}]}";
-    format!(
-        "[{{server, [{common}, {{fail_if_no_peer_cert, true}}]}},\n {{client, [{common}, {any_host}]}}].\n"
-    )
+    let name = match verified {
+        Verified::Chain => ", {customize_hostname_check, [{match_fun, fun erlang:'=/='/2}]}",
+        Verified::ChainAndName => "",
+    };
+    format!("[{{server, [{common}, {{fail_if_no_peer_cert, true}}]}},\n {{client, [{common}{name}]}}].\n")
 }
 
 /// Verifies chains and no names.

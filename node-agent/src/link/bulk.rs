@@ -20,7 +20,7 @@ use super::dial::{LinkError, dial};
 use super::identity::Identity;
 use crate::releases::{Chunks, Fetch, FetchError};
 
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Chunks of a stream on their way to the control plane; a slow reader there stops the reading here.
 pub(super) const STREAM_CHUNKS: usize = 4;
@@ -38,7 +38,7 @@ impl Bulk {
         Self { identity, client: Mutex::new(None) }
     }
 
-    async fn client(&self) -> Result<Client, LinkError> {
+    pub(super) async fn client(&self) -> Result<Client, LinkError> {
         let current = Arc::clone(&self.identity.borrow());
         let mut client = self.client.lock().await;
         if let Some((identity, client)) = client.as_ref()
@@ -71,7 +71,7 @@ impl Bulk {
         Ok(self.heard(answer).await?.into_inner())
     }
 
-    async fn heard<T>(
+    pub(super) async fn heard<T>(
         &self,
         answer: Result<Result<T, Status>, tokio::time::error::Elapsed>,
     ) -> Result<T, LinkError> {

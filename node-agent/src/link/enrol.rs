@@ -114,7 +114,7 @@ fn key_and_request() -> Result<(String, String), rcgen::Error> {
 }
 
 /// Only the key in it counts: the control plane says who we are.
-pub(super) fn request(key: &KeyPair) -> Result<String, rcgen::Error> {
+pub(crate) fn request(key: &KeyPair) -> Result<String, rcgen::Error> {
     CertificateParams::default().serialize_request(key)?.pem()
 }
 

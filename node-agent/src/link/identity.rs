@@ -97,14 +97,24 @@ impl std::fmt::Debug for Identity {
 
 /// When a certificate counts, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) issued: u64,
-    pub(super) ends: u64,
+pub(crate) struct Validity {
+    pub(crate) issued: u64,
+    pub(crate) ends: u64,
 }
 
 impl Validity {
+    /// What the control plane signs is valid from somewhat before it was.
+    pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
+        let millis = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000);
+        let validity = certificate.validity();
+        Self {
+            issued: millis(validity.not_before.timestamp() + BACKDATED_SECONDS),
+            ends: millis(validity.not_after.timestamp()),
+        }
+    }
+
     /// At two thirds of the life.
-    pub(super) fn renew_at(self) -> u64 {
+    pub(crate) fn renew_at(self) -> u64 {
         self.issued.saturating_add(self.ends.saturating_sub(self.issued) / 3 * 2)
     }
 }
@@ -256,12 +266,7 @@ fn check(certificate: &CertificateDer<'_>, node: NodeId) -> Result<Validity, &'s
     if named != Some(node) {
         return Err("it is of another node");
     }
-    let millis = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000);
-    let validity = parsed.validity();
-    Ok(Validity {
-        issued: millis(validity.not_before.timestamp() + BACKDATED_SECONDS),
-        ends: millis(validity.not_after.timestamp()),
-    })
+    Ok(Validity::of(&parsed))
 }
 
 fn read(folder: &Path, name: &str) -> Result<String, IdentityError> {

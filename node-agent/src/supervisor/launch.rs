@@ -79,12 +79,29 @@ pub fn node_name(app: &pb::Application, slot: u16) -> String {
     if host.is_empty() { format!("{}-{slot}", app.name) } else { format!("{}-{slot}@{host}", app.name) }
 }
 
-/// The cookie that applies, unless the release itself sets another: what `env` or `env_file` say, else the application's.
-pub fn cookie(app: &pb::Application, host: &Host) -> String {
+/// The host part of the node's name, as far as it can be known before it runs: of what `env` or `env_file` call it, of the
+/// application's settings, else the machine's own name, `nodename`.
+pub fn node_host(app: &pb::Application, host: &Host, nodename: &str) -> String {
+    let named = set_by_others("RELEASE_NODE", app, host).and_then(|it| it.split_once('@')).map(|it| it.1);
+    let configured = app.distribution.as_ref().map(|it| it.host.as_str());
+    if let Some(host) = named.or(configured).filter(|it| !it.is_empty()) {
+        return host.to_owned();
+    }
+    let mode = set_by_others("RELEASE_DISTRIBUTION", app, host).unwrap_or_else(|| mode(app));
+    let short = nodename.split('.').next().unwrap_or(nodename);
+    if mode == "name" { nodename } else { short }.to_owned()
+}
+
+/// A variable that is not ours: `env` wins over `env_file`.
+fn set_by_others<'a>(name: &str, app: &'a pb::Application, host: &'a Host) -> Option<&'a str> {
     let own = app.env.iter().map(|it| (&it.key, &it.value));
     let file = host.env_file.iter().map(|it| (&it.0, &it.1));
-    let set = file.chain(own).rfind(|(key, _)| *key == "RELEASE_COOKIE");
-    set.map_or_else(|| app.cookie.clone(), |(_, value)| value.clone())
+    file.chain(own).rfind(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+}
+
+/// The cookie that applies, unless the release itself sets another: what `env` or `env_file` say, else the application's.
+pub fn cookie(app: &pb::Application, host: &Host) -> String {
+    set_by_others("RELEASE_COOKIE", app, host).unwrap_or(&app.cookie).to_owned()
 }
 
 /// The replica itself.
@@ -495,6 +512,20 @@ mod tests {
         alone.distribution =
             Some(pb::Distribution { mode: pb::DistributionMode::Off.into(), ..Default::default() });
         assert_eq!(get(&start(&alone), "ELIXIR_ERL_OPTIONS"), None);
+    }
+
+    #[test]
+    fn the_host_of_a_node_is_what_the_application_says_or_the_machine() {
+        let mut app = app(pb::Language::Elixir);
+        let of = |app: &pb::Application| node_host(app, &Host::default(), "web-1.example.com");
+        assert_eq!(of(&app), "web-1");
+        let long = pb::Distribution { mode: pb::DistributionMode::Long.into(), ..Default::default() };
+        app.distribution = Some(long.clone());
+        assert_eq!(of(&app), "web-1.example.com");
+        app.distribution = Some(pb::Distribution { host: "10.0.0.7".to_owned(), ..long });
+        assert_eq!(of(&app), "10.0.0.7");
+        app.env = vec![pb::EnvEntry { key: "RELEASE_NODE".to_owned(), value: "shop@127.0.0.1".to_owned() }];
+        assert_eq!(of(&app), "127.0.0.1");
     }
 
     #[test]

@@ -1,8 +1,11 @@
-//! TLS between Erlang nodes with the one certificate that the host has for all of them (`otp_tls_certificates`): what each
-//! replica is given of it, and what the agent shows and trusts itself.
+//! TLS between Erlang nodes, with certificates from a folder: what each replica is given of it, and what the agent shows and
+//! trusts itself.
 //!
-//! The certificate is for no host in particular, so that it is signed by the folder's authority is verified on both sides, and
-//! its name on neither. Every start takes what is in the folder then: a certificate that was renewed is used from a restart on.
+//! The folder is either the host's (`otp_tls_certificates`), with one certificate for all, which is for no host in particular:
+//! that it is signed by the folder's authority is verified on both sides, and its name on neither. Every start takes what is in it
+//! then, so one that was renewed is used from a restart on. Or it is the agent's own, as `managed` keeps it.
+
+pub(super) mod managed;
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,12 +13,17 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use proto::pb;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use self::managed::{Holder, Kept};
 use super::accounts::Account;
-use crate::dist::tls::{client_config_for_any_host, option_file};
+use super::paths::Paths;
+use super::{Shared, SlotId};
+use crate::dist::link::Credentials;
+use crate::dist::tls::{Verified, client_config, client_config_for_any_host, option_file};
 
 const CA: &str = "ca.crt";
 const CERTIFICATE: &str = "deployex.crt";
@@ -27,15 +35,15 @@ const LARGEST: u64 = 256 * 1024;
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FolderError {
-    #[error("{} of otp_tls_certificates cannot be read", path.display())]
+    #[error("{}, for TLS between Erlang nodes, cannot be read", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} of otp_tls_certificates has more than {LARGEST} bytes, which no certificate has", path.display())]
+    #[error("{}, for TLS between Erlang nodes, has more than {LARGEST} bytes, which no certificate has", path.display())]
     TooLarge { path: PathBuf },
-    #[error("{} of otp_tls_certificates holds no {what} as PEM", path.display())]
+    #[error("{}, for TLS between Erlang nodes, holds no {what} as PEM", path.display())]
     Nothing { path: PathBuf, what: &'static str },
-    #[error("{} of otp_tls_certificates is not the key of {CERTIFICATE} beside it, or none that TLS can use", path.display())]
+    #[error("{}, for TLS between Erlang nodes, is not the key of {CERTIFICATE} beside it, or none that TLS can use", path.display())]
     NotItsKey { path: PathBuf, source: rustls::Error },
-    #[error("{} of otp_tls_certificates is none that can be trusted", path.display())]
+    #[error("{}, for TLS between Erlang nodes, is none that can be trusted", path.display())]
     NoAuthority { path: PathBuf, source: rustls::Error },
     #[error("cannot write {} for the replica", path.display())]
     Unwritable { path: PathBuf, source: io::Error },
@@ -46,12 +54,13 @@ pub(super) struct Certificates {
     /// With their names: authority, certificate, key.
     files: [(&'static str, Vec<u8>); 3],
     client: Arc<ClientConfig>,
+    verified: Verified,
 }
 
 impl Certificates {
     /// # Errors
     /// Where a file is missing or is not what it should be; the error names it.
-    pub(super) fn read(folder: &Path) -> Result<Self, FolderError> {
+    pub(super) fn read(folder: &Path, verified: Verified) -> Result<Self, FolderError> {
         let files = [read(folder, CA)?, read(folder, CERTIFICATE)?, read(folder, KEY)?];
         let [ca, chain_pem, key_pem] = &files;
         let mut roots = RootCertStore::empty();
@@ -63,10 +72,13 @@ impl Certificates {
         let path = folder.join(KEY);
         let key = PrivateKeyDer::from_pem_slice(key_pem)
             .map_err(|_| FolderError::Nothing { path: path.clone(), what: "private key" })?;
-        let client = client_config_for_any_host(roots, chain, key)
-            .map_err(|source| FolderError::NotItsKey { path, source })?;
+        let client = match verified {
+            Verified::Chain => client_config_for_any_host(roots, chain, key),
+            Verified::ChainAndName => client_config(roots, chain, key),
+        };
+        let client = client.map_err(|source| FolderError::NotItsKey { path, source })?;
         let [ca, chain, key] = files;
-        Ok(Self { files: [(CA, ca), (CERTIFICATE, chain), (KEY, key)], client })
+        Ok(Self { files: [(CA, ca), (CERTIFICATE, chain), (KEY, key)], client, verified })
     }
 
     /// What the agent shows and trusts where it talks to such a node.
@@ -80,7 +92,11 @@ impl Certificates {
     /// # Errors
     /// Where that cannot be written.
     pub(super) fn lay_out(&self, options: &Path, account: Option<&Account>) -> Result<(), FolderError> {
-        let ids = account.map(|it| (it.ids.uid, it.ids.gid));
+        self.lay_out_for(options, account.map(|it| (it.ids.uid, it.ids.gid)))
+    }
+
+    /// `ids`: user and group; `None`: who we are.
+    fn lay_out_for(&self, options: &Path, ids: Option<(u32, u32)>) -> Result<(), FolderError> {
         let unwritable = |path: &Path| {
             let path = path.to_owned();
             move |source| FolderError::Unwritable { path, source }
@@ -92,13 +108,109 @@ impl Certificates {
             write(&path, bytes, ids).map_err(unwritable(&path))?;
         }
         let [ca, certificate, key] = [CA, CERTIFICATE, KEY].map(|name| folder.join(name));
-        write(options, option_file(&ca, &certificate, &key).as_bytes(), ids).map_err(unwritable(options))
+        let said = option_file(&ca, &certificate, &key, self.verified);
+        write(options, said.as_bytes(), ids).map_err(unwritable(options))
     }
 }
 
-/// Where a replica finds what its nodes' TLS is to be: in this folder of its slot.
-pub(super) fn options_in(folder: &Path) -> PathBuf {
+/// With which certificates the Erlang nodes of an application talk TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Those of this folder of the host.
+    Host(PathBuf),
+    Managed,
+}
+
+/// The host was told of no folder.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "distribution.tls is `files`, and this host has none: set otp_tls_certificates, for hosts that are enrolled already by \
+     `deployex-agent run --otp-tls-certificates DIR`"
+)]
+pub(super) struct NoFolder;
+
+impl Source {
+    /// By the application's settings and the host's folder; `None`: without TLS.
+    pub(super) fn of(app: &pb::Application, folder: Option<&Path>) -> Result<Option<Self>, NoFolder> {
+        let Some(distribution) = &app.distribution else {
+            return Ok(folder.map(|it| Self::Host(it.to_owned())));
+        };
+        if distribution.mode() == pb::DistributionMode::Off {
+            return Ok(None);
+        }
+        let host = folder.map(|it| Self::Host(it.to_owned()));
+        match distribution.tls() {
+            pb::DistributionTls::Host => Ok(host),
+            pb::DistributionTls::Off => Ok(None),
+            pb::DistributionTls::Managed => Ok(Some(Self::Managed)),
+            pb::DistributionTls::Files => host.ok_or(NoFolder).map(Some),
+        }
+    }
+
+    /// Where the replica finds what its node's TLS is to be. In a folder for each source: pre-commands of a deployment that
+    /// changes it must not take what runs its own.
+    pub(super) fn options(&self, slot: &Path) -> PathBuf {
+        let folder = match self {
+            Self::Host(_) => "tls",
+            Self::Managed => "tls-managed",
+        };
+        options_in(&slot.join(folder))
+    }
+}
+
+fn options_in(folder: &Path) -> PathBuf {
     folder.join("inet_tls.conf")
+}
+
+/// Lays out what a replica is started with. `host`: of its node.
+pub(super) async fn lay_out(
+    (shared, id): (&Shared, &SlotId),
+    source: &Source,
+    host: String,
+    options: &Path,
+    account: Option<&Account>,
+) -> anyhow::Result<()> {
+    let certificates = match source {
+        Source::Host(folder) => Certificates::read(folder, Verified::Chain)?,
+        Source::Managed => replica_s(&shared.paths, id, host).obtain(&*shared.certify).await?,
+    };
+    Ok(certificates.lay_out(options, account)?)
+}
+
+/// Of a replica that runs on its node, by the options that it was started with.
+pub(super) fn kept(paths: &Paths, id: &SlotId, host: &str, options: &Path) -> Option<Kept> {
+    let ours = Source::Managed.options(&paths.slot_folder(id));
+    (options == ours).then(|| Kept {
+        agent: Holder {
+            folder: paths.distribution(id).join("agent"),
+            app: id.app.to_string(),
+            host: host.to_owned(),
+            only_dials: true,
+        },
+        replica: replica_s(paths, id, host.to_owned()),
+        options: ours,
+    })
+}
+
+fn replica_s(paths: &Paths, id: &SlotId, host: String) -> Holder {
+    Holder {
+        folder: paths.distribution(id).join("replica"),
+        app: id.app.to_string(),
+        host,
+        only_dials: false,
+    }
+}
+
+/// What the agent shows and trusts, as it is in a folder at each dial.
+pub(super) struct InFolder {
+    pub(super) folder: PathBuf,
+    pub(super) verified: Verified,
+}
+
+impl Credentials for InFolder {
+    fn now(&self) -> io::Result<Arc<ClientConfig>> {
+        Certificates::read(&self.folder, self.verified).map(|it| it.client()).map_err(io::Error::other)
+    }
 }
 
 fn read(folder: &Path, name: &str) -> Result<Vec<u8>, FolderError> {
@@ -175,7 +287,7 @@ mod tests {
             for name in [CA, CERTIFICATE, KEY] {
                 fs::copy(other.path().join(name), host.path().join(name)).unwrap();
             }
-            Certificates::read(host.path()).unwrap().lay_out(&options, None).unwrap();
+            Certificates::read(host.path(), Verified::Chain).unwrap().lay_out(&options, None).unwrap();
             for name in [CA, CERTIFICATE, KEY] {
                 let copy = options.with_file_name(name);
                 assert_eq!(fs::read(&copy).unwrap(), fs::read(host.path().join(name)).unwrap());
@@ -196,8 +308,27 @@ mod tests {
         for name in [KEY, "deployex.new", "inet_tls.conf", "inet_tls.new"] {
             std::os::unix::fs::symlink(&precious, tls.join(name)).unwrap();
         }
-        Certificates::read(host.path()).unwrap().lay_out(&options_in(&tls), None).unwrap();
+        Certificates::read(host.path(), Verified::Chain).unwrap().lay_out(&options_in(&tls), None).unwrap();
         assert_eq!(fs::read_to_string(&precious).unwrap(), "as it was");
+    }
+
+    #[test]
+    fn an_application_says_with_which_certificates_and_the_host_where_it_does_not() {
+        let of = |tls: pb::DistributionTls, folder: Option<&str>| {
+            let distribution = pb::Distribution { tls: tls.into(), ..Default::default() };
+            let app = pb::Application { distribution: Some(distribution), ..Default::default() };
+            Source::of(&app, folder.map(Path::new)).map_err(|it| it.to_string())
+        };
+        let host = Some(Source::Host("/o".into()));
+        assert_eq!(of(pb::DistributionTls::Host, Some("/o")), Ok(host.clone()));
+        assert_eq!(of(pb::DistributionTls::Host, None), Ok(None));
+        assert_eq!(of(pb::DistributionTls::Off, Some("/o")), Ok(None));
+        assert_eq!(of(pb::DistributionTls::Managed, Some("/o")), Ok(Some(Source::Managed)));
+        assert_eq!(of(pb::DistributionTls::Files, Some("/o")), Ok(host));
+        assert!(of(pb::DistributionTls::Files, None).unwrap_err().contains("--otp-tls-certificates"));
+        let off = pb::Distribution { mode: pb::DistributionMode::Off.into(), tls: 2, ..Default::default() };
+        let app = pb::Application { distribution: Some(off), ..Default::default() };
+        assert_eq!(Source::of(&app, Some(Path::new("/o"))).ok(), Some(None));
     }
 
     #[test]
@@ -205,19 +336,22 @@ mod tests {
         let told = |change: fn(&Path)| {
             let folder = folder();
             change(folder.path());
-            let error = Certificates::read(folder.path()).err().unwrap().to_string();
+            let error = Certificates::read(folder.path(), Verified::Chain).err().unwrap().to_string();
             error.replace(&folder.path().display().to_string(), "")
         };
         let missing = told(|it| fs::remove_file(it.join(CERTIFICATE)).unwrap());
-        assert_eq!(missing, "/deployex.crt of otp_tls_certificates cannot be read");
+        assert_eq!(missing, "/deployex.crt, for TLS between Erlang nodes, cannot be read");
         let empty = told(|it| fs::write(it.join(CA), "nothing").unwrap());
-        assert_eq!(empty, "/ca.crt of otp_tls_certificates holds no certificate as PEM");
+        assert_eq!(empty, "/ca.crt, for TLS between Erlang nodes, holds no certificate as PEM");
         let none = told(|it| fs::write(it.join(KEY), "nothing").unwrap());
-        assert_eq!(none, "/deployex.key of otp_tls_certificates holds no private key as PEM");
+        assert_eq!(none, "/deployex.key, for TLS between Erlang nodes, holds no private key as PEM");
         let other = told(|it| {
             fs::write(it.join(KEY), KeyPair::generate().unwrap().serialize_pem()).unwrap();
         });
-        assert!(other.starts_with("/deployex.key of otp_tls_certificates is not the key of"), "{other}");
+        assert!(
+            other.starts_with("/deployex.key, for TLS between Erlang nodes, is not the key of"),
+            "{other}"
+        );
         let large = told(|it| fs::write(it.join(CA), vec![b'x'; 300_000]).unwrap());
         assert!(large.contains("262144 bytes"), "{large}");
     }

@@ -62,6 +62,11 @@ impl Paths {
         self.agent().join("slots")
     }
 
+    /// Keys and certificates for TLS between Erlang nodes that the control plane's authorities signed.
+    pub(super) fn distribution(&self, id: &SlotId) -> PathBuf {
+        self.agent().join("distribution").join(id.app.as_str()).join(id.slot.to_string())
+    }
+
     fn slot_state(&self, id: &SlotId) -> PathBuf {
         self.slots().join(id.app.as_str()).join(id.slot.to_string())
     }

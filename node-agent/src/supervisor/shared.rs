@@ -14,7 +14,7 @@ use super::epmd::Epmd;
 use super::process::{Keepers, Standby};
 use super::traffic::Traffic;
 use super::{Paths, SlotId};
-use crate::link::{Observed, Standing, VmBacklog};
+use crate::link::{Certify, Observed, Standing, VmBacklog};
 use crate::releases::{Fetch, SlotFolder, Store};
 
 pub(super) struct Shared {
@@ -31,6 +31,7 @@ pub(super) struct Shared {
     /// Held while the disk is flushed: what one flushes the next need not.
     pub(super) flushing: Mutex<()>,
     pub(super) fetch: Arc<dyn Fetch>,
+    pub(super) certify: Arc<dyn Certify>,
     pub(super) observed: watch::Sender<Observed>,
     /// What was sampled of the replicas' VMs, for the link.
     pub(super) vm_samples: Arc<VmBacklog>,

@@ -326,7 +326,7 @@ impl SlotTask {
             fetched_bytes: self.fetched_bytes,
             fault: &self.faults(),
         });
-        let node::Said { node, vm } = self.said_of_node();
+        let node::Said { node, vm, certificate: _ } = self.said_of_node();
         (report.erlang, report.vm) = (node, vm);
         self.shared.report(&self.id, report);
         self.tell_traffic();
@@ -343,6 +343,7 @@ impl SlotTask {
             unscoped,
             self.sending.fault(),
             self.port_held.clone(),
+            self.said_of_node().certificate,
         ];
         faults.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }

@@ -25,7 +25,8 @@ struct Linked {
 fn link(node: Node, settings: Settings) -> Linked {
     let (said, standing) = watch::channel(Standing::default());
     let cancel = CancellationToken::new();
-    let task = TaskTracker::new().spawn(Link { node, local: us(US), settings }.run(said, cancel.clone()));
+    let task = TaskTracker::new()
+        .spawn(Link { node, local: us(US), settings, credentials: None }.run(said, cancel.clone()));
     Linked { standing, cancel, task }
 }
 

@@ -49,8 +49,9 @@ fn all_else(world: &World, mut assignment: pb::Assignment) -> pb::Assignment {
             "distribution" => {
                 let off = pb::DistributionMode::Off.into();
                 let host = "host.example".to_owned();
+                let tls = pb::DistributionTls::Off.into();
                 app.distribution =
-                    Some(pb::Distribution { mode: off, host, port_first: 9_100, port_last: 9_200 });
+                    Some(pb::Distribution { mode: off, host, port_first: 9_100, port_last: 9_200, tls });
             }
             "ready" => app.ready = pb::ReadyWhen::Default.into(),
             // Nobody listens there, so that it is never ready; and if it were, it would be ended at once.

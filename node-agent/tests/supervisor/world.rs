@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use node_agent::cgroup::home::Home;
 use node_agent::host::Sample;
-use node_agent::link::{Observed, Standing};
+use node_agent::link::{Certify, LinkError, Observed, Standing};
 use node_agent::releases::{Chunks, Fetch, FetchError};
 use node_agent::supervisor::process::Keepers;
 use node_agent::supervisor::{Paths, Settings, Supervisor};
@@ -67,6 +67,16 @@ pub(crate) struct Agent {
     observed: watch::Receiver<Observed>,
     cancel: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// Nobody signs certificates here.
+struct NoAuthority;
+
+#[async_trait]
+impl Certify for NoAuthority {
+    async fn certify(&self, _: pb::CertifyPeerRequest) -> Result<pb::CertifyPeerResponse, LinkError> {
+        Err(LinkError::Silent)
+    }
 }
 
 impl World {
@@ -143,6 +153,7 @@ impl World {
             epmd_port: 1,
             timezone: None,
             otp_tls: None,
+            certify: Arc::new(NoAuthority),
             boot_id: boot_id.to_owned(),
             standing: stands,
         };

@@ -6,7 +6,8 @@ use crate::config::fault::Located;
 use crate::config::fields::Fields;
 use crate::config::rules;
 use crate::spec::{
-    CanarySpec, DeploySpec, Distribution, DistributionMode, Limits, PreCommandsRun, Promote, RestartSpec,
+    CanarySpec, DeploySpec, Distribution, DistributionMode, DistributionTls, Limits, PreCommandsRun, Promote,
+    RestartSpec,
 };
 
 const DAY_MS: u64 = 86_400_000;
@@ -69,11 +70,14 @@ pub(super) fn restart(f: &mut Fields<'_>, spec: &mut RestartSpec) {
 const MODES: [(&str, DistributionMode); 3] =
     [("short", DistributionMode::Short), ("long", DistributionMode::Long), ("off", DistributionMode::Off)];
 
+const TLS: [(&str, DistributionTls); 3] =
+    [("off", DistributionTls::Off), ("managed", DistributionTls::Managed), ("files", DistributionTls::Files)];
+
 pub(super) fn distribution(f: &mut Fields<'_>, spec: &mut Distribution) {
     let Some(mut d) = f.below("distribution") else { return };
     spec.mode = d.read("mode", rules::word(&MODES)).unwrap_or(spec.mode);
     spec.host = d.read("host", rules::host);
-    d.read("tls", rules::word(&[("off", ()), ("managed", ()), ("files", ())]));
+    spec.tls = d.read("tls", rules::word(&TLS)).unwrap_or(spec.tls);
     let dotted = spec.host.as_deref().map(|it| it.contains('.') || it.contains(':'));
     match (spec.mode, dotted) {
         (DistributionMode::Short, Some(true)) => {

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::super::accounts::{Account, own_name};
 use super::super::launch::{self, Command, Host, Places};
-use super::super::otp_tls::{self, Certificates};
+use super::super::otp_tls::{self, Source};
 use super::super::probe::Order;
 use super::super::process::{LOG_MODE, LaunchSpec};
 use super::super::slot::name;
@@ -81,7 +81,7 @@ pub(super) async fn launch_spec(
     let Surroundings { places, host, account } = &surroundings;
     let command = launch::replica(&app, context.id.slot.number(), places, host)?;
     write_cookie(places, &launch::cookie(&app, host), account.as_ref())?;
-    lay_out_tls(shared, host, account.as_ref())?;
+    lay_out_tls(shared, context, &app, &surroundings).await?;
     let logs = shared.paths.logs(&context.id);
     Ok(spec(ticket, command, &surroundings, logs))
 }
@@ -131,16 +131,25 @@ pub(super) fn surroundings(
         ),
     };
     let user = account.as_ref().map_or_else(own_name, |it| it.name.clone());
-    let otp_tls = shared.otp_tls.is_some().then(|| otp_tls::options_in(&slot.join("tls")));
+    let otp_tls = Source::of(app, shared.otp_tls.as_deref())?.map(|it| it.options(slot));
     let (epmd_port, timezone) = (shared.epmd.port(), shared.timezone.clone());
     let host = Host { user, epmd_port, timezone, otp_tls, env_file };
     Ok(Surroundings { places, host, account })
 }
 
-/// What is in the host's folder now, for who is about to start.
-pub(super) fn lay_out_tls(shared: &Shared, host: &Host, account: Option<&Account>) -> anyhow::Result<()> {
-    if let (Some(certificates), Some(options)) = (&shared.otp_tls, &host.otp_tls) {
-        Certificates::read(certificates)?.lay_out(options, account)?;
+/// The certificates that there are now, for who is about to start.
+pub(super) async fn lay_out_tls(
+    shared: &Shared,
+    context: &SlotContext,
+    app: &pb::Application,
+    around: &Surroundings,
+) -> anyhow::Result<()> {
+    let Surroundings { host, account, .. } = around;
+    let source = Source::of(app, shared.otp_tls.as_deref())?;
+    if let (Some(source), Some(options)) = (&source, &host.otp_tls) {
+        let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let of_node = launch::node_host(app, host, &nodename);
+        otp_tls::lay_out((shared, &context.id), source, of_node, options, account.as_ref()).await?;
     }
     Ok(())
 }

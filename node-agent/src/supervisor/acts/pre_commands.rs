@@ -58,7 +58,7 @@ async fn start_pre_command(
         let around = surroundings(shared, context, app, context.folder.incoming())?;
         let command = launch::pre_command(app, context.id.slot.number(), &around.places, &around.host, line)?;
         write_cookie(&around.places, &launch::cookie(app, &around.host), around.account.as_ref())?;
-        lay_out_tls(shared, &around.host, around.account.as_ref())?;
+        lay_out_tls(shared, context, app, &around).await?;
         let logs = shared.paths.pre_logs(&context.id);
         anyhow::Ok(spec(ticket, command, &around, logs))
     };

@@ -76,7 +76,7 @@ mod tests {
 
     async fn outcome(standing: Standing, because: &str) -> Failure {
         let node = Some(pb::ErlangNode { because: because.to_owned(), ..Default::default() });
-        let (_said, said) = watch::channel(Said { node, vm: None });
+        let (_said, said) = watch::channel(Said { node, ..Said::default() });
         let (_standing, standing) = watch::channel(standing);
         ask(Some(&NodeEnd { standing, said }), "shop", Duration::from_secs(1)).await.unwrap_err()
     }

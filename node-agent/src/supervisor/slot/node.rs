@@ -4,12 +4,11 @@
 //! says of itself is asked in `vitals`.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::pb;
-use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -20,13 +19,16 @@ use super::vitals::Sampled;
 use crate::dist::connection::Settings;
 use crate::dist::dial::Node;
 use crate::dist::handshake::Local;
-use crate::dist::link::{Kind, Link, Standing};
+use crate::dist::link::{Credentials, Kind, Link, Standing};
 use crate::dist::started::{self, Started, StartedNode};
 use crate::dist::term::Atom;
+use crate::dist::tls::Verified;
 use crate::replica::Ticket;
 use crate::supervisor::acts::chain;
-use crate::supervisor::otp_tls::Certificates;
+use crate::supervisor::otp_tls::managed::Kept;
+use crate::supervisor::otp_tls::{self, InFolder};
 use crate::supervisor::probe::NodeEnd;
+use crate::supervisor::{Shared, SlotId};
 
 /// A release's script gives way to its virtual machine within a second or so.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -35,9 +37,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The same on every host and for ever: each name that a node has seen stays in its table of atoms.
 const OUR_NAME: &str = "deployex-agent";
-
-/// What is verified of others' is said with this word.
-const SHARED_CERTIFICATE: &str = "shared";
 
 /// Lower numbers mean a node that does not count its lives.
 const FIRST_CREATION: u32 = 4;
@@ -58,6 +57,8 @@ pub(in crate::supervisor) struct Said {
     pub(in crate::supervisor) node: Option<pb::ErlangNode>,
     /// `None`: it was not asked yet.
     pub(in crate::supervisor) vm: Option<pb::Vm>,
+    /// Why its certificate cannot be renewed; `None`: nothing hinders it.
+    pub(in crate::supervisor) certificate: Option<String>,
 }
 
 impl Drop for NodeWatch {
@@ -126,11 +127,19 @@ async fn keep_up(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     };
-    let is_shared = node.tls && sampled.shared.otp_tls.is_some();
-    let tls = if is_shared { SHARED_CERTIFICATE } else { "" }.to_owned();
-    let base = pb::ErlangNode { name: node.name.clone(), tls, ..Default::default() };
+    let shared = sampled.shared.clone();
+    let talks = Talks::of(&node, &sampled.id, &shared);
+    let base = pb::ErlangNode { name: node.name.clone(), tls: talks.word().to_owned(), ..Default::default() };
     tell_node(&said, base.clone());
-    let link = match link(node, sampled.shared.otp_tls.as_deref()) {
+    if let Talks::Managed(kept) = &talks {
+        // Without it the first dial fails; why, is said below.
+        tokio::select! {
+            biased; // stopping comes before all
+            () = cancel.cancelled() => return,
+            _ = kept.agent.obtain(&*shared.certify) => {}
+        }
+    }
+    let link = match link(node, &talks) {
         Ok(link) => link,
         Err(Unlinked { kind, because }) => {
             tell_node(&said, pb::ErlangNode { kind: kind.to_owned(), because, ..base });
@@ -139,7 +148,13 @@ async fn keep_up(
     };
     let standing = stands.subscribe();
     let sampling = sampled.run(standing.clone(), said.clone());
-    tokio::join!(link.run(stands, cancel), tell(standing, base, said), sampling);
+    let renewing = async {
+        if let Talks::Managed(kept) = &talks {
+            let tell = |fault| said.send_modify(|said| said.certificate = fault);
+            kept.keep(&*shared.certify, tell, &cancel).await;
+        }
+    };
+    tokio::join!(link.run(stands, cancel.clone()), tell(standing, base, said.clone()), sampling, renewing);
 }
 
 /// Why a node is not even dialled.
@@ -148,19 +163,52 @@ struct Unlinked {
     because: String,
 }
 
-/// What is in the host's folder now.
-fn shown_to_nodes(folder: Option<&Path>) -> Result<Arc<ClientConfig>, Unlinked> {
-    let unlinked = |because| Unlinked { kind: Kind::Tls.word(), because };
-    let folder = folder.ok_or_else(|| {
-        unlinked("it talks TLS to other nodes, for which this agent has no certificate: otp_tls_certificates is not set".to_owned())
-    })?;
-    let certificates = Certificates::read(folder).map_err(|error| unlinked(chain(&error)))?;
-    Ok(certificates.client())
+/// How a node talks to others.
+enum Talks {
+    Plainly,
+    /// With the certificate of this folder of the host; `None`: with what the agent has no folder of.
+    OfHost(Option<PathBuf>),
+    Managed(Kept),
 }
 
-fn link(started: StartedNode, otp_tls: Option<&Path>) -> Result<Link, Unlinked> {
-    let StartedNode { name, cookie, epmd_port, tls } = started;
-    let tls = if tls { Some(shown_to_nodes(otp_tls)?) } else { None };
+impl Talks {
+    fn of(node: &StartedNode, id: &SlotId, shared: &Shared) -> Self {
+        let host = node.name.split_once('@').map_or("", |(_, host)| host);
+        let kept = node.tls_options.as_deref().and_then(|it| otp_tls::kept(&shared.paths, id, host, it));
+        match kept {
+            _ if !node.tls => Self::Plainly,
+            Some(kept) => Self::Managed(kept),
+            None => Self::OfHost(shared.otp_tls.clone()),
+        }
+    }
+
+    /// For who wants to know what is verified.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Plainly | Self::OfHost(None) => "",
+            Self::OfHost(Some(_)) => "shared",
+            Self::Managed(_) => "managed",
+        }
+    }
+
+    fn credentials(&self) -> Result<Option<Arc<dyn Credentials>>, Unlinked> {
+        let (folder, verified) = match self {
+            Self::Plainly => return Ok(None),
+            Self::OfHost(Some(folder)) => (folder, Verified::Chain),
+            Self::Managed(kept) => (&kept.agent.folder, Verified::ChainAndName),
+            Self::OfHost(None) => {
+                let because = "it talks TLS to other nodes, for which this agent has no certificate: neither is \
+                               distribution.tls `managed`, nor otp_tls_certificates set";
+                return Err(Unlinked { kind: Kind::Tls.word(), because: because.to_owned() });
+            }
+        };
+        Ok(Some(Arc::new(InFolder { folder: folder.clone(), verified })))
+    }
+}
+
+fn link(started: StartedNode, talks: &Talks) -> Result<Link, Unlinked> {
+    let StartedNode { name, cookie, epmd_port, tls: _, tls_options: _ } = started;
+    let credentials = talks.credentials()?;
     let unnamed =
         |_| Unlinked { kind: "protocol", because: "its name is longer than a name can be".to_owned() };
     let Some(cookie) = cookie else {
@@ -173,9 +221,10 @@ fn link(started: StartedNode, otp_tls: Option<&Path>) -> Result<Link, Unlinked> 
     let creation = rand::random::<u32>().max(FIRST_CREATION);
     let epmd = SocketAddr::from((Ipv4Addr::LOCALHOST, epmd_port));
     Ok(Link {
-        node: Node { name: Atom::new(&name).map_err(unnamed)?, epmd, cookie, tls },
+        node: Node { name: Atom::new(&name).map_err(unnamed)?, epmd, cookie, tls: None },
         local: Local { name: ours, creation },
         settings: Settings::default(),
+        credentials,
     })
 }
 

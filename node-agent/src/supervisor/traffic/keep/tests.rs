@@ -19,7 +19,7 @@ use super::super::super::{Paths, SlotId};
 use super::super::{Entry, Standing};
 use super::*;
 use crate::cgroup::home::Home;
-use crate::link::Observed;
+use crate::link::{Certify, LinkError, Observed};
 use crate::releases::{Chunks, Fetch, FetchError, Store};
 
 struct Nothing;
@@ -28,6 +28,13 @@ struct Nothing;
 impl Fetch for Nothing {
     async fn open(&self, _: &AppName, _: &ReleaseKey, _: u64) -> Result<Chunks, FetchError> {
         Err(FetchError::Gone)
+    }
+}
+
+#[async_trait]
+impl Certify for Nothing {
+    async fn certify(&self, _: pb::CertifyPeerRequest) -> Result<pb::CertifyPeerResponse, LinkError> {
+        Err(LinkError::Silent)
     }
 }
 
@@ -49,6 +56,7 @@ async fn shared(folder: &Path) -> Arc<Shared> {
         standing: watch::channel(crate::link::Standing::Connected).1,
         flushing: Mutex::default(),
         fetch: Arc::new(Nothing),
+        certify: Arc::new(Nothing),
         observed: watch::Sender::new(Observed::default()),
         notes: mpsc::channel(64).0,
         tracker: TaskTracker::new(),
