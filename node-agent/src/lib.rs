@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod clock;
 pub mod dist;
+pub mod gauge;
 pub mod host;
 mod inherited;
 pub mod keeper;

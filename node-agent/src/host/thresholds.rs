@@ -1,7 +1,6 @@
 //! When a host's memory or disk has passed a limit, and which replica is restarted for it. Pure.
 //!
-//! Levels rise only when several looks in a row agree, and fall only some points below where they rose, so that a figure that
-//! plays around a limit is one event and not a hundred. A restart is the last resort of a host that would otherwise run out
+//! Levels rise and fall as `gauge` has it. A restart is the last resort of a host that would otherwise run out
 //! of memory: the largest ready replica, one at a time, with a pause between two that grows while restarts do not help.
 //!
 //! ```text
@@ -16,11 +15,8 @@ use proto::state::HostLevel;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
+use crate::gauge::{Bounds, Gauge};
 
-/// A spike is no pressure: so many looks in a row are above a limit before it counts as passed.
-const LOOKS: u8 = 3;
-/// Percentage points below a limit at which it counts as kept again.
-const SLACK: f64 = 2.0;
 /// Where restarts do not help the pause doubles, from at least this up to at most an hour (or the cooldown, if that is longer).
 const LEAST_DOUBLED: u64 = 30_000;
 const LONGEST_PAUSE: u64 = 3_600_000;
@@ -170,22 +166,6 @@ pub struct Thresholds {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-struct Gauge {
-    level: HostLevel,
-    since: Time,
-    /// Looks in a row that were above `level`, and the least of what they saw.
-    #[serde(skip)]
-    rising: Option<(HostLevel, u8)>,
-}
-
-impl Default for Gauge {
-    fn default() -> Self {
-        Self { level: HostLevel::Normal, since: Time(0), rising: None }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Restarted {
     app: AppName,
     slot: Slot,
@@ -206,7 +186,7 @@ impl Thresholds {
                 (None, _) => *gauge = Gauge::default(),
                 (Some(_), None) => {}
                 (Some(limit), Some(percent)) => {
-                    if gauge.look(limit, percent, look.now) {
+                    if gauge.look(limit.bounds(), percent, look.now) {
                         verdict.changes.push(Change { figure, level: gauge.level, percent, limit });
                     }
                 }
@@ -282,37 +262,9 @@ impl Thresholds {
     }
 }
 
-impl Gauge {
-    /// `true`: the level is another one now.
-    fn look(&mut self, limit: Limit, percent: f64, now: Time) -> bool {
-        let seen = limit.level(percent, 0.0);
-        if seen > self.level {
-            let (least, looks) = self.rising.map_or((seen, 0), |(least, looks)| (least.min(seen), looks));
-            let looks = looks.saturating_add(1);
-            self.rising = Some((least, looks));
-            return looks >= LOOKS && self.become_(least, now);
-        }
-        self.rising = None;
-        // Still above what is left for falling: it stays.
-        let left = limit.level(percent, SLACK).min(self.level);
-        left < self.level && self.become_(left, now)
-    }
-
-    fn become_(&mut self, level: HostLevel, now: Time) -> bool {
-        *self = Self { level, since: now, rising: None };
-        true
-    }
-}
-
 impl Limit {
-    /// Which of its limits is passed, `slack` points below them included.
-    fn level(self, percent: f64, slack: f64) -> HostLevel {
-        let passed = |limit: u32| percent >= f64::from(limit) - slack;
-        match self.restart {
-            Some(restart) if passed(restart) => HostLevel::Exceeded,
-            _ if passed(self.warning) => HostLevel::Warning,
-            _ => HostLevel::Normal,
-        }
+    fn bounds(self) -> Bounds {
+        Bounds { warning: self.warning, restart: self.restart }
     }
 }
 
@@ -364,24 +316,6 @@ mod tests {
                 );
             }
             (levels, restarts)
-        }
-    }
-
-    #[test]
-    fn levels_rise_when_several_looks_agree_and_fall_with_slack() {
-        use HostLevel::{Exceeded, Normal, Warning};
-        let stories: [(&[f64], &[HostLevel]); 8] = [
-            (&[74.9; 9], &[]),
-            (&[80.0, 80.0, 10.0, 80.0, 80.0], &[]),
-            (&[80.0; 9], &[Warning]),
-            (&[80.0, 80.0, 80.0, 74.0, 76.0, 73.1, 75.0], &[Warning]),
-            (&[80.0, 80.0, 80.0, 72.9], &[Warning, Normal]),
-            (&[95.0; 4], &[Exceeded]),
-            (&[95.0, 80.0, 95.0, 95.0, 95.0, 95.0], &[Warning, Exceeded]),
-            (&[95.0, 95.0, 95.0, 88.5, 87.9, 10.0], &[Exceeded, Warning, Normal]),
-        ];
-        for (percents, levels) in stories {
-            assert_eq!(Host::new().through(percents).0, levels, "{percents:?}");
         }
     }
 
