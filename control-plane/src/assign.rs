@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use proto::ids::{AppName, NodeId, ReleaseKey, Slot};
 use proto::pb;
+use proto::state::VmFigure;
 
 use crate::db::{Db, DbError, NodeAssignment, Release, WantedApplication, WantedSlot};
 use crate::error::chain;
-use crate::spec::monitoring::{HostMonitoring, Threshold};
+use crate::spec::monitoring::{HostMonitoring, Threshold, VmMonitoring};
 use crate::spec::{AppSpec, DistributionMode, DistributionTls, EnvEntry, EnvValue, Limits, ReadyWhen};
 
 /// Why nodes cannot be told of an application now. What they were told before stays in force there.
@@ -119,6 +120,21 @@ fn host_monitoring(monitoring: &HostMonitoring) -> pb::HostMonitoring {
     pb::HostMonitoring { memory: memory.map(threshold), disk: disk.map(threshold) }
 }
 
+/// Without the cooldown: it is ours to keep.
+fn vm_monitoring(monitoring: &VmMonitoring) -> pb::VmMonitoring {
+    let told = |figure: VmFigure| {
+        let Threshold { warning, restart, cooldown: _ } = monitoring.of(figure)?;
+        let restart_percent = restart.map_or(0, u32::from);
+        Some(pb::VmThreshold { warning_percent: warning.into(), restart_percent })
+    };
+    pb::VmMonitoring {
+        atom: told(VmFigure::Atom),
+        process: told(VmFigure::Process),
+        port: told(VmFigure::Port),
+        memory: told(VmFigure::Memory),
+    }
+}
+
 fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::Application, Untold> {
     let WantedApplication { spec, cookie } = wanted;
     let AppSpec {
@@ -141,6 +157,7 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         distribution,
         limits,
         nginx,
+        monitoring,
         later: _,
     } = spec;
     let cookie = secrets.cookie(name, cookie).map_err(Untold::Cookie)?;
@@ -200,6 +217,7 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
             reload: it.reload.clone(),
         }),
         drain_ms: deploy.drain.0,
+        monitoring: (*monitoring != VmMonitoring::default()).then(|| vm_monitoring(monitoring)),
     })
 }
 
@@ -217,13 +235,14 @@ fn variables(spec: &AppSpec, secrets: &dyn Secrets) -> Result<Vec<pb::EnvEntry>,
 }
 
 fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment {
-    let WantedSlot { release: wanted, pre_commands_run, restart, fallback } = wanted;
+    let WantedSlot { release: wanted, pre_commands_run, restart, restart_because, fallback } = wanted;
     pb::SlotAssignment {
         app: app.to_string(),
         slot: u32::from(number.number()),
         release: Some(release(wanted)),
         pre_commands: pre_commands_run.clone().map(|run_id| pb::PreCommands { run_id }),
         restart_id: restart.map(|id| id.to_string()).unwrap_or_default(),
+        restart_because: restart_because.clone().unwrap_or_default(),
         fallback: fallback.as_ref().map(|it| pb::Fallback {
             release: Some(release(&it.release)),
             within_ms: it.within.0,
@@ -285,6 +304,7 @@ mod tests {
             release: release.clone(),
             pre_commands_run: run.map(str::to_owned),
             restart: None,
+            restart_because: None,
             fallback: None,
         };
         NodeAssignment {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, RestartId, Slot};
 use proto::replicas::{ProbeList, VmLimits, check_sentence};
-use proto::state::{ExitCause, Liveness, Service, SlotState, StagingPhase};
+use proto::state::{ExitCause, HostLevel, Liveness, Service, SlotState, StagingPhase, VmFigure};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::Time;
@@ -154,7 +154,7 @@ pub struct ToldRestart {
     pub at: Time,
 }
 
-/// A person's wish that what runs of an application is started anew: on all nodes or one, all slots or one.
+/// A wish that what runs of an application is started anew: on all nodes or one, all slots or one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartWish {
     pub id: RestartId,
@@ -164,13 +164,20 @@ pub struct RestartWish {
     pub node: Option<NodeId>,
     pub slot: Option<Slot>,
     pub by: String,
+    /// `None`: a person's wish. Else the limit that the replica has passed, which it is about.
+    pub because: Option<String>,
     pub at: Time,
 }
 
 impl RestartWish {
-    /// The one replica that it names.
+    /// The one replica that it is about.
     pub fn place(&self) -> Option<Place> {
         Some(Place { node: self.node?, slot: self.slot? })
+    }
+
+    /// The one replica that a person named, and so accepted that it is away.
+    pub fn named(&self) -> Option<Place> {
+        self.place().filter(|_| self.because.is_none())
     }
 
     pub fn covers(&self, place: Place) -> bool {
@@ -262,6 +269,19 @@ pub struct ObservedVm {
     pub limits: Option<VmLimits>,
     /// Why its figures cannot be read; empty: they can.
     pub fault: String,
+    /// What of it has passed a limit and is not below it again.
+    pub levels: Vec<ObservedLevel>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObservedLevel {
+    pub figure: VmFigure,
+    pub level: HostLevel,
+    /// When the level became this one; of memory, bytes.
+    pub count: u64,
+    /// Of which that is a share.
+    pub limit: u64,
+    pub since: Time,
 }
 
 /// A check that did not pass.

@@ -31,6 +31,7 @@ pub mod simulation;
 mod steering;
 #[cfg(test)]
 mod stories;
+mod thresholds;
 mod told;
 mod waiting;
 
@@ -41,7 +42,7 @@ use proto::state::{RolloutPhase, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::fleet::{ObservedCheck, ObservedExit, Place};
+use crate::fleet::{ObservedCheck, ObservedExit, Place, RestartWish};
 
 pub use back::{NoWayBack, back_to};
 pub use fallback::has_way_back;
@@ -104,6 +105,8 @@ pub struct Plan {
     pub ghosts: Vec<Ghost>,
     /// What a rollout under way comes from is another release now: whoever may go back by itself is to be told. Not stored.
     pub way_back_changed: bool,
+    /// Of a replica that has passed a limit of its own; its generation is the one that storing the plan raises to.
+    pub asked: Option<RestartWish>,
     pub restarts: Vec<RestartOver>,
     /// [`AppFleet::placed`](crate::fleet::AppFleet::placed) from now on.
     pub placed: Option<BTreeMap<NodeId, u16>>,
@@ -124,6 +127,7 @@ impl Plan {
             && self.steps.is_empty()
             && self.in_force.is_none()
             && self.ghosts.is_empty()
+            && self.asked.is_none()
             && self.restarts.is_empty()
             && self.placed.is_none()
             && self.events.is_empty()
@@ -259,6 +263,8 @@ pub enum HappeningKind {
     PreCommandsStarted,
     PreCommandsPassed,
     PreCommandsFailed,
+    /// For a limit that was passed; what people ask for is written down where they do.
+    RestartRequested,
     RestartComplete,
     RestartFailed,
 }
@@ -280,6 +286,7 @@ impl HappeningKind {
             Self::PreCommandsStarted => "pre_commands_started",
             Self::PreCommandsPassed => "pre_commands_passed",
             Self::PreCommandsFailed => "pre_commands_failed",
+            Self::RestartRequested => "restart_requested",
             Self::RestartComplete => "restart_complete",
             Self::RestartFailed => "restart_failed",
         }
@@ -299,6 +306,7 @@ impl HappeningKind {
             | Self::DeploymentRolledBack
             | Self::NodeFailed
             | Self::VersionGhosted
+            | Self::RestartRequested
             | Self::RestartFailed => Severity::Warning,
             Self::DeploymentFailed | Self::RollBackIncomplete | Self::PreCommandsFailed => Severity::Error,
         }

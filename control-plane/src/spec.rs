@@ -16,6 +16,7 @@ use proto::state::Language;
 use serde::{Deserialize, Serialize};
 
 pub use self::deploy::{Amount, CanarySpec, DeploySpec, PreCommandsRun, Promote};
+use self::monitoring::VmMonitoring;
 pub use self::probe::{Ask, Probe};
 
 /// Milliseconds, as every duration in the YAML.
@@ -60,6 +61,9 @@ pub struct AppSpec {
     /// Missing in rows of earlier versions.
     #[serde(default)]
     pub nginx: Option<NginxSpec>,
+    /// Missing in rows of earlier versions.
+    #[serde(default)]
+    pub monitoring: VmMonitoring,
     pub later: Later,
 }
 
@@ -218,6 +222,7 @@ impl AppSpec {
             },
             limits: Limits::default(),
             nginx: None,
+            monitoring: VmMonitoring::default(),
             later: Later::default(),
         }
     }
@@ -237,7 +242,9 @@ mod tests {
         let mut spec = AppSpec::new("shop".parse().unwrap(), Language::Elixir);
         let mut stored = serde_json::to_value(&spec).unwrap();
         let fields = stored.as_object_mut().unwrap();
-        assert!(fields.remove("ready_probes").is_some() && fields.remove("live").is_some());
+        for missing in ["ready_probes", "live", "monitoring"] {
+            assert!(fields.remove(missing).is_some());
+        }
         assert_eq!(serde_json::from_value::<AppSpec>(stored).unwrap(), spec);
         let ask = Ask::Http { port: None, path: "/health".to_owned(), expect: 200 };
         spec.ready_probes =

@@ -6,6 +6,7 @@
 pub mod about;
 pub mod applications;
 pub mod schedulers;
+pub mod thresholds;
 pub mod vitals;
 
 use std::time::Duration;

@@ -57,6 +57,12 @@ pub async fn sample(
     }
 }
 
+/// Bytes; `None`: this kernel does not say.
+pub fn memory_total() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    Some(figures::memory(&meminfo).total).filter(|it| *it > 0)
+}
+
 fn process(((app, slot), report): (&(AppName, Slot), &pb::SlotReport)) -> Option<(AppName, Slot, u32)> {
     (report.pid != 0).then(|| (app.clone(), *slot, report.pid))
 }

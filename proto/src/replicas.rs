@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, NodeName, ReleaseKey, Slot, Version};
 use crate::metrics::VmPoint;
-use crate::state::{ExitCause, SlotState, StagingPhase};
+use crate::state::{ExitCause, HostLevel, SlotState, StagingPhase, VmFigure};
 use crate::timestamp::Timestamp;
 
 /// One replica in as few bytes as an overview of fifteen thousand needs.
@@ -115,6 +115,10 @@ pub struct Vm {
     /// A sentence: why its figures cannot be read at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// What of it is above a limit of its application's `monitoring`.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<VmLevel>,
     /// Its newest figures, where they are not old; told of a replica that is asked for alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<VmPoint>,
@@ -130,6 +134,43 @@ pub struct VmLimits {
     pub ets_tables: u64,
     /// Schedulers online.
     pub schedulers: u32,
+}
+
+/// A figure that is above one of the limits of `monitoring`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VmLevel {
+    #[serde(rename = "type")]
+    pub figure: VmFigure,
+    pub level: HostLevel,
+    /// When the level became this one; of memory, bytes.
+    pub count: u64,
+    /// Of which that is a share.
+    pub limit: u64,
+    pub since: Timestamp,
+}
+
+impl VmLevel {
+    /// `atoms 91 % of 1048576`
+    pub fn sentence(&self) -> String {
+        level_sentence(self.figure, self.count, self.limit)
+    }
+}
+
+/// How much of a limit is used, in a few words.
+pub fn level_sentence(figure: VmFigure, count: u64, limit: u64) -> String {
+    let percent = percent_of(count, limit);
+    match figure {
+        VmFigure::Atom => format!("atoms {percent} % of {limit}"),
+        VmFigure::Process => format!("processes {percent} % of {limit}"),
+        VmFigure::Port => format!("ports {percent} % of {limit}"),
+        VmFigure::Memory => format!("memory {percent} % of {} MiB", limit >> 20),
+    }
+}
+
+/// Rounded down: a limit that is not reached is not said to be.
+pub fn percent_of(count: u64, limit: u64) -> u64 {
+    u64::try_from(u128::from(count) * 100 / u128::from(limit.max(1))).unwrap_or(u64::MAX)
 }
 
 impl Vm {
@@ -297,6 +338,13 @@ pub enum LogLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_is_said_as_a_share_that_is_never_rounded_up() {
+        assert_eq!(level_sentence(VmFigure::Atom, 958_399, 1_048_576), "atoms 91 % of 1048576");
+        assert_eq!(level_sentence(VmFigure::Memory, 999 << 20, 1_000 << 20), "memory 99 % of 1000 MiB");
+        assert_eq!((percent_of(5, 0), percent_of(u64::MAX, 1)), (500, u64::MAX));
+    }
 
     #[test]
     fn what_a_check_found_is_one_line_however_much_was_answered() {

@@ -26,8 +26,11 @@ pub struct Restart {
     pub node: Option<NodeName>,
     /// Absent: every slot.
     pub slot: Option<Slot>,
-    /// A user or a token.
+    /// A user or a token; `thresholds` where `because` says why.
     pub by: String,
+    /// Which limit the replica has passed, where that asks for it; absent: a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
     pub requested_at: Timestamp,
     /// Absent: it is under way.
     pub finished_at: Option<Timestamp>,

@@ -48,6 +48,11 @@ words! {
 }
 
 words! {
+    /// What of a virtual machine is watched for its limit.
+    VmFigure { Atom = "atom", Process = "process", Port = "port", Memory = "memory" }
+}
+
+words! {
     /// What a slot does now, as its agent last said.
     SlotState {
         /// Nothing runs and nothing is wanted.

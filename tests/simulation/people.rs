@@ -94,7 +94,15 @@ impl World {
         let (generation, at) = (self.fleet.generation, self.clock());
         self.note(|_| format!("restart {id} is asked for"));
         let by = "somebody".to_owned();
-        self.fleet.restarts.push(RestartWish { id, generation, node: None, slot: None, by, at });
+        self.fleet.restarts.push(RestartWish {
+            id,
+            generation,
+            node: None,
+            slot: None,
+            by,
+            because: None,
+            at,
+        });
     }
 
     /// Something else than it was.

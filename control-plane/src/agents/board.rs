@@ -10,15 +10,15 @@ use proto::ids::{AppName, BadName, NodeId, ReleaseKey, Slot};
 use proto::metrics::{HostPoint, VmPoint};
 use proto::pb;
 use proto::replicas::{ProbeList, VmLimits};
-use proto::state::{ExitCause, Liveness, SlotState};
+use proto::state::{ExitCause, HostLevel, Liveness, SlotState, VmFigure};
 
 use super::history::Histories;
 use super::lease;
 use super::vm_history::{VmHistories, VmPast};
 use crate::clock::Time;
 use crate::fleet::{
-    Observed, ObservedCheck, ObservedExit, ObservedFallback, ObservedNode, ObservedPreCommands,
-    ObservedStaging, ObservedVm, Place, PreCommandsOutcome,
+    Observed, ObservedCheck, ObservedExit, ObservedFallback, ObservedLevel, ObservedNode,
+    ObservedPreCommands, ObservedStaging, ObservedVm, Place, PreCommandsOutcome,
 };
 
 /// The last lines of a log, or of a command's output.
@@ -30,7 +30,7 @@ const MAX_SENTENCE: usize = 2 << 10;
 /// Of something that a VM runs.
 const MAX_VERSION: usize = 100;
 
-/// Figures of a host that are watched.
+/// Figures of a host, or of a VM, that are watched.
 const MAX_LIMITS: usize = 8;
 
 /// What a node last said of itself.
@@ -265,8 +265,11 @@ fn ahead_ms(shown: u64, wall: Time) -> i64 {
 fn by_our_clock(observed: &mut Observed, ahead_ms: i64) {
     let exit = observed.last_exit.as_mut().map(|exit| &mut exit.at);
     let connected = observed.erlang.as_mut().and_then(|it| it.connected_since.as_mut());
-    let vm_started = observed.vm.as_mut().and_then(|it| it.started_at.as_mut());
-    for at in observed.started_at.as_mut().into_iter().chain(exit).chain(connected).chain(vm_started) {
+    let vm = observed.vm.as_mut().into_iter();
+    let vm = vm.flat_map(|it| {
+        it.started_at.as_mut().into_iter().chain(it.levels.iter_mut().map(|it| &mut it.since))
+    });
+    for at in observed.started_at.as_mut().into_iter().chain(exit).chain(connected).chain(vm) {
         *at = Time(at.0.saturating_add_signed(ahead_ms.saturating_neg()));
     }
 }
@@ -344,7 +347,16 @@ fn read_vm(vm: &pb::Vm) -> ObservedVm {
             schedulers: vm.schedulers,
         }),
         fault: first_part(&vm.fault),
+        levels: vm.levels.iter().take(MAX_LIMITS).filter_map(read_level).collect(),
     }
+}
+
+/// `None`: within its limits, or a figure that only a newer agent knows.
+fn read_level(told: &pb::VmLevel) -> Option<ObservedLevel> {
+    let figure = VmFigure::from_word(&told.r#type)?;
+    let level = told.level().word().filter(|it| *it != HostLevel::Normal)?;
+    let pb::VmLevel { count, limit, since_unix_ms, .. } = *told;
+    Some(ObservedLevel { figure, level, count, limit, since: Time(since_unix_ms) })
 }
 
 fn version(text: &str) -> String {
@@ -406,6 +418,29 @@ mod tests {
 
     fn report(slot: u32, state: pb::SlotState) -> pb::SlotReport {
         pb::SlotReport { app: "shop".to_owned(), slot, state: state.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn limits_that_were_passed_are_read_by_our_clock_and_those_of_newer_agents_left_out() {
+        let (mut board, node) = (Board::new(START), node());
+        let hello = pb::Hello { clock_unix_ms: START.0 + 5_000, ..Default::default() };
+        board.hello(node, &hello, (START, START));
+        let level = |kind: &str, level: pb::HostLevel| pb::VmLevel {
+            r#type: kind.to_owned(),
+            level: level.into(),
+            count: 95,
+            limit: 100,
+            since_unix_ms: START.0 + 4_000,
+        };
+        let exceeded = pb::HostLevel::Exceeded;
+        let mut levels = vec![level("atom", exceeded), level("port", pb::HostLevel::Normal)];
+        levels.extend(vec![level("ets", exceeded); 2 * MAX_LIMITS]);
+        let vm = Some(pb::Vm { levels, ..Default::default() });
+        board.report(node, &pb::SlotReport { vm, ..report(1, pb::SlotState::Stable) }, START).unwrap();
+        let observed = board.observed(&app()).into_values().next().unwrap();
+        let (figure, level, since) = (VmFigure::Atom, HostLevel::Exceeded, Time(START.0 - 1_000));
+        let expected = ObservedLevel { figure, level, count: 95, limit: 100, since };
+        assert_eq!(observed.vm.unwrap().levels, [expected]);
     }
 
     #[test]

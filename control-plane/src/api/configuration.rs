@@ -71,7 +71,7 @@ pub(super) async fn apply(
         api.configuration.look().await;
     }
     let asked = Asked { by: principal.name, base, sha256, audited: true };
-    Ok(Json(api.configuration.apply(wanted, asked).await?))
+    Ok(Json(Box::pin(api.configuration.apply(wanted, asked)).await?))
 }
 
 #[derive(Deserialize)]

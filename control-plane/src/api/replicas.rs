@@ -9,15 +9,17 @@ use axum::Json;
 use axum::extract::State;
 use proto::ids::{AppName, BadName, NodeName, Slot};
 use proto::page::Page;
-use proto::replicas::{ErlangNode, FailedCheck, LastExit, PortInUse, PreCommands, Replica, Staging, Vm};
+use proto::replicas::{
+    ErlangNode, FailedCheck, LastExit, PortInUse, PreCommands, Replica, Staging, Vm, VmLevel,
+};
 use proto::state::{Liveness, SlotState};
 use serde::Deserialize;
 
 use super::Api;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{
-    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedNode, ObservedStaging, ObservedVm,
-    Place, PreCommandsOutcome,
+    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedLevel, ObservedNode, ObservedStaging,
+    ObservedVm, Place, PreCommandsOutcome,
 };
 use crate::http::input::{Path, Query, limit, page_of};
 use crate::picture::Picture;
@@ -216,8 +218,22 @@ fn erlang_node(observed: ObservedNode) -> ErlangNode {
 
 /// But for its figures: in a list of thousands they would be the most of it, and new every two seconds.
 fn vm(observed: ObservedVm) -> Vm {
-    let ObservedVm { otp, erts, application, elixir, gleam_stdlib, phoenix, started_at, limits, fault } =
-        observed;
+    let ObservedVm {
+        otp,
+        erts,
+        application,
+        elixir,
+        gleam_stdlib,
+        phoenix,
+        started_at,
+        limits,
+        fault,
+        levels,
+    } = observed;
+    let level = |it: ObservedLevel| {
+        let ObservedLevel { figure, level, count, limit, since } = it;
+        VmLevel { figure, level, count, limit, since: since.into() }
+    };
     let some = |text: String| Some(text).filter(|it| !it.is_empty());
     Vm {
         otp: some(otp),
@@ -229,6 +245,7 @@ fn vm(observed: ObservedVm) -> Vm {
         started_at: started_at.map(Into::into),
         limits,
         fault: some(fault),
+        levels: levels.into_iter().map(level).collect(),
         now: None,
     }
 }

@@ -109,7 +109,7 @@ async fn ask(
     for app in apps {
         let (id, by) = (RestartId(Uuid::now_v7()), principal.name.clone());
         // Its generation is given where it is stored.
-        let wish = RestartWish { id, generation: 0, node, slot, by, at };
+        let wish = RestartWish { id, generation: 0, node, slot, by, because: None, at };
         if let Some(app) = picture.apps.get(app) {
             may_be_asked(picture, &app.fleet, &wish)?;
         }
@@ -179,6 +179,7 @@ fn view(picture: &Picture, restart: db::Restart) -> Restart {
         node: wish.node.and_then(name),
         slot: wish.slot,
         by: wish.by,
+        because: wish.because,
         requested_at: wish.at.into(),
         finished_at: finished_at.map(Into::into),
         failure,
@@ -188,7 +189,7 @@ fn view(picture: &Picture, restart: db::Restart) -> Restart {
 
 fn waiting(fleet: &AppFleet, wish: &RestartWish, planner: &[String]) -> Vec<String> {
     let moving = fleet.rollout.as_ref().filter(|it| it.phase != RolloutPhase::Watching);
-    match moving.filter(|_| wish.place().is_none()) {
+    match moving.filter(|_| wish.named().is_none()) {
         Some(rollout) => vec![format!("the rollout of {} comes first", rollout.release.version)],
         None => planner.to_vec(),
     }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use clap::Subcommand;
 use proto::apps::{Application, ApplicationSummary};
 use proto::ids::AppName;
-use proto::replicas::{ErlangNode, FailedCheck, ProbeList, Replica, Usage, Vm};
-use proto::state::SlotState;
+use proto::replicas::{ErlangNode, FailedCheck, ProbeList, Replica, Usage, Vm, VmLevel};
+use proto::state::{HostLevel, SlotState};
 use proto::timestamp::Timestamp;
 
 use super::CliError;
@@ -156,6 +156,9 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
         if let Some(fault) = replica.vm.as_ref().and_then(|it| it.fault.as_ref()) {
             text.push_str(&wrap(&format!("{at}: {}", one_line(fault))));
         }
+        for level in replica.vm.iter().flat_map(|it| &it.levels) {
+            text.push_str(&wrap(&format!("{at}: {}", passed(level, now))));
+        }
         if let Some(check) = &replica.failed_check {
             text.push_str(&wrap(&format!("{at}: {}", failed_check(check, now))));
         }
@@ -177,6 +180,14 @@ fn how_they_talk(replicas: &[Replica]) -> String {
          verified, the name in it is not",
         places.join(", ")
     ))
+}
+
+fn passed(level: &VmLevel, now: Timestamp) -> String {
+    let does = match level.level {
+        HostLevel::Exceeded => "it is restarted when it is its turn",
+        HostLevel::Warning | HostLevel::Normal => "that is warned of",
+    };
+    format!("passed a limit {} ago, {}: {does}", age(Some(level.since), now), level.sentence())
 }
 
 /// Once for all that run on the same.
@@ -230,7 +241,7 @@ pub(super) mod tests {
     use proto::ids::{Digest, ReleaseKey};
     use proto::releases::Ghost;
     use proto::replicas::PortInUse;
-    use proto::state::{Language, Strategy, Tone};
+    use proto::state::{Language, Strategy, Tone, VmFigure};
 
     use super::*;
 
@@ -318,6 +329,13 @@ pub(super) mod tests {
                 application: Some("2.4.1".to_owned()),
                 elixir: Some("1.14.0".to_owned()),
                 fault: Some("its figures cannot be read: no answer within 5000 ms".to_owned()),
+                levels: vec![VmLevel {
+                    figure: VmFigure::Atom,
+                    level: HostLevel::Exceeded,
+                    count: 958_399,
+                    limit: 1_048_576,
+                    since: Timestamp(170_000),
+                }],
                 ..Vm::default()
             }),
             reported_at: Some(Timestamp(199_000)),

@@ -121,6 +121,7 @@ fn read(f: &mut Fields<'_>, for_all: ForAll) -> Option<Written> {
     deploy::distribution(f, &mut spec.distribution);
     deploy::limits(f, &mut spec.limits);
     let upstream_file = nginx::read(f, &mut spec);
+    spec.monitoring = monitoring::of_applications(f);
     checked_only(f);
     spec.later = later(f);
     name?;
@@ -200,11 +201,10 @@ fn checked_only(f: &mut Fields<'_>) {
     f.read("shell_user", rules::account);
     f.read("cluster", rules::word(&[("off", ()), ("node", ()), ("fleet", ())]));
     deploy::logs(f);
-    monitoring::of_applications(f);
     certificates::read(f);
 }
 
-const LATER: [&str; 5] = ["shell_user", "cluster", "logs", "monitoring", "certificates"];
+const LATER: [&str; 4] = ["shell_user", "cluster", "logs", "certificates"];
 
 fn later(f: &mut Fields<'_>) -> Later {
     let mut later = Later::default();

@@ -257,7 +257,15 @@ pub async fn apply(
         let id = RestartId(Uuid::now_v7());
         (
             app.clone(),
-            RestartWish { id, generation: 0, node: None, slot: None, by: by.clone(), at: planned_at },
+            RestartWish {
+                id,
+                generation: 0,
+                node: None,
+                slot: None,
+                by: by.clone(),
+                because: None,
+                at: planned_at,
+            },
         )
     };
     let restarts: Vec<_> = plan.replaced().map(restart).collect();

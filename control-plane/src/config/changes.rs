@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use proto::configuration::{Change, Class, Side};
-use proto::state::Strategy;
+use proto::state::{Strategy, VmFigure};
 
 use super::quantity;
+use crate::spec::monitoring::{Threshold, VmMonitoring};
 use crate::spec::{
     AppSpec, CanarySpec, DeploySpec, Distribution, DistributionMode, DistributionTls, EnvValue, Limits,
     Millis, NginxSpec, PreCommandsRun, Probe, Promote, ReadyWhen, RestartSpec,
@@ -74,6 +75,7 @@ fn sheet(spec: &AppSpec) -> Sheet {
         distribution,
         limits,
         nginx,
+        monitoring,
         later,
     } = spec;
     let (at_once, next) = (Class::Immediate, Class::NextDeploy);
@@ -123,6 +125,7 @@ fn sheet(spec: &AppSpec) -> Sheet {
     if let Some(nginx) = nginx {
         put_nginx(&mut s, nginx);
     }
+    put_monitoring(&mut s, monitoring);
     for (key, value) in &later.0 {
         // They may hold tokens.
         s.insert(key.clone(), Entry { class: at_once, value: value.to_string(), hidden: true });
@@ -227,6 +230,20 @@ fn put_nginx(s: &mut Sheet, nginx: &NginxSpec) {
     }
 }
 
+/// At once: nothing that runs is another one for it.
+fn put_monitoring(s: &mut Sheet, monitoring: &VmMonitoring) {
+    for figure in VmFigure::ALL {
+        let Some(Threshold { warning, restart, cooldown }) = monitoring.of(*figure) else { continue };
+        let mut put =
+            |key: &str, value: u64| put(s, Class::Immediate, format!("monitoring[{figure}].{key}"), value);
+        put("warning_threshold_percent", warning.into());
+        if let Some(restart) = restart {
+            put("restart_threshold_percent", restart.into());
+            put("cooldown_ms", cooldown.0);
+        }
+    }
+}
+
 fn put_distribution(s: &mut Sheet, distribution: &Distribution) {
     let Distribution { mode, host, ports, tls } = distribution;
     let mode = match mode {
@@ -283,7 +300,9 @@ limits.cpu_max immediate
 limits.memory_max immediate
 limits.pids_max immediate
 live next_deploy
-monitoring immediate
+monitoring[atom].cooldown_ms immediate
+monitoring[atom].restart_threshold_percent immediate
+monitoring[atom].warning_threshold_percent immediate
 nginx.port immediate
 nginx.reload immediate
 nginx.upstream immediate
@@ -370,7 +389,8 @@ mod tests {
             port: "PORT".to_owned(),
             reload: NginxSpec::USUAL_RELOAD.to_owned(),
         });
-        all.later.0.insert("monitoring".to_owned(), serde_json::json!([{ "type": "atom" }]));
+        let atoms = Threshold { warning: 75, restart: Some(90), cooldown: Millis(300_000) };
+        all.monitoring.set(VmFigure::Atom, atoms);
         let soak = CanarySpec::USUAL_SOAK;
         all.deploy.canary = Some(CanarySpec { nodes: Amount::Count(1), promote: Promote::Auto, soak });
         all.deploy.order_by = Some("zone".to_owned());

@@ -12,20 +12,23 @@ type Known = (&'static str, &'static [&'static str], &'static str);
 const OF_THE_FILE: [Known; 7] = [
     ("release_endpoint", &[], "no store is reached yet"),
     ("release_signature_key", &[], "signatures of releases are not checked"),
-    ("monitoring", &["[]"], "atoms, processes and ports are not watched; memory and disk of hosts are"),
+    ("monitoring", &["[]"], NO_VM),
     ("notifications", &["[]"], "nothing is sent"),
     ("otlp_endpoint", &[], "metrics are not exported by OpenTelemetry; /metrics is there"),
     ("metrics_retention_time_ms", &["3600000"], "the metrics of hosts are kept for one hour"),
     ("logs_retention_time_ms", &[], "logs are read from the hosts' files, which it does not bound"),
 ];
 
+/// Of DeployEx 0.x, which was a virtual machine itself.
+const NO_VM: &str = "this program is no Erlang VM and has no atoms, processes or ports of its own; memory and disk of hosts are \
+                     watched, and VMs where their application's `monitoring` says so";
+
 const CLUSTER: &str = "replicas are not connected to each other";
 
-const OF_AN_APPLICATION: [Known; 6] = [
+const OF_AN_APPLICATION: [Known; 5] = [
     ("shell_user", &[], "there are no shells"),
     ("cluster", &["\"off\""], CLUSTER),
     ("logs", &[], "log files are not rotated or removed"),
-    ("monitoring", &["[]"], "nothing is watched for its limits"),
     ("certificates", &["[]"], "no certificates are ordered"),
     ("deploy.hot_upgrade", &["\"never\""], "every deployment is a full one"),
 ];

@@ -113,6 +113,26 @@ applications:
   - { type: memory, enable_restart: yes }
 ",
      &[r#"2:37: monitoring[memory].enable_restart: found "yes"; allowed: true or false, without quotes"#]),
+    ("a restart before its warning",
+     "monitoring:
+  - { type: memory, restart_threshold_percent: 60 }
+applications:
+  - name: myapp
+    monitoring:
+      - { type: atom, warning_threshold_percent: 95 }
+      - { type: port, warning_threshold_percent: 80, restart_threshold_percent: 79 }
+      - { type: process, enable_restart: false, warning_threshold_percent: 95 }
+      - { type: port }
+      - { type: disk, warning_threshold_percent: 0 }
+",
+     &[
+        "2:48: monitoring[memory].restart_threshold_percent: found 60, below warning_threshold_percent, which is 75, the default; allowed: the percentage from which on is warned, or a higher one",
+        "6:50: applications[myapp].monitoring[atom].warning_threshold_percent: found 95, above restart_threshold_percent, which is 90, the default; write a restart_threshold_percent that is at least as high, or `enable_restart: false`",
+        "7:81: applications[myapp].monitoring[port].restart_threshold_percent: found 79, below warning_threshold_percent, which is 80; allowed: the percentage from which on is warned, or a higher one",
+        "9:17: applications[myapp].monitoring[port].type: found port again; a type stands once; the first is on line 7",
+        r#"10:17: applications[myapp].monitoring[disk].type: found "disk"; allowed: atom, process, port or memory"#,
+        r#"10:50: applications[myapp].monitoring[disk].warning_threshold_percent: found "0"; allowed: a whole number from 1 to 100 in plain decimal digits"#,
+     ]),
     ("a list for a value",
      "hostname: [a, b]
 ",
@@ -469,12 +489,12 @@ release_bucket: s3://bucket/path
      "applications:
   - name: myapp
     monitoring:
-      - { type: memory }
+      - { type: disk }
       - { type: atom, warning_threshold_percent: 120 }
       - { type: atom }
 ",
      &[
-        r#"4:17: applications[myapp].monitoring[memory].type: found "memory"; allowed: atom, process or port"#,
+        r#"4:17: applications[myapp].monitoring[disk].type: found "disk"; allowed: atom, process, port or memory"#,
         r#"5:50: applications[myapp].monitoring[atom].warning_threshold_percent: found "120"; allowed: a whole number from 1 to 100 in plain decimal digits"#,
         "6:17: applications[myapp].monitoring[atom].type: found atom again; a type stands once; the first is on line 5",
     ]),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proto::state::{Language, Strategy};
 
 use super::{Config, Faults, Flags, ReleaseAdapter, SecretsAdapter};
-use crate::spec::monitoring::{HostMonitoring, Threshold};
+use crate::spec::monitoring::{HostMonitoring, Threshold, VmMonitoring};
 use crate::spec::{EnvValue, Millis, PortBase, ReadyWhen};
 
 fn read(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, Faults> {
@@ -126,6 +126,8 @@ fn a_file_of_0_9_with_every_key_is_taken_as_it_is() {
     assert_eq!(app.ports, [PortBase { key: "PORT".to_owned(), base: 4000 }]);
     assert_eq!(app.rollback_timeout, Millis(300_000));
     assert_eq!(app.deploy.strategy, Strategy::StartFirst);
+    let atom = Some(Threshold { warning: 75, restart: None, cooldown: Millis(300_000) });
+    assert_eq!(app.monitoring, VmMonitoring { atom, ..VmMonitoring::default() });
     let env: Vec<String> = app
         .env
         .iter()
@@ -155,9 +157,27 @@ fn what_is_watched_on_hosts_is_what_is_listed_and_the_disk() {
     assert_eq!(
         later,
         [
-            "monitoring is not yet in force: atoms, processes and ports are not watched; memory and disk of hosts are"
+            "monitoring is not yet in force: this program is no Erlang VM and has no atoms, processes or ports of its own; \
+             memory and disk of hosts are watched, and VMs where their application's `monitoring` says so"
         ]
     );
+}
+
+#[test]
+fn what_is_watched_of_a_replica_is_what_is_listed() {
+    let of = |list: &str| {
+        let yaml = format!("applications: [{{ name: shop, monitoring: {list} }}]\n");
+        read(&yaml, &[]).unwrap().applications.remove(0).monitoring
+    };
+    assert_eq!(of("[]"), VmMonitoring::default());
+    let usual = Some(Threshold { warning: 75, restart: Some(90), cooldown: Millis(300_000) });
+    let expected = VmMonitoring { atom: usual, process: usual, port: usual, memory: usual };
+    assert_eq!(of("[{ type: port }, { type: memory }, { type: atom }, { type: process }]"), expected);
+    let own = of(
+        "[{ type: atom, warning_threshold_percent: 80, restart_threshold_percent: 80, cooldown_ms: 10s }]",
+    );
+    let atom = Some(Threshold { warning: 80, restart: Some(80), cooldown: Millis(10_000) });
+    assert_eq!(own, VmMonitoring { atom, ..VmMonitoring::default() });
 }
 
 #[test]
@@ -169,7 +189,6 @@ fn what_is_taken_and_not_yet_used_is_said_in_words() {
     log_path is not yet in force: both programs log to standard error
     notifications is not yet in force: nothing is sent
     logs_retention_time_ms is not yet in force: logs are read from the hosts' files, which it does not bound
-    applications[myphoenixapp].monitoring is not yet in force: nothing is watched for its limits
     applications[myphoenixapp].certificates is not yet in force: no certificates are ordered
     applications[myphoenixapp].cluster (node, the default) is not yet in force: replicas are not connected to each other
     applications[my-gleam-app].cluster (node, the default) is not yet in force: replicas are not connected to each other

@@ -51,6 +51,8 @@ pub struct WantedSlot {
     pub pre_commands_run: Option<String>,
     /// What runs is to be started anew, once.
     pub restart: Option<RestartId>,
+    /// Which limit it has passed; `None`: somebody asked for it.
+    pub restart_because: Option<String>,
     /// Where its agent goes back to if it loses us before the release is stable.
     pub fallback: Option<WantedFallback>,
 }
@@ -101,7 +103,7 @@ impl Db {
                 wanted.applications.insert(application.spec.name.clone(), application);
             }
             let recorded = recorded_of_node(&tx, node).await?;
-            let under_way = restarts::ids_under_way(&tx).await?;
+            let under_way = restarts::reasons_under_way(&tx).await?;
             let moving = moving(&tx, &wanted.applications).await?;
             for row in places {
                 let Parsed { app, place, assigned, .. } = parse(row)?;
@@ -113,9 +115,10 @@ impl Db {
                     .ok_or_else(|| missing(format!("recorded release {key} of {app}")))?;
                 let fallback = moving.get(&app).filter(|it| it.release == key).map(|it| it.fallback.clone());
                 // One that is over is not said again: an agent that lost its memory would do it once more.
-                let restart = assigned.restart.map(|it| it.id).filter(|id| under_way.contains(id));
+                let restart = assigned.restart.map(|it| it.id).filter(|id| under_way.contains_key(id));
+                let restart_because = restart.and_then(|id| under_way.get(&id).cloned().flatten());
                 let pre_commands_run = assigned.pre_commands_run;
-                let slot = WantedSlot { release, pre_commands_run, restart, fallback };
+                let slot = WantedSlot { release, pre_commands_run, restart, restart_because, fallback };
                 wanted.slots.insert((app, place.slot), slot);
             }
             Ok(wanted)

@@ -18,6 +18,7 @@ mod m20261123_000007_restarts;
 mod m20261126_000008_placement;
 mod m20261126_000009_configurations;
 mod m20261127_000010_rollout_records;
+mod m20261127_000011_threshold_restarts;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, TransactionTrait};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000008_placement::Migration),
             Box::new(m20261126_000009_configurations::Migration),
             Box::new(m20261127_000010_rollout_records::Migration),
+            Box::new(m20261127_000011_threshold_restarts::Migration),
         ]
     }
 }

@@ -84,6 +84,10 @@ impl Db {
             for recorded in &plan.records {
                 rollouts::write_record(&tx, recorded).await?;
             }
+            // Before it is said to be over, which it may be at once.
+            if let Some(wish) = &plan.asked {
+                restarts::ask(&tx, app, wish).await?;
+            }
             for over in &plan.restarts {
                 restarts::end(&tx, over, now).await?;
             }

@@ -1,6 +1,6 @@
-//! Restarts that people asked for: those that are under way, and what became of the others.
+//! Restarts that people asked for, or limits that were passed: those that are under way, and what became of the others.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use proto::ids::{AppName, NodeId, RestartId};
 use sea_orm::{
@@ -61,19 +61,26 @@ pub(super) async fn insert(
     for (app, wish) in wishes {
         applications::raise_generation(tx, app).await?;
         let generation = applications::hold(tx, app).await?.generation;
-        let row = restart::Model {
-            id: wish.id.0,
-            app: app.to_string(),
-            generation: integer(generation),
-            node: wish.node.map(|node| node.0),
-            slot: wish.slot.map(slot_number),
-            by: wish.by.clone(),
-            at: millis(wish.at),
-            finished_at: None,
-            failure: None,
-        };
-        restart::Entity::insert(row.into_active_model()).exec_without_returning(tx).await?;
+        ask(tx, app, &RestartWish { generation, ..wish.clone() }).await?;
     }
+    Ok(())
+}
+
+/// Of a generation that the application has by now.
+pub(super) async fn ask(tx: &impl ConnectionTrait, app: &AppName, wish: &RestartWish) -> Result<(), Fault> {
+    let row = restart::Model {
+        id: wish.id.0,
+        app: app.to_string(),
+        generation: integer(wish.generation),
+        node: wish.node.map(|node| node.0),
+        slot: wish.slot.map(slot_number),
+        by: wish.by.clone(),
+        because: wish.because.clone(),
+        at: millis(wish.at),
+        finished_at: None,
+        failure: None,
+    };
+    restart::Entity::insert(row.into_active_model()).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -87,15 +94,19 @@ pub(super) async fn under_way(connection: &impl ConnectionTrait) -> Result<Vec<R
     rows.into_iter().map(parse).collect()
 }
 
-pub(super) async fn ids_under_way(connection: &impl ConnectionTrait) -> Result<BTreeSet<RestartId>, Fault> {
-    let ids = restart::Entity::find()
+/// Each with the limit that it is for, where it is for one.
+pub(super) async fn reasons_under_way(
+    connection: &impl ConnectionTrait,
+) -> Result<BTreeMap<RestartId, Option<String>>, Fault> {
+    let rows = restart::Entity::find()
         .select_only()
         .column(restart::Column::Id)
+        .column(restart::Column::Because)
         .filter(restart::Column::FinishedAt.is_null())
-        .into_tuple::<uuid::Uuid>()
+        .into_tuple::<(uuid::Uuid, Option<String>)>()
         .all(connection)
         .await?;
-    Ok(ids.into_iter().map(RestartId).collect())
+    Ok(rows.into_iter().map(|(id, because)| (RestartId(id), because)).collect())
 }
 
 pub(super) async fn end(tx: &impl ConnectionTrait, over: &RestartOver, now: Time) -> Result<(), Fault> {
@@ -110,7 +121,7 @@ pub(super) async fn end(tx: &impl ConnectionTrait, over: &RestartOver, now: Time
 }
 
 fn parse(model: restart::Model) -> Result<Restart, Fault> {
-    let restart::Model { id, app, generation, node, slot, by, at, finished_at, failure } = model;
+    let restart::Model { id, app, generation, node, slot, by, because, at, finished_at, failure } = model;
     let row = Row::new("restarts", id);
     let wish = RestartWish {
         id: RestartId(id),
@@ -118,6 +129,7 @@ fn parse(model: restart::Model) -> Result<Restart, Fault> {
         node: node.map(NodeId),
         slot: slot.map(|slot| row.slot("slot", slot)).transpose()?,
         by,
+        because,
         at: row.time("at", at)?,
     };
     let finished_at = row.time_or_none("finished_at", finished_at)?;

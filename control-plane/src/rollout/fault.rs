@@ -118,6 +118,10 @@ mod switches {
         MissTheVacant,
         /// A stretch in which nobody planned uses up a span.
         CountTheGap,
+        /// A replica that is above its limit is started anew as soon as the last restart is over.
+        IgnoreCooldowns,
+        /// One that is above its limit is started anew whoever else is away.
+        HurryForLimits,
     }
 
     thread_local! {

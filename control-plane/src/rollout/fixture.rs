@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
 use proto::ids::{Digest, NodeId, ReleaseKey, RolloutId, Slot};
-use proto::state::{Language, Liveness, RolloutPhase, Service, SlotState, Strategy};
+use proto::state::{HostLevel, Language, Liveness, RolloutPhase, Service, SlotState, Strategy, VmFigure};
 use uuid::Uuid;
 
 use super::{InForce, Plan, PreCommandsState, Progress, Rollout, Step};
 use crate::clock::Time;
-use crate::fleet::{AppFleet, Assigned, Node, Observed, Place, ToldRestart, Wish, WishedBy};
+use crate::fleet::{
+    AppFleet, Assigned, Node, Observed, ObservedLevel, ObservedVm, Place, ToldRestart, Wish, WishedBy,
+};
 use crate::spec::{AppSpec, Millis};
 
 pub(crate) fn node_id(number: u8) -> NodeId {
@@ -122,6 +124,13 @@ pub(crate) fn seen(state: SlotState, running: Option<ReleaseKey>, generation: u6
     }
 }
 
+/// Of a replica that is to be restarted for its atoms, where its application's `monitoring` says so.
+pub(crate) fn above_its_limit(since: Time) -> ObservedVm {
+    let (figure, level) = (VmFigure::Atom, HostLevel::Exceeded);
+    let levels = vec![ObservedLevel { figure, level, count: 950, limit: 1_000, since }];
+    ObservedVm { levels, ..ObservedVm::default() }
+}
+
 /// What the database makes of a plan; `generations` are the nodes'.
 pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMap<NodeId, u64>, now: Time) {
     fleet.generation += 1;
@@ -200,6 +209,7 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
     if let Some(placed) = &plan.placed {
         fleet.placed.clone_from(placed);
     }
+    fleet.restarts.extend(plan.asked.clone());
     fleet.restarts.retain(|wish| plan.restarts.iter().all(|over| over.id != wish.id));
     fleet.ghosted.extend(plan.ghosts.iter().map(|ghost| ghost.release.clone()));
 }

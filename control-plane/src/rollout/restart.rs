@@ -1,8 +1,9 @@
-//! Restarts that a person asked for: which slot is started anew next, and when that is over.
+//! Restarts that a person asked for, or a limit that a replica has passed: which slot is started anew next, and when that is over.
 //!
 //! One named replica is started anew at once, whatever goes on: that is what was asked for. Everything wider rolls: one slot
 //! at a time, the next once the last is stable, and never with fewer ready than the strategy allows; `start_first` borrows the
-//! spare slot for it. It waits while a rollout moves, because what a rollout gives anew is started anew by that.
+//! spare slot for it. It waits while a rollout moves, because what a rollout gives anew is started anew by that. A replica that
+//! has passed a limit (`thresholds`) is restarted in the same way.
 //!
 //! A start does for every restart that was asked for before it, so two of the same thing cost no more than one.
 
@@ -29,7 +30,7 @@ impl<'a> Draft<'a> {
     /// Named replicas, in every phase.
     pub(super) fn restart_named(&mut self) {
         let fleet = self.fleet;
-        for wish in fleet.restarts.iter().filter(|wish| wish.place().is_some()) {
+        for wish in fleet.restarts.iter().filter(|wish| wish.named().is_some()) {
             if let Turn::Over(failure) = self.restart_one(wish) {
                 self.restart_is_over(wish, failure);
             }
@@ -40,7 +41,7 @@ impl<'a> Draft<'a> {
     pub(super) fn end_named(&mut self) {
         let fleet = self.fleet;
         for wish in &fleet.restarts {
-            if wish.place().is_some_and(|place| self.release_at(place).is_none()) {
+            if wish.named().is_some_and(|place| self.release_at(place).is_none()) {
                 self.restart_is_over(wish, Some(NOTHING.to_owned()));
             }
         }
@@ -49,7 +50,7 @@ impl<'a> Draft<'a> {
     /// All others, while no rollout moves. `target`: what runs, or is to.
     pub(super) fn restart_rolling(&mut self, target: Option<&ReleaseKey>) {
         let fleet = self.fleet;
-        for wish in fleet.restarts.iter().filter(|wish| wish.place().is_none()) {
+        for wish in fleet.restarts.iter().filter(|wish| wish.named().is_none()) {
             let turn = match target {
                 Some(target) => self.restart_next(wish, target),
                 None => Turn::Over(Some(NOTHING.to_owned())),
@@ -58,6 +59,12 @@ impl<'a> Draft<'a> {
                 Turn::Goes => return,
                 Turn::Over(failure) => self.restart_is_over(wish, failure),
             }
+        }
+        if let Some(target) = target
+            && let Some(wish) = self.ask_for_limits(target)
+            && let Turn::Over(failure) = self.restart_next(&wish, target)
+        {
+            self.restart_is_over(&wish, failure);
         }
     }
 
@@ -87,6 +94,12 @@ impl<'a> Draft<'a> {
     }
 
     fn restart_next(&mut self, wish: &RestartWish, target: &ReleaseKey) -> Turn {
+        if let Some(again) = wish.place().filter(|_| wish.because.is_some())
+            && self.is_due(wish, again)
+            && !self.is_over_a_limit(again)
+        {
+            return Turn::Over(Some("it is below its limits again".to_owned()));
+        }
         let turn = match (self.on_restart(wish, target), self.first_due(wish, target)) {
             (Some((host, place)), _) => match self.await_stable(host, place, wish.at) {
                 Turn::Over(Some(failure)) => {
@@ -186,7 +199,7 @@ impl<'a> Draft<'a> {
 
     /// The next of a host's slots, where enough others are ready.
     fn restart_on(&mut self, wish: &RestartWish, host: Host<'_>, due: &[Place], target: &ReleaseKey) -> Turn {
-        if planted!(RestartAllAtOnce) {
+        if planted!(RestartAllAtOnce) || planted!(HurryForLimits) && wish.because.is_some() {
             for place in due {
                 self.start_anew(wish, *place, target.clone());
             }
@@ -276,7 +289,7 @@ impl<'a> Draft<'a> {
 
     fn start_anew(&mut self, wish: &RestartWish, place: Place, release: ReleaseKey) {
         // Nobody knows what it has done since: an agent does each wish once.
-        let same = self.fleet.restarts.iter().filter(|it| it.place().is_some() && it.place() == wish.place());
+        let same = self.fleet.restarts.iter().filter(|it| it.named().is_some() && it.named() == wish.named());
         let wish = same.max_by_key(|it| it.generation).unwrap_or(wish);
         let only_since = self.is_unknown(place).then_some(wish.generation);
         self.tell_anew(Step::Restart { place, restart: wish.id, only_since }, release);
@@ -313,11 +326,20 @@ impl<'a> Draft<'a> {
             return;
         }
         let what = self.restarted(wish);
-        let (kind, text) = match &failure {
-            None => {
+        let (kind, text) = match (&failure, &wish.because) {
+            (None, Some(because)) => {
+                (HappeningKind::RestartComplete, format!("{what} was started anew: {because}"))
+            }
+            (None, None) => {
                 (HappeningKind::RestartComplete, format!("{what} was started anew, as {} asked", wish.by))
             }
-            Some(why) => (
+            (Some(why), Some(because)) => (
+                HappeningKind::RestartFailed,
+                format!(
+                    "the restart of {what} for a limit that it had passed ({because}) is not complete: {why}"
+                ),
+            ),
+            (Some(why), None) => (
                 HappeningKind::RestartFailed,
                 format!("the restart of {what} that {} asked for is not complete: {why}", wish.by),
             ),
@@ -328,7 +350,7 @@ impl<'a> Draft<'a> {
     }
 
     /// "slot 2 of shop on web-1"
-    fn restarted(&self, wish: &RestartWish) -> String {
+    pub(super) fn restarted(&self, wish: &RestartWish) -> String {
         let slot = wish.slot.map(|slot| format!("slot {slot} of ")).unwrap_or_default();
         let node = wish.node.map(|node| match self.fleet.nodes.get(&node) {
             Some(known) => format!(" on {}", known.name),

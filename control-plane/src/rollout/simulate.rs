@@ -10,6 +10,7 @@ mod faults;
 mod host;
 mod laws;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
@@ -25,10 +26,14 @@ use super::fixture::{fleet, node, node_id, spec, store, wish};
 use super::{Plan, Said, Steering, Step, Waiting, plan};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Assigned, Node, Observed, Place, RestartWish};
+use crate::spec::monitoring::Threshold;
 use crate::spec::{Amount, AppSpec, CanarySpec, Millis, PreCommandsRun, Promote};
 
 const HOSTILE_STEPS: u32 = 200;
 const QUIET_STEPS: u32 = 3_000;
+
+/// In the histories of these seeds replicas pass their limits; in the others they never do.
+const GROWING: u64 = 1_000_000;
 
 /// A session that ended is suspect for so long.
 const SUSPECT_MS: u64 = 2_000;
@@ -43,6 +48,8 @@ pub(in crate::rollout) struct Broken {
 
 struct World {
     dice: Dice,
+    /// Of what passes its limits; `None`: nothing does.
+    growth: Option<Dice>,
     /// Real time; the control plane's clock is ahead of it by `ahead`.
     now: u64,
     ahead: u64,
@@ -73,13 +80,15 @@ impl World {
         let strategy = if dice.one_in(2) { Strategy::StartFirst } else { Strategy::StopFirst };
         let nodes = 1 + dice.pick(3);
         let mut fleet = fleet(strategy, 1 + u16::from(dice.pick(3)), nodes);
-        fleet.spec = Some(some_spec(&mut dice));
+        let mut growth = (seed >= GROWING).then(|| Dice::new(!seed));
+        fleet.spec = Some(watched(some_spec(&mut dice), growth.as_mut()));
         for node in fleet.nodes.values_mut() {
             in_some_zone(node, &mut dice);
         }
         let hosts = fleet.nodes.keys().map(|id| (*id, Host::new())).collect();
         Self {
             dice,
+            growth,
             now: 1_000_000,
             ahead: 10_000_000,
             fleet,
@@ -262,6 +271,12 @@ impl World {
                 }
                 self.note(|_| format!("{id} changes its mind about releases"));
             }
+            33..=35 => {
+                if let (Some(host), Some(growth)) = (self.hosts.get_mut(&id), &mut self.growth) {
+                    host.grow(self.now, growth);
+                    self.note(|_| format!("something on {id} passes a limit"));
+                }
+            }
             _ => {}
         }
     }
@@ -306,6 +321,7 @@ impl World {
             node,
             slot,
             by: "somebody".to_owned(),
+            because: None,
             at: self.clock(),
         };
         self.note(|_| format!("restart of {node:?} {slot:?}"));
@@ -344,7 +360,11 @@ impl World {
     }
 
     fn change_spec(&mut self) {
-        self.fleet.spec = if self.dice.one_in(8) { None } else { Some(some_spec(&mut self.dice)) };
+        self.fleet.spec = if self.dice.one_in(8) {
+            None
+        } else {
+            Some(watched(some_spec(&mut self.dice), self.growth.as_mut()))
+        };
         self.note(|world| {
             format!(
                 "configuration: {:?}",
@@ -418,9 +438,18 @@ impl World {
         self.dirty =
             self.hosts.values().any(|host| !host.connected && self.now - host.changed_at <= SUSPECT_MS);
         self.note(|_| render(&planned));
+        // What a plan asks for itself it may carry out.
+        let judged = match &planned.asked {
+            None => Cow::Borrowed(&self.fleet),
+            Some(asked) => {
+                let mut fleet = self.fleet.clone();
+                fleet.restarts.push(asked.clone());
+                Cow::Owned(fleet)
+            }
+        };
         if let Some(law) = unplanted(|| {
-            laws::broken(&self.fleet, &planned, now)
-                .or_else(|| laws::beyond(&self.fleet, &planned, now, &self.taken))
+            laws::broken(&judged, &planned, now)
+                .or_else(|| laws::beyond(&judged, &planned, now, &self.taken))
                 .or_else(|| self.left_running(&planned))
         })
         .or_else(|| self.unjust(&planned))
@@ -510,6 +539,7 @@ impl World {
     fn put(&mut self, plan: &Plan) {
         let now = self.clock();
         unplanted(|| self.remember_taken(plan));
+        self.asked.extend(plan.asked.as_ref().map(|wish| (wish.id, self.now)));
         store(&mut self.fleet, plan, &mut self.generations, now);
         for step in &plan.steps {
             let place = step.place();
@@ -574,6 +604,17 @@ fn some_spec(dice: &mut Dice) -> AppSpec {
     spec
 }
 
+/// Half of all applications are watched for their atoms.
+fn watched(mut spec: AppSpec, growth: Option<&mut Dice>) -> AppSpec {
+    if let Some(growth) = growth
+        && growth.one_in(2)
+    {
+        let cooldown = Millis(if growth.one_in(4) { 0 } else { 20_000 });
+        spec.monitoring.atom = Some(Threshold { warning: 75, restart: Some(90), cooldown });
+    }
+    spec
+}
+
 fn in_some_zone(node: &mut Node, dice: &mut Dice) {
     if !dice.one_in(4) {
         node.labels.insert("zone".to_owned(), if dice.one_in(2) { "a" } else { "b" }.to_owned());
@@ -588,7 +629,8 @@ fn render(plan: &Plan) -> String {
         .collect();
     let waiting: Vec<String> = plan.waiting.iter().map(ToString::to_string).collect();
     let over = &plan.restarts;
-    format!("plan: {rollouts:?} steps {:?} restarts {over:?} waiting {waiting:?}", plan.steps)
+    let asked = plan.asked.as_ref().and_then(RestartWish::place);
+    format!("plan: {rollouts:?} steps {:?} asked {asked:?} restarts {over:?} waiting {waiting:?}", plan.steps)
 }
 
 /// One history; the steps that it took.
@@ -617,6 +659,7 @@ histories! {
     the_laws_hold_in_the_second_quarter_of_histories: 2_500..5_000,
     the_laws_hold_in_the_third_quarter_of_histories: 5_000..7_500,
     the_laws_hold_in_the_last_quarter_of_histories: 7_500..10_000,
+    the_laws_hold_where_limits_are_passed: GROWING..GROWING + 2_500,
 }
 
 #[test]

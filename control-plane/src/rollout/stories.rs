@@ -66,7 +66,7 @@ impl Story {
         let (node, by, at) = (node.map(node_id), "ann".to_owned(), Time(self.now));
         self.fleet.generation += 1;
         let generation = self.fleet.generation;
-        self.fleet.restarts.push(RestartWish { id, generation, node, slot, by, at });
+        self.fleet.restarts.push(RestartWish { id, generation, node, slot, by, because: None, at });
         self.say("# a restart is asked for");
     }
 
@@ -204,6 +204,7 @@ mod places;
 mod pre_commands;
 mod predecessors;
 mod records;
+mod thresholds;
 
 #[test]
 fn a_first_deployment_starts_every_slot_at_once_after_its_pre_commands() {

@@ -124,6 +124,13 @@ pub enum Waiting {
     Untold {
         because: String,
     },
+    /// It has passed a limit, and was started anew for that not long ago.
+    Cooldown {
+        node: NodeName,
+        slot: Slot,
+        because: String,
+        left_ms: u64,
+    },
     /// The wish was tried, failed and was taken back without being ghosted.
     TakenBack {
         app: AppName,
@@ -239,6 +246,12 @@ impl fmt::Display for Waiting {
             Self::Untold { because } => {
                 write!(f, "{because}; until it can, what runs stays as it is and nothing new is deployed")
             }
+            Self::Cooldown { node, slot, because, left_ms } => write!(
+                f,
+                "slot {slot} on {node} has passed a limit ({because}) and was started anew not long ago; once more in {} at the \
+                 earliest",
+                span(*left_ms)
+            ),
             Self::TakenBack { app, release } => write!(
                 f,
                 "{0} was tried and taken back; `deployex deploy {app} {0}` tries it again",

@@ -1,5 +1,7 @@
-//! At which shares of a host's memory and disk its agent warns, or restarts a replica.
+//! At which shares of a host's memory and disk its agent warns, or restarts a replica; and at which shares of a virtual machine's
+//! limits its replica is warned of, or restarted.
 
+use proto::state::VmFigure;
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
@@ -9,6 +11,39 @@ use super::Millis;
 pub struct HostMonitoring {
     pub memory: Option<Threshold>,
     pub disk: Option<Threshold>,
+}
+
+/// Of the virtual machine of each replica. `None`: not watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VmMonitoring {
+    pub atom: Option<Threshold>,
+    pub process: Option<Threshold>,
+    pub port: Option<Threshold>,
+    /// Of the limit that the replica has, else of its host's memory.
+    pub memory: Option<Threshold>,
+}
+
+impl VmMonitoring {
+    pub fn of(&self, figure: VmFigure) -> Option<Threshold> {
+        let Self { atom, process, port, memory } = *self;
+        match figure {
+            VmFigure::Atom => atom,
+            VmFigure::Process => process,
+            VmFigure::Port => port,
+            VmFigure::Memory => memory,
+        }
+    }
+
+    pub fn set(&mut self, figure: VmFigure, threshold: Threshold) {
+        let one = match figure {
+            VmFigure::Atom => &mut self.atom,
+            VmFigure::Process => &mut self.process,
+            VmFigure::Port => &mut self.port,
+            VmFigure::Memory => &mut self.memory,
+        };
+        *one = Some(threshold);
+    }
 }
 
 /// In percent of the whole.

@@ -9,7 +9,9 @@ use proto::pb;
 use proto::state::Language;
 
 use super::{SlotId, launch, probe};
+use crate::beam::thresholds::Watched;
 use crate::cgroup::Limits;
+use crate::gauge::Bounds;
 use crate::releases;
 use crate::replica::{Assignment, Fallback, Policy, PreCommands, Wanted};
 
@@ -82,6 +84,11 @@ impl Assigned {
         }
     }
 
+    /// Why what runs is to be started anew; `None`: somebody asked for it.
+    pub(super) fn restart_because(&self) -> Option<String> {
+        self.slot.as_ref().map(|slot| slot.restart_because.clone()).filter(|it| !it.is_empty())
+    }
+
     /// Of what was told last; 0: nothing was.
     pub(super) fn generation(&self) -> u64 {
         self.generation
@@ -146,6 +153,22 @@ pub(super) fn limits(app: Option<&pb::Application>) -> Limits {
         memory_max: Some(said.memory_max_bytes).filter(|it| *it != 0),
         cpu_percent: Some(said.cpu_max_percent).filter(|it| *it != 0),
         pids_max: Some(said.pids_max).filter(|it| *it != 0),
+    }
+}
+
+/// What is watched of the virtual machine of a replica of these settings. What cannot be a share is kept within reason.
+pub(super) fn watched(app: Option<&pb::Application>) -> Watched {
+    let said = app.and_then(|it| it.monitoring).unwrap_or_default();
+    let bounds = |it: pb::VmThreshold| Bounds {
+        warning: it.warning_percent.clamp(1, 100),
+        restart: Some(it.restart_percent.min(100)).filter(|it| *it > 0),
+    };
+    Watched {
+        atom: said.atom.map(bounds),
+        process: said.process.map(bounds),
+        port: said.port.map(bounds),
+        memory: said.memory.map(bounds),
+        memory_max: limits(app).memory_max,
     }
 }
 
@@ -243,6 +266,7 @@ mod tests {
                 }),
                 pre_commands: Some(pb::PreCommands { run_id: "r".to_owned() }),
                 restart_id: String::new(),
+                restart_because: String::new(),
                 fallback: Some(pb::Fallback {
                     release: Some(pb::Release {
                         key: Some(pb::ReleaseKey { version: "0.9".to_owned(), sha256: vec![6; 32].into() }),
@@ -356,6 +380,10 @@ mod tests {
             nginx: None,
             drain_ms: 7,
             limits: Some(pb::Limits { pids_max: 8, ..Default::default() }),
+            monitoring: Some(pb::VmMonitoring {
+                port: Some(pb::VmThreshold::default()),
+                ..Default::default()
+            }),
         }
     }
 
@@ -365,15 +393,16 @@ mod tests {
         before.nginx = Some(pb::Nginx::default());
         before.live_probes = vec![pb::Probe::default()];
         let heeded = |application: &pb::Application| {
-            let (application, limits) = (Some(application.clone()), limits(Some(application)));
+            let (limits, watched) = (limits(Some(application)), watched(Some(application)));
+            let application = Some(application.clone());
             let assigned = Assigned { generation: 1, application, slot: None };
             let nginx = assigned.application().and_then(|it| it.nginx);
-            (assigned.policy(), limits, nginx, assigned.is_asked_live())
+            (assigned.policy(), limits, watched, nginx, assigned.is_asked_live())
         };
         let fields = fields! {
             name language env ports env_file run_as_user run_as_group cookie distribution stable_after_ms
             stop_grace_ms backoff_min_ms backoff_max_ms backoff_reset_after_ms ready pre_commands_timeout_ms
-            ready_probes live_probes nginx drain_ms limits
+            ready_probes live_probes nginx drain_ms limits monitoring
         };
         let (mut all, other) = (before.clone(), all_else());
         for (field, set) in fields {
@@ -386,6 +415,6 @@ mod tests {
         }
         assert_eq!(all, other, "no field was forgotten");
         before.live_probes.clear();
-        assert!(!heeded(&before).3, "nobody is asked any more, whatever was deployed");
+        assert!(!heeded(&before).4, "nobody is asked any more, whatever was deployed");
     }
 }

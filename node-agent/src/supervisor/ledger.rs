@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::acts::Mark;
 use super::host_watch::Remembered;
+use super::slot::RememberedLevels;
 use super::traffic::Pending;
 use crate::clock::Time;
 use crate::replica::Replica;
@@ -182,6 +183,16 @@ impl Ledger {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Where the figures of the process stood to their limits that was watched last.
+    pub(super) fn levels(&self) -> Result<Option<RememberedLevels>, LedgerError> {
+        let Some(payload) = self.read("levels")? else { return Ok(None) };
+        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("levels"))
+    }
+
+    pub(super) fn store_levels(&self, levels: &RememberedLevels) -> Result<(), LedgerError> {
+        self.replace("levels", &self.json("levels", levels)?, false)
     }
 
     /// What was last said of the host's limits.

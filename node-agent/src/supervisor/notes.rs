@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use proto::ids::AppName;
 use proto::pb;
+use proto::replicas::{level_sentence, percent_of};
 use proto::state::HostLevel;
 
 use super::SlotId;
+use crate::beam::thresholds::{self as vm, Used};
 use crate::host::thresholds::{Candidate, Change, Figure, Limit};
 use crate::replica::Note;
 
@@ -71,6 +73,47 @@ pub(super) fn level_changed(change: &Change, at_unix_ms: u64) -> pb::AgentEvent 
     };
     let data = [("warning_threshold_percent", warning.to_string()), ("action", action.to_owned())];
     of_host(kind, *figure, *percent, data, text, at_unix_ms)
+}
+
+/// A figure of a replica's virtual machine has passed a limit, or is below it again.
+pub(super) fn vm_level_changed(id: &SlotId, change: &vm::Change, at_unix_ms: u64) -> pb::AgentEvent {
+    let vm::Change { figure, level, used: Used { count, limit }, bounds } = *change;
+    let (slot, share) = (id.slot, level_sentence(figure, count, limit));
+    let restart = bounds.restart.map(|it| ("restart_threshold_percent", it.to_string()));
+    let warning = Some(("warning_threshold_percent", bounds.warning.to_string()));
+    let (kind, action, percent, text) = match level {
+        HostLevel::Normal => (
+            "watchdog_threshold_cleared",
+            "none",
+            warning,
+            format!("slot {slot} is below its limits again: {share}"),
+        ),
+        HostLevel::Warning => (
+            "watchdog_threshold_warning",
+            "warning",
+            warning,
+            format!("slot {slot} has passed a limit: {share}; it is warned of from {} % on", bounds.warning),
+        ),
+        HostLevel::Exceeded => (
+            "watchdog_threshold_exceeded",
+            "restart",
+            restart,
+            format!(
+                "slot {slot} has passed a limit: {share}; it is restarted from {} % on, when it is its turn",
+                bounds.restart.unwrap_or_default()
+            ),
+        ),
+    };
+    let data = [
+        Some(("type", figure.word().to_owned())),
+        Some(("current_percentage", percent_of(count, limit).to_string())),
+        Some(("count", count.to_string())),
+        Some(("limit", limit.to_string())),
+        Some(("action", action.to_owned())),
+        percent,
+    ];
+    let data = data.into_iter().flatten().map(|(key, value)| (key.to_owned(), value)).collect();
+    pb::AgentEvent { data, ..about(id, kind, text, at_unix_ms) }
 }
 
 /// The memory of the host is above its limit, and that replica is restarted for it.

@@ -10,6 +10,7 @@ mod recovery;
 mod settle;
 mod traffic;
 mod vitals;
+mod watched;
 
 use std::sync::Arc;
 
@@ -28,13 +29,15 @@ use super::notes::event;
 use self::health::{Failed, Watches};
 pub(super) use self::recovery::Memory;
 use self::settle::Book;
+pub(super) use self::watched::RememberedLevels;
 use super::process::{self, Ended, Keeper};
 use super::{Shared, SlotId};
+use crate::beam::thresholds::Watched;
 use crate::clock::{self, Time};
 use crate::link::Standing;
 use crate::replica::recover::Found;
 use crate::replica::report::{FailedCheck, Surroundings};
-use crate::replica::{Action, Condemned, Event, Launch, Process, Replica, Restart, Ticket};
+use crate::replica::{Action, Condemned, Event, Launch, Note, Process, Replica, Restart, Ticket};
 
 /// Answers of one slot under way: each action gives one, and a list of probes one per change.
 const ANSWERS: usize = 64;
@@ -113,6 +116,8 @@ pub(super) struct SlotTask {
     watches: Watches,
     failed_check: Option<Failed>,
     node: Option<node::NodeWatch>,
+    /// What of its virtual machine is watched for its limit.
+    watched: watch::Sender<Watched>,
     killing: CancellationToken,
     /// Who has one of the ports of what runs here, or ran here last.
     port_held: Option<String>,
@@ -176,6 +181,7 @@ impl SlotTask {
             watches: Watches::default(),
             failed_check: None,
             node: None,
+            watched: watch::Sender::default(),
             killing: CancellationToken::new(),
             port_held: None,
             remains: Remains::default(),
@@ -356,6 +362,16 @@ impl SlotTask {
         }
     }
 
+    /// What the machine does because it was asked to may have been asked for a reason.
+    fn with_its_reason(&self, note: Note) -> Note {
+        match note {
+            Note::Restarting { restarts, because: None } => {
+                Note::Restarting { restarts, because: self.assigned.restart_because() }
+            }
+            other => other,
+        }
+    }
+
     fn carry_out(&mut self, action: Action) {
         let (shared, context, answers) = (self.shared.clone(), self.context.clone(), self.answers.clone());
         match action {
@@ -393,6 +409,7 @@ impl SlotTask {
                 _ => warn!(?ticket, "there is no hold on the process that is to stop"),
             },
             Action::Note(note) => {
+                let note = self.with_its_reason(note);
                 let is_bad = note.is_bad();
                 let event = event(&self.id, note, clock::unix_ms());
                 match is_bad {

@@ -17,7 +17,7 @@ use crate::config::{Config, Flags};
 use crate::db::tests::fixture::TestDb;
 use crate::db::{Enrolment, NewCertificate, NewJoinToken, Release};
 use crate::fleet::{AppFleet, Observed, ObservedPreCommands, Place, PreCommandsOutcome};
-use crate::rollout::fixture::{node_id, release, seen};
+use crate::rollout::fixture::{self, above_its_limit, node_id, release, seen};
 use crate::rollout::{Plan, Step, plan};
 use crate::spec::AppSpec;
 
@@ -48,6 +48,8 @@ pub(super) enum Moment {
     Watched,
     /// One slot runs its pre-commands: of release 3, which has some.
     PreCommands,
+    /// Nothing is rolled out, and the first replica is above a limit for which it was started anew 100 seconds ago.
+    OverItsLimit,
 }
 
 /// Secrets that are their own names.
@@ -86,6 +88,8 @@ pub(super) struct World {
     pub(super) it: TestDb,
     nodes: Vec<NodeId>,
     observed: BTreeMap<Place, Observed>,
+    /// The first replica is above a limit, however often it is started anew.
+    over_its_limit: bool,
     pub(super) now: Time,
 }
 
@@ -93,7 +97,8 @@ impl World {
     /// Release 1 is in force on all hosts and has outlived its watch.
     pub(super) async fn running(yaml: &str) -> Self {
         let it = Box::pin(TestDb::sqlite()).await;
-        let mut world = Self { it, nodes: Vec::new(), observed: BTreeMap::new(), now: Time(1_000_000) };
+        let (nodes, observed) = (Vec::new(), BTreeMap::new());
+        let mut world = Self { it, nodes, observed, over_its_limit: false, now: Time(1_000_000) };
         world.apply(yaml).await;
         for number in 1..=4 {
             let commands = if number >= 3 { vec!["eval Shop.migrate()".to_owned()] } else { Vec::new() };
@@ -186,6 +191,9 @@ impl World {
             let ran =
                 assigned.pre_commands_run.map(|run_id| ObservedPreCommands { run_id, outcome, printed });
             observed.pre_commands = ran;
+            if self.over_its_limit && place == fixture::place(1, 1) {
+                observed.vm = Some(above_its_limit(self.now));
+            }
             self.observed.insert(place, observed);
         }
     }
@@ -219,9 +227,18 @@ impl World {
     }
 
     pub(super) async fn come_to(&mut self, moment: Moment) {
-        self.wish(if moment == Moment::PreCommands { 3 } else { 2 }).await;
+        match moment {
+            Moment::OverItsLimit => {}
+            Moment::PreCommands => self.wish(3).await,
+            _ => self.wish(2).await,
+        }
         match moment {
             Moment::Wished => {}
+            Moment::OverItsLimit => {
+                self.over_its_limit = true;
+                self.until_over().await;
+                self.pass(100_000);
+            }
             Moment::PreCommands => drop(self.plan().await),
             Moment::Trying => self.try_for(5).await,
             Moment::Failing => self.try_for(10).await,
@@ -312,6 +329,7 @@ fn told_fields(application: pb::Application) -> BTreeMap<&'static str, String> {
         nginx,
         drain_ms,
         limits,
+        monitoring,
     } = application;
     let env: Vec<_> = env.into_iter().map(|it| (it.key, it.value)).collect();
     BTreeMap::from([
@@ -336,6 +354,7 @@ fn told_fields(application: pb::Application) -> BTreeMap<&'static str, String> {
         ("nginx", format!("{nginx:?}")),
         ("drain_ms", drain_ms.to_string()),
         ("limits", format!("{limits:?}")),
+        ("monitoring", format!("{monitoring:?}")),
     ])
 }
 

@@ -16,6 +16,7 @@ pub mod restart {
         pub at: i64,
         pub finished_at: Option<i64>,
         pub failure: Option<String>,
+        pub because: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -31,6 +31,7 @@ on_both_engines!(
     the_way_back_of_a_slot_is_told_while_its_rollout_moves_and_no_longer,
     other_settings_raise_the_nodes_that_hold_the_application_and_no_other,
     a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_none,
+    what_a_passed_limit_asks_for_is_stored_with_the_plan_that_carries_it_out,
     a_second_rollout_under_way_is_refused,
     a_rollout_that_moves_is_paused_once_and_older_plans_are_stale,
     ghosts_are_cleared_by_version_or_all,
@@ -77,7 +78,7 @@ async fn told_restarts(db: &Db, node: NodeId) -> Vec<Option<RestartId>> {
 
 fn wish(id: u128, node: Option<NodeId>) -> RestartWish {
     let id = RestartId(Uuid::from_u128(id));
-    RestartWish { id, generation: 0, node, slot: None, by: "ann".to_owned(), at: Time(7) }
+    RestartWish { id, generation: 0, node, slot: None, by: "ann".to_owned(), because: None, at: Time(7) }
 }
 
 async fn a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_none(it: TestDb) {
@@ -137,6 +138,40 @@ async fn a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_no
     assert_eq!((ended.finished_at, ended.failure, ended.app), (Some(Time(10)), failure, app("shop")));
     let nowhere = it.db.ask_for_restarts(&[(app("nowhere"), wish(5, None))], &[], None).await;
     assert!(matches!(nowhere, Err(crate::db::DbError::Missing { .. })), "{nowhere:?}");
+}
+
+async fn what_a_passed_limit_asks_for_is_stored_with_the_plan_that_carries_it_out(it: TestDb) {
+    let (one, _) = shop(&it).await;
+    let before = fleet(&it.db, "shop").await;
+    let steps = vec![assign(place(one, 1), &key("1", 1))];
+    let plan = Plan { steps, ..Plan::default() };
+    it.db.store_plan(&app("shop"), before.generation, &plan, Time(6)).await.unwrap();
+    let assigned = fleet(&it.db, "shop").await;
+    let asked = RestartWish {
+        generation: assigned.generation + 1,
+        slot: Some(place(one, 1).slot),
+        because: Some("threshold: atoms 91 % of 1048576".to_owned()),
+        ..wish(9, Some(one))
+    };
+    let restart = Step::Restart { place: place(one, 1), restart: asked.id, only_since: None };
+    let plan = Plan { asked: Some(asked.clone()), steps: vec![restart], ..Plan::default() };
+    it.db.store_plan(&app("shop"), assigned.generation, &plan, Time(9)).await.unwrap();
+    let told = fleet(&it.db, "shop").await;
+    assert_eq!(told.restarts, std::slice::from_ref(&asked));
+    let here = &told.assigned[&place(one, 1)];
+    assert_eq!(
+        (here.restart, here.begun_at),
+        (Some(ToldRestart { id: asked.id, at: Time(9) }), told.generation)
+    );
+    assert_eq!(told_restarts(&it.db, one).await, [Some(asked.id)]);
+    let because = it.db.node_assignment(one).await.unwrap().slots.into_values().map(|it| it.restart_because);
+    assert_eq!(because.collect::<Vec<_>>(), std::slice::from_ref(&asked.because));
+    let restarts = vec![RestartOver { id: asked.id, failure: None }];
+    let plan = Plan { restarts, ..Plan::default() };
+    it.db.store_plan(&app("shop"), told.generation, &plan, Time(10)).await.unwrap();
+    assert_eq!(it.db.restart(asked.id).await.unwrap().unwrap().wish, asked);
+    // When it was is known for as long as its place was given nothing else: the cooldown survives whoever plans.
+    assert_eq!(fleet(&it.db, "shop").await.assigned[&place(one, 1)].restart.map(|it| it.at), Some(Time(9)));
 }
 
 /// One application with two releases and two nodes.

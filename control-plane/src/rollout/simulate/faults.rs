@@ -1,12 +1,16 @@
 //! The simulation is only worth what it catches: each planted fault breaks the law that it should.
 
-use super::{Law, history, laws};
+use super::{GROWING, Law, history, laws};
 use crate::rollout::fault::{Fault, plant};
 
 /// The law that a history names: this one, where any does.
 fn caught(fault: Fault, law: Law) -> Option<Law> {
     plant(Some(fault));
-    let mut named = (0..2_000).filter_map(|seed| history(seed, false).err()).map(|broken| broken.law);
+    let seeds = match fault {
+        Fault::IgnoreCooldowns | Fault::HurryForLimits => GROWING..GROWING + 2_000,
+        _ => 0..2_000,
+    };
+    let mut named = seeds.filter_map(|seed| history(seed, false).err()).map(|broken| broken.law);
     let first = named.next();
     let found = first.filter(|it| *it == law).or_else(|| named.find(|it| *it == law)).or(first);
     plant(None);
@@ -38,6 +42,8 @@ caught! {
     giving_new_nodes_the_newest_is_caught: NewNodesGetTheNewest => TWO_RELEASES,
     taking_one_crash_for_a_loop_is_caught: OneCrashIsALoop => JUST_GHOSTS,
     restarting_all_at_once_is_caught: RestartAllAtOnce => RESTARTS_ROLL,
+    restarting_for_limits_without_a_pause_is_caught: IgnoreCooldowns => COOLDOWNS,
+    restarting_for_limits_whoever_else_is_away_is_caught: HurryForLimits => ENOUGH_READY,
     taking_a_word_for_a_start_is_caught: TakeAWordForAStart => RESTARTS_ALL,
     going_on_while_paused_is_caught: IgnorePause => PAUSED,
     taking_down_all_there_is_is_caught: TakeAllDown => ALL_THERE_IS,

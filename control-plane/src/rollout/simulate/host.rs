@@ -8,7 +8,7 @@ use proto::state::{SlotState, StagingPhase};
 use super::dice::Dice;
 use crate::clock::Time;
 use crate::fleet::{Assigned, Observed, ObservedPreCommands, ObservedStaging, PreCommandsOutcome};
-use crate::rollout::fixture::seen;
+use crate::rollout::fixture::{above_its_limit, seen};
 
 /// What is wrong with a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ struct HostSlot {
     /// When its last process was started, whatever anybody was told of it.
     started_at: u64,
     ran: Option<(String, bool)>,
+    /// Its process has passed a limit.
+    over: bool,
 }
 
 pub(super) struct Host {
@@ -122,6 +124,7 @@ impl Host {
                 restart: None,
                 started_at: 0,
                 ran: None,
+                over: false,
             });
             let restart = assigned.restart.map(|it| it.id);
             let restarts = restart.is_some() && restart != slot.restart;
@@ -133,7 +136,7 @@ impl Host {
                 slot.phase = Phase::Stopping(now + dice.up_to(1_500));
             } else if restarts && slot.running.is_some() {
                 // What serves until the other is there, too.
-                slot.started_at = now;
+                slot.begin(now);
             }
             if slot.wanted == assigned.release && slot.run == assigned.pre_commands_run {
                 continue;
@@ -198,6 +201,16 @@ impl Host {
         }
     }
 
+    /// What some slot runs passes a limit; a process that follows has not.
+    pub(super) fn grow(&mut self, now: u64, dice: &mut Dice) {
+        let count = u64::try_from(self.slots.len()).unwrap_or(0);
+        let number = self.slots.keys().nth(usize::try_from(dice.up_to(count)).unwrap_or(0)).copied();
+        if let Some((number, slot)) = number.and_then(|it| Some((it, self.slots.get_mut(&it)?))) {
+            slot.over = slot.serves || matches!(slot.phase, Phase::Ready(_) | Phase::Stable(_));
+            self.report(number, now, dice);
+        }
+    }
+
     pub(super) fn reboot(&mut self, now: u64) {
         for slot in self.slots.values_mut() {
             slot.serves = false;
@@ -250,6 +263,12 @@ impl Host {
 }
 
 impl HostSlot {
+    /// Another process runs.
+    fn begin(&mut self, now: u64) {
+        self.started_at = now;
+        self.over = false;
+    }
+
     fn step(&mut self, now: u64, poor: bool, dice: &mut Dice) -> bool {
         let mut behaviour = self.wanted.as_ref().map_or(Behaviour::Good, behaviour);
         let even = self.wanted.as_ref().is_some_and(|release| release.sha256.0[0].is_multiple_of(2));
@@ -279,7 +298,7 @@ impl HostSlot {
                 self.crashes = if self.running == self.wanted { self.crashes } else { 0 };
                 self.running.clone_from(&self.wanted);
                 self.phase = if self.wanted.is_some() {
-                    self.started_at = now;
+                    self.begin(now);
                     Phase::Starting(now + dice.up_to(2_000))
                 } else {
                     Phase::Empty
@@ -294,7 +313,7 @@ impl HostSlot {
                 _ => self.phase = Phase::Ready(now),
             },
             Phase::BackingOff(at) if now >= at => {
-                self.started_at = now;
+                self.begin(now);
                 self.phase = Phase::Starting(now + dice.up_to(1_000));
             }
             Phase::Ready(since) if now >= since + STABLE_AFTER => self.phase = Phase::Stable(now),
@@ -348,7 +367,9 @@ impl HostSlot {
             (None, Some(run), Phase::PreCommands(_)) => Some((run.clone(), PreCommandsOutcome::Running)),
             _ => None,
         };
+        let lives = self.serves || matches!(self.phase, Phase::Ready(_) | Phase::Stable(_));
         Observed {
+            vm: (self.over && lives).then(|| above_its_limit(Time(now))),
             ready_since: matches!(self.phase, Phase::Ready(_) | Phase::Stable(_)).then_some(Time(now)),
             staging,
             crashes_since_deploy: self.crashes,

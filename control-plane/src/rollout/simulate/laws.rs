@@ -13,7 +13,7 @@ use proto::state::{Liveness, RolloutPhase, Service, SlotState};
 use self::back::{brought_back, ghosts, given_up, in_force, still_serves, watched_on, watched_whole};
 use self::places::{drains, placed};
 pub(super) use self::restarts::restarted_by;
-use self::restarts::{restarts, restarts_over, rolls};
+use self::restarts::{cooldowns, restarts, restarts_over, rolls};
 use super::host::{Behaviour, behaviour};
 use crate::clock::Time;
 use crate::fleet::{AppFleet, Node, Place, PreCommandsOutcome, RestartWish};
@@ -55,6 +55,8 @@ pub(super) const RESTARTS_ROLL: Law =
     "a rolling restart moves one slot at a time, after the last one was stable";
 pub(super) const RESTARTS_ALL: Law = "a restart that is complete left nothing out";
 pub(super) const RESTARTS_ONCE: Law = "a restart starts each slot that it is about anew once";
+pub(super) const COOLDOWNS: Law =
+    "what was started anew is not once more for its limits before its cooldown is over";
 pub(super) const WATCHED_ON: Law = "what gave way in its watch is watched on until it is judged";
 pub(super) const WATCHED_WHOLE: Law = "a release is good once it was watched for the whole of its watch";
 pub(super) const ALL_THERE_IS: Law =
@@ -106,7 +108,7 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
                 || fleet.spec.is_none()
                 || taken_down(rollout, plan));
         // Whoever named the replica accepted that it is away.
-        let named = fleet.restarts.iter().any(|wish| wish.place() == Some(place));
+        let named = fleet.restarts.iter().any(|wish| wish.named() == Some(place));
         if before.standing(place).is_ready()
             && !goes_down
             && !named
@@ -119,6 +121,7 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
         return Some(RESTARTS_ROLL);
     }
     restarts_over(fleet, plan, now)
+        .or_else(|| cooldowns(fleet, plan, now))
         .or_else(|| batches(fleet, &before, plan, rollout))
         .or_else(|| drains(fleet, &before, plan).filter(|_| rollout.is_none() || !taken_down(rollout, plan)))
         .or_else(|| placed(fleet, &before, plan).filter(|_| rollout.is_none() || !taken_down(rollout, plan)))
@@ -173,7 +176,7 @@ pub(super) fn beyond(fleet: &AppFleet, plan: &Plan, now: Time, taken: &BTreeMap<
             let step =
                 plan.steps.iter().find(|step| step.place() == place && !matches!(step, Step::Forget { .. }));
             let is_ready = before.standing(place).is_ready();
-            let named = fleet.restarts.iter().any(|wish| wish.place() == Some(place));
+            let named = fleet.restarts.iter().any(|wish| wish.named() == Some(place));
             ready_before += u64::from(is_ready);
             // Whoever named a replica accepted that it is away.
             ready += u64::from(is_ready && (step.is_none() || named));

@@ -75,8 +75,10 @@ impl SlotTask {
         }
         self.node = running.map(|(ticket, pid)| {
             let cancel = self.shared.cancel.child_token();
-            let (sender, said) = watch::channel(Said::default());
-            let sampled = Sampled { id: self.id.clone(), pid, shared: self.shared.clone() };
+            let levels = self.levels_of(ticket);
+            let (sender, said) = watch::channel(Said { vm: levels.as_vm(), ..Said::default() });
+            let (id, shared) = (self.id.clone(), self.shared.clone());
+            let sampled = Sampled { id, pid, shared, watched: self.watched.subscribe(), levels };
             let (stands, standing) = watch::channel(Standing::default());
             self.shared.tracker.spawn(keep_up(sampled, sender, stands, cancel.clone()));
             NodeWatch { ticket, cancel, said, standing }

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::super::acts;
-use super::super::assigned::Assigned;
+use super::super::assigned::{self, Assigned};
 use super::super::hindrance::Hindrance;
 use super::super::ledger::{Ledger, LedgerError, Runtime};
 use super::super::notes;
@@ -224,6 +224,7 @@ impl SlotTask {
 
     /// What is wanted, as it was stored, is handed to the machine.
     pub(super) fn told(&mut self) {
+        self.watched.send_replace(assigned::watched(self.assigned.application().as_ref()));
         let Some(assignment) = self.assigned.assignment() else { return };
         if let (true, Some(wanted)) = (std::mem::take(&mut self.unsure_of_pre_commands), &assignment.wanted)
             && let Some(run) = &wanted.pre_commands

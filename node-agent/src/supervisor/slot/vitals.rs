@@ -10,9 +10,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::super::{Shared, SlotId};
 use super::node::Said;
+use super::watched::RememberedLevels;
 use crate::beam::AskError;
 use crate::beam::about::{self, About};
 use crate::beam::schedulers::Schedulers;
+use crate::beam::thresholds::Watched;
 use crate::beam::vitals::{self, Vitals};
 use crate::clock;
 use crate::dist::connection::Connection;
@@ -23,16 +25,18 @@ const EVERY: Duration = Duration::from_secs(2);
 /// So often what a system is is asked once more: every minute.
 const ABOUT_EVERY: u32 = 30;
 
-/// Whose VM it is.
+/// Whose VM it is, and what of it is watched for its limit.
 pub(super) struct Sampled {
     pub(super) id: SlotId,
     pub(super) pid: u32,
     pub(super) shared: Arc<Shared>,
+    pub(super) watched: watch::Receiver<Watched>,
+    pub(super) levels: RememberedLevels,
 }
 
 impl Sampled {
     /// While there is a connection. Ends with whoever tells how it stands.
-    pub(super) async fn run(self, mut standing: watch::Receiver<Standing>, said: watch::Sender<Said>) {
+    pub(super) async fn run(mut self, mut standing: watch::Receiver<Standing>, said: watch::Sender<Said>) {
         loop {
             let connection = match &*standing.borrow_and_update() {
                 Standing::Connected { connection, .. } => Some(connection.for_another()),
@@ -52,7 +56,7 @@ impl Sampled {
         }
     }
 
-    async fn over(&self, connection: &Connection, said: &watch::Sender<Said>) {
+    async fn over(&mut self, connection: &Connection, said: &watch::Sender<Said>) {
         let mut turn = interval(EVERY);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known: Option<About> = None;
@@ -83,6 +87,9 @@ impl Sampled {
                         let word = known.as_ref().map_or(8, |it| it.word);
                         let sample = self.sample(earlier, &now, at, (percent, word));
                         self.shared.vm_samples.push(sample, clock::now());
+                    }
+                    if let Some(about) = &known {
+                        self.look_at_levels(&now, about, said);
                     }
                     before = Some(Before { vitals: now, at });
                     well(said);
@@ -159,11 +166,15 @@ fn about_message(about: &About, unix_ms: u64) -> pb::Vm {
         ets_limit: about.ets_limit,
         schedulers: about.schedulers,
         fault: String::new(),
+        levels: Vec::new(),
     }
 }
 
 fn tell(said: &watch::Sender<Said>, vm: pb::Vm) {
-    said.send_modify(|said| said.vm = Some(vm));
+    said.send_modify(|said| {
+        let levels = said.vm.take().map(|it| it.levels).unwrap_or_default();
+        said.vm = Some(pb::Vm { levels, ..vm });
+    });
 }
 
 /// Said once, however often it fails.
@@ -191,6 +202,16 @@ mod tests {
     fn what_grows_is_a_rate_and_what_began_anew_is_none() {
         assert!((rate(1_000, 5_000, 2.0) - 2_000.0).abs() < f64::EPSILON);
         assert!(rate(5_000, 10, 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn what_a_vm_is_takes_back_no_limit_that_it_has_passed() {
+        let levels = vec![pb::VmLevel { count: 7, ..Default::default() }];
+        let vm = pb::Vm { levels: levels.clone(), ..Default::default() };
+        let (said, told) = watch::channel(Said { vm: Some(vm), ..Said::default() });
+        tell(&said, pb::Vm { otp: "25".to_owned(), ..Default::default() });
+        let vm = told.borrow().vm.clone().unwrap();
+        assert_eq!((vm.otp.as_str(), vm.levels), ("25", levels));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(super) fn still_serves(
             before.release_at(other) == Some(in_force) && before.standing(other) != Standing::Stable
         };
         // Whoever named the replica accepted that it is away.
-        let named = fleet.restarts.iter().any(|wish| wish.place() == Some(*place));
+        let named = fleet.restarts.iter().any(|wish| wish.named() == Some(*place));
         release == in_force
             && !named
             && before.release_at(*place) != Some(in_force)

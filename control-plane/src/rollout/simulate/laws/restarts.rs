@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// Whether a restart is of more than one named replica.
+/// Whether a restart is of more than one replica that a person named.
 pub(super) fn rolls(fleet: &AppFleet, restart: RestartId) -> bool {
-    fleet.restarts.iter().any(|wish| wish.id == restart && wish.place().is_none())
+    fleet.restarts.iter().any(|wish| wish.id == restart && wish.named().is_none())
 }
 
 pub(super) fn restarts(
@@ -37,6 +37,14 @@ pub(super) fn restarts(
     (ready && !enough_others(fleet, before, place, stepped)).then_some(ENOUGH_READY)
 }
 
+/// A replica that passed a limit rests after each start, by whatever figure its application's `monitoring` lets it.
+pub(super) fn cooldowns(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
+    let place = plan.asked.as_ref().and_then(RestartWish::place)?;
+    let told = fleet.assigned.get(&place).and_then(|it| it.restart).filter(|it| it.at <= now)?;
+    let atoms = fleet.spec.as_ref().and_then(|spec| spec.monitoring.atom);
+    atoms.is_none_or(|it| now.since(told.at) < it.cooldown.0).then_some(COOLDOWNS)
+}
+
 /// One that is said to be complete left nothing out.
 pub(super) fn restarts_over(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
     let complete =
@@ -65,7 +73,7 @@ pub(in crate::rollout::simulate) fn restarted_by(
     let about = |place: &Place| {
         let counts =
             before.host(place.node).is_some() && place.slot.number() <= before.replicas_on(place.node);
-        wish.covers(*place) && (counts || wish.place().is_some())
+        wish.covers(*place) && (counts || wish.named().is_some())
     };
     let runs = fleet.assigned.iter().filter(|(_, told)| told.release.is_some());
     let runs = runs.filter(|(_, told)| told.release.as_ref() == in_force).map(|(place, _)| *place);
