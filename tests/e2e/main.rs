@@ -34,5 +34,6 @@ mod rollback;
 mod samples;
 mod steering;
 mod survival;
+mod thresholds;
 mod traffic;
 mod vitals;
