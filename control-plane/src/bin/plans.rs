@@ -176,8 +176,8 @@ fn fleet(count: u32, replicas: u16, situation: Situation) -> anyhow::Result<AppF
             let gave_way = plan(&fleet, NOW);
             fleet.rollout = gave_way.rollouts.last().cloned();
             let beneath = fleet.rollout.as_ref().and_then(|it| it.progress.predecessor);
-            let rows = gave_way.rollouts.into_iter().chain(gave_way.predecessors);
-            fleet.predecessor = rows.filter(|it| Some(it.id) == beneath).last();
+            let mut rows = gave_way.predecessors.into_iter().chain(gave_way.rollouts);
+            fleet.predecessor = rows.find(|it| Some(it.id) == beneath && it.progress.watch_began.is_some());
             ensure!(
                 fleet
                     .predecessor
