@@ -81,6 +81,8 @@ pub struct AppFleet {
     pub predecessor: Option<Rollout>,
     /// Restarts that were asked for and are not over, the oldest first.
     pub restarts: Vec<RestartWish>,
+    /// When a restart for a passed limit was given up last: none is asked for again before a cooldown is over.
+    pub given_up: Option<Time>,
     /// Nodes that may hold a replica of it (enrolled, not removed, labels match), and nodes that still hold one.
     pub nodes: BTreeMap<NodeId, Node>,
     /// How many slots a node is to hold, as it was last decided: of a spread on every node, else on those that are cordoned.

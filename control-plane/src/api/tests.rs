@@ -389,6 +389,7 @@ pub(super) fn empty_fleet(app: &str) -> AppFleet {
         brought: None,
         predecessor: None,
         restarts: Vec::new(),
+        given_up: None,
         nodes: BTreeMap::new(),
         placed: BTreeMap::new(),
         assigned: BTreeMap::new(),

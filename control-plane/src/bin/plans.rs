@@ -121,6 +121,7 @@ fn fleet(count: u32, replicas: u16, situation: Situation) -> anyhow::Result<AppF
         brought: None,
         predecessor: None,
         restarts: Vec::new(),
+        given_up: None,
         nodes: BTreeMap::new(),
         placed: BTreeMap::new(),
         assigned: BTreeMap::new(),

@@ -94,6 +94,27 @@ pub(super) async fn under_way(connection: &impl ConnectionTrait) -> Result<Vec<R
     rows.into_iter().map(parse).collect()
 }
 
+/// When a restart for a limit was given up last, of each application of which one ever was.
+pub(super) async fn given_up(connection: &impl ConnectionTrait) -> Result<BTreeMap<AppName, Time>, Fault> {
+    let rows = restart::Entity::find()
+        .select_only()
+        .column(restart::Column::App)
+        .column_as(restart::Column::FinishedAt.max(), "given_up")
+        .filter(restart::Column::Because.is_not_null())
+        .filter(restart::Column::Failure.is_not_null())
+        .filter(restart::Column::FinishedAt.is_not_null())
+        .group_by(restart::Column::App)
+        .into_tuple::<(String, i64)>()
+        .all(connection)
+        .await?;
+    rows.into_iter()
+        .map(|(app, at)| {
+            let row = Row::new("restarts", &app);
+            Ok((row.text("app", &app)?, row.time("finished_at", at)?))
+        })
+        .collect()
+}
+
 /// Each with the limit that it is for, where it is for one.
 pub(super) async fn reasons_under_way(
     connection: &impl ConnectionTrait,

@@ -79,6 +79,7 @@ pub(crate) fn fleet(strategy: Strategy, replicas: u16, nodes: u8) -> AppFleet {
         brought: None,
         predecessor: None,
         restarts: Vec::new(),
+        given_up: None,
         nodes: (1..=nodes).map(|number| (node_id(number), node(number))).collect(),
         placed: BTreeMap::new(),
         assigned: BTreeMap::new(),
@@ -210,6 +211,12 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
         fleet.placed.clone_from(placed);
     }
     fleet.restarts.extend(plan.asked.clone());
+    let failed = |wish: &crate::fleet::RestartWish| {
+        plan.restarts.iter().any(|over| over.id == wish.id && over.failure.is_some())
+    };
+    if fleet.restarts.iter().any(|wish| wish.because.is_some() && failed(wish)) {
+        fleet.given_up = Some(now);
+    }
     fleet.restarts.retain(|wish| plan.restarts.iter().all(|over| over.id != wish.id));
     fleet.ghosted.extend(plan.ghosts.iter().map(|ghost| ghost.release.clone()));
 }

@@ -40,8 +40,11 @@ impl Draft<'_> {
         if !self.fleet.restarts.iter().all(is_over) || self.is_being_told() {
             return None;
         }
+        // One that is not stable is away, or may be at any moment: where it stays so, a restart would be asked for, given up and
+        // asked for again for ever.
+        let steady = self.all_steady(target)?;
         let mut chosen: Option<Candidate> = None;
-        for place in self.steady(target) {
+        for place in steady {
             let found = self.candidate(place);
             // Of equals the first.
             if found.as_ref().is_some_and(|it| chosen.as_ref().is_none_or(|than| it.percent > than.percent)) {
@@ -71,17 +74,18 @@ impl Draft<'_> {
         self.passed(place).next().is_some()
     }
 
-    /// Replicas that stay, and are stable on what they are to run.
-    fn steady(&self, target: &ReleaseKey) -> Vec<Place> {
-        let up = self.hosts().iter().filter(|host| host.is(Liveness::Up));
-        let places = up.flat_map(|host| {
+    /// Replicas that stay, where all of them are stable on what they are to run. Who is lost is not waited for.
+    fn all_steady(&self, target: &ReleaseKey) -> Option<Vec<Place>> {
+        let seen = self.hosts().iter().filter(|host| !host.is(Liveness::Lost));
+        let places = seen.flat_map(|host| {
             let numbers = 1..=self.replicas_on(host.id);
             numbers.filter_map(|number| Slot::new(number.into()).ok()).map(|slot| host.place(slot))
         });
-        let is_steady = |place: &Place| {
-            self.release_at(*place) == Some(target) && self.standing(*place) == Standing::Stable
+        let is_steady = |place: Place| {
+            let up = self.host(place.node).is_some_and(|host| host.is(Liveness::Up));
+            up && self.release_at(place) == Some(target) && self.standing(place) == Standing::Stable
         };
-        places.filter(is_steady).collect()
+        places.map(|place| is_steady(place).then_some(place)).collect()
     }
 
     /// `None`: it is within its limits, or it is too early, which is said.
@@ -124,11 +128,20 @@ impl Draft<'_> {
         })
     }
 
-    /// Of what was started anew not long ago, by whosever wish. `None`: it is over. A clock that was put back ends it.
+    /// Of what was started anew not long ago, by whosever wish, and of a restart for a limit that was given up, whichever that
+    /// was about. `None`: it is over. A clock that was put back ends it.
     fn cooldown_end(&self, place: Place, threshold: Threshold) -> Option<Time> {
-        let told = self.assigned(place)?.restart?;
-        let end = told.at.plus(threshold.cooldown.0);
-        (told.at <= self.now && self.now < end && !planted!(IgnoreCooldowns)).then_some(end)
+        let told = self.assigned(place).and_then(|it| it.restart).map(|it| it.at);
+        let begun = told.into_iter().chain(self.given_up()).filter(|at| *at <= self.now).max()?;
+        let end = begun.plus(threshold.cooldown.0);
+        (self.now < end && !planted!(IgnoreCooldowns)).then_some(end)
+    }
+
+    fn given_up(&self) -> Option<Time> {
+        let mut over = self.plan.restarts.iter().filter(|over| over.failure.is_some());
+        let is_ours =
+            |id: RestartId| self.fleet.restarts.iter().any(|wish| wish.id == id && wish.because.is_some());
+        if over.any(|over| is_ours(over.id)) { Some(self.now) } else { self.fleet.given_up }
     }
 
     fn wish_for(&self, candidate: Candidate) -> RestartWish {

@@ -13,7 +13,7 @@ use crate::db::entity::nodes::assignment;
 use crate::db::error::Fault;
 use crate::db::nodes::{self, EnrolledNode};
 use crate::db::releases::{self, BucketState};
-use crate::db::restarts::under_way as restarts_under_way;
+use crate::db::restarts::{given_up, under_way as restarts_under_way};
 use crate::db::rollouts;
 use crate::fleet::{AppFleet, Assigned, Node, Place, RestartWish, Wish, WishedBy};
 use crate::rollout::Rollout;
@@ -29,6 +29,7 @@ pub(super) struct Loaded {
     proven: BTreeMap<AppName, BTreeSet<ReleaseKey>>,
     under_way: BTreeMap<AppName, Rollout>,
     restarts: BTreeMap<AppName, Vec<RestartWish>>,
+    given_up: BTreeMap<AppName, crate::clock::Time>,
 }
 
 impl Loaded {
@@ -66,6 +67,7 @@ impl Loaded {
             proven,
             under_way: under_way.map(|rollout| (rollout.app.clone(), rollout)).collect(),
             restarts,
+            given_up: given_up(tx).await?,
         })
     }
 
@@ -98,6 +100,7 @@ impl Loaded {
             brought: None,
             predecessor: None,
             restarts: self.restarts.remove(&app).unwrap_or_default(),
+            given_up: self.given_up.remove(&app),
             nodes,
             placed,
             assigned,

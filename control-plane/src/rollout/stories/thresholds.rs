@@ -1,6 +1,7 @@
 //! Stories of replicas that have passed a limit: one of the application at a time, wherever they are, and not again too soon.
 
 use super::*;
+use crate::rollout::HappeningKind;
 use crate::rollout::fixture::above_its_limit;
 use crate::spec::Millis;
 use crate::spec::monitoring::Threshold;
@@ -126,4 +127,47 @@ fn whoever_no_longer_asks_for_restarts_gets_none() {
     assert!(!story.plan());
     story.fleet.spec.as_mut().unwrap().monitoring.atom = None;
     assert!(!story.plan());
+}
+
+/// It may be away at any moment itself, and where it stays so, a restart would be asked for and given up again for ever.
+#[test]
+fn nothing_is_started_anew_for_a_limit_while_another_replica_is_not_stable() {
+    let mut story = Story::watched_for_atoms(Strategy::StopFirst, 1, 3);
+    story.slot_is(place(3, 1), SlotState::Starting);
+    story.exceeds(place(1, 1));
+    story.plan();
+    for _ in 0..3 {
+        story.pass(45);
+        story.plan();
+    }
+    assert_eq!((story.started_anew(), story.fleet.restarts.len()), (vec![], 0), "{}", story.text);
+    story.slot_is(place(3, 1), SlotState::Stable);
+    story.plan();
+    assert_eq!(story.started_anew(), [place(1, 1)], "{}", story.text);
+}
+
+/// Its spare does not come up: what is given up is not asked for again at once, and said to wait.
+#[test]
+fn a_restart_for_a_limit_that_was_given_up_is_not_asked_for_again_before_the_cooldown() {
+    let mut story = Story::watched_for_atoms(Strategy::StartFirst, 1, 1);
+    let timeout = story.fleet.spec.as_ref().unwrap().rollback_timeout.0;
+    story.fleet.spec.as_mut().unwrap().monitoring.atom.as_mut().unwrap().cooldown = Millis(10 * timeout);
+    story.exceeds(place(1, 1));
+    story.plan();
+    story.slot_is(place(1, 2), SlotState::Starting);
+    for _ in 0..30 {
+        story.pass(timeout / 10_000);
+        story.plan();
+    }
+    let asked = story.happened.iter().filter(|it| it.kind == HappeningKind::RestartRequested).count();
+    assert_eq!((asked, story.started_anew()), (1, vec![]), "{}", story.text);
+    assert!(story.fleet.restarts.is_empty() && story.text.contains("event restart_failed"), "{}", story.text);
+    story.all_do_as_told();
+    story.exceeds(place(1, 1));
+    for _ in 0..10 {
+        story.pass(timeout / 1_000);
+        story.plan();
+    }
+    let asked = story.happened.iter().filter(|it| it.kind == HappeningKind::RestartRequested).count();
+    assert_eq!(asked, 2, "{}", story.text);
 }
