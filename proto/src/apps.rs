@@ -156,9 +156,9 @@ pub struct ReplicaHistoryEntry {
     pub finished_at: Option<Timestamp>,
     /// The rollout that put it there, or took it back; absent: the slot was filled or put right outside of any.
     pub rollout: Option<RolloutId>,
-    /// On whose word that rollout was; absent like it.
+    /// On whose word: of that rollout, or of who took it back, `rollback` where that was nobody. Absent: nobody's.
     pub by: Option<String>,
-    /// What became of that rollout; absent like it.
+    /// What became of the rollout, where it was of this release.
     pub outcome: Option<RolloutPhase>,
     pub reason: Option<String>,
 }

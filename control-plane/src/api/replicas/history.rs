@@ -7,6 +7,7 @@ use axum::extract::State;
 use proto::apps::ReplicaHistoryEntry;
 use proto::ids::{AppName, NodeName, RolloutId, Slot};
 use proto::page::Page;
+use proto::state::RolloutPhase;
 use serde::Deserialize;
 
 use crate::api::Api;
@@ -46,27 +47,33 @@ pub(in crate::api) async fn of_replica(
 fn view(entry: HistoryEntry, rollouts: &BTreeMap<RolloutId, Rollout>) -> ReplicaHistoryEntry {
     let HistoryEntry { app: _, place: _, release, kind, rollout, since, until } = entry;
     let known = rollout.and_then(|id| rollouts.get(&id));
-    ReplicaHistoryEntry {
-        release,
-        kind,
-        started_at: since.into(),
-        finished_at: until.map(Into::into),
-        rollout,
-        by: known.map(|it| it.by.clone()),
-        outcome: known.map(|it| it.phase),
-        reason: known.and_then(|it| it.reason.clone()),
-    }
+    let (by, outcome, reason) = match known {
+        Some(it) if it.release == release => (Some(it.by.clone()), Some(it.phase), it.reason.clone()),
+        // What became of another release is no outcome of this one.
+        Some(it) if takes_back(it) && it.from.as_ref() == Some(&release) => {
+            let by = it.progress.aborted.as_ref().map_or("rollback", |said| said.by.as_str());
+            let because = it.reason.as_ref().map(|because| format!(": {because}")).unwrap_or_default();
+            let reason = format!("{} was taken back{because}", it.release.version);
+            (Some(by.to_owned()), None, Some(reason))
+        }
+        // A slot that was filled with what was in force, while that moved elsewhere.
+        _ => (None, None, None),
+    };
+    let (started_at, finished_at) = (since.into(), until.map(Into::into));
+    ReplicaHistoryEntry { release, kind, started_at, finished_at, rollout, by, outcome, reason }
+}
+
+fn takes_back(rollout: &Rollout) -> bool {
+    matches!(rollout.phase, RolloutPhase::Reverting | RolloutPhase::Reverted | RolloutPhase::Failed)
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::apps::DeploymentKind;
-    use proto::ids::{Digest, NodeId, ReleaseKey};
-    use proto::state::RolloutPhase;
-
     use super::*;
     use crate::clock::Time;
     use crate::rollout::{PreCommandsState, Progress};
+    use proto::apps::DeploymentKind;
+    use proto::ids::{Digest, NodeId, ReleaseKey};
 
     #[test]
     fn an_entry_says_what_became_of_its_rollout_and_one_without_says_nothing() {
@@ -100,6 +107,18 @@ mod tests {
         let seen = view(entry.clone(), &rollouts);
         assert_eq!((seen.by.as_deref(), seen.outcome), (Some("ann"), Some(RolloutPhase::Failed)));
         assert_eq!(seen.reason.as_deref(), Some("it does not start"));
+        // What was there before comes back: that is not how it ended itself.
+        let good = ReleaseKey { version: "1.0.0".parse().unwrap(), sha256: Digest([1; 32]) };
+        let back = HistoryEntry { release: good.clone(), ..entry.clone() };
+        let mut rollouts = rollouts;
+        rollouts.get_mut(&id).unwrap().from = Some(good);
+        rollouts.get_mut(&id).unwrap().phase = RolloutPhase::Reverted;
+        let seen = view(back.clone(), &rollouts);
+        assert_eq!((seen.by.as_deref(), seen.outcome), (Some("rollback"), None));
+        assert_eq!(seen.reason.as_deref(), Some("2.0.0 was taken back: it does not start"));
+        // Or it is given to a host that joins while another moves.
+        rollouts.get_mut(&id).unwrap().phase = RolloutPhase::Running;
+        assert_eq!(view(back, &rollouts).by, None);
         let alone = view(HistoryEntry { rollout: None, ..entry }, &rollouts);
         assert_eq!((alone.by, alone.outcome, alone.finished_at), (None, None, None));
     }
