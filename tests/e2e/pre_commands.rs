@@ -24,6 +24,11 @@ struct Story {
 impl Story {
     /// Two replicas of 0.1.0, which has no pre-commands.
     async fn begin(sample: Sample) -> Self {
+        Self::begin_with(sample, "").await
+    }
+
+    /// `deploy`: more of how it moves.
+    async fn begin_with(sample: Sample, deploy: &str) -> Self {
         let bucket = Bucket::new();
         bucket.publish(sample, "0.1.0").await;
         let notes = tempfile::tempdir().unwrap();
@@ -33,7 +38,7 @@ impl Story {
             "  - name: {sample}\n    language: {language}\n    replicas: 2\n    \
              replica_ports: [{{ key: PORT, base: {port} }}]\n    deploy_schedule_interval_ms: 100\n    \
              deploy: {{ strategy: stop_first, stable_after_ms: 200, stop_grace_ms: 500, \
-             pre_commands_timeout_ms: 4000 }}\n"
+             pre_commands_timeout_ms: 4000{deploy} }}\n"
         );
         let control_plane = ControlPlane::start(&bucket, &applications).await;
         let agent = Agent::join(&control_plane, "first").await;
@@ -160,6 +165,36 @@ async fn pre_commands_of_erlang_run_once_and_their_failure_stops_the_rollout() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pre_commands_of_gleam_run_once_and_their_failure_stops_the_rollout() {
     pass_once_and_fail_shown(Sample::Gleam).await;
+}
+
+/// And what is gone back to does not run its own again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_each_replica_runs_its_own_one_that_fails_takes_the_release_back() {
+    let (sample, name) = (Sample::Erlang, Sample::Erlang.name());
+    let story = Story::begin_with(sample, ", pre_commands_run: every_replica").await;
+    story.publish(&[story.writes("two")]).await;
+    story.control_plane.settles_on(name, "0.2.0").await;
+    assert_eq!(story.runs(), ["two", "two"]);
+    let shown = story.control_plane.command_line().run(&["rollout", "show", name]);
+    assert!(shown.out.contains("each replica runs its own, 2 passed"), "{shown:?}");
+
+    // The first replica passes and moves, the second one's run fails.
+    let once = format!(
+        "eval {{ok, B}} = file:read_file(\"{}\"), length(binary:matches(B, <<\"three\">>)) =:= 1 orelse \
+         begin io:format(standard_error, \"once is enough~n\", []), halt(3) end",
+        story.note("runs").display()
+    );
+    let commands = [story.writes("three"), once];
+    story.bucket.publish_with(sample, "0.3.0", &commands).await;
+    story.ghosted().await;
+    story.control_plane.settles_on(name, "0.2.0").await;
+    assert_eq!(story.runs(), ["two", "two", "three", "three"]);
+    for slot in 0..2 {
+        serves_version(story.port + slot, "0.2.0").await;
+    }
+    let shown = story.control_plane.command_line().run(&["rollout", "show", name]);
+    assert!(shown.out.contains("exit status 3") && shown.out.contains("once is enough"), "{shown:?}");
+    assert!(shown.out.contains("The pre-commands of first/1 printed:"), "what passed, too: {shown:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
