@@ -36,6 +36,12 @@ impl Draft<'_> {
         if self.plan.asked.is_some() {
             return self.plan.asked.clone();
         }
+        // Of thousands of replicas that are all within their limits nothing more is asked than this.
+        let passed = |it: &ObservedLevel| it.level == HostLevel::Exceeded;
+        let mut vms = self.fleet.observed.values().filter_map(|seen| seen.vm.as_ref());
+        if !vms.any(|vm| vm.levels.iter().any(passed)) {
+            return None;
+        }
         let is_over = |wish: &RestartWish| self.plan.restarts.iter().any(|over| over.id == wish.id);
         if !self.fleet.restarts.iter().all(is_over) || self.is_being_told() {
             return None;
