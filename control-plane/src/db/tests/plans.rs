@@ -166,10 +166,13 @@ async fn what_a_passed_limit_asks_for_is_stored_with_the_plan_that_carries_it_ou
     assert_eq!(told_restarts(&it.db, one).await, [Some(asked.id)]);
     let because = it.db.node_assignment(one).await.unwrap().slots.into_values().map(|it| it.restart_because);
     assert_eq!(because.collect::<Vec<_>>(), std::slice::from_ref(&asked.because));
-    let restarts = vec![RestartOver { id: asked.id, failure: None }];
+    let failure = Some("its spare was not stable within 40 s".to_owned());
+    let restarts = vec![RestartOver { id: asked.id, failure }];
     let plan = Plan { restarts, ..Plan::default() };
+    assert_eq!(told.given_up, None);
     it.db.store_plan(&app("shop"), told.generation, &plan, Time(10)).await.unwrap();
     assert_eq!(it.db.restart(asked.id).await.unwrap().unwrap().wish, asked);
+    assert_eq!(fleet(&it.db, "shop").await.given_up, Some(Time(10)), "for whoever plans next");
     // When it was is known for as long as its place was given nothing else: the cooldown survives whoever plans.
     assert_eq!(fleet(&it.db, "shop").await.assigned[&place(one, 1)].restart.map(|it| it.at), Some(Time(9)));
 }
