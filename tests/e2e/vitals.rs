@@ -74,9 +74,11 @@ async fn vms_of_three_languages_say_how_they_are_and_one_that_stands_still_says_
 
     for sample in Sample::ALL {
         let app = sample.name();
-        let replica = fleet.replica_when("its versions", app, |it| it.otp.is_some()).await;
+        // It is met while it boots, before its application is loaded.
+        let replica = fleet.replica_when("its versions", app, |it| it.application.is_some()).await;
         let vm = replica.vm.unwrap();
         assert_eq!(vm.application.as_deref(), Some("0.1.0"), "{vm:#?}");
+        assert_eq!(vm.otp.as_deref().map(|it| it.parse::<u32>().is_ok()), Some(true), "{vm:#?}");
         assert_eq!(vm.elixir.is_some(), sample == Sample::Elixir, "{vm:#?}");
         assert!(vm.erts.is_some() && vm.fault.is_none(), "{vm:#?}");
         assert!(vm.limits.is_some_and(|it| it.processes > 1_000 && it.atoms > 1_000_000), "{vm:#?}");

@@ -25,6 +25,12 @@ const EVERY: Duration = Duration::from_secs(2);
 /// So often what a system is is asked once more: every minute.
 const ABOUT_EVERY: u32 = 30;
 
+/// Whether a round asks what the system is. Within the first minute each does: a node is met while it boots, and loads its
+/// applications one by one.
+fn asks_about(round: u32) -> bool {
+    round < ABOUT_EVERY || round.is_multiple_of(ABOUT_EVERY)
+}
+
 /// Whose VM it is, and what of it is watched for its limit.
 pub(super) struct Sampled {
     pub(super) id: SlotId,
@@ -64,7 +70,7 @@ impl Sampled {
         let mut schedulers = Schedulers::of(self.pid);
         for round in 0_u32.. {
             turn.tick().await;
-            if round.is_multiple_of(ABOUT_EVERY) || known.is_none() {
+            if asks_about(round) || known.is_none() {
                 match about::look(connection, self.id.app.as_str()).await {
                     Ok(about) => {
                         // Told again only where something of it is new: its age is not.
@@ -202,6 +208,13 @@ mod tests {
     fn what_grows_is_a_rate_and_what_began_anew_is_none() {
         assert!((rate(1_000, 5_000, 2.0) - 2_000.0).abs() < f64::EPSILON);
         assert!(rate(5_000, 10, 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn what_is_met_while_it_boots_is_asked_again_soon_and_then_seldom() {
+        assert!((0..ABOUT_EVERY).all(asks_about));
+        let later: Vec<u32> = (ABOUT_EVERY..100).filter(|it| asks_about(*it)).collect();
+        assert_eq!(later, [30, 60, 90]);
     }
 
     #[test]
