@@ -3,7 +3,7 @@
 //! forgets what it saw, another one that plans from an old state. The laws hold after every plan, and once all is quiet,
 //! everything comes to rest.
 //!
-//! `SEED=n` repeats one history and prints it.
+//! `SEED=n` repeats one history and prints it; `SEED=n..m` tells how many of that many break which law, and the first of each.
 
 mod dice;
 mod faults;
@@ -663,9 +663,18 @@ histories! {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the seed to repeat is the reader's to give")]
-fn the_history_of_the_seed_that_is_asked_for_keeps_the_laws() {
-    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        histories(seed..seed + 1);
+#[expect(clippy::disallowed_methods, reason = "the seeds to repeat are the reader's to give")]
+fn the_histories_of_the_seeds_that_are_asked_for_keep_the_laws() {
+    let Ok(asked) = std::env::var("SEED") else { return };
+    let number = |text: &str| text.parse::<u64>().unwrap();
+    let Some((from, to)) = asked.split_once("..") else {
+        return histories(number(&asked)..number(&asked) + 1);
+    };
+    let mut broken: BTreeMap<Law, Vec<u64>> = BTreeMap::new();
+    for seed in number(from)..number(to) {
+        if let Err(Broken { law, seed, .. }) = history(seed, false) {
+            broken.entry(law).or_default().push(seed);
+        }
     }
+    assert!(broken.is_empty(), "broken, and by which seeds: {broken:#?}");
 }
