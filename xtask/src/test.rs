@@ -139,10 +139,10 @@ fn lints() -> Result<()> {
     run(command("cargo").arg("clippy").args(with).args(["--", "-D", "warnings"]))
 }
 
-/// The end-to-end tests start the real programs. The whole workspace at once: building one package alone would resolve
-/// other features and build most of the tree a second time.
+/// The end-to-end tests start the real programs. With all targets of the whole workspace: building one package, or none of the
+/// tests, would resolve other features (tests stop the clock of tokio) and build most of the tree a second time.
 fn programs() -> Result<()> {
-    run(command("cargo").args(["build", "--workspace"]))
+    run(command("cargo").args(["build", "--workspace", "--all-targets"]))
 }
 
 /// All tests share one database server, in which each makes a database of its own.
