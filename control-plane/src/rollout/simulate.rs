@@ -57,7 +57,7 @@ struct World {
     generations: BTreeMap<NodeId, u64>,
     mislabelled: BTreeSet<NodeId>,
     service: BTreeMap<NodeId, Service>,
-    /// Places that were ready when a plan took them, when that was, and that were not seen ready since.
+    /// Places that were ready when a plan took them, when that was by the control plane's clock, and that were not seen ready since.
     taken: BTreeMap<Place, u64>,
     stored: BTreeMap<NodeId, u64>,
     hosts: BTreeMap<NodeId, Host>,
@@ -196,6 +196,8 @@ impl World {
         wish.pre_commands = number % 2 == 1;
         let ghosted = self.fleet.ghosted.contains(&wish.release);
         self.note(|_| format!("wish {} {}", wish.release.version, if ghosted { "(ghosted)" } else { "" }));
+        // As the database loads it: what carried out an earlier wish is not what was tried of this one.
+        self.fleet.tried = self.fleet.tried.take().filter(|it| it.carries_out(&wish));
         self.fleet.wanted = Some(wish);
         self.dirty = true;
     }
@@ -430,7 +432,10 @@ impl World {
             let patience = self.fleet.spec.as_ref().map_or(0, |spec| spec.rollback_timeout.0);
             self.taken.retain(|place, at| {
                 let missing = !draft.standing(*place).is_ready() && draft.host(place.node).is_some();
-                missing && self.now - *at < patience
+                // One that was withdrawn since was given up for another; wanted again, it waits for its turn.
+                let told = self.fleet.assigned.get(place).is_some_and(|it| it.release.is_some());
+                let stays = told || draft.host(place.node).is_some_and(|it| it.is(Liveness::Suspect));
+                missing && stays && now.0.saturating_sub(*at) < patience
             });
         });
         let planned = plan(&self.fleet, now);
@@ -531,7 +536,7 @@ impl World {
         let taken: Vec<(Place, u64)> = takes
             .map(Step::place)
             .filter(|place| draft.standing(*place).is_ready())
-            .map(|place| (place, self.now))
+            .map(|place| (place, self.clock().0))
             .collect();
         self.taken.extend(taken);
     }
@@ -628,9 +633,16 @@ fn render(plan: &Plan) -> String {
         .map(|it| format!("{} {} {:?}", it.release.version, it.phase, it.reason))
         .collect();
     let waiting: Vec<String> = plan.waiting.iter().map(ToString::to_string).collect();
-    let over = &plan.restarts;
+    let (over, in_force) = (&plan.restarts, &plan.in_force);
+    let ghosts: Vec<&str> = plan.ghosts.iter().map(|it| it.reason.as_str()).collect();
+    let beneath: Vec<String> =
+        plan.predecessors.iter().map(|it| format!("{} {}", it.release.version, it.phase)).collect();
     let asked = plan.asked.as_ref().and_then(RestartWish::place);
-    format!("plan: {rollouts:?} steps {:?} asked {asked:?} restarts {over:?} waiting {waiting:?}", plan.steps)
+    let said = format!("beneath {beneath:?} ghosts {ghosts:?} in force {in_force:?}");
+    format!(
+        "plan: {rollouts:?} {said} steps {:?} asked {asked:?} restarts {over:?} waiting {waiting:?}",
+        plan.steps
+    )
 }
 
 /// One history; the steps that it took.

@@ -7,7 +7,7 @@ mod restarts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::ids::{NodeId, RestartId, Slot};
+use proto::ids::{NodeId, ReleaseKey, RestartId, Slot};
 use proto::state::{Liveness, RolloutPhase, Service, SlotState};
 
 use self::back::{brought_back, ghosts, given_up, in_force, still_serves, watched_on, watched_whole};
@@ -135,6 +135,15 @@ pub(super) fn broken(fleet: &AppFleet, plan: &Plan, now: Time) -> Option<Law> {
         .or_else(|| silent(fleet, &before, plan))
 }
 
+/// A slot that ran the release, or was to, is withdrawn or told another.
+fn tells_otherwise(plan: &Plan, place: Place, than: &ReleaseKey) -> bool {
+    plan.steps.iter().any(|step| match step {
+        Step::Withdraw { place: it } => *it == place,
+        Step::Assign { place: it, release, .. } => *it == place && release != than,
+        Step::Forget { .. } | Step::Restart { .. } => false,
+    })
+}
+
 /// Of a first deployment that failed: nothing is left to serve with.
 fn taken_down(rollout: Option<&Rollout>, plan: &Plan) -> bool {
     let reverting =
@@ -220,10 +229,15 @@ fn batches(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Option<&R
     if batch.nodes.len() as u64 > size || groups.len() > 1 {
         return Some(BATCHES);
     }
-    let withdrawn = |place: Place| plan.steps.contains(&Step::Withdraw { place });
+    // One that is told to run its pre-commands anew begins anew.
+    let begins = |step: &Step| matches!(step, Step::Assign { pre_commands_run: Some(_), .. });
+    let told_otherwise = |place: Place| {
+        let begins_anew = plan.steps.iter().any(|step| step.place() == place && begins(step));
+        begins_anew || tells_otherwise(plan, place, &rollout.release)
+    };
     let unstable = |place: &Place| {
         let seen = before.host(place.node).is_some_and(|host| !host.is(Liveness::Lost));
-        seen && !withdrawn(*place)
+        seen && !told_otherwise(*place)
             && !rollout.progress.failed.contains_key(&place.node)
             && !before.is_stable(*place)
     };

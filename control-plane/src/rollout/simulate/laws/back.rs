@@ -1,7 +1,5 @@
 //! What must hold of going back, of ghosts, and of what is in force.
 
-use proto::ids::ReleaseKey;
-
 use super::*;
 use crate::rollout::Ghost;
 
@@ -21,7 +19,8 @@ pub(super) fn brought_back(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, no
         before.bearers(from).into_iter().any(|it| {
             let told = it.assigned.map_or(Time(0), |assigned| assigned.since);
             let young = told <= now && now.since(told) < spec.rollback_timeout.0;
-            young && !it.is_stable() && !it.host.is(Liveness::Lost)
+            let stays = !tells_otherwise(plan, it.place, from);
+            young && stays && !it.is_stable() && !it.host.is(Liveness::Lost)
         })
     };
     let cut_short = ended.progress.left.is_some() && in_time();
