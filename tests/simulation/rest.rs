@@ -28,11 +28,8 @@ impl World {
             return if self.is_left_waiting() { self.untrue() } else { Some(is()) };
         }
         let in_force = fleet.in_force.as_ref();
-        if in_force.is_some_and(|it| !is_good(it)) {
-            // The first that ran anywhere, and nothing is there to go back to: it may crash for ever.
-            return None;
-        }
-        if !fleet.restarts.is_empty() {
+        // The first that ran anywhere, with nothing to go back to, may crash for ever.
+        if !fleet.restarts.is_empty() && in_force.is_none_or(is_good) {
             return Some("a restart is not over".to_owned());
         }
         let wish = fleet.wanted.as_ref().map(|it| &it.release);
@@ -77,7 +74,7 @@ impl World {
         self.other_than(|node, slot| self.fleet.assigned.get(&place(node, slot))?.release.as_ref())
     }
 
-    /// The first slot in which something else runs, or what runs is not ready.
+    /// The first slot in which something else runs, or what runs is not ready. What is bad may be down, and never ready.
     fn other_than<'a>(&'a self, wanted: impl Fn(NodeId, u16) -> Option<&'a ReleaseKey>) -> Option<String> {
         let failed =
             |id: &NodeId| self.fleet.rollout.as_ref().is_some_and(|it| it.progress.failed.contains_key(id));
@@ -93,12 +90,21 @@ impl World {
             for slot in 1..=told.max(known).max(count).max(placed) {
                 let alive = host.slots.get(&slot).and_then(|it| it.alive.as_ref());
                 let wanted = wanted(host.id, slot);
+                let may_fail = wanted.is_some_and(|it| !is_good(it));
+                if may_fail && alive.is_none_or(|it| self.serves_on(host.id, slot, &it.release)) {
+                    continue;
+                }
                 if alive.map(|it| &it.release) != wanted || alive.is_some_and(|it| !it.is_ready(self.now)) {
                     return Some(format!("slot {slot} on host {number}: {alive:?}, wanted {wanted:?}"));
                 }
             }
         }
         None
+    }
+
+    /// Where what is in force fails, what served before is left alone.
+    fn serves_on(&self, node: NodeId, slot: u16, release: &ReleaseKey) -> bool {
+        self.fleet.assigned.get(&place(node, slot)).is_some_and(|it| it.release.as_ref() == Some(release))
     }
 
     /// Of a spread: no node holds two more than one that is open, one that drains holds none, and all of them together hold what
