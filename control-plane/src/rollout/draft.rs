@@ -123,10 +123,15 @@ impl<'a> Draft<'a> {
         let may_be_missing = spec.deploy.max_unavailable.of(total.into());
         let nodes = &self.fleet.nodes;
         let goes = |(place, told): &(&Place, &Assigned)| {
-            let node = nodes.get(&place.node).filter(|node| node.liveness != Liveness::Lost);
-            let withdrawn_now = told.release.is_some() && self.release_at(**place).is_none();
-            let before = |node: &Node| told.release.is_none() && !self.is_gone(**place, told, node);
-            node.is_some_and(|node| withdrawn_now || before(node))
+            let Some(node) = nodes.get(&place.node).filter(|node| node.liveness != Liveness::Lost) else {
+                return false;
+            };
+            match (told.release.is_some(), self.release_at(**place).is_some()) {
+                (true, false) => true,
+                (false, false) => !self.is_gone(**place, told, node),
+                // Given back what it was about to lose, it is missing until it has taken that up.
+                (_, true) => self.standing(**place) == Standing::Told,
+            }
         };
         let going = self.fleet.assigned.iter().filter(goes).count();
         placement::spread(self.fleet, total, may_be_missing, going, |node, slot| {

@@ -51,8 +51,9 @@ impl Draft<'_> {
     /// `rollout` gave way in its watch. What it came from itself, if that was never judged either, is no way back.
     pub(super) fn watch_beneath(&mut self, rollout: Rollout) {
         let from = match self.drop_predecessor() {
-            // Of a first deployment there was nothing: what was never judged is a better way back than none.
-            Some(before) => before.from.or_else(|| rollout.from.clone()),
+            // Of a first deployment there was nothing, and what is rolled out once more is no way back from itself: what was
+            // never judged is a better one than none.
+            Some(before) => before.from.filter(|it| *it != rollout.release).or_else(|| rollout.from.clone()),
             None => rollout.from.clone(),
         };
         self.predecessor = Some(Rollout { from, ..rollout });

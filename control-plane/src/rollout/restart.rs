@@ -283,6 +283,12 @@ impl<'a> Draft<'a> {
             .is_some_and(|(told, _)| told.at <= self.now && self.now.since(told.at) < patience)
     }
 
+    /// The same where the clock was put back since: while it is not ready, it is not to be forgotten.
+    pub(super) fn was_restarted_of_late(&self, place: Place) -> bool {
+        let told = self.told_restart(place);
+        told.is_some_and(|(told, _)| self.now.since(told.at) < self.patience_with_restarts())
+    }
+
     fn patience_with_restarts(&self) -> u64 {
         self.fleet.spec.as_ref().map_or(0, |spec| spec.rollback_timeout.0)
     }

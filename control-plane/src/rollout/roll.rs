@@ -76,10 +76,13 @@ impl<'a> Draft<'a> {
             // Who leads them may stand on a node that drains.
             self.pre_commands_passed(rollout);
             self.wait_for_nodes();
+            // What was withdrawn meanwhile has all of its time once it is told anew.
+            self.keep_trials(rollout);
             return false;
         }
-        self.fill_in_force(rollout, &hosts);
+        // A node whose only slot of the release is given back has not begun: it is filled with what is in force.
         self.excuse_late_leaders(rollout);
+        self.fill_in_force(rollout, &hosts);
         if rollout.progress.paused.is_some() {
             self.mend_elsewhere(rollout);
             // Where that was all that was left to do, the rollout is there.
@@ -220,8 +223,11 @@ impl<'a> Draft<'a> {
         let Some(in_force) = self.in_force.clone() else { return };
         let own_pre_commands = self.brought_by(&in_force);
         let paused = rollout.progress.paused.is_some();
+        let batch = rollout.progress.batch.as_ref();
+        let in_batch = |host: &Host<'_>| batch.is_some_and(|batch| batch.nodes.contains(&host.id));
         for host in self.hosts().to_vec().into_iter().filter(|host| host.is(Liveness::Up)) {
-            if !paused && self.slots_of(host, &rollout.release).has_begun() {
+            // Elsewhere a slot may run the release from before: that is no move that goes on.
+            if !paused && in_batch(&host) && self.slots_of(host, &rollout.release).has_begun() {
                 continue;
             }
             let slots = self.slots_of(host, &in_force);
@@ -254,13 +260,15 @@ impl<'a> Draft<'a> {
     }
 
     /// A leader that was lost and comes back with a failed run, after another's run has passed, need not run them. Until one has,
-    /// it goes back to what is in force, like a slot in which they failed for an earlier rollout: its turn comes.
+    /// it goes back to what is in force, like a slot in which they failed for an earlier rollout: its turn comes. One that runs the
+    /// release all the same, since before, is there already.
     fn excuse_late_leaders(&mut self, rollout: &Rollout) {
         let not_needed =
             matches!(rollout.pre_commands, PreCommandsState::Passed | PreCommandsState::NotNeeded);
         for Bearer { place, host, report, .. } in self.bearers(&rollout.release) {
             let has_run = report.is_some_and(|seen| seen.pre_commands.is_some());
-            if !has_run || !host.is(Liveness::Up) || !self.leads_too_late(rollout, place) {
+            let serves = self.standing(place).is_ready();
+            if !has_run || serves || !host.is(Liveness::Up) || !self.leads_too_late(rollout, place) {
                 continue;
             }
             match self.in_force.clone() {
@@ -385,7 +393,8 @@ impl<'a> Draft<'a> {
             let failed = run.is_some_and(|it| {
                 matches!(it.outcome, PreCommandsOutcome::Failed { .. }) && Some(&it.run_id) == told
             });
-            if failed {
+            // One that is started anew is waited for first: told another thing, it would count as having started.
+            if failed && !self.is_being_restarted(place) {
                 self.assign(place, target, None);
             }
         }

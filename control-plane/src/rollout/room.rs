@@ -88,11 +88,11 @@ impl Draft<'_> {
     /// A slot that is not ready: whether it was told something of late, or anything but what is in force.
     fn is_our_doing(&self, host: Host<'_>, place: Place) -> bool {
         let Some(release) = self.release_at(place) else {
-            // Of a spread it was given up elsewhere for this one, which is told as soon as its node is no longer suspect, or taken
-            // over when that is lost. A vacant slot of a node that is up waits for its turn, and that must not wait for it.
-            return planted!(MissTheVacant) || self.is_spread() && host.is(Liveness::Suspect);
+            // It was given up elsewhere for this one, which is told as soon as its node is no longer suspect, or taken over when
+            // that is lost. A vacant slot of a node that is up waits for its turn, and that must not wait for it.
+            return planted!(MissTheVacant) || host.is(Liveness::Suspect);
         };
-        if self.report(place).is_none() || self.is_being_restarted(place) {
+        if self.report(place).is_none() || self.was_restarted_of_late(place) {
             return true;
         }
         let patience = self.fleet.spec.as_ref().map_or(0, |spec| spec.rollback_timeout.0);

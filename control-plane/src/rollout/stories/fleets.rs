@@ -372,3 +372,81 @@ fn a_broken_spare_of_an_earlier_rollout_goes_while_the_next_one_is_paused() {
     story.until_calm();
     assert!(story.fleet.rollout.as_ref().unwrap().progress.paused.is_some(), "{}", story.text);
 }
+
+/// Where no node may run it, there is no trial: what was withdrawn in the middle of one has all of its time when it is told anew.
+#[test]
+fn a_slot_that_was_withdrawn_in_its_trial_has_all_of_its_time_once_it_is_told_anew() {
+    let mut story = Story::new(Strategy::StartFirst, 1, 1);
+    story.wish(2);
+    story.plan();
+    story.slot_is(place(1, 1), SlotState::Starting);
+    story.pass(30);
+    let eligible = |story: &mut Story, is: bool| {
+        story.fleet.nodes.get_mut(&node_id(1)).unwrap().eligible = is;
+        story.say(&format!("# node-1 may run it: {is}"));
+    };
+    eligible(&mut story, false);
+    story.until_calm();
+    assert!(story.fleet.assigned.is_empty(), "{}", story.text);
+    eligible(&mut story, true);
+    story.plan();
+    story.slot_is(place(1, 1), SlotState::Starting);
+    story.pass(30);
+    story.plan();
+    assert_eq!((story.phase(), story.fleet.ghosted.len()), (RolloutPhase::Running, 0), "{}", story.text);
+    story.pass(11);
+    story.plan();
+    assert!(story.fleet.ghosted.contains(&release(2)), "{}", story.text);
+}
+
+/// Its other slot runs what is rolled out now, from long ago: that is no move that would mend the broken one.
+#[test]
+fn what_another_rollout_broke_on_a_node_that_ran_the_release_before_holds_nobody_up() {
+    let mut story = Story::running(Strategy::StopFirst, 2, 2);
+    story.node_is(1, Liveness::Lost);
+    story.wish(2);
+    story.until_calm();
+    story.pass(31);
+    story.until_calm();
+    assert_eq!(story.phase(), RolloutPhase::Done, "{}", story.text);
+    story.node_is(1, Liveness::Up);
+    story.now += 1_000;
+    story.wish(3);
+    story.plan();
+    story.slot_is(place(1, 1), SlotState::Starting);
+    story.node_is(1, Liveness::Lost);
+    story.now += 1_000;
+    story.wish(1);
+    story.plan();
+    story.all_do_as_told();
+    story.node_is(1, Liveness::Up);
+    let told = |story: &Story, node, slot| story.fleet.assigned[&place(node, slot)].release.clone();
+    let on_node_1 = [1, 2].map(|slot| told(&story, 1, slot));
+    assert_eq!(on_node_1, [Some(release(3)), Some(release(1))], "{}", story.text);
+    story.plan();
+    assert_eq!(told(&story, 1, 1), Some(release(2)), "{}", story.text);
+    story.all_do_as_told();
+    story.until_calm();
+    let all = [(1, 1), (1, 2), (2, 1), (2, 2)].map(|(node, slot)| told(&story, node, slot));
+    assert_eq!(
+        (story.phase(), all),
+        (RolloutPhase::Watching, [1; 4].map(|it| Some(release(it)))),
+        "{}",
+        story.text
+    );
+}
+
+/// Its restart is what is missing, whatever the clock says of when it was asked for.
+#[test]
+fn a_replica_that_is_started_anew_is_missing_also_where_the_clock_was_put_back() {
+    let mut story = Story::running(Strategy::StopFirst, 1, 2);
+    story.restart(Some(2), Some(1));
+    story.plan();
+    story.slot_is(place(2, 1), SlotState::Starting);
+    story.now -= 600_000;
+    story.say("# the clock is put back");
+    story.wish(2);
+    story.plan();
+    let told = |node| story.fleet.assigned[&place(node, 1)].release.clone();
+    assert_eq!((told(1), told(2)), (Some(release(1)), Some(release(2))), "{}", story.text);
+}

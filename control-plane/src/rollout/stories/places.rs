@@ -170,3 +170,37 @@ fn a_node_that_is_lost_in_the_middle_of_its_move_does_not_hold_up_a_spread() {
     story.until_calm();
     assert_eq!(story.phase(), RolloutPhase::Watching, "{}", story.text);
 }
+
+/// The spare slot that was on its way out is needed once more: until it has taken up what it was told, it is the one that is
+/// missing, and planning again finds nothing to withdraw beside it.
+#[test]
+fn a_slot_that_is_given_back_what_it_was_about_to_lose_is_still_the_one_that_may_be_missing() {
+    let mut story = Story::new(Strategy::StartFirst, 1, 2);
+    story.fleet.spec.as_mut().unwrap().spread = NonZeroU16::new(4);
+    story.wish(1);
+    story.until_calm();
+    story.pass(31);
+    story.plan();
+    story.wish(2);
+    let spare = place(2, 3);
+    let goes = |story: &Story| story.fleet.assigned.get(&spare).is_some_and(|it| it.release.is_none());
+    while !goes(&story) {
+        assert!(story.plan(), "{}", story.text);
+        if !goes(&story) {
+            story.all_do_as_told();
+        }
+    }
+    story.service(2, Service::Cordoned);
+    story.service(1, Service::Draining);
+    story.now += 1_000;
+    story.wish(3);
+    story.plan();
+    let told = |place| story.fleet.assigned.get(&place).and_then(|it| it.release.clone());
+    assert_eq!(told(spare), Some(release(3)), "{}", story.text);
+    assert_eq!(
+        [1, 2].map(|slot| told(place(1, slot))),
+        [Some(release(2)), Some(release(2))],
+        "{}",
+        story.text
+    );
+}

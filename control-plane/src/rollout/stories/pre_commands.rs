@@ -189,3 +189,58 @@ fn a_replica_whose_own_pre_commands_failed_does_not_start_without_them() {
     assert!(story.plan(), "{}", story.text);
     assert_eq!(story.fleet.assigned[&place(1, 1)].pre_commands_run, None);
 }
+
+/// It is filled with what is in force in the same plan: a slot of the release was all that had begun on it.
+#[test]
+fn a_node_whose_leader_comes_back_too_late_gets_its_new_slots_at_once() {
+    let mut story = Story::of(Strategy::StopFirst, 2, |_| {});
+    story.wish(2);
+    story.fleet.wanted.as_mut().unwrap().pre_commands = true;
+    story.plan();
+    story.node_is(1, Liveness::Lost);
+    story.plan();
+    story.fleet.spec.as_mut().unwrap().replicas = std::num::NonZeroU16::new(3).unwrap();
+    story.say("# three replicas on each node");
+    story.plan();
+    story.node_is(1, Liveness::Up);
+    cut_off(&mut story, place(1, 1));
+    story.plan();
+    let told = |slot| story.fleet.assigned.get(&place(1, slot)).and_then(|it| it.release.clone());
+    assert_eq!([1, 2, 3].map(told), [1, 1, 1].map(|number| Some(release(number))), "{}", story.text);
+}
+
+/// A slot that runs the release already, from an earlier deployment of it, is not taken away because its pre-commands failed
+/// when it was told anew.
+#[test]
+fn a_leader_that_comes_back_too_late_and_runs_the_release_keeps_it() {
+    let mut story = Story::of(Strategy::StopFirst, 2, |_| {});
+    story.wish(2);
+    story.fleet.wanted.as_mut().unwrap().pre_commands = true;
+    story.plan();
+    story.node_is(1, Liveness::Lost);
+    story.plan();
+    story.node_is(1, Liveness::Up);
+    cut_off(&mut story, place(1, 1));
+    story.fleet.observed.get_mut(&place(1, 1)).unwrap().running = Some(release(2));
+    story.plan();
+    assert_eq!(story.fleet.assigned[&place(1, 1)].release, Some(release(2)), "{}", story.text);
+    assert_eq!(story.fleet.ghosted, [].into(), "{}", story.text);
+}
+
+/// The restart would else be over before it has started anything.
+#[test]
+fn a_replica_whose_pre_commands_failed_is_not_told_otherwise_while_it_is_started_anew() {
+    let mut story = Story::of(Strategy::StopFirst, 2, |_| {});
+    let told = story.fleet.assigned.get_mut(&place(1, 1)).unwrap();
+    told.pre_commands_run = Some("a-run-of-long-ago".to_owned());
+    story.restart(None, None);
+    story.plan();
+    cut_off(&mut story, place(1, 1));
+    let observed = story.fleet.observed.get_mut(&place(1, 1)).unwrap();
+    (observed.state, observed.running) = (SlotState::Stopping, None);
+    story.plan();
+    assert_eq!(story.fleet.restarts.len(), 1, "{}", story.text);
+    story.pass(41);
+    story.plan();
+    assert_eq!(story.fleet.assigned[&place(1, 1)].pre_commands_run, None, "{}", story.text);
+}

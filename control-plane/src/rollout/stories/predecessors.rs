@@ -323,3 +323,27 @@ fn a_clock_that_is_put_forward_cuts_neither_a_pause_short_nor_a_soak_nor_a_watch
     }
     assert_eq!(story.phase(), RolloutPhase::Done, "{}", story.text);
 }
+
+/// 1, 2 and 1 once more, each in the watch of the one before it: 2 was not judged, and is a better way back than what crashes.
+#[test]
+fn a_release_that_is_rolled_out_once_more_is_no_way_back_from_itself() {
+    let mut story = Story::new(Strategy::StopFirst, 1, 2);
+    for number in [1, 2, 1] {
+        story.now += 1_000;
+        story.wish(number);
+        story.until_calm();
+        assert_eq!(story.phase(), RolloutPhase::Watching, "{}", story.text);
+    }
+    story.now += 1_000;
+    story.wish(3);
+    story.plan();
+    story.crashed(place(2, 1), 3);
+    story.plan();
+    let in_force = story.fleet.in_force.clone();
+    assert_eq!(
+        (story.fleet.ghosted.clone(), in_force),
+        ([release(1)].into(), Some(release(2))),
+        "{}",
+        story.text
+    );
+}
