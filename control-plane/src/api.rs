@@ -17,6 +17,7 @@ mod releases;
 mod replicas;
 mod restarts;
 mod rollouts;
+mod rpc;
 mod sessions;
 mod tokens;
 
@@ -43,7 +44,7 @@ use crate::configuration::Configuration;
 use crate::db::{AuditEntry, Db, NewEvent};
 use crate::error::{ApiError, ApiResult};
 use crate::http::layers;
-use crate::http::routes::{ADMIN, ANYONE, OPERATOR, Routes, VIEWER};
+use crate::http::routes::{ADMIN, ANYONE, INTO_A_SYSTEM, OPERATOR, Routes, VIEWER};
 use crate::next_start::NextStart;
 use crate::picture::{Backend, Picture};
 use crate::telemetry::Metrics;
@@ -154,6 +155,7 @@ fn v1(api: &Api) -> Routes {
         .get("/replicas/{node}/{app}/{slot}/history", VIEWER, replicas::history::of_replica)
         .post("/replicas/{node}/{app}/{slot}/restart", OPERATOR, restarts::replica)
         .get("/replicas/{node}/{app}/{slot}/logs", VIEWER, logs::follow)
+        .post("/replicas/{node}/{app}/{slot}/rpc", INTO_A_SYSTEM, rpc::evaluate)
         .get("/nodes", VIEWER, nodes::list)
         .get("/nodes/{node}", VIEWER, nodes::show)
         .patch("/nodes/{node}", OPERATOR, nodes::change::label)

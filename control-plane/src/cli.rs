@@ -15,6 +15,7 @@ mod output;
 mod plan;
 mod restart;
 mod rollout;
+mod rpc;
 mod serve;
 mod status;
 mod token;
@@ -95,6 +96,7 @@ enum Command {
     Unpin(deploy::Unpin),
     Logs(logs::Logs),
     Restart(restart::Restart),
+    Rpc(rpc::Rpc),
     /// Moves of an application to a release.
     #[command(subcommand)]
     Rollout(rollout::Rollout),
@@ -179,6 +181,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<(), CliError> {
         Command::Unpin(unpin) => unpin.run(&client()?, out).await,
         Command::Logs(logs) => logs.run(&client()?, out).await,
         Command::Restart(restart) => restart.run(&client()?, out).await,
+        Command::Rpc(rpc) => rpc.run(&client()?, out).await,
         Command::Rollout(rollout) => rollout.run(&client()?, out).await,
         Command::Version => {
             let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION") });

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use proto::ids::{AppName, Digest, NodeId, NodeName, ReleaseKey, Slot, Version};
 use proto::metrics::{HostPoint, VmPoint};
@@ -66,14 +67,21 @@ pub trait Backend: Send + Sync {
         now: Time,
     ) -> Result<ReleaseKey, SeekError>;
 
-    async fn follow_log(&self, node: NodeId, what: pb::FollowLog) -> Result<LogChunks, LogError>;
+    async fn follow_log(&self, node: NodeId, what: pb::FollowLog) -> Result<LogChunks, StreamError>;
+
+    /// Has an expression evaluated on a node: begun once this returns, given up where what it returns is dropped.
+    async fn evaluate(&self, node: NodeId, what: pb::Evaluate) -> Result<UnderWay, StreamError>;
 }
 
-/// Chunks of a log, as the agent sends them.
-pub type LogChunks = BoxStream<'static, Result<pb::StreamChunk, LogError>>;
+/// An evaluation on its way; why its answer does not come, as a sentence.
+pub type UnderWay = BoxFuture<'static, Result<pb::Evaluated, String>>;
 
+/// Chunks of a log, as the agent sends them.
+pub type LogChunks = BoxStream<'static, Result<pb::StreamChunk, StreamError>>;
+
+/// Why a node opens no stream.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub enum StreamError {
     #[error("the node is not connected")]
     NotConnected,
     #[error("{0}")]

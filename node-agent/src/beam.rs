@@ -1,10 +1,12 @@
 //! What a running system says of itself, asked over the connection to its node. Knows nothing of replicas.
 //!
-//! Every question is one call, of functions that every release has: nothing is loaded into the node and no code of ours runs
-//! there. Functions that go through its processes are never asked, so that a look costs the same however many there are.
+//! Every question but one is one call, of functions that every release has: nothing is loaded into the node and no code of ours
+//! runs there; what somebody wants evaluated (`evaluate`) is the exception. Functions that go through its processes are never
+//! asked, so that a look costs the same however many there are.
 
 pub mod about;
 pub mod applications;
+pub mod evaluate;
 pub mod schedulers;
 pub mod thresholds;
 pub mod vitals;

@@ -234,6 +234,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         observed: supervisor.observed(),
         events,
         logs: LogFolder(logs),
+        evaluate: supervisor.evaluate(),
         var_path: var.clone(),
         inventory,
         sampled,

@@ -18,6 +18,7 @@ mod hello;
 mod identity;
 mod renew;
 mod session;
+mod streams;
 mod unrecorded;
 mod vm_backlog;
 
@@ -41,6 +42,7 @@ pub use self::enrol::{EnrolError, Enrolment, enrol};
 pub(crate) use self::identity::Validity;
 pub use self::identity::{HostPaths, Identity, IdentityError};
 use self::session::Session;
+pub use self::streams::Evaluate;
 use self::unrecorded::Unrecorded;
 pub use self::vm_backlog::VmBacklog;
 use crate::logs::LogFolder;
@@ -66,6 +68,8 @@ pub struct Edges {
     pub observed: watch::Receiver<Observed>,
     pub events: mpsc::Receiver<pb::AgentEvent>,
     pub logs: LogFolder,
+    /// Who has expressions evaluated.
+    pub evaluate: Arc<dyn Evaluate>,
     /// Whose file system's room is reported.
     pub var_path: PathBuf,
     /// What this host is.
@@ -98,12 +102,15 @@ struct Wiring {
     vm_samples: Arc<VmBacklog>,
     limits: watch::Receiver<Vec<pb::HostLimit>>,
     logs: LogFolder,
+    evaluate: Arc<dyn Evaluate>,
     begin_anew: Arc<Notify>,
     inventory: pb::Inventory,
     boot_id: String,
     started_unix_ms: u64,
-    /// Logs that are being read. They end with the session that they were asked over, or on their own.
+    /// Logs that are being read, and what is being answered. They end with the session that they were asked over, or on their own.
     streams: TaskTracker,
+    /// They end with the agent too.
+    ending: CancellationToken,
 }
 
 /// Made from an identity, then run for the agent's life.
@@ -141,6 +148,7 @@ impl Link {
             observed,
             events,
             logs,
+            evaluate,
             var_path,
             inventory,
             sampled,
@@ -164,11 +172,13 @@ impl Link {
             vm_samples,
             limits,
             logs,
+            evaluate,
             begin_anew,
             inventory,
             boot_id: host::boot_id(),
             started_unix_ms: clock::unix_ms(),
             streams: TaskTracker::new(),
+            ending: cancel.clone(),
         };
         let streams = wiring.streams.clone();
         let mut identity = self.identity.subscribe();

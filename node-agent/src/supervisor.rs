@@ -8,6 +8,7 @@ mod acts;
 mod assigned;
 mod crash_point;
 mod epmd;
+mod evaluate;
 mod hindrance;
 mod host_watch;
 pub mod launch;
@@ -51,7 +52,7 @@ use self::shared::Shared;
 use self::slot::{Memory, ORDERS, SlotOrder, SlotTask};
 use self::traffic::Traffic;
 use crate::clock;
-use crate::link::{Certify, Observed, Standing, VmBacklog};
+use crate::link::{Certify, Evaluate, Observed, Standing, VmBacklog};
 use crate::releases::{Fetch, Store};
 
 /// An assignment that could not be stored (a full disk) is tried again after this.
@@ -137,6 +138,7 @@ impl Supervisor {
             fetch,
             observed: watch::Sender::new(Observed::default()),
             vm_samples: Arc::default(),
+            nodes: evaluate::Nodes::default(),
             notes,
             tracker: TaskTracker::new(),
             cancel,
@@ -172,6 +174,11 @@ impl Supervisor {
     /// For the link: what is sampled of the VMs here.
     pub fn vm_samples(&self) -> Arc<VmBacklog> {
         self.shared.vm_samples.clone()
+    }
+
+    /// For the link: who has expressions evaluated here.
+    pub fn evaluate(&self) -> Arc<dyn Evaluate> {
+        Arc::new(self.shared.nodes.clone())
     }
 
     /// For the link: what is true here, from now on.

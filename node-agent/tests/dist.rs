@@ -4,6 +4,7 @@ mod dist {
     pub(crate) mod answers;
     pub(crate) mod bounds;
     pub(crate) mod certificates;
+    pub(crate) mod evaluate;
     pub(crate) mod life;
     pub(crate) mod link;
     pub(crate) mod looks;

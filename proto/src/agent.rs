@@ -19,6 +19,9 @@ pub const MAX_SLOTS: usize = 1_024;
 /// The largest piece of a stream ([`pb::StreamChunk`]).
 pub const MAX_STREAM_CHUNK: usize = 64 << 10;
 
+/// The largest answer that is one message over a stream, in pieces ([`pb::Evaluated`]): its capped texts, and room.
+pub const MAX_ANSWER: usize = 256 << 10;
+
 /// The largest piece of a release ([`pb::ReleaseChunk`]).
 pub const MAX_RELEASE_CHUNK: usize = 256 << 10;
 
@@ -191,6 +194,18 @@ impl From<ExitCause> for pb::last_exit::Cause {
             ExitCause::OutOfMemory(_) => Self::Signal(9),
             ExitCause::Unknown => Self::Unknown(true),
         }
+    }
+}
+
+/// What a stream for [`pb::Evaluate`] carries, whole.
+impl pb::Evaluated {
+    pub fn to_bytes(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(self)
+    }
+
+    /// `None`: it is no such thing.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        prost::Message::decode(bytes).ok()
     }
 }
 

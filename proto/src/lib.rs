@@ -10,6 +10,7 @@ pub mod apps;
 #[cfg(feature = "archive")]
 pub mod archive;
 pub mod configuration;
+pub mod evaluations;
 pub mod events;
 pub mod ids;
 pub mod join_token;

@@ -31,6 +31,7 @@ mod random_deaths;
 mod readiness;
 mod restarts;
 mod rollback;
+mod rpc;
 mod samples;
 mod steering;
 mod survival;

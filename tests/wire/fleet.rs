@@ -15,8 +15,11 @@ use control_plane::agents::{Agents, ApplicationRoots, Edges, Notice, Settings, T
 use control_plane::clock::{Clock, Time};
 use control_plane::db::{Db, NewJoinToken};
 use control_plane::vault::Vault;
-use futures_util::{StreamExt as _, stream};
-use node_agent::link::{self, Address, Certify, EnrolError, Enrolment, Identity, Link, Observed, Standing};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use node_agent::link::{
+    self, Address, Certify, EnrolError, Enrolment, Evaluate, Identity, Link, Observed, Standing,
+};
 use node_agent::logs::LogFolder;
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey};
 use proto::join_token::JoinToken;
@@ -283,6 +286,42 @@ pub(crate) async fn enrol(
     link::enrol(wish).await
 }
 
+/// What is evaluated, and what comes of it: an expression that is a number has a value of that many bytes, `forever` has none,
+/// any other is refused.
+#[derive(Default)]
+pub(crate) struct Evaluated {
+    pub(crate) begun: AtomicUsize,
+    /// Given up by whoever waited, or told.
+    pub(crate) over: Arc<AtomicUsize>,
+}
+
+impl Evaluate for Evaluated {
+    fn evaluate(&self, wish: pb::Evaluate) -> Result<BoxFuture<'static, pb::Evaluated>, String> {
+        let bytes = match wish.expression.as_str() {
+            "forever" => None,
+            other => Some(other.parse::<usize>().map_err(|_| format!("{other} cannot be evaluated"))?),
+        };
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(Arc::clone(&self.over));
+        let evaluation = async move {
+            let _counted = counted;
+            let Some(bytes) = bytes else { return std::future::pending().await };
+            let value = pb::EvaluatedValue { text: "x".repeat(bytes), cut: false };
+            let outcome = Some(pb::evaluated::Outcome::Value(value));
+            pb::Evaluated { outcome, ..Default::default() }
+        };
+        Ok(evaluation.boxed())
+    }
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// An agent's link with the supervisor's ends in the test's hands.
 pub(crate) struct Agent {
     pub(crate) folder: tempfile::TempDir,
@@ -294,6 +333,7 @@ pub(crate) struct Agent {
     pub(crate) fetch: Arc<dyn node_agent::releases::Fetch>,
     pub(crate) certify: Arc<dyn Certify>,
     pub(crate) begin_anew: Arc<Notify>,
+    pub(crate) evaluated: Arc<Evaluated>,
     cancel: CancellationToken,
     task: JoinSet<()>,
 }
@@ -305,6 +345,7 @@ impl Agent {
         let (observed, observing) = watch::channel(Observed::default());
         let (events, event) = mpsc::channel(8);
         let begin_anew = Arc::new(Notify::new());
+        let evaluated = Arc::new(Evaluated::default());
         let link = Link::new(identity);
         let (standing, fetch, certify) = (link.standing(), link.fetch(), link.certify());
         let edges = link::Edges {
@@ -312,6 +353,7 @@ impl Agent {
             observed: observing,
             events: event,
             logs: LogFolder(folder.path().join("log")),
+            evaluate: evaluated.clone(),
             var_path: folder.path().to_owned(),
             inventory: node_agent::host::inventory(None),
             sampled: watch::Sender::new(None),
@@ -321,7 +363,20 @@ impl Agent {
         };
         let (cancel, mut task) = (CancellationToken::new(), JoinSet::new());
         task.spawn(link.run(edges, cancel.clone()));
-        Self { folder, node, orders, observed, events, standing, fetch, certify, begin_anew, cancel, task }
+        Self {
+            folder,
+            node,
+            orders,
+            observed,
+            events,
+            standing,
+            fetch,
+            certify,
+            begin_anew,
+            evaluated,
+            cancel,
+            task,
+        }
     }
 
     pub(crate) fn identity(&self) -> Identity {

@@ -10,6 +10,7 @@
 
 mod connections;
 mod enrolment;
+mod evaluations;
 mod fleet;
 mod peers;
 mod proxy;

@@ -47,7 +47,7 @@ pub enum StreamEnded {
     ByAgent(String),
     #[error("the connection to the node broke")]
     Broken(#[source] Box<Status>),
-    #[error("the node sent a piece that is larger than agreed")]
+    #[error("the node sent more than was agreed")]
     TooLarge,
 }
 
@@ -61,6 +61,19 @@ impl AgentStream {
             Ok(None) => None,
             Err(status) => Some(Err(StreamEnded::Broken(Box::new(status)))),
         }
+    }
+
+    /// One answer, in pieces up to the stream's end: all of it, and no more than `most` bytes.
+    pub async fn whole(mut self, most: usize) -> Result<Vec<u8>, StreamEnded> {
+        let mut whole = Vec::new();
+        while let Some(chunk) = self.next().await {
+            let data = chunk?.data;
+            if whole.len() + data.len() > most {
+                return Err(StreamEnded::TooLarge);
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole)
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::time::sleep;
 use super::Api;
 use crate::error::{ApiError, ApiResult};
 use crate::http::input::{Path, Query};
-use crate::picture::{LogChunks, LogError};
+use crate::picture::{LogChunks, StreamError};
 
 /// Longer lines are cut.
 const LONGEST_LINE: usize = 64 << 10;
@@ -128,13 +128,13 @@ fn told<T: Send>(
     }
 }
 
-fn refused(node: &NodeName, error: LogError) -> ApiError {
+fn refused(node: &NodeName, error: StreamError) -> ApiError {
     let detail = format!("{node}: {error}");
     match error {
-        LogError::NotConnected => ApiError::new(Code::NodeNotConnected, detail),
-        LogError::TimedOut => ApiError::new(Code::TimedOut, detail),
-        LogError::TooMany => ApiError::new(Code::TooBusy, detail),
-        LogError::Refused(_) => ApiError::new(Code::Conflict, detail),
+        StreamError::NotConnected => ApiError::new(Code::NodeNotConnected, detail),
+        StreamError::TimedOut => ApiError::new(Code::TimedOut, detail),
+        StreamError::TooMany => ApiError::new(Code::TooBusy, detail),
+        StreamError::Refused(_) => ApiError::new(Code::Conflict, detail),
     }
 }
 

@@ -9,6 +9,7 @@ mod nodes;
 mod own_keys;
 mod requests;
 mod rollouts;
+mod rpc;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -45,7 +46,7 @@ use crate::db::tests::fixture::TestDb;
 use crate::db::{Db, DbError, EventFilter, NewApiToken, PageRequest, User};
 use crate::fleet::{AppFleet, Place};
 use crate::next_start::NextStart;
-use crate::picture::{Backend, LogChunks, LogError, NodeSight};
+use crate::picture::{Backend, LogChunks, NodeSight, StreamError, UnderWay};
 use crate::releases::{FolderSource, SeekError, record_unnamed};
 use crate::spec::AppSpec;
 use crate::telemetry::Metrics;
@@ -65,6 +66,10 @@ pub(super) struct FakeBackend {
     pub(super) vms: Mutex<Vec<(AppName, Place, Time, VmPoint)>>,
     /// Of every host.
     pub(super) limits: Mutex<Vec<HostLimit>>,
+    /// What was asked to be evaluated.
+    pub(super) evaluated: Mutex<Vec<pb::Evaluate>>,
+    /// What becomes of the next evaluation.
+    pub(super) evaluation: Mutex<Option<Result<UnderWay, StreamError>>>,
     changes: watch::Sender<u64>,
 }
 
@@ -138,8 +143,13 @@ impl Backend for FakeBackend {
         record_unnamed((&db, &source), app, language, version, now).await
     }
 
-    async fn follow_log(&self, _: NodeId, _: pb::FollowLog) -> Result<LogChunks, LogError> {
-        Err(LogError::NotConnected)
+    async fn follow_log(&self, _: NodeId, _: pb::FollowLog) -> Result<LogChunks, StreamError> {
+        Err(StreamError::NotConnected)
+    }
+
+    async fn evaluate(&self, _: NodeId, what: pb::Evaluate) -> Result<UnderWay, StreamError> {
+        self.evaluated.lock().unwrap().push(what);
+        self.evaluation.lock().unwrap().take().unwrap_or(Err(StreamError::NotConnected))
     }
 }
 

@@ -109,6 +109,16 @@ impl Client {
         self.answer(self.request(Method::POST, path).json(body).timeout(ANSWER_WITHIN)).await
     }
 
+    /// Of what takes its time.
+    pub(super) async fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<T, CliError> {
+        self.answer(self.request(Method::POST, path).json(body).timeout(ANSWER_WITHIN + within)).await
+    }
+
     pub(super) async fn patch<T: DeserializeOwned>(
         &self,
         path: &str,

@@ -28,6 +28,8 @@ pub enum Needs {
 pub const ANYONE: Needs = Needs::Nobody;
 pub const VIEWER: Needs = Needs::Role(Role::Viewer);
 pub const OPERATOR: Needs = Needs::Role(Role::Operator);
+/// Who may reach into a running system. What more than a role that needs is asked of all such routes here.
+pub const INTO_A_SYSTEM: Needs = OPERATOR;
 pub const ADMIN: Needs = Needs::Role(Role::Admin);
 
 /// One line of the table.

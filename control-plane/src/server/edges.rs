@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use proto::agent::MAX_ANSWER;
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Slot, Version};
 use proto::metrics::{HostPoint, VmPoint};
 use proto::pb;
@@ -26,7 +27,7 @@ use crate::configuration;
 use crate::db::{Db, DbError};
 use crate::error::chain;
 use crate::fleet::{AppFleet, Observed, Place};
-use crate::picture::{Backend, LogChunks, LogError, NodeSight};
+use crate::picture::{Backend, LogChunks, NodeSight, StreamError, UnderWay};
 use crate::reconcile::{self, PlanStore, Stored, WaitingByApp};
 use crate::releases::{self, SeekError};
 use crate::rollout::Plan;
@@ -292,19 +293,34 @@ impl Backend for Behind {
         releases::record_unnamed(from, app, language, version, now).await
     }
 
-    async fn follow_log(&self, node: NodeId, what: pb::FollowLog) -> Result<LogChunks, LogError> {
+    async fn follow_log(&self, node: NodeId, what: pb::FollowLog) -> Result<LogChunks, StreamError> {
         let kind = pb::open_stream::Kind::FollowLog(what);
-        let opened = self.agents.open_stream(node, kind).await.map_err(|error| match error {
-            OpenStreamError::NotConnected => LogError::NotConnected,
-            OpenStreamError::TimedOut => LogError::TimedOut,
-            OpenStreamError::Refused(why) => LogError::Refused(why),
-            OpenStreamError::TooMany => LogError::TooMany,
-        })?;
+        let opened = self.agents.open_stream(node, kind).await.map_err(unopened)?;
         let chunks = stream::unfold(opened, |mut opened| async {
             let chunk = opened.next().await?;
-            Some((chunk.map_err(|error| LogError::Refused(error.to_string())), opened))
+            Some((chunk.map_err(|error| StreamError::Refused(error.to_string())), opened))
         });
         Ok(chunks.boxed())
+    }
+
+    async fn evaluate(&self, node: NodeId, what: pb::Evaluate) -> Result<UnderWay, StreamError> {
+        let kind = pb::open_stream::Kind::Evaluate(what);
+        let opened = self.agents.open_stream(node, kind).await.map_err(unopened)?;
+        let answer = async {
+            let answer = opened.whole(MAX_ANSWER).await.map_err(|error| chain(&error))?;
+            let evaluated = pb::Evaluated::from_bytes(&answer).filter(|it| it.outcome.is_some());
+            evaluated.ok_or_else(|| "the node's agent went before its answer was whole".to_owned())
+        };
+        Ok(answer.boxed())
+    }
+}
+
+fn unopened(error: OpenStreamError) -> StreamError {
+    match error {
+        OpenStreamError::NotConnected => StreamError::NotConnected,
+        OpenStreamError::TimedOut => StreamError::TimedOut,
+        OpenStreamError::Refused(why) => StreamError::Refused(why),
+        OpenStreamError::TooMany => StreamError::TooMany,
     }
 }
 

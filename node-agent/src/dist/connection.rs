@@ -257,6 +257,11 @@ impl Connection {
         &self.inner.peer
     }
 
+    /// What we are called there.
+    pub fn us(&self) -> &Atom {
+        &self.inner.us.node
+    }
+
     /// Until it is no more; says why.
     pub async fn lost(&self) -> Lost {
         self.inner.lost().await

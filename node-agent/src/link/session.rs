@@ -18,12 +18,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::Wiring;
-use super::bulk::{Bulk, STREAM_CHUNKS};
+use super::bulk::Bulk;
 use super::dial::{LinkError, dial};
 use super::hello::{hello, in_short};
 use super::identity::Identity;
+use super::streams;
 use crate::clock;
-use crate::logs;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,9 +38,6 @@ const HEARTBEATS: std::ops::RangeInclusive<u64> = 100..=60_000;
 
 /// Messages on their way out: one report for each slot of an ordinary host.
 const OUTGOING: usize = 64;
-
-/// Streams at once: each is a person looking at something.
-const STREAMS: usize = 32;
 
 pub(super) struct Session<'a> {
     pub(super) wiring: &'a mut Wiring,
@@ -192,20 +189,11 @@ impl<'a> Session<'a> {
     }
 
     async fn open_stream(&mut self, open: pb::OpenStream) -> Result<(), LinkError> {
-        let refusal = match open.kind {
-            Some(pb::open_stream::Kind::FollowLog(wish)) if self.wiring.streams.len() < STREAMS => {
-                match logs::Follow::new(&self.wiring.logs, &wish) {
-                    Ok(follow) => {
-                        self.wiring.streams.spawn(serve_log(Arc::clone(self.bulk), open.stream_id, follow));
-                        return Ok(());
-                    }
-                    Err(error) => error.to_string(),
-                }
-            }
-            Some(_) => "too many streams are open on this node".to_owned(),
-            None => "this agent is too old for that: upgrade it".to_owned(),
-        };
-        self.say(Say::StreamRefused(pb::StreamRefused { stream_id: open.stream_id, error: refusal })).await
+        let stream_id = open.stream_id.clone();
+        match streams::open(self.wiring, self.bulk, open) {
+            Ok(()) => Ok(()),
+            Err(error) => self.say(Say::StreamRefused(pb::StreamRefused { stream_id, error })).await,
+        }
     }
 
     /// Sends what differs from what was sent last.
@@ -239,26 +227,6 @@ impl<'a> Session<'a> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(LinkError::Ended("it takes nothing any more".to_owned())),
             Err(_) => Err(LinkError::Silent),
-        }
-    }
-}
-
-/// One log, over the second connection, until either end has enough.
-async fn serve_log(bulk: Arc<Bulk>, id: String, follow: logs::Follow) {
-    let (sender, chunks) = mpsc::channel(STREAM_CHUNKS);
-    let mut answer = match bulk.stream(id, chunks).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "cannot open a stream");
-            return;
-        }
-    };
-    tokio::select! {
-        biased; // when nobody reads any more, nothing is read any more
-        _ = answer.message() => {}
-        () = follow.run(sender) => {
-            // What was sent last is still on its way: the control plane ends the call when it has read it all.
-            drop(timeout(ANSWER_TIMEOUT, answer.message()).await);
         }
     }
 }

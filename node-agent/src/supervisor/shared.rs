@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::accounts::Accounts;
 use super::epmd::Epmd;
+use super::evaluate::Nodes;
 use super::process::{Keepers, Standby};
 use super::traffic::Traffic;
 use super::{Paths, SlotId};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) observed: watch::Sender<Observed>,
     /// What was sampled of the replicas' VMs, for the link.
     pub(super) vm_samples: Arc<VmBacklog>,
+    /// The Erlang nodes of what runs, for who asks them something.
+    pub(super) nodes: Nodes,
     pub(super) notes: mpsc::Sender<pb::AgentEvent>,
     pub(super) tracker: TaskTracker,
     pub(super) cancel: CancellationToken,

@@ -54,6 +54,7 @@ POST /api/v1/me/password viewer
 POST /api/v1/nodes/{node}/restart operator
 POST /api/v1/nodes/{node}/restart-agent operator
 POST /api/v1/replicas/{node}/{app}/{slot}/restart operator
+POST /api/v1/replicas/{node}/{app}/{slot}/rpc operator
 POST /api/v1/rollouts/{id}/pause operator
 POST /api/v1/rollouts/{id}/resume operator
 POST /api/v1/rollouts/{id}/promote operator

@@ -25,6 +25,7 @@ use crate::dist::term::Atom;
 use crate::dist::tls::Verified;
 use crate::replica::Ticket;
 use crate::supervisor::acts::chain;
+use crate::supervisor::evaluate::Listed;
 use crate::supervisor::otp_tls::managed::Kept;
 use crate::supervisor::otp_tls::{self, InFolder};
 use crate::supervisor::probe::NodeEnd;
@@ -48,6 +49,7 @@ pub(super) struct NodeWatch {
     cancel: CancellationToken,
     said: watch::Receiver<Said>,
     standing: watch::Receiver<Standing>,
+    _listed: Listed,
 }
 
 /// What there is to be reported of a process as a node.
@@ -81,7 +83,9 @@ impl SlotTask {
             let sampled = Sampled { id, pid, shared, watched: self.watched.subscribe(), levels };
             let (stands, standing) = watch::channel(Standing::default());
             self.shared.tracker.spawn(keep_up(sampled, sender, stands, cancel.clone()));
-            NodeWatch { ticket, cancel, said, standing }
+            let end = NodeEnd { standing: standing.clone(), said: said.clone() };
+            let _listed = self.shared.nodes.list(self.id.clone(), ticket, end);
+            NodeWatch { ticket, cancel, said, standing, _listed }
         });
     }
 

@@ -44,6 +44,7 @@ async fn shared(folder: &Path) -> Arc<Shared> {
     let home = Home::none("this test has none");
     Arc::new(Shared {
         vm_samples: Arc::default(),
+        nodes: crate::supervisor::evaluate::Nodes::default(),
         epmd: Epmd::new(1, paths.epmd()),
         accounts: Accounts::default(),
         store: Store::open(paths.agent().join("releases")).await.unwrap(),
