@@ -84,8 +84,8 @@ impl SlotTask {
             let (stands, standing) = watch::channel(Standing::default());
             self.shared.tracker.spawn(keep_up(sampled, sender, stands, cancel.clone()));
             let end = NodeEnd { standing: standing.clone(), said: said.clone() };
-            let _listed = self.shared.nodes.list(self.id.clone(), ticket, end);
-            NodeWatch { ticket, cancel, said, standing, _listed }
+            let listed = self.shared.nodes.list(self.id.clone(), ticket, end);
+            NodeWatch { ticket, cancel, said, standing, _listed: listed }
         });
     }
 
