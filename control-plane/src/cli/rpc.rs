@@ -1,5 +1,6 @@
 //! `deployex rpc`: an expression, evaluated by one replica of an application or by all of them, side by side.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::Args;
@@ -184,7 +185,7 @@ fn failure(outcome: &Outcome) -> Option<String> {
 fn said(evaluation: &Evaluation) -> String {
     let mut text = whole_lines(&evaluation.printed);
     if evaluation.printed_dropped > 0 {
-        text.push_str(&format!("… {} bytes more were printed\n", evaluation.printed_dropped));
+        let _ = writeln!(text, "… {} bytes more were printed", evaluation.printed_dropped);
     }
     if let Outcome::Value { value, cut } = &evaluation.outcome {
         text.push_str(&whole_lines(value));
@@ -199,8 +200,11 @@ fn said(evaluation: &Evaluation) -> String {
 fn in_a_row(evaluation: &Evaluation) -> String {
     let failed = failure(&evaluation.outcome).map(|it| whole_lines(&it)).unwrap_or_default();
     let lines = said(evaluation) + &failed;
-    let lines: String = lines.lines().map(|line| format!("  {line}\n")).collect();
-    format!("{}:\n{lines}", place(&evaluation.node, evaluation.slot))
+    let mut text = format!("{}:\n", place(&evaluation.node, evaluation.slot));
+    for line in lines.lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+    text
 }
 
 /// A program wrote it: nothing of it moves the cursor of the one who reads, but to the next line.

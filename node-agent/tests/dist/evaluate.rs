@@ -1,5 +1,7 @@
 //! What somebody wants evaluated: its value, however it ends, and that nothing of it is left on the node.
 
+#![allow(clippy::panic, reason = "all of it is test code")]
+
 use std::time::Duration;
 
 use node_agent::beam::AskError;
