@@ -144,6 +144,7 @@ fn v1(api: &Api) -> Routes {
         .post("/applications/{app}/rollback", OPERATOR, apps::deploy::rollback)
         .post("/applications/{app}/pin", OPERATOR, apps::deploy::pin)
         .delete("/applications/{app}/pin", OPERATOR, apps::deploy::unpin)
+        .post("/applications/{app}/scale", OPERATOR, apps::scale::scale)
         .post("/applications/{app}/restart", OPERATOR, restarts::application)
         .get("/applications/{app}/history", VIEWER, apps::history)
         .get("/applications/{app}/releases", VIEWER, releases::list)

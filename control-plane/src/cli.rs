@@ -16,6 +16,7 @@ mod plan;
 mod restart;
 mod rollout;
 mod rpc;
+mod scale;
 mod serve;
 mod status;
 mod token;
@@ -94,6 +95,7 @@ enum Command {
     Rollback(deploy::Rollback),
     Pin(deploy::Pin),
     Unpin(deploy::Unpin),
+    Scale(scale::Scale),
     Logs(logs::Logs),
     Restart(restart::Restart),
     Rpc(rpc::Rpc),
@@ -179,6 +181,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<(), CliError> {
         Command::Rollback(rollback) => rollback.run(&client()?, out).await,
         Command::Pin(pin) => pin.run(&client()?, out).await,
         Command::Unpin(unpin) => unpin.run(&client()?, out).await,
+        Command::Scale(scale) => scale.run(&client()?, out).await,
         Command::Logs(logs) => logs.run(&client()?, out).await,
         Command::Restart(restart) => restart.run(&client()?, out).await,
         Command::Rpc(rpc) => rpc.run(&client()?, out).await,

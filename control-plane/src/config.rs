@@ -7,6 +7,7 @@ mod application;
 pub mod apply;
 pub mod changes;
 mod database_url;
+mod edit;
 #[cfg(test)]
 mod effects;
 mod fault;
@@ -36,6 +37,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 pub use self::database_url::DatabaseUrl;
+pub use self::edit::CannotEdit;
+pub(crate) use self::edit::scaled;
 use self::fault::Sink;
 pub use self::fault::{Fault, Faults, Origin};
 use self::fields::{Fields, Path as KeyPath};

@@ -16,12 +16,13 @@ pub mod start;
 mod view;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use proto::configuration::{Applied, Difference, Origin, Plan};
-use proto::ids::{Digest, NodeId};
+use proto::ids::{AppName, Digest, NodeId};
 use proto::state::Severity;
 use tokio::sync::{Mutex, watch};
 
@@ -31,7 +32,9 @@ use self::start::{BeginError, Start};
 pub(crate) use self::view::summary;
 use crate::clock::Clock;
 use crate::config::apply::{self, Secrets, Wish, own};
-use crate::config::{Config, DatabaseUrl, Fault, Faults, Origin as FaultOrigin, Reading, SecretsFrom, Text};
+use crate::config::{
+    CannotEdit, Config, DatabaseUrl, Fault, Faults, Origin as FaultOrigin, Reading, SecretsFrom, Text, scaled,
+};
 use crate::db::{AuditEntry, ConfigurationVersion, Db, NewEvent, NewVersion, PageRequest, SealedVersion};
 use crate::listen;
 use crate::vault::{Purpose, Vault, VaultError};
@@ -213,6 +216,22 @@ impl Configuration {
         let awaits_restart = apply::awaits_restart(&self.began.own, &self.db).await?;
         let sentence = view::said_of(number, &changes, &entangled, &awaits_restart);
         Ok(Applied { number, difference: changes, awaits_restart, sentence })
+    }
+
+    /// Puts what is in force in force once more, with another number of replicas of one application. Whatever else is written there
+    /// stays as it is.
+    pub async fn scale(
+        &self,
+        app: &AppName,
+        count: NonZeroU16,
+        by: String,
+        origin: Origin,
+    ) -> Result<Applied, Refused> {
+        let none = || CannotEdit::NoApplication(app.clone());
+        let newest = self.db.newest_configuration().await?.ok_or_else(none)?;
+        let text = scaled(&unsealed(&self.vault, &newest)?, app, count)?;
+        let asked = Asked { by, base: newest.version.number, sha256: None, audited: true };
+        self.apply(Wanted::Text { text, origin }, asked).await
     }
 
     fn wish(&self, asked: &Asked, version: &NewVersion, number: u64) -> Wish {

@@ -119,6 +119,16 @@ pub struct Deploy {
     pub sha256: Option<Digest>,
 }
 
+/// `POST /applications/{app}/scale`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// Replicas: over all nodes where the application is spread, else on each node.
+    #[cfg_attr(feature = "openapi", schema(value_type = u16))]
+    pub count: std::num::NonZeroU16,
+}
+
 /// What came of a [`Deploy`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

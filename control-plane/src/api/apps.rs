@@ -1,6 +1,7 @@
 //! Applications.
 
 pub(super) mod deploy;
+pub(super) mod scale;
 mod standing;
 
 use axum::Json;

@@ -108,7 +108,7 @@ pub(super) async fn version(
     found.map(Json).ok_or_else(|| ApiError::not_found("version of the configuration", number))
 }
 
-fn origin(principal: &Principal, headers: &HeaderMap) -> Origin {
+pub(super) fn origin(principal: &Principal, headers: &HeaderMap) -> Origin {
     let program = headers.get(USER_AGENT).and_then(|it| it.to_str().ok()).unwrap_or_default();
     match principal.via {
         Via::Session => Origin::Console,

@@ -3,7 +3,7 @@
 use proto::problem::{Code, FieldError};
 
 use crate::config::apply::ApplyError;
-use crate::config::{Fault, Faults, Origin};
+use crate::config::{CannotEdit, Fault, Faults, Origin};
 use crate::db::{ConfigurationVersion, DbError};
 use crate::error::ApiError;
 use crate::vault::VaultError;
@@ -27,6 +27,8 @@ pub enum Refused {
     #[error("there is no version {number} of the configuration")]
     NoVersion { number: u64 },
     #[error(transparent)]
+    CannotEdit(#[from] CannotEdit),
+    #[error(transparent)]
     Db(#[from] DbError),
     #[error("a version of the configuration cannot be sealed or opened")]
     Vault(#[from] VaultError),
@@ -41,9 +43,10 @@ impl From<Refused> for ApiError {
                 .with_errors(faults.faults.iter().map(field_error).collect()),
             Refused::Outrun { base, between } => Self::new(Code::Conflict, outrun(base, &between)),
             Refused::NoVersion { .. } => Self::new(Code::NotFound, refused.to_string()),
-            Refused::OtherText { .. } | Refused::NoFile | Refused::FileUnreadable { .. } => {
-                Self::new(Code::Conflict, refused.to_string())
-            }
+            Refused::OtherText { .. }
+            | Refused::NoFile
+            | Refused::FileUnreadable { .. }
+            | Refused::CannotEdit(_) => Self::new(Code::Conflict, refused.to_string()),
             Refused::Db(error) => error.into(),
             Refused::Vault(error) => Self::internal(error),
             Refused::Apply(error) => Self::internal(error),

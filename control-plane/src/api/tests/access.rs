@@ -45,6 +45,7 @@ GET /metrics anyone
 POST /api/v1/applications/{app}/deploy operator
 POST /api/v1/applications/{app}/pin operator
 POST /api/v1/applications/{app}/restart operator
+POST /api/v1/applications/{app}/scale operator
 POST /api/v1/applications/{app}/rollback operator
 POST /api/v1/configuration/apply admin
 POST /api/v1/configuration/plan operator

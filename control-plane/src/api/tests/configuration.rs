@@ -402,3 +402,50 @@ async fn a_large_configuration_has_room() {
     assert_eq!(bench.send(call).await.code(), "too-large");
     assert_eq!(bench.api.db.newest_configuration().await.unwrap(), None);
 }
+
+impl Bench {
+    async fn scaled(&self, role: Role, app: &str, count: u64) -> Answer {
+        let token = self.token(role).await;
+        let path = format!("/api/v1/applications/{app}/scale");
+        self.send(Call::post(&path, &json!({ "count": count })).bearer(&token)).await
+    }
+}
+
+#[tokio::test]
+async fn another_number_of_replicas_is_a_new_version_that_says_nothing_else() {
+    let bench = Bench::new().await;
+    let yaml = "# ours\napplications:\n  - name: shop # the shop\n    replicas: 2\n  - name: spread\n    spread: 3\n";
+    bench.applied(json!({ "yaml": yaml, "base": 0 })).await;
+    let answer = bench.scaled(Role::Operator, "shop", 4).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let applied: Applied = answer.json();
+    let changes: Vec<String> =
+        applied.difference.applications.iter().flat_map(|it| &it.changes).map(ToString::to_string).collect();
+    assert_eq!((applied.number, changes), (2, vec!["replicas 2 → 4".to_owned()]));
+    assert_eq!(bench.scaled(Role::Operator, "spread", 5).await.status, StatusCode::OK);
+    let admin = bench.token(Role::Admin).await;
+    let version: Version =
+        bench.send(Call::get("/api/v1/configuration/versions/3").bearer(&admin)).await.json();
+    assert_eq!(version.yaml, yaml.replace("replicas: 2", "replicas: 4").replace("spread: 3", "spread: 5"));
+    assert!(bench.audited().await.iter().any(|it| it.object == "version 3"));
+    // The same number once more is no new version.
+    let again: Applied = bench.scaled(Role::Operator, "shop", 4).await.json();
+    assert_eq!((again.number, again.difference.applications.len()), (3, 0));
+}
+
+#[tokio::test]
+async fn a_number_of_replicas_that_cannot_be_is_refused_and_changes_nothing() {
+    let bench = Bench::new().await;
+    bench.applied(json!({ "yaml": ONE, "base": 0 })).await;
+    assert_eq!(bench.scaled(Role::Viewer, "shop", 3).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(bench.scaled(Role::Operator, "nobody", 3).await.status, StatusCode::NOT_FOUND);
+    for count in [0, 65_535, 70_000] {
+        let answer = bench.scaled(Role::Operator, "shop", count).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{count}: {answer:?}");
+    }
+    let twice = "applications:\n  - name: shop\n    replicas: &n 2\n  - name: other\n    replicas: *n\n";
+    bench.applied(json!({ "yaml": twice, "base": 1 })).await;
+    let answer = bench.scaled(Role::Operator, "shop", 3).await;
+    assert_eq!((answer.status, answer.code().as_str()), (StatusCode::CONFLICT, "conflict"), "{answer:?}");
+    assert_eq!(bench.configuration().await.in_force.map(|it| it.number), Some(2));
+}
