@@ -16,7 +16,9 @@ use proto::state::VmFigure;
 use crate::db::{Db, DbError, NodeAssignment, Release, WantedApplication, WantedSlot};
 use crate::error::chain;
 use crate::spec::monitoring::{HostMonitoring, Threshold, VmMonitoring};
-use crate::spec::{AppSpec, DistributionMode, DistributionTls, EnvEntry, EnvValue, Limits, ReadyWhen};
+use crate::spec::{
+    AppSpec, Cluster, DistributionMode, DistributionTls, EnvEntry, EnvValue, Limits, ReadyWhen,
+};
 
 /// Why nodes cannot be told of an application now. What they were told before stays in force there.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +157,7 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         ready_probes,
         live,
         distribution,
+        cluster,
         limits,
         nginx,
         monitoring,
@@ -218,6 +221,12 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         }),
         drain_ms: deploy.drain.0,
         monitoring: (*monitoring != VmMonitoring::default()).then(|| vm_monitoring(monitoring)),
+        cluster: match cluster {
+            Cluster::Off => pb::Cluster::Off,
+            Cluster::Node => pb::Cluster::Node,
+            Cluster::Fleet => pb::Cluster::Fleet,
+        }
+        .into(),
     })
 }
 

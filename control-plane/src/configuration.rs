@@ -231,7 +231,7 @@ impl Configuration {
         let newest = self.db.newest_configuration().await?.ok_or_else(none)?;
         let text = scaled(&unsealed(&self.vault, &newest)?, app, count)?;
         let asked = Asked { by, base: newest.version.number, sha256: None, audited: true };
-        self.apply(Wanted::Text { text, origin }, asked).await
+        Box::pin(self.apply(Wanted::Text { text, origin }, asked)).await
     }
 
     fn wish(&self, asked: &Asked, version: &NewVersion, number: u64) -> Wish {

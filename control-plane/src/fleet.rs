@@ -255,6 +255,27 @@ pub struct ObservedNode {
     pub because: String,
     /// In a word, with which certificates it talks TLS; empty: with none that the agent knows.
     pub tls: String,
+    /// `None`: it is not to be connected to others, or was not asked yet.
+    pub mesh: Option<ObservedMesh>,
+}
+
+/// How an Erlang node stands with its siblings: the others of its application that it is to be connected to. Shared, because
+/// observations are cloned for every plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedMesh {
+    pub connected: Arc<[String]>,
+    pub missed: Arc<[ObservedMissed]>,
+    /// On other hosts: it is connected to them, and its host cannot dial them. Since it is.
+    pub unreached: Arc<[ObservedMissed]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedMissed {
+    pub name: String,
+    pub since: Time,
+    /// Why, in a word and as a sentence; empty: nobody knows, or not yet.
+    pub kind: String,
+    pub because: String,
 }
 
 /// What the VM of a replica is. Empty versions: it has no such thing.

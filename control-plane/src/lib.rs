@@ -5,6 +5,7 @@ pub mod api;
 pub mod assets;
 pub mod assign;
 pub mod auth;
+pub mod checkup;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -55,6 +55,9 @@ pub struct AppSpec {
     #[serde(default)]
     pub live: Vec<Probe>,
     pub distribution: Distribution,
+    /// Missing in rows of earlier versions, for which it is the default too.
+    #[serde(default)]
+    pub cluster: Cluster,
     /// Of each replica.
     #[serde(default)]
     pub limits: Limits,
@@ -190,6 +193,39 @@ pub enum DistributionMode {
     Off,
 }
 
+/// Which of its replicas are kept connected to each other as Erlang nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cluster {
+    /// None: what is connected stays so.
+    Off,
+    /// Those of one host, as in DeployEx 0.x.
+    #[default]
+    Node,
+    /// All, across hosts.
+    Fleet,
+}
+
+impl DistributionMode {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::Long => "long",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl Cluster {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Node => "node",
+            Self::Fleet => "fleet",
+        }
+    }
+}
+
 impl AppSpec {
     /// An application with every default of the YAML.
     pub fn new(name: AppName, language: Language) -> Self {
@@ -220,6 +256,7 @@ impl AppSpec {
                 ports: None,
                 tls: DistributionTls::Host,
             },
+            cluster: Cluster::default(),
             limits: Limits::default(),
             nginx: None,
             monitoring: VmMonitoring::default(),
@@ -242,7 +279,7 @@ mod tests {
         let mut spec = AppSpec::new("shop".parse().unwrap(), Language::Elixir);
         let mut stored = serde_json::to_value(&spec).unwrap();
         let fields = stored.as_object_mut().unwrap();
-        for missing in ["ready_probes", "live", "monitoring"] {
+        for missing in ["ready_probes", "live", "monitoring", "cluster"] {
             assert!(fields.remove(missing).is_some());
         }
         assert_eq!(serde_json::from_value::<AppSpec>(stored).unwrap(), spec);

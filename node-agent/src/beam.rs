@@ -7,6 +7,7 @@
 pub mod about;
 pub mod applications;
 pub mod evaluate;
+pub mod nodes;
 pub mod schedulers;
 pub mod thresholds;
 pub mod vitals;

@@ -239,6 +239,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         inventory,
         sampled,
         vm_samples: supervisor.vm_samples(),
+        siblings: supervisor.siblings(),
         limits,
     };
     info!(node = %name, control_plane = %control_plane, var_path = %var.display(), files, "running");

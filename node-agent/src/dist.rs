@@ -18,6 +18,7 @@ pub mod frame;
 pub mod fuzz;
 pub mod handshake;
 pub mod link;
+pub mod reach;
 pub mod started;
 pub mod term;
 pub mod tls;

@@ -15,6 +15,7 @@ mod kernel_file;
 mod limits;
 pub mod link;
 pub mod logs;
+pub mod mesh;
 mod oom;
 mod program;
 pub mod releases;

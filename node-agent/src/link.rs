@@ -78,6 +78,8 @@ pub struct Edges {
     pub sampled: watch::Sender<Option<host::Sample>>,
     /// What was sampled of the replicas' VMs.
     pub vm_samples: Arc<VmBacklog>,
+    /// Where goes what is said of the replicas' siblings on other hosts.
+    pub siblings: watch::Sender<pb::Siblings>,
     /// How the host stands to its limits.
     pub limits: watch::Receiver<Vec<pb::HostLimit>>,
     /// Told when the control plane asks that the agent's program begin anew.
@@ -100,6 +102,7 @@ struct Wiring {
     unrecorded: Unrecorded,
     samples: watch::Receiver<Option<host::Sample>>,
     vm_samples: Arc<VmBacklog>,
+    siblings: watch::Sender<pb::Siblings>,
     limits: watch::Receiver<Vec<pb::HostLimit>>,
     logs: LogFolder,
     evaluate: Arc<dyn Evaluate>,
@@ -153,6 +156,7 @@ impl Link {
             inventory,
             sampled,
             vm_samples,
+            siblings,
             limits,
             begin_anew,
         } = edges;
@@ -170,6 +174,7 @@ impl Link {
             unrecorded: Unrecorded::default(),
             samples,
             vm_samples,
+            siblings,
             limits,
             logs,
             evaluate,

@@ -137,6 +137,7 @@ impl Supervisor {
             flushing: Mutex::default(),
             fetch,
             observed: watch::Sender::new(Observed::default()),
+            siblings: watch::Sender::default(),
             vm_samples: Arc::default(),
             nodes: evaluate::Nodes::default(),
             notes,
@@ -179,6 +180,11 @@ impl Supervisor {
     /// For the link: who has expressions evaluated here.
     pub fn evaluate(&self) -> Arc<dyn Evaluate> {
         Arc::new(self.shared.nodes.clone())
+    }
+
+    /// For the link: where it puts what it is told of the replicas' siblings on other hosts.
+    pub fn siblings(&self) -> watch::Sender<pb::Siblings> {
+        self.shared.siblings.clone()
     }
 
     /// For the link: what is true here, from now on.

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod apps;
 #[cfg(feature = "archive")]
 pub mod archive;
+pub mod checkup;
 pub mod configuration;
 pub mod evaluations;
 pub mod events;

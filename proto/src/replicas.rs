@@ -88,6 +88,38 @@ pub struct ErlangNode {
     // The console has no room for it.
     #[cfg(not(target_arch = "wasm32"))]
     pub tls: Option<String>,
+    /// How it stands with the others of its application that it is to be connected to (`cluster`); absent: with none, or it was
+    /// not asked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg(not(target_arch = "wasm32"))]
+    pub mesh: Option<Mesh>,
+}
+
+/// An Erlang node and its siblings: the others of its application that `cluster` has it connected to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Mesh {
+    /// By name, with the `@` and the host.
+    pub connected: Vec<String>,
+    pub missed: Vec<Missed>,
+    /// On other hosts: it is connected to them, because they could dial it, and its own host cannot dial them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreached: Vec<Missed>,
+}
+
+/// A sibling that it is not connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Missed {
+    pub name: String,
+    pub since: Timestamp,
+    /// Why, as its host finds when it tries: `unresolved` (the host in the name), `loopback` (that is this host itself),
+    /// `name-clash` (another replica has the same name) or one of [`ErlangNode::kind`]; absent: nobody knows, or not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The same as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
 }
 
 /// What the VM of a replica is, and how it is now. Absent versions: it has no such thing.

@@ -49,7 +49,8 @@ async fn connected(control_plane: &ControlPlane, app: &str, after: Timestamp) ->
             since.is_some_and(|it| it > after)
         })
         .await;
-    let ErlangNode { name, connected_since, kind, because, tls: _ } = node(&found.slots).unwrap().clone();
+    let ErlangNode { name, connected_since, kind, because, tls: _, mesh: _ } =
+        node(&found.slots).unwrap().clone();
     assert_eq!((kind, because), (None, None), "it is connected");
     (name, connected_since.unwrap())
 }

@@ -5,6 +5,7 @@
 mod acknowledged;
 mod bucket;
 mod chaos;
+mod cluster;
 mod command_line;
 mod configuration;
 mod connectivity;

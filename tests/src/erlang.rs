@@ -45,6 +45,23 @@ impl Asked {
         Ok(Self(connection))
     }
 
+    /// Which nodes it sees, hidden ones not among them.
+    pub async fn sees(&self) -> Vec<String> {
+        let answer = self.0.call("erlang", "nodes", Vec::new(), PATIENCE).await.expect("the node answers");
+        let names = answer.as_list().expect("a list").iter().filter_map(|it| it.as_atom());
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
+    /// Parts it from another node, as a network does that splits.
+    pub async fn parts_from(&self, other: &str) {
+        let other = Term::Atom(Atom::new(other).expect("a name of usual length"));
+        let parted = self.0.call("erlang", "disconnect_node", vec![other], PATIENCE).await;
+        // Where Erlang has parted them already, because of another that was parted, that is no less.
+        parted.expect("the node answers");
+    }
+
     /// Has it connect to another node anew, as applications do, and says whether it could.
     pub async fn connects_to(&self, other: &str) -> bool {
         let other = Term::Atom(Atom::new(other).expect("a name of usual length"));

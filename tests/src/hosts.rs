@@ -52,21 +52,28 @@ pub struct Host {
     address: Ipv4Addr,
     /// `None`: the machine's own.
     namespace: Option<Arc<Namespace>>,
+    /// What programs there take it to be called; `None`: as the machine.
+    name: Option<String>,
 }
 
 impl Host {
     /// The machine that the test runs on.
     pub fn this_machine() -> Self {
-        Self { address: Ipv4Addr::LOCALHOST, namespace: None }
+        Self { address: Ipv4Addr::LOCALHOST, namespace: None, name: None }
     }
 
     fn of_namespace(address: Ipv4Addr) -> Self {
-        Self { address, namespace: Some(Arc::new(Namespace::new())) }
+        Self { address, namespace: Some(Arc::new(Namespace::new())), name: None }
     }
 
     /// Where others reach what runs here.
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// What programs there take the host to be called, where that is not as the machine is.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// Nobody else listens here.
@@ -124,6 +131,16 @@ impl Network {
         }
     }
 
+    /// Of namespaces, whose hosts are called so. Nobody resolves these names.
+    pub fn of_named_hosts(names: &[&str]) -> Self {
+        let count = u8::try_from(names.len()).expect("a few hosts");
+        let mut network = Self::of_namespaces(count);
+        for (host, name) in network.hosts.iter_mut().zip(names) {
+            host.name = Some((*name).to_owned());
+        }
+        network
+    }
+
     fn of_namespaces(hosts: u8) -> Self {
         let switch = Host::of_namespace(Ipv4Addr::UNSPECIFIED);
         let ip = |host: &Host, lines: &str| {
@@ -149,7 +166,7 @@ impl Network {
     }
 
     fn over_loopback(hosts: u8) -> Self {
-        let host = |number| Host { address: [127, 0, 0, number].into(), namespace: None };
+        let host = |number| Host { address: [127, 0, 0, number].into(), namespace: None, name: None };
         Self {
             control_plane: Host::this_machine(),
             hosts: (2..hosts + 2).map(host).collect(),

@@ -332,6 +332,7 @@ pub(crate) struct Agent {
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) fetch: Arc<dyn node_agent::releases::Fetch>,
     pub(crate) certify: Arc<dyn Certify>,
+    pub(crate) siblings: watch::Receiver<pb::Siblings>,
     pub(crate) begin_anew: Arc<Notify>,
     pub(crate) evaluated: Arc<Evaluated>,
     cancel: CancellationToken,
@@ -346,6 +347,7 @@ impl Agent {
         let (events, event) = mpsc::channel(8);
         let begin_anew = Arc::new(Notify::new());
         let evaluated = Arc::new(Evaluated::default());
+        let siblings = watch::Sender::default();
         let link = Link::new(identity);
         let (standing, fetch, certify) = (link.standing(), link.fetch(), link.certify());
         let edges = link::Edges {
@@ -358,11 +360,13 @@ impl Agent {
             inventory: node_agent::host::inventory(None),
             sampled: watch::Sender::new(None),
             vm_samples: Arc::default(),
+            siblings: siblings.clone(),
             limits: watch::Sender::new(Vec::new()).subscribe(),
             begin_anew: begin_anew.clone(),
         };
         let (cancel, mut task) = (CancellationToken::new(), JoinSet::new());
         task.spawn(link.run(edges, cancel.clone()));
+        let siblings = siblings.subscribe();
         Self {
             folder,
             node,
@@ -372,6 +376,7 @@ impl Agent {
             standing,
             fetch,
             certify,
+            siblings,
             begin_anew,
             evaluated,
             cancel,

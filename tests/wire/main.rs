@@ -16,4 +16,5 @@ mod peers;
 mod proxy;
 mod renewal;
 mod sessions;
+mod siblings;
 mod transfers;

@@ -2,7 +2,7 @@
 //!
 //! After a start of the control plane it is empty and fills as agents come back; nothing here needs to survive.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use proto::agent::MAX_SLOTS;
@@ -17,8 +17,8 @@ use super::lease;
 use super::vm_history::{VmHistories, VmPast};
 use crate::clock::Time;
 use crate::fleet::{
-    Observed, ObservedCheck, ObservedExit, ObservedFallback, ObservedLevel, ObservedNode,
-    ObservedPreCommands, ObservedStaging, ObservedVm, Place, PreCommandsOutcome,
+    Observed, ObservedCheck, ObservedExit, ObservedFallback, ObservedLevel, ObservedMesh, ObservedMissed,
+    ObservedNode, ObservedPreCommands, ObservedStaging, ObservedVm, Place, PreCommandsOutcome,
 };
 
 /// The last lines of a log, or of a command's output.
@@ -29,6 +29,12 @@ const MAX_SENTENCE: usize = 2 << 10;
 
 /// Of something that a VM runs.
 const MAX_VERSION: usize = 100;
+
+/// Of an Erlang node's name, in bytes.
+const MAX_NAME: usize = 1 << 10;
+
+/// Nodes of a mesh, and siblings that an agent is told of: Erlang's own meshes end far below.
+const MAX_SIBLINGS: usize = 1_024;
 
 /// Figures of a host, or of a VM, that are watched.
 const MAX_LIMITS: usize = 8;
@@ -95,6 +101,15 @@ impl Board {
 
     pub(super) fn observed(&self, app: &AppName) -> BTreeMap<Place, Observed> {
         self.slots.get(app).cloned().unwrap_or_default()
+    }
+
+    /// The Erlang nodes of an application on other hosts than that node's, as they were seen last, by name.
+    pub(super) fn siblings(&self, app: &AppName, node: NodeId) -> Vec<String> {
+        let places = self.slots.get(app).into_iter().flatten();
+        let elsewhere = places.filter(|(place, seen)| place.node != node && seen.pid.is_some());
+        let names: BTreeSet<&String> =
+            elsewhere.filter_map(|(_, seen)| seen.erlang.as_ref()).map(|it| &it.name).collect();
+        names.into_iter().take(MAX_SIBLINGS).cloned().collect()
     }
 
     pub(super) fn host(&self, node: NodeId) -> Option<HostReport> {
@@ -264,6 +279,15 @@ fn ahead_ms(shown: u64, wall: Time) -> i64 {
 /// What the agent dates by a clock that is wrong.
 fn by_our_clock(observed: &mut Observed, ahead_ms: i64) {
     let exit = observed.last_exit.as_mut().map(|exit| &mut exit.at);
+    let mesh = observed.erlang.as_mut().and_then(|it| it.mesh.as_mut());
+    if let Some(mesh) = mesh.filter(|_| ahead_ms != 0) {
+        let ours = |it: &ObservedMissed| {
+            let since = Time(it.since.0.saturating_add_signed(ahead_ms.saturating_neg()));
+            ObservedMissed { since, ..it.clone() }
+        };
+        mesh.missed = mesh.missed.iter().map(ours).collect();
+        mesh.unreached = mesh.unreached.iter().map(ours).collect();
+    }
     let connected = observed.erlang.as_mut().and_then(|it| it.connected_since.as_mut());
     let vm = observed.vm.as_mut().into_iter();
     let vm = vm.flat_map(|it| {
@@ -323,11 +347,31 @@ pub(crate) fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed
             kind: first_part(&node.kind),
             because: first_part(&node.because),
             tls: first_part(&node.tls),
+            mesh: node.mesh.as_ref().map(read_mesh),
         }),
         vm: report.vm.as_ref().map(read_vm),
         ports: report.ports.iter().take(64).filter_map(read_port).collect(),
         reported_at: now,
     })
+}
+
+fn read_mesh(mesh: &pb::Mesh) -> ObservedMesh {
+    let missed = |it: &pb::Missed| ObservedMissed {
+        name: name_part(&it.name),
+        since: Time(it.since_unix_ms),
+        kind: first_part(&it.kind),
+        because: first_part(&it.because),
+    };
+    ObservedMesh {
+        connected: mesh.connected.iter().take(MAX_SIBLINGS).map(|it| name_part(it)).collect(),
+        missed: mesh.missed.iter().take(MAX_SIBLINGS).map(missed).collect(),
+        unreached: mesh.unreached.iter().take(MAX_SIBLINGS).map(missed).collect(),
+    }
+}
+
+/// Of what is to be an atom.
+fn name_part(text: &str) -> String {
+    first_part(&text[..text.floor_char_boundary(MAX_NAME)])
 }
 
 fn read_vm(vm: &pb::Vm) -> ObservedVm {

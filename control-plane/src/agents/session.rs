@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::agent::{PROTOCOL, negotiate};
-use proto::ids::NodeId;
+use proto::ids::{AppName, NodeId};
 use proto::pb;
 use proto::pb::agent_message::Kind as Said;
 use proto::pb::control_message::Kind as Told;
@@ -30,6 +30,9 @@ const OUTGOING: usize = 16;
 /// After an assignment could not be made.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// Nodes come and go with replicas; who misses one asks for it every two seconds.
+const SIBLINGS_LOOK: Duration = Duration::from_secs(1);
+
 /// What goes to the agent.
 pub(super) type Outgoing = mpsc::Receiver<Result<pb::ControlMessage, Status>>;
 
@@ -47,6 +50,12 @@ pub(super) struct Session {
     events: Events,
     /// Of the assignment that the agent holds, as far as we know.
     generation: u64,
+    /// Of which applications it is told where their other nodes are.
+    fleets: Vec<AppName>,
+    /// What it was told of them.
+    siblings: pb::Siblings,
+    /// When to look whether that has changed.
+    siblings_look: Interval,
 }
 
 /// Why a session's loop is left.
@@ -88,7 +97,22 @@ impl Session {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
         let events = Events::new(node, hello.clock_unix_ms, wall);
-        let session = Self { hub, node, incoming, outgoing, seat, look, retry_at: None, events, generation };
+        let mut siblings_look = interval(SIBLINGS_LOOK);
+        siblings_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let session = Self {
+            hub,
+            node,
+            incoming,
+            outgoing,
+            seat,
+            look,
+            retry_at: None,
+            events,
+            generation,
+            fleets: Vec::new(),
+            siblings: pb::Siblings::default(),
+            siblings_look,
+        };
         let welcome = Told::Welcome(pb::Welcome {
             protocol,
             heartbeat_interval_ms: u64::try_from(lease::HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
@@ -131,6 +155,7 @@ impl Session {
             Some(order) = self.seat.orders.recv() => self.tell(order).await,
             () = self.seat.wake.notified() => self.assign().await,
             _ = self.look.tick() => self.assign().await,
+            _ = self.siblings_look.tick(), if !self.fleets.is_empty() => self.tell_siblings().await,
             Some(()) = reached(self.retry_at) => self.assign().await,
         }
     }
@@ -172,7 +197,11 @@ impl Session {
 
     async fn assign(&mut self) -> Result<(), Over> {
         self.retry_at = None;
-        match self.hub.assignments.assignment(self.node).await {
+        let assignment = self.hub.assignments.assignment(self.node).await;
+        if let Ok(assignment) = &assignment {
+            self.fleets = fleets(assignment);
+        }
+        match assignment {
             Ok(assignment) if assignment.generation > self.generation => {
                 self.generation = assignment.generation;
                 self.tell(Told::Assignment(assignment)).await
@@ -186,6 +215,23 @@ impl Session {
         }
     }
 
+    /// Where it is something else than was told last.
+    async fn tell_siblings(&mut self) -> Result<(), Over> {
+        let siblings = {
+            let board = self.hub.board();
+            let of = |app: &AppName| pb::SiblingsOf {
+                app: app.to_string(),
+                nodes: board.siblings(app, self.node),
+            };
+            pb::Siblings { applications: self.fleets.iter().map(of).collect() }
+        };
+        if siblings == self.siblings {
+            return Ok(());
+        }
+        self.siblings = siblings.clone();
+        self.tell(Told::Siblings(siblings)).await
+    }
+
     async fn tell(&mut self, kind: Told) -> Result<(), Over> {
         let message = pb::ControlMessage { kind: Some(kind) };
         match timeout(SEND_TIMEOUT, self.outgoing.send(Ok(message))).await {
@@ -194,6 +240,12 @@ impl Session {
             Err(_) => Err(Over::Told(Status::aborted("nothing was taken for too long"))),
         }
     }
+}
+
+/// The applications whose replicas there are to be connected to those on other hosts.
+fn fleets(assignment: &pb::Assignment) -> Vec<AppName> {
+    let of_fleet = assignment.applications.iter().filter(|it| it.cluster() == pb::Cluster::Fleet);
+    of_fleet.filter_map(|it| it.name.parse().ok()).collect()
 }
 
 /// `None` at once where there is nothing to wait for.

@@ -1,6 +1,7 @@
 //! Applications.
 
 pub(super) mod deploy;
+pub(super) mod doctor;
 pub(super) mod scale;
 mod standing;
 

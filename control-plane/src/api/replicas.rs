@@ -10,7 +10,7 @@ use axum::extract::State;
 use proto::ids::{AppName, BadName, NodeName, Slot};
 use proto::page::Page;
 use proto::replicas::{
-    ErlangNode, FailedCheck, LastExit, PortInUse, PreCommands, Replica, Staging, Vm, VmLevel,
+    ErlangNode, FailedCheck, LastExit, Mesh, Missed, PortInUse, PreCommands, Replica, Staging, Vm, VmLevel,
 };
 use proto::state::{Liveness, SlotState};
 use serde::Deserialize;
@@ -18,8 +18,8 @@ use serde::Deserialize;
 use super::Api;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{
-    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedLevel, ObservedNode, ObservedStaging,
-    ObservedVm, Place, PreCommandsOutcome,
+    AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedLevel, ObservedMesh, ObservedMissed,
+    ObservedNode, ObservedStaging, ObservedVm, Place, PreCommandsOutcome,
 };
 use crate::http::input::{Path, Query, limit, page_of};
 use crate::picture::Picture;
@@ -205,7 +205,7 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
 }
 
 fn erlang_node(observed: ObservedNode) -> ErlangNode {
-    let ObservedNode { name, connected_since, kind, because, tls } = observed;
+    let ObservedNode { name, connected_since, kind, because, tls, mesh } = observed;
     let some = |text: String| Some(text).filter(|it| !it.is_empty());
     ErlangNode {
         name,
@@ -213,6 +213,22 @@ fn erlang_node(observed: ObservedNode) -> ErlangNode {
         kind: some(kind),
         because: some(because),
         tls: some(tls),
+        mesh: mesh.map(self::mesh),
+    }
+}
+
+fn mesh(observed: ObservedMesh) -> Mesh {
+    let some = |text: &String| Some(text.clone()).filter(|it| !it.is_empty());
+    let missed = |it: &ObservedMissed| Missed {
+        name: it.name.clone(),
+        since: it.since.into(),
+        kind: some(&it.kind),
+        because: some(&it.because),
+    };
+    Mesh {
+        connected: observed.connected.to_vec(),
+        missed: observed.missed.iter().map(missed).collect(),
+        unreached: observed.unreached.iter().map(missed).collect(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `deployex app …`: applications.
 
+mod doctor;
 mod history;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,12 @@ pub(super) enum App {
         /// The application's name.
         application: AppName,
     },
+    /// Look at the application's Erlang nodes and what connects them, and say what is wrong and what to do.
+    #[command(after_help = "Exits with 1 where something is wrong.\n\nExample:\n  deployex app doctor myapp")]
+    Doctor {
+        /// The application's name.
+        application: AppName,
+    },
     History(history::History),
 }
 
@@ -45,6 +52,7 @@ impl App {
                 let application: Application = client.get(&format!("/applications/{application}")).await?;
                 out.show(&application, |application| render(application, paint, now))
             }
+            Self::Doctor { application } => doctor::run(&application, client, out).await,
             Self::History(history) => history.run(client, out).await,
         }
     }
@@ -163,8 +171,40 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
             text.push_str(&wrap(&format!("{at}: {}", failed_check(check, now))));
         }
     }
+    text.push_str(&how_they_are_connected(replicas));
     text.push_str(&what_they_run_on(replicas));
     text.push_str(&how_they_talk(replicas));
+    text
+}
+
+/// Whether those that are to be connected to each other are; of each that is not, whom it misses.
+fn how_they_are_connected(replicas: &[Replica]) -> String {
+    let meshes: Vec<_> = replicas
+        .iter()
+        .filter_map(|it| Some((it, it.erlang.as_ref()?.mesh.as_ref()?)))
+        .filter(|(_, mesh)| !(mesh.connected.is_empty() && mesh.missed.is_empty()))
+        .collect();
+    let (whole, split): (Vec<_>, Vec<_>) = meshes.into_iter().partition(|(_, mesh)| mesh.missed.is_empty());
+    let mut text = String::new();
+    if !whole.is_empty() {
+        let all = if split.is_empty() { "each" } else { "the others each" };
+        let sentence = match whole.as_slice() {
+            [(replica, mesh)] if !split.is_empty() => {
+                let at = place(&replica.node, replica.slot);
+                format!("{at}: connected to all its siblings, {} Erlang nodes", mesh.connected.len())
+            }
+            _ => format!("Erlang nodes: {} of them, {all} connected to all its siblings", whole.len()),
+        };
+        text.push_str(&wrap(&sentence));
+    }
+    for (replica, mesh) in split {
+        let at = format!("{} of {}", place(&replica.node, replica.slot), replica.application);
+        for missed in &mesh.missed {
+            let because = missed.because.as_ref().map(|it| format!(": {}", one_line(it))).unwrap_or_default();
+            let sentence = format!("{at}: its Erlang node is not connected to {}{because}", missed.name);
+            text.push_str(&wrap(&sentence));
+        }
+    }
     text
 }
 
@@ -322,6 +362,7 @@ pub(super) mod tests {
                 kind: Some("cookie".to_owned()),
                 because: Some("the node does not accept our cookie".to_owned()),
                 tls: Some("shared".to_owned()),
+                mesh: None,
             }),
             vm: Some(Vm {
                 otp: Some("25".to_owned()),

@@ -229,7 +229,10 @@ pub(super) mod tests {
                     change("port", Class::Restart, "5001", "5003"),
                 ],
             },
-            notices: vec!["applications[shop].cluster (node, the default) is not yet in force: replicas are not connected to each other".to_owned()],
+            notices: vec![
+                "applications[shop].logs is not yet in force: log files are not rotated or removed"
+                    .to_owned(),
+            ],
         }
     }
 

@@ -119,6 +119,7 @@ fn read(f: &mut Fields<'_>, for_all: ForAll) -> Option<Written> {
     spec.live = probes::live(f, &spec.ports);
     let distribution = f.node("distribution").map_or_else(|| f.at.clone(), |it| it.at.clone());
     deploy::distribution(f, &mut spec.distribution);
+    spec.cluster = deploy::cluster(f, &spec.distribution);
     deploy::limits(f, &mut spec.limits);
     let upstream_file = nginx::read(f, &mut spec);
     spec.monitoring = monitoring::of_applications(f);
@@ -199,12 +200,11 @@ fn env(f: &mut Fields<'_>) -> Vec<EnvEntry> {
 /// Keys whose parts are not in force yet.
 fn checked_only(f: &mut Fields<'_>) {
     f.read("shell_user", rules::account);
-    f.read("cluster", rules::word(&[("off", ()), ("node", ()), ("fleet", ())]));
     deploy::logs(f);
     certificates::read(f);
 }
 
-const LATER: [&str; 4] = ["shell_user", "cluster", "logs", "certificates"];
+const LATER: [&str; 3] = ["shell_user", "logs", "certificates"];
 
 fn later(f: &mut Fields<'_>) -> Later {
     let mut later = Later::default();

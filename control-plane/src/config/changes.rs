@@ -11,8 +11,8 @@ use proto::state::{Strategy, VmFigure};
 use super::quantity;
 use crate::spec::monitoring::{Threshold, VmMonitoring};
 use crate::spec::{
-    AppSpec, CanarySpec, DeploySpec, Distribution, DistributionMode, DistributionTls, EnvValue, Limits,
-    Millis, NginxSpec, PreCommandsRun, Probe, Promote, ReadyWhen, RestartSpec,
+    AppSpec, CanarySpec, DeploySpec, Distribution, DistributionTls, EnvValue, Limits, Millis, NginxSpec,
+    PreCommandsRun, Probe, Promote, ReadyWhen, RestartSpec,
 };
 
 /// Every key that differs, by name.
@@ -73,6 +73,7 @@ fn sheet(spec: &AppSpec) -> Sheet {
         ready_probes,
         live,
         distribution,
+        cluster,
         limits,
         nginx,
         monitoring,
@@ -121,6 +122,8 @@ fn sheet(spec: &AppSpec) -> Sheet {
         None => put(&mut s, at_once, "live", "off"),
     }
     put_distribution(&mut s, distribution);
+    // At once: what runs is connected, or no longer looked after, and nothing is another for it.
+    put(&mut s, at_once, "cluster", cluster.word());
     put_limits(&mut s, limits);
     if let Some(nginx) = nginx {
         put_nginx(&mut s, nginx);
@@ -246,12 +249,7 @@ fn put_monitoring(s: &mut Sheet, monitoring: &VmMonitoring) {
 
 fn put_distribution(s: &mut Sheet, distribution: &Distribution) {
     let Distribution { mode, host, ports, tls } = distribution;
-    let mode = match mode {
-        DistributionMode::Short => "short",
-        DistributionMode::Long => "long",
-        DistributionMode::Off => "off",
-    };
-    put(s, Class::NextDeploy, "distribution.mode", mode);
+    put(s, Class::NextDeploy, "distribution.mode", mode.word());
     if let Some(host) = host {
         put(s, Class::NextDeploy, "distribution.host", host);
     }
@@ -271,6 +269,7 @@ fn put_distribution(s: &mut Sheet, distribution: &Distribution) {
 /// Of every key, when a change of it counts. By hand: a key is promised to people under its class.
 #[cfg(test)]
 pub(super) const PROMISED: &str = "
+cluster immediate
 deploy.batch immediate
 deploy.canary.nodes immediate
 deploy.canary.promote immediate

@@ -43,6 +43,7 @@ applications:
     ready: [{ http: { path: /ready } }]
     live: [{ http: { path: /live } }]
     distribution: { mode: long, host: 10.0.0.7, ports: [9100, 9200], tls: files }
+    cluster: node
     limits: { memory_max: 1GiB, cpu_max: 100%, pids_max: 64 }
     nginx: { upstream_file: /etc/nginx/conf.d/shop.conf, upstream: shop, port: PORT, reload: nginx -s reload }
     monitoring: [{ type: atom, warning_threshold_percent: 75, restart_threshold_percent: 90, cooldown_ms: 300000 }]
@@ -82,6 +83,7 @@ const TO_BE_PROMOTED: &str = "waits: the canary on web-1 is stable; `deployex ro
 
 /// In the order of [`PROMISED`]. Of three hosts, each with two replicas and, while it is moved, a third.
 const ROWS: &[Row] = &[
+    row("cluster", "cluster: node", "cluster: fleet", Field("cluster")),
     row(
         "deploy.batch",
         "batch: 1",

@@ -23,11 +23,8 @@ const OF_THE_FILE: [Known; 7] = [
 const NO_VM: &str = "this program is no Erlang VM and has no atoms, processes or ports of its own; memory and disk of hosts are \
                      watched, and VMs where their application's `monitoring` says so";
 
-const CLUSTER: &str = "replicas are not connected to each other";
-
-const OF_AN_APPLICATION: [Known; 5] = [
+const OF_AN_APPLICATION: [Known; 4] = [
     ("shell_user", &[], "there are no shells"),
-    ("cluster", &["\"off\""], CLUSTER),
     ("logs", &[], "log files are not rotated or removed"),
     ("certificates", &["[]"], "no certificates are ordered"),
     ("deploy.hot_upgrade", &["\"never\""], "every deployment is a full one"),
@@ -66,10 +63,6 @@ impl Config {
         for app in &self.applications {
             let prefix = format!("applications[{}].", app.name);
             sentences.extend(listed(&prefix, &app.later.0, &OF_AN_APPLICATION));
-            // 0.x connected them, so who says nothing may rely on it. A single one has nobody to be connected to.
-            if !app.later.0.contains_key("cluster") && app.replicas.get() > 1 {
-                sentences.push(sentence(&prefix, "cluster (node, the default)", CLUSTER));
-            }
         }
         sentences
     }

@@ -458,6 +458,21 @@ release_bucket: s3://bucket/path
     distribution: { mode: long, host: web1 }
 ",
      &["3:39: applications[myapp].distribution.host: found a name without dots, which Erlang refuses for mode long; write the full name or an address, or mode: short"]),
+    ("a cluster of nodes that are none",
+     "applications:
+  - name: myapp
+    distribution: { mode: \"off\" }
+    cluster: fleet
+  - name: other
+    distribution: { mode: \"off\" }
+    cluster: node
+  - name: third
+    cluster: hosts
+",
+     &[
+        "4:14: applications[myapp].cluster: found fleet beside distribution.mode off, with which its replicas are no Erlang nodes; write cluster: off, or distribution.mode: short or long",
+        r#"9:14: applications[third].cluster: found "hosts"; allowed: off, node or fleet"#,
+     ]),
     ("distribution ports",
      "applications:
   - name: myapp

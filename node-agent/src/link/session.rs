@@ -164,6 +164,9 @@ impl<'a> Session<'a> {
         match message.kind {
             // A snapshot: one that still waits is out of date.
             Some(Told::Assignment(assignment)) => self.waiting = Some(assignment),
+            Some(Told::Siblings(siblings)) => {
+                self.wiring.siblings.send_replace(siblings);
+            }
             Some(Told::OpenStream(open)) => return self.open_stream(open).await,
             Some(Told::RestartAgent(_)) => self.wiring.begin_anew.notify_one(),
             Some(Told::Welcome(_)) => return Err(LinkError::Protocol("it welcomed twice")),

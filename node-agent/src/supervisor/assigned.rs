@@ -172,6 +172,14 @@ pub(super) fn watched(app: Option<&pb::Application>) -> Watched {
     }
 }
 
+/// To which of its siblings a replica of these settings is kept connected: to none where it is to be no node.
+pub(super) fn cluster(app: Option<&pb::Application>) -> pb::Cluster {
+    let is_node = |it: &&pb::Application| {
+        it.distribution.as_ref().is_none_or(|it| it.mode() != pb::DistributionMode::Off)
+    };
+    app.filter(is_node).map_or(pb::Cluster::Off, pb::Application::cluster)
+}
+
 fn language(language: pb::Language) -> Option<Language> {
     match language {
         pb::Language::Elixir => Some(Language::Elixir),
@@ -384,6 +392,7 @@ mod tests {
                 port: Some(pb::VmThreshold::default()),
                 ..Default::default()
             }),
+            cluster: pb::Cluster::Fleet.into(),
         }
     }
 
@@ -394,15 +403,16 @@ mod tests {
         before.live_probes = vec![pb::Probe::default()];
         let heeded = |application: &pb::Application| {
             let (limits, watched) = (limits(Some(application)), watched(Some(application)));
+            let cluster = cluster(Some(application));
             let application = Some(application.clone());
             let assigned = Assigned { generation: 1, application, slot: None };
             let nginx = assigned.application().and_then(|it| it.nginx);
-            (assigned.policy(), limits, watched, nginx, assigned.is_asked_live())
+            (assigned.policy(), limits, (watched, cluster), nginx, assigned.is_asked_live())
         };
         let fields = fields! {
             name language env ports env_file run_as_user run_as_group cookie distribution stable_after_ms
             stop_grace_ms backoff_min_ms backoff_max_ms backoff_reset_after_ms ready pre_commands_timeout_ms
-            ready_probes live_probes nginx drain_ms limits monitoring
+            ready_probes live_probes nginx drain_ms limits monitoring cluster
         };
         let (mut all, other) = (before.clone(), all_else());
         for (field, set) in fields {

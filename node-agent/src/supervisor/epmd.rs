@@ -1,12 +1,17 @@
 //! Erlang's port mapper: one per `ERL_EPMD_PORT`, there before the first replica, because the first node to start would
 //! otherwise start one out of its own release folder and so tie it to that slot.
 //!
-//! One that is there is used, whoever's it is, and never ended. It runs as the application's user: the file may come out of a
+//! It listens where the nodes of this host find it: on loopback, unless this host's own name leads elsewhere, and on every address
+//! where an application is connected across hosts (`cluster: fleet`). One of ours that listens elsewhere is replaced: nodes that
+//! run tell the new one of themselves within a second.
+//!
+//! One of somebody else that is there is used, and never ended. It runs as the application's user: the file may come out of a
 //! release, and what is in a release has no more rights than the application itself.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,7 +20,8 @@ use std::time::Duration;
 
 use proto::pb;
 use rustix::fs::{Mode, OFlags, open};
-use tokio::net::TcpStream;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::process::Command;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, sleep, timeout};
@@ -30,6 +36,8 @@ use crate::oom;
 /// It daemonises within milliseconds.
 const START_PATIENCE: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// The host's own name is in its files, as a rule.
+const NAME_PATIENCE: Duration = Duration::from_secs(2);
 /// Nodes that run go on without it, but nobody finds them; back, it is told of them by themselves within a second.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 
@@ -55,9 +63,32 @@ impl EpmdError {
     }
 }
 
+/// Where it is to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Listens {
+    Everywhere,
+    /// On these and loopback, which it always adds.
+    On(BTreeSet<Ipv4Addr>),
+}
+
+impl Listens {
+    /// What it is told of it.
+    fn words(&self) -> Vec<String> {
+        match self {
+            Self::Everywhere => Vec::new(),
+            Self::On(addresses) => {
+                let addresses: Vec<_> = addresses.iter().map(Ipv4Addr::to_string).collect();
+                vec!["-address".to_owned(), addresses.join(",")]
+            }
+        }
+    }
+}
+
 /// The one on this host.
 pub(super) struct Epmd {
     port: u16,
+    /// Slots whose nodes are looked for from other hosts.
+    fleets: std::sync::Mutex<BTreeSet<SlotId>>,
     /// The agent's folder for the program, outside of any slot and open to every user.
     keep: PathBuf,
     /// Slots start side by side: unless one goes first they all copy the program over each other and start one each.
@@ -77,6 +108,7 @@ impl Epmd {
     pub(super) fn new(port: u16, keep: PathBuf) -> Self {
         Self {
             port,
+            fleets: std::sync::Mutex::default(),
             keep,
             starting: Mutex::default(),
             seen: std::sync::Mutex::default(),
@@ -86,6 +118,49 @@ impl Epmd {
 
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether the node of this slot is looked for from other hosts.
+    pub(super) fn opens_for(&self, id: &SlotId, from_other_hosts: bool) {
+        let mut fleets = self.fleets.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = match from_other_hosts {
+            true => fleets.insert(id.clone()),
+            false => fleets.remove(id),
+        };
+        if is_new {
+            self.look_now.notify_one();
+        }
+    }
+
+    async fn listens(&self) -> Listens {
+        if !self.fleets.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return Listens::Everywhere;
+        }
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let found = timeout(NAME_PATIENCE, lookup_host((name.as_str(), 0))).await;
+        let own: Vec<IpAddr> = found.map_or_else(
+            |_| Vec::new(),
+            |found| found.map_or_else(|_| Vec::new(), |all| all.map(|it| it.ip()).collect()),
+        );
+        Listens::On(addresses(&own, |it| TcpListener::bind((it, 0)).is_ok()))
+    }
+
+    /// Ends the one that listens elsewhere than it is to, where it is ours, so that the next look starts another.
+    async fn replace(&self, listens: &Listens) {
+        let (keep, port) = (self.keep.join("epmd"), self.port);
+        let own = tokio::task::spawn_blocking(move || own(&keep, port)).await.ok().flatten();
+        let Some((pid, words)) = own else { return };
+        if said_to_listen(&words) == listens.words() {
+            return;
+        }
+        info!(port = self.port, ?listens, "epmd is replaced by one that listens elsewhere");
+        let _ = kill_process(pid, Signal::TERM);
+        let gone = async {
+            while answers(self.port).await {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _ = timeout(START_PATIENCE, gone).await;
     }
 
     /// For a start that waits for nothing that it need not: where it was seen a moment ago it is looked for meanwhile, and
@@ -119,7 +194,7 @@ impl Epmd {
             return Err(EpmdError::Lately { why: why.clone() });
         }
         let started = match program(release, &self.keep) {
-            Ok(program) => start(self.port, program, user).await,
+            Ok(program) => start(self.port, &self.listens().await, program, user).await,
             Err(error) => Err(error),
         };
         // What failed at once costs nobody time, and may go well with another's release or user.
@@ -129,7 +204,43 @@ impl Epmd {
     }
 }
 
-async fn start(port: u16, program: PathBuf, user: Option<&UserIds>) -> Result<(), EpmdError> {
+/// Beside 127.0.0.1, where the agent asks and nodes tell it of themselves, the address that the host's own name leads to: there
+/// Erlang asks for a node of this host. `is_here`: it is one of this host's.
+fn addresses(own: &[IpAddr], is_here: impl Fn(Ipv4Addr) -> bool) -> BTreeSet<Ipv4Addr> {
+    let first = own.iter().find_map(|it| match it {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    });
+    std::iter::once(Ipv4Addr::LOCALHOST).chain(first.filter(|it| is_here(*it))).collect()
+}
+
+/// The one of that program for this port, and the words that it was started with.
+fn own(program: &Path, port: u16) -> Option<(Pid, Vec<String>)> {
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let port = port.to_string();
+    processes.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok()).find_map(|pid| {
+        let folder = PathBuf::from(format!("/proc/{pid}"));
+        fs::read_link(folder.join("exe")).ok().filter(|it| it == program)?;
+        let words = fs::read(folder.join("cmdline")).ok()?;
+        let words: Vec<String> =
+            words.split(|it| *it == 0).map(|it| String::from_utf8_lossy(it).into_owned()).collect();
+        let is_of_port = words.windows(2).any(|it| it[0] == "-port" && it[1] == port);
+        Some((Pid::from_raw(pid)?, words)).filter(|_| is_of_port)
+    })
+}
+
+/// As [`Listens::words`].
+fn said_to_listen(words: &[String]) -> Vec<String> {
+    let said = words.windows(2).find(|it| it[0] == "-address");
+    said.map(<[String]>::to_vec).unwrap_or_default()
+}
+
+async fn start(
+    port: u16,
+    listens: &Listens,
+    program: PathBuf,
+    user: Option<&UserIds>,
+) -> Result<(), EpmdError> {
     let mut command = Command::new(&program);
     if let Some(user) = user {
         // With these the supplementary groups are given up, too.
@@ -139,7 +250,7 @@ async fn start(port: u16, program: PathBuf, user: Option<&UserIds>) -> Result<()
     let started = command
         .arg("-daemon")
         .args(["-port", &port.to_string()])
-        .args(["-address", "127.0.0.1"])
+        .args(listens.words())
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
@@ -183,6 +294,8 @@ pub(super) fn is_used_by(app: &pb::Application) -> bool {
 pub(super) async fn keep_up(shared: Arc<Shared>) {
     // Why it could not be started: said once, not every five seconds for each replica.
     let mut said: Option<String> = None;
+    // Where the one that is there was last found to listen, or not to be ours.
+    let mut arranged: Option<Listens> = None;
     loop {
         tokio::select! {
             biased;
@@ -190,7 +303,16 @@ pub(super) async fn keep_up(shared: Arc<Shared>) {
             () = sleep(LOOK_AFTER) => {}
             () = shared.epmd.look_now.notified() => {}
         }
-        let is_there = answers(shared.epmd.port).await;
+        let mut is_there = answers(shared.epmd.port).await;
+        if !is_there {
+            arranged = None;
+        }
+        let listens = shared.epmd.listens().await;
+        if is_there && arranged.as_ref() != Some(&listens) {
+            shared.epmd.replace(&listens).await;
+            is_there = answers(shared.epmd.port).await;
+            arranged = Some(listens);
+        }
         shared.epmd.is_seen(is_there);
         if is_there {
             said = None;
@@ -308,6 +430,40 @@ mod tests {
         assert!(copy_for_all(&link, &copy).is_err() && !copy.exists());
     }
 
+    #[test]
+    fn it_listens_on_loopback_and_where_the_hosts_own_name_leads_to() {
+        let of = |own: &[&str], here: bool| {
+            let own: Vec<IpAddr> = own.iter().map(|it| it.parse().unwrap()).collect();
+            Listens::On(addresses(&own, |_| here)).words().join(" ")
+        };
+        assert_eq!(of(&[], true), "-address 127.0.0.1");
+        assert_eq!(of(&["127.0.0.1"], true), "-address 127.0.0.1");
+        // As Debian names its hosts.
+        assert_eq!(of(&["::1", "127.0.1.1"], true), "-address 127.0.0.1,127.0.1.1");
+        assert_eq!(of(&["10.0.0.7", "10.0.0.8"], true), "-address 10.0.0.7,127.0.0.1");
+        assert_eq!(of(&["192.0.2.1"], false), "-address 127.0.0.1", "it would not even start");
+        assert_eq!(Listens::Everywhere.words(), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn one_of_ours_that_listens_elsewhere_is_replaced_once_a_fleet_asks_for_it() {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let epmd = Epmd::new(port, folder.path().to_owned());
+        epmd.ensure(folder.path(), None).await.unwrap();
+        let words = || own(&folder.path().join("epmd"), port).map(|(_, words)| said_to_listen(&words));
+        assert_eq!(words(), Some(epmd.listens().await.words()));
+        epmd.replace(&epmd.listens().await).await;
+        assert!(answers(port).await, "it listens where it is to");
+        let id = SlotId { app: "shop".parse().unwrap(), slot: "1".parse().unwrap() };
+        epmd.opens_for(&id, true);
+        epmd.replace(&epmd.listens().await).await;
+        assert!(!answers(port).await);
+        epmd.ensure(folder.path(), None).await.unwrap();
+        assert_eq!(words(), Some(Vec::new()));
+        let (pid, _) = own(&folder.path().join("epmd"), port).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
     #[tokio::test]
     async fn one_that_does_not_go_into_the_background_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
@@ -350,7 +506,7 @@ mod tests {
     }
 
     fn free_port() -> u16 {
-        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
     }
 
     #[tokio::test]

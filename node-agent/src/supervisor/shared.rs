@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) fetch: Arc<dyn Fetch>,
     pub(super) certify: Arc<dyn Certify>,
     pub(super) observed: watch::Sender<Observed>,
+    /// The replicas' siblings on other hosts, as the control plane said last.
+    pub(super) siblings: watch::Sender<pb::Siblings>,
     /// What was sampled of the replicas' VMs, for the link.
     pub(super) vm_samples: Arc<VmBacklog>,
     /// The Erlang nodes of what runs, for who asks them something.

@@ -5,6 +5,7 @@
 
 mod health;
 mod limits;
+mod meshed;
 pub(super) mod node;
 mod recovery;
 mod settle;
@@ -118,6 +119,8 @@ pub(super) struct SlotTask {
     node: Option<node::NodeWatch>,
     /// What of its virtual machine is watched for its limit.
     watched: watch::Sender<Watched>,
+    /// To which of its siblings it is kept connected.
+    cluster: watch::Sender<pb::Cluster>,
     killing: CancellationToken,
     /// Who has one of the ports of what runs here, or ran here last.
     port_held: Option<String>,
@@ -182,6 +185,7 @@ impl SlotTask {
             failed_check: None,
             node: None,
             watched: watch::Sender::default(),
+            cluster: watch::Sender::default(),
             killing: CancellationToken::new(),
             port_held: None,
             remains: Remains::default(),
@@ -332,8 +336,8 @@ impl SlotTask {
             fetched_bytes: self.fetched_bytes,
             fault: &self.faults(),
         });
-        let node::Said { node, vm, certificate: _ } = self.said_of_node();
-        (report.erlang, report.vm) = (node, vm);
+        let node::Said { node, vm, mesh, certificate: _ } = self.said_of_node();
+        (report.erlang, report.vm) = (node.map(|it| pb::ErlangNode { mesh, ..it }), vm);
         self.shared.report(&self.id, report);
         self.tell_traffic();
     }

@@ -209,6 +209,17 @@ impl Agent {
 
     fn command(&self, word: &str) -> Command {
         let mut command = program("deployex-agent");
+        if let Some(name) = self.host.name() {
+            // In the same process, so that it is the agent's.
+            let mut named = Command::new("unshare");
+            named
+                .args(["--uts", "sh", "-c", "hostname \"$0\" && exec \"$@\"", name])
+                .arg(command.get_program());
+            for (variable, _) in command.get_envs().filter(|(_, value)| value.is_none()) {
+                named.env_remove(variable);
+            }
+            command = named;
+        }
         if let Some(user) = self.user {
             command = Command::new(self.folder.path().join("bin/deployex-agent"));
             command.env_clear().uid(user).gid(user);

@@ -16,6 +16,7 @@ const RIGHTS: &str = "
 GET /api/v1/applications viewer
 GET /api/v1/applications/{app} viewer
 GET /api/v1/applications/{app}/ghosted viewer
+GET /api/v1/applications/{app}/doctor viewer
 GET /api/v1/applications/{app}/history viewer
 GET /api/v1/applications/{app}/releases viewer
 GET /api/v1/configuration viewer

@@ -85,6 +85,7 @@ async fn sampled(bench: &Bench, moments: &[u64]) {
         kind: String::new(),
         because: String::new(),
         tls: String::new(),
+        mesh: None,
     };
     let mut fleets = bench.backend.fleets.lock().unwrap();
     let seen = fleets[0].observed.get_mut(&place).unwrap();

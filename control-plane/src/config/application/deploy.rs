@@ -6,8 +6,8 @@ use crate::config::fault::Located;
 use crate::config::fields::Fields;
 use crate::config::rules;
 use crate::spec::{
-    CanarySpec, DeploySpec, Distribution, DistributionMode, DistributionTls, Limits, PreCommandsRun, Promote,
-    RestartSpec,
+    CanarySpec, Cluster, DeploySpec, Distribution, DistributionMode, DistributionTls, Limits, PreCommandsRun,
+    Promote, RestartSpec,
 };
 
 const DAY_MS: u64 = 86_400_000;
@@ -109,6 +109,19 @@ fn dist_ports(d: &mut Fields<'_>) -> Option<(u16, u16)> {
             None
         }
     }
+}
+
+const CLUSTERS: [(&str, Cluster); 3] =
+    [("off", Cluster::Off), ("node", Cluster::Node), ("fleet", Cluster::Fleet)];
+
+/// Where replicas are no nodes, `node` asks for what happens anyway; a fleet that is to be connected does not.
+pub(super) fn cluster(f: &mut Fields<'_>, distribution: &Distribution) -> Cluster {
+    let said = f.read("cluster", rules::word(&CLUSTERS)).unwrap_or_default();
+    if said == Cluster::Fleet && distribution.mode == DistributionMode::Off {
+        let found = "fleet beside distribution.mode off, with which its replicas are no Erlang nodes";
+        f.fault("cluster", found, "write cluster: off, or distribution.mode: short or long");
+    }
+    said
 }
 
 pub(super) fn limits(f: &mut Fields<'_>, limits: &mut Limits) {

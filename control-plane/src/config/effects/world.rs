@@ -330,6 +330,7 @@ fn told_fields(application: pb::Application) -> BTreeMap<&'static str, String> {
         drain_ms,
         limits,
         monitoring,
+        cluster,
     } = application;
     let env: Vec<_> = env.into_iter().map(|it| (it.key, it.value)).collect();
     BTreeMap::from([
@@ -355,6 +356,7 @@ fn told_fields(application: pb::Application) -> BTreeMap<&'static str, String> {
         ("drain_ms", drain_ms.to_string()),
         ("limits", format!("{limits:?}")),
         ("monitoring", format!("{monitoring:?}")),
+        ("cluster", cluster.to_string()),
     ])
 }
 

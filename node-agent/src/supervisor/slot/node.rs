@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::SlotTask;
+use super::meshed::Meshed;
 use super::vitals::Sampled;
 use crate::dist::connection::Settings;
 use crate::dist::dial::Node;
@@ -59,6 +60,8 @@ pub(in crate::supervisor) struct Said {
     pub(in crate::supervisor) node: Option<pb::ErlangNode>,
     /// `None`: it was not asked yet.
     pub(in crate::supervisor) vm: Option<pb::Vm>,
+    /// `None`: it is not to be connected to others, or was not asked yet.
+    pub(in crate::supervisor) mesh: Option<pb::Mesh>,
     /// Why its certificate cannot be renewed; `None`: nothing hinders it.
     pub(in crate::supervisor) certificate: Option<String>,
 }
@@ -82,7 +85,8 @@ impl SlotTask {
             let (id, shared) = (self.id.clone(), self.shared.clone());
             let sampled = Sampled { id, pid, shared, watched: self.watched.subscribe(), levels };
             let (stands, standing) = watch::channel(Standing::default());
-            self.shared.tracker.spawn(keep_up(sampled, sender, stands, cancel.clone()));
+            let cluster = self.cluster.subscribe();
+            self.shared.tracker.spawn(keep_up(sampled, cluster, sender, stands, cancel.clone()));
             let end = NodeEnd { standing: standing.clone(), said: said.clone() };
             let listed = self.shared.nodes.list(self.id.clone(), ticket, end);
             NodeWatch { ticket, cancel, said, standing, _listed: listed }
@@ -113,6 +117,7 @@ pub(super) async fn changed(node: &mut Option<NodeWatch>) {
 
 async fn keep_up(
     sampled: Sampled,
+    cluster: watch::Receiver<pb::Cluster>,
     said: watch::Sender<Said>,
     stands: watch::Sender<Standing>,
     cancel: CancellationToken,
@@ -145,6 +150,7 @@ async fn keep_up(
             _ = kept.agent.obtain(&*shared.certify) => {}
         }
     }
+    let (name, epmd_port, cookie) = (node.name.clone(), node.epmd_port, node.cookie.clone());
     let link = match link(node, &talks) {
         Ok(link) => link,
         Err(Unlinked { kind, because }) => {
@@ -153,14 +159,23 @@ async fn keep_up(
         }
     };
     let standing = stands.subscribe();
+    let (id, credentials) = (sampled.id.clone(), link.credentials.clone());
+    let meshed = Meshed { id, shared: shared.clone(), name, cluster, epmd_port, cookie, credentials };
     let sampling = sampled.run(standing.clone(), said.clone());
+    let meshing = meshed.run(standing.clone(), said.clone());
     let renewing = async {
         if let Talks::Managed(kept) = &talks {
             let tell = |fault| said.send_modify(|said| said.certificate = fault);
             kept.keep(&*shared.certify, tell, &cancel).await;
         }
     };
-    tokio::join!(link.run(stands, cancel.clone()), tell(standing, base, said.clone()), sampling, renewing);
+    tokio::join!(
+        link.run(stands, cancel.clone()),
+        tell(standing, base, said.clone()),
+        sampling,
+        meshing,
+        renewing
+    );
 }
 
 /// Why a node is not even dialled.

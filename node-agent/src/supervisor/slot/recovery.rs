@@ -224,7 +224,11 @@ impl SlotTask {
 
     /// What is wanted, as it was stored, is handed to the machine.
     pub(super) fn told(&mut self) {
-        self.watched.send_replace(assigned::watched(self.assigned.application().as_ref()));
+        let application = self.assigned.application();
+        self.watched.send_replace(assigned::watched(application.as_ref()));
+        let cluster = assigned::cluster(application.as_ref());
+        self.cluster.send_replace(cluster);
+        self.shared.epmd.opens_for(&self.id, self.assigned.is_wanted() && cluster == pb::Cluster::Fleet);
         let Some(assignment) = self.assigned.assignment() else { return };
         if let (true, Some(wanted)) = (std::mem::take(&mut self.unsure_of_pre_commands), &assignment.wanted)
             && let Some(run) = &wanted.pre_commands

@@ -43,6 +43,7 @@ async fn shared(folder: &Path) -> Arc<Shared> {
     let paths = Paths::new(folder.join("var"), folder.join("log"));
     let home = Home::none("this test has none");
     Arc::new(Shared {
+        siblings: watch::Sender::default(),
         vm_samples: Arc::default(),
         nodes: crate::supervisor::evaluate::Nodes::default(),
         epmd: Epmd::new(1, paths.epmd()),
