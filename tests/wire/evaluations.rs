@@ -63,12 +63,11 @@ async fn who_waits_is_told_when_the_agent_goes_midway() {
     plane.up(agent.node).await;
     let stream = ask(&plane, &agent, "forever").await.unwrap();
     let over = agent.evaluated.over.clone();
-    let stopped = tokio::spawn(agent.stop());
-    let answer = timeout(PATIENCE, stream.whole(MAX_ANSWER)).await.unwrap();
+    let (answer, _folder) = tokio::join!(timeout(PATIENCE, stream.whole(MAX_ANSWER)), agent.stop());
+    let answer = answer.unwrap();
     // It breaks off, or it ends with nothing in it: neither is an answer.
     let is_answer = answer.is_ok_and(|it| pb::Evaluated::from_bytes(&it).unwrap().outcome.is_some());
     assert!(!is_answer);
-    stopped.await.unwrap();
     until("the agent gives it up", || over.load(Ordering::Relaxed) == 1).await;
 }
 
