@@ -195,6 +195,7 @@ fn refusal(problem: &Problem, has_token: bool) -> CliError {
         )),
         _ if matches!(problem.status, 401 | 403) => CliError::NotAllowed(text),
         Code::InvalidInput | Code::MalformedRequest => CliError::WrongUse(text),
+        Code::TimedOut => CliError::TimedOut(text),
         Code::Internal => CliError::Refused(format!("{text} (id {})", problem.instance)),
         _ => CliError::Refused(text),
     }
@@ -211,6 +212,7 @@ mod tests {
             (Code::InvalidInput, 2),
             (Code::NotSignedIn, 4),
             (Code::NotAllowed, 4),
+            (Code::TimedOut, 5),
             (Code::Internal, 1),
         ] {
             assert_eq!(refusal(&Problem::new(code, "why"), true).status(), status, "{code}");

@@ -12,6 +12,7 @@ use proto::replicas::Replica;
 use super::CliError;
 use super::client::Client;
 use super::output::{Out, note, place};
+use crate::error::chain;
 
 /// Replicas at a time, with --all.
 const AT_A_TIME: usize = 8;
@@ -74,15 +75,44 @@ impl Rpc {
         if running.is_empty() {
             return Err(CliError::Refused(format!("nothing of {} runs", self.application)));
         }
-        let asked = running.into_iter().map(|it| self.evaluate_or_say(client, it.node, it.slot));
+        let asked = running.into_iter().map(async |it| Asked {
+            answer: self.evaluate(client, it.node.clone(), it.slot).await,
+            node: it.node,
+            slot: it.slot,
+        });
         let answers: Vec<_> = stream::iter(asked).buffered(AT_A_TIME).collect().await;
-        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let (answers, verdict) = self.side_by_side(answers)?;
         out.show(&answers, |answers| answers.iter().map(in_a_row).collect())?;
-        let failed = answers.iter().filter(|it| self.verdict(it).is_err()).count();
-        match failed {
-            0 => Ok(()),
-            _ => Err(CliError::Refused(format!("it failed in {failed} of {} replicas", answers.len()))),
+        verdict
+    }
+
+    /// All of them, and what the exit status is made of. What one replica cannot do, or is not told of, is its answer beside
+    /// those of the others; where none of them answered there is nothing but the reason.
+    fn side_by_side(&self, answers: Vec<Asked>) -> Result<(Vec<Evaluation>, Result<(), CliError>), CliError> {
+        let is_told = |it: &Asked| matches!(it.answer, Ok(_) | Err(CliError::Refused(_)));
+        if !answers.iter().any(is_told) {
+            let because = answers.into_iter().find_map(|it| it.answer.err());
+            return because.map_or_else(|| Ok((Vec::new(), Ok(()))), Err);
         }
+        let (mut told, mut failures) = (Vec::new(), Vec::new());
+        for Asked { node, slot, answer } in answers {
+            let (evaluation, verdict) = match answer {
+                Ok(evaluation) => {
+                    let verdict = self.verdict(&evaluation);
+                    (evaluation, verdict)
+                }
+                Err(error) => (self.without(node, slot, &error), Err(error)),
+            };
+            told.push(evaluation);
+            failures.extend(verdict.err());
+        }
+        if failures.is_empty() {
+            return Ok((told, Ok(())));
+        }
+        let text = format!("it failed in {} of {} replicas", failures.len(), told.len());
+        let is_late = failures.iter().all(|it| matches!(it, CliError::TimedOut(_)));
+        let verdict = if is_late { CliError::TimedOut(text) } else { CliError::Refused(text) };
+        Ok((told, Err(verdict)))
     }
 
     async fn replicas(&self, client: &Client) -> Result<Vec<Replica>, CliError> {
@@ -101,25 +131,23 @@ impl Rpc {
         client.post_within(&path, &wish, Duration::from_secs(self.timeout)).await
     }
 
-    /// What one replica cannot do is its answer beside those of the others.
-    async fn evaluate_or_say(
-        &self,
-        client: &Client,
-        node: NodeName,
-        slot: Slot,
-    ) -> Result<Evaluation, CliError> {
-        match self.evaluate(client, node.clone(), slot).await {
-            Err(CliError::Refused(because)) => Ok(Evaluation {
-                application: self.application.clone(),
-                node,
-                slot,
-                outcome: Outcome::Refused { because },
-                language: None,
-                printed: String::new(),
-                printed_dropped: 0,
-                took_ms: 0,
-            }),
-            other => other,
+    fn without(&self, node: NodeName, slot: Slot, error: &CliError) -> Evaluation {
+        let because = chain(error);
+        let outcome = match error {
+            CliError::Refused(_) | CliError::NotAllowed(_) | CliError::WrongUse(_) => {
+                Outcome::Refused { because }
+            }
+            _ => Outcome::Unknown { because },
+        };
+        Evaluation {
+            application: self.application.clone(),
+            node,
+            slot,
+            outcome,
+            language: None,
+            printed: String::new(),
+            printed_dropped: 0,
+            took_ms: 0,
         }
     }
 
@@ -137,6 +165,13 @@ impl Rpc {
             },
         }
     }
+}
+
+/// Of one replica.
+struct Asked {
+    node: NodeName,
+    slot: Slot,
+    answer: Result<Evaluation, CliError>,
 }
 
 /// It is to run something, or does.
@@ -161,16 +196,16 @@ fn chosen(replicas: &[Replica], asked: &Rpc) -> Result<(Replica, usize), CliErro
     Ok(((*found).clone(), fitting.len()))
 }
 
-/// Why there is no value.
+/// Why there is no value; as safe to show as `whole_lines`.
 fn failure(outcome: &Outcome) -> Option<String> {
-    Some(match outcome {
+    let why = match outcome {
         Outcome::Value { .. } => return None,
         Outcome::Raised { class, message, stacktrace, cut } => {
             let more = if *cut { " …" } else { "" };
             // Elixir's own message names the class.
             let said =
                 if message.starts_with("** (") { message.clone() } else { format!("{class}: {message}") };
-            format!("{said}{more}\n{stacktrace}").trim_end().to_owned()
+            format!("{said}{more}\n{stacktrace}")
         }
         Outcome::TimedOut => "it took too long and was ended".to_owned(),
         Outcome::NoAnswer => {
@@ -178,7 +213,8 @@ fn failure(outcome: &Outcome) -> Option<String> {
         }
         Outcome::Unknown { because } => format!("what came of it is not known: {because}"),
         Outcome::Refused { because } => because.clone(),
-    })
+    };
+    Some(whole_lines(&why).trim_end().to_owned())
 }
 
 /// What it printed, and its value.
@@ -289,6 +325,7 @@ mod tests {
         assert_eq!(status(Outcome::Value { value: "2".to_owned(), cut: false }).0, 0);
         let told = (1, "web-1/2: error: badarith\nm:f/1 (a.erl:3)".to_owned());
         assert_eq!(status(raised("badarith")), told);
+        assert!(status(raised("\u{1b}[2Jboom")).1.starts_with("web-1/2: error: \u{fffd}[2Jboom\n"));
         assert!(status(raised("** (RuntimeError) boom")).1.starts_with("web-1/2: ** (RuntimeError) boom\n"));
         assert_eq!(status(Outcome::TimedOut).0, 5);
         assert_eq!(status(Outcome::NoAnswer).0, 5);
@@ -297,6 +334,47 @@ mod tests {
         {
             assert_eq!(status(outcome).0, 1);
         }
+    }
+
+    fn answers(all: Vec<Result<Outcome, CliError>>) -> Vec<Asked> {
+        let of = |answer: Result<Outcome, CliError>| Asked {
+            node: "web-1".parse().unwrap(),
+            slot: "2".parse().unwrap(),
+            answer: answer.map(evaluation),
+        };
+        all.into_iter().map(of).collect()
+    }
+
+    fn unreadable() -> CliError {
+        CliError::Unreadable { what: "web".to_owned(), source: "it broke off".into() }
+    }
+
+    #[test]
+    fn what_is_not_known_of_one_replica_takes_nothing_from_the_others() {
+        let value = Outcome::Value { value: "2".to_owned(), cut: false };
+        let all = vec![Ok(value), Err(CliError::Refused("no cookie".to_owned())), Err(unreadable())];
+        let (told, verdict) = rpc(&["--all"]).side_by_side(answers(all)).unwrap();
+        let words: Vec<_> = told.iter().map(|it| it.outcome.word()).collect();
+        assert_eq!(words, ["value", "refused", "unknown"]);
+        assert!(in_a_row(&told[2]).contains("it broke off"), "{}", in_a_row(&told[2]));
+        let verdict = verdict.unwrap_err();
+        assert_eq!((verdict.status(), verdict.to_string().as_str()), (1, "it failed in 2 of 3 replicas"));
+        let none = rpc(&["--all"]).side_by_side(answers(vec![Err(unreadable()), Err(unreadable())]));
+        assert!(matches!(none, Err(CliError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn replicas_that_all_took_too_long_have_the_exit_status_of_one() {
+        let late = || Err(CliError::TimedOut("late".to_owned()));
+        let status = |all| match rpc(&["--all"]).side_by_side(answers(all)) {
+            Ok((_, verdict)) => verdict.map_or_else(|error| error.status(), |()| 0),
+            Err(error) => error.status(),
+        };
+        let value = || Ok(Outcome::Value { value: "2".to_owned(), cut: false });
+        assert_eq!(status(vec![value(), value()]), 0);
+        assert_eq!(status(vec![value(), Ok(Outcome::TimedOut), Ok(Outcome::NoAnswer), late()]), 5);
+        assert_eq!(status(vec![late(), late()]), 5);
+        assert_eq!(status(vec![Ok(Outcome::TimedOut), Err(unreadable())]), 1);
     }
 
     #[test]
