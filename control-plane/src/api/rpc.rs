@@ -4,7 +4,7 @@
 //! then it is ended on the node as well. The answer may take minutes; until it is there an empty line now and then says that
 //! it is waited for, which in JSON means nothing.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -58,7 +58,6 @@ pub(super) async fn evaluate(
     Input(wish): Input<NewEvaluation>,
 ) -> ApiResult<([(HeaderName, &'static str); 1], Body)> {
     let asked = Asked::new(&api, principal, (node, app, slot), wish).await?;
-    asked.record_request(&api).await?;
     let (begun, begins) = oneshot::channel();
     let (over, ends) = oneshot::channel();
     // With the caller's request ends what is done for it, and with everything else it does as well.
@@ -139,6 +138,9 @@ impl Asked {
         if let Err(error) = api.db.record_events(&[event]).await {
             tracing::error!(
                 by = self.by,
+                scope = self.scope(),
+                outcome = outcome.word(),
+                took_ms,
                 error = chain(&error),
                 "what came of an evaluation is not recorded"
             );
@@ -155,8 +157,12 @@ impl Asked {
             }
             Outcome::TimedOut => "took too long and was ended".to_owned(),
             Outcome::NoAnswer => "was not answered: the Erlang node says nothing".to_owned(),
-            Outcome::Unknown { because } => format!("has no known outcome: {because}"),
-            Outcome::Refused { because } => format!("was not evaluated: {because}"),
+            Outcome::Unknown { because } => {
+                format!("has no known outcome: {}", one_line(because, IN_A_SENTENCE))
+            }
+            Outcome::Refused { because } => {
+                format!("was not evaluated: {}", one_line(because, IN_A_SENTENCE))
+            }
         };
         let (by, scope, short) = (&self.by, self.scope(), self.in_short());
         format!("what {by} asked of {scope} {what}, after {took_ms} ms: {short}")
@@ -225,9 +231,13 @@ impl Asked {
 
 type Begun = oneshot::Sender<ApiResult<()>>;
 
-/// To its end, which is recorded, whoever still waits for it.
+/// From its record to its end, which is recorded as well, whoever still waits for it.
 async fn run(api: Api, asked: Asked, tell: (Begun, oneshot::Sender<Evaluation>), cancel: CancellationToken) {
     let (begun, over) = tell;
+    if let Err(error) = asked.record_request(&api).await {
+        drop(begun.send(Err(error)));
+        return;
+    }
     let began = api.clock.now();
     let (node, what) = asked.message();
     let mut begun = Some(begun);
@@ -273,10 +283,10 @@ async fn run(api: Api, asked: Asked, tell: (Begun, oneshot::Sender<Evaluation>),
     }
 }
 
-/// The answer, once it is there. `None`: everything stops, and whoever reads sees an answer that breaks off.
+/// The answer, once it is there. `None`: there will be none, and whoever reads sees one that breaks off.
 fn told(
     answer: impl Future<Output = Option<Evaluation>> + Send,
-) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
     stream! {
         let mut answer = pin!(answer);
         let answer = loop {
@@ -286,8 +296,10 @@ fn told(
                 () = sleep(SIGN_OF_LIFE) => yield Ok(Bytes::from_static(b"\n")),
             }
         };
-        // Texts, numbers and words always have a JSON form.
-        yield Ok(answer.and_then(|it| serde_json::to_vec(&it).ok()).unwrap_or_default().into());
+        yield match answer {
+            Some(answer) => serde_json::to_vec(&answer).map(Bytes::from).map_err(io::Error::other),
+            None => Err(io::Error::other("the evaluation broke off")),
+        };
     }
 }
 

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::response::Response;
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Slot, Version};
 use proto::metrics::{HostPoint, VmPoint};
 use proto::nodes::HostLimit;
@@ -277,13 +278,17 @@ impl Bench {
         secret.expose().to_owned()
     }
 
-    pub(super) async fn send(&self, call: Call) -> Answer {
+    /// The answer, its body not read yet.
+    pub(super) async fn respond(&self, call: Call) -> Response {
         let Call { method, path, headers, body, peer } = call;
         let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
         *request.headers_mut() = headers;
         request.extensions_mut().insert(peer);
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    pub(super) async fn send(&self, call: Call) -> Answer {
+        let (parts, body) = self.respond(call).await.into_parts();
         let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
         Answer { status: parts.status, headers: parts.headers, body: body.to_vec() }
     }

@@ -135,6 +135,10 @@ async fn what_a_node_refuses_is_told_and_recorded() {
     let newest = events(&bench).await.remove(0);
     assert_eq!(newest.data["outcome"], "refused");
     assert!(newest.text.contains(&format!("was not evaluated: {why}")), "{}", newest.text);
+    becomes(&bench, Err(StreamError::Refused("much of a\n\u{1b}[2J".repeat(1_000))));
+    bench.send(Call::post(PATH, &json!({ "expression": "1" })).bearer(&operator)).await;
+    let text = events(&bench).await.remove(0).text;
+    assert!(text.len() < 500 && !text.contains(char::is_control), "{text:?}");
     // An agent that went before it answered.
     becomes(&bench, Ok(std::future::ready(Err("the connection to the node broke".to_owned())).boxed()));
     let answer = bench.send(Call::post(PATH, &json!({ "expression": "1" })).bearer(&operator)).await;
@@ -183,4 +187,36 @@ async fn when_whoever_asked_goes_it_is_given_up_and_that_is_recorded() {
     let newest = events(&bench).await.remove(0);
     assert_eq!(newest.data["outcome"], "unknown");
     assert!(newest.text.contains("whoever asked has gone"), "{}", newest.text);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_not_an_empty_one() {
+    let bench = with_a_replica().await;
+    let operator = bench.token(Role::Operator).await;
+    let broken: UnderWay = async { panic!("as by a fault in the program") }.boxed();
+    becomes(&bench, Ok(broken));
+    let answer = bench.respond(Call::post(PATH, &json!({ "expression": "1" })).bearer(&operator)).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(axum::body::to_bytes(answer.into_body(), 1 << 10).await.is_err());
+}
+
+#[tokio::test]
+async fn who_goes_as_soon_as_it_is_recorded_leaves_no_request_without_its_end() {
+    let bench = with_a_replica().await;
+    let operator = bench.token(Role::Operator).await;
+    becomes(&bench, Ok(std::future::pending().boxed()));
+    let recorded = async {
+        while events(&bench).await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased; // before it can be told that it has begun
+        () = recorded => {}
+        answer = bench.send(Call::post(PATH, &json!({ "expression": "1" })).bearer(&operator)) => panic!("{answer:?}"),
+    }
+    bench.api.tasks.close();
+    tokio::time::timeout(Duration::from_secs(10), bench.api.tasks.wait()).await.unwrap();
+    let kinds: Vec<_> = events(&bench).await.into_iter().map(|it| it.kind).collect();
+    assert_eq!(kinds, ["evaluation_finished", "evaluation_requested"]);
 }
