@@ -11,8 +11,8 @@ use proto::evaluations::LONGEST_EXPRESSION;
 use tokio::time::Instant;
 
 use super::{AskError, PATIENCE};
-use crate::dist::connection::{Cap, Connection};
-use crate::dist::term::{Limits, Term};
+use crate::dist::connection::{CallError, Cap, Connection};
+use crate::dist::term::{Atom, Limits, Term};
 
 const EVALUATOR: &str = include_str!("evaluate/evaluator.erl");
 
@@ -20,10 +20,14 @@ const EVALUATOR: &str = include_str!("evaluate/evaluator.erl");
 const MOST_SHOWN: i64 = 64 << 10;
 /// Of a message and of a stack trace, in bytes each.
 const MOST_EXPLAINED: i64 = 8 << 10;
+/// Of the process that evaluates, and of ours that collects what is printed, in bytes of their heaps each. So much is not
+/// shown to anybody, and a replica has enough for it beside its own work.
+const MOST_MEMORY: i64 = 256 << 20;
 /// For the whole answer: all of these, the expression, which comes back with it, and room for what is around them.
 const LONGEST_ANSWER: usize = 256 << 10;
 
-/// For what the node does beyond the expression's own time; it ends all of it a second after that by itself.
+/// For what the node does beyond the expression's own time; it ends all of it a second after that by itself, with the outcome
+/// as the reason where ours is too busy to take it.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// What an expression is to be read as.
@@ -81,11 +85,32 @@ pub async fn evaluate(
     let forms = evaluator(connection).await?;
     let limits = Limits::default();
     let cap = Cap { longest: LONGEST_ANSWER, limits };
-    let arguments = vec![forms, bindings(connection, expression, language, patience)];
-    let answer = connection.call_within(cap, "erl_eval", "exprs", arguments, patience + GRACE).await?;
+    let arguments = vec![forms, bindings(connection.us(), expression, language, patience)];
+    let answer = match connection.call_within(cap, "erl_eval", "exprs", arguments, patience + GRACE).await {
+        Err(CallError::Ended(reason)) => return ended(reason, language),
+        answer => answer?,
+    };
     let odd = || AskError::Odd(answer.brief().to_string());
     let [_, answered, _] = answer.as_tuple().ok_or_else(odd)? else { return Err(odd()) };
     read(answered)
+}
+
+/// Our process there was ended before it could answer. What was printed went with it.
+fn ended(reason: Term, language: Language) -> Result<Evaluation, AskError> {
+    let outcome = match outcome_of(&reason) {
+        Some(outcome) => outcome,
+        None if reason.as_atom() == Some("killed") => Outcome::Raised {
+            class: "exit".to_owned(),
+            message: format!(
+                "killed: something did it, or formatting what it prints took more than {} MiB of memory",
+                MOST_MEMORY >> 20
+            ),
+            stacktrace: String::new(),
+            cut: false,
+        },
+        None => return Err(CallError::Ended(reason).into()),
+    };
+    Ok(Evaluation { outcome, language, printed: String::new(), printed_bytes: 0 })
 }
 
 /// As the node's own parser has it.
@@ -107,16 +132,17 @@ fn of_ok(answer: Term) -> Result<Term, AskError> {
 }
 
 /// In the order of their names, as `erl_eval` looks for them.
-fn bindings(connection: &Connection, expression: &str, language: Language, patience: Duration) -> Term {
+fn bindings(us: &Atom, expression: &str, language: Language, patience: Duration) -> Term {
     let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
     let given = [
         ("Language", language.term()),
         ("MostExplained", Term::Integer(MOST_EXPLAINED)),
+        ("MostMemory", Term::Integer(MOST_MEMORY)),
         ("MostPrinted", Term::Integer(MOST_SHOWN)),
         ("MostShown", Term::Integer(MOST_SHOWN)),
         ("Patience", Term::Integer(patience)),
         ("Text", Term::from(expression)),
-        ("Us", Term::Atom(connection.us().clone())),
+        ("Us", Term::Atom(us.clone())),
     ];
     Term::List(given.map(|(name, value)| Term::Tuple(vec![Term::atom(name), value])).into())
 }
@@ -220,10 +246,21 @@ mod tests {
         let line = EVALUATOR.lines().find_map(|it| it.strip_prefix("%% Given: ")).unwrap();
         let mut asked: Vec<&str> = line.trim_end_matches('.').split(", ").collect();
         asked.sort_unstable();
-        assert_eq!(
-            asked,
-            ["Language", "MostExplained", "MostPrinted", "MostShown", "Patience", "Text", "Us"]
-        );
+        let Term::List(given) = bindings(&Atom::of("us@host"), "1", Language::Auto, PATIENCE) else {
+            panic!("no list")
+        };
+        let name = |it: &Term| it.as_tuple().unwrap()[0].as_atom().unwrap().to_owned();
+        assert_eq!(given.iter().map(name).collect::<Vec<_>>(), asked);
+    }
+
+    #[test]
+    fn the_outcome_is_also_what_our_process_was_ended_with() {
+        let late = ended(Term::atom("late"), Language::Erlang).unwrap();
+        assert_eq!((late.outcome, late.language), (Outcome::TimedOut, Language::Erlang));
+        let killed = ended(Term::atom("killed"), Language::Auto).unwrap().outcome;
+        assert!(matches!(killed, Outcome::Raised { message, .. } if message.contains("256 MiB")));
+        let other = ended(Term::atom("gone"), Language::Auto).unwrap_err();
+        assert_eq!(other, AskError::Call(CallError::Ended(Term::atom("gone"))));
     }
 
     #[test]

@@ -94,9 +94,35 @@ async fn what_is_printed_is_told_and_no_more_of_anything_than_agreed() {
     assert!(class == "error" && message.len() <= 8 << 10, "{} bytes", message.len());
 }
 
+#[tokio::test]
+async fn what_takes_too_much_memory_or_is_not_formatted_in_time_is_ended_and_says_so() {
+    let world = World::new().await;
+    let on = world.connect().await;
+    for expression in ["lists:seq(1, 100000000)", "io:format(\"~w\", [lists:seq(1, 3000000)])"] {
+        let (class, message, _) = raised(&on, expression).await;
+        assert!(class == "exit" && message.contains("more than 256 MiB of memory"), "{message}");
+    }
+    // What is printed is formatted by the process that answers.
+    let busy = "group_leader() ! {io_request, self(), x, {put_chars, unicode, timer, sleep, [60000]}}, ";
+    let asked = async |then: &str| {
+        let expression = format!("{busy}{then}");
+        evaluate(&on, &expression, Language::Erlang, Duration::from_millis(300)).await.unwrap().outcome
+    };
+    assert_eq!(asked("receive never -> ok end").await, Outcome::TimedOut);
+    assert_eq!(asked("7").await, Outcome::Value { text: "7".to_owned(), cut: false });
+}
+
 /// It cannot be ended by anything but force, and does something all the time.
 const STUBBORN: &str = "register(stubborn, self()), process_flag(trap_exit, true),
     F = fun F() -> receive _ -> F() after 1 -> F() end end, io:format(\"begun\"), F()";
+
+async fn begun(watcher: &Connection) {
+    eventually("the evaluation", async || {
+        let found = value(watcher, "whereis(stubborn).").await;
+        matches!(found, Term::Pid(_)).then_some(())
+    })
+    .await;
+}
 
 async fn is_gone(watcher: &Connection) {
     eventually("the end of the evaluation", async || {
@@ -111,27 +137,20 @@ async fn an_evaluation_ends_with_its_time_with_whoever_waits_and_with_the_connec
     let world = World::new().await;
     let watcher = world.connect_as("watcher@127.0.0.1", Settings::default()).await;
     let on = world.connect().await;
-    let begun = async || {
-        eventually("the evaluation", async || {
-            let found = value(&watcher, "whereis(stubborn).").await;
-            matches!(found, Term::Pid(_)).then_some(())
-        })
-        .await;
-    };
     let late = evaluate(&on, STUBBORN, Language::Erlang, Duration::from_millis(300)).await.unwrap();
     assert_eq!((late.outcome, late.printed.as_str()), (Outcome::TimedOut, "begun"));
     assert_eq!(value(&watcher, "whereis(stubborn).").await, Term::atom("undefined"), "at once");
 
     tokio::select! {
         biased; // whoever waits goes once it is under way
-        () = begun() => {}
+        () = begun(&watcher) => {}
         ended = evaluate(&on, STUBBORN, Language::Erlang, PATIENCE) => panic!("{ended:?}"),
     }
     is_gone(&watcher).await;
 
     let evaluation = evaluate(&on, STUBBORN, Language::Erlang, PATIENCE);
     let lost = async {
-        begun().await;
+        begun(&watcher).await;
         // As by the death of the agent: the node is told nothing.
         let us = "[erlang:disconnect_node(It) || It <- nodes(hidden), It =:= 'agent@127.0.0.1'].";
         value(&watcher, us).await;
@@ -173,14 +192,22 @@ async fn a_node_is_after_many_evaluations_what_it_was_before_them() {
 async fn a_node_that_stands_is_given_up_and_evaluates_nothing_more_once_it_goes_on() {
     let world = World::new().await;
     let on = world.connect().await;
-    value(&on, "spawn(fun() -> register(holder, self()), receive stop -> ok end end), ok.").await;
     // Under way when the node stops.
-    let evaluation = evaluate(&on, STUBBORN, Language::Erlang, Duration::from_secs(1));
-    let stops = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    let stops = async || {
+        begun(&on).await;
         world.vm.signal(Signal::STOP);
     };
-    let (ended, ()) = tokio::join!(evaluation, stops);
+    // Its time would end after the look for it: it is ended by what it was told while it stood.
+    tokio::select! {
+        biased; // whoever waits goes once the node stands
+        () = stops() => {}
+        ended = evaluate(&on, STUBBORN, Language::Erlang, 5 * PATIENCE) => panic!("{ended:?}"),
+    }
+    world.vm.signal(Signal::CONT);
+    is_gone(&on).await;
+
+    let evaluation = evaluate(&on, STUBBORN, Language::Erlang, Duration::from_secs(1));
+    let (ended, ()) = tokio::join!(evaluation, stops());
     assert!(matches!(ended, Err(AskError::Call(CallError::TimedOut(_)))), "{ended:?}");
     world.vm.signal(Signal::CONT);
     is_gone(&on).await;

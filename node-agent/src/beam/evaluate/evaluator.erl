@@ -4,10 +4,13 @@
 %%     └─ keeper ────── ends the worker when the time is over, or when the asker or our node is gone
 %%          └─ worker ── the expression, and how its value is written
 %%
-%% Given: Us, Text, Language, Patience, MostShown, MostPrinted, MostExplained.
+%% Given: Us, Text, Language, Patience, MostShown, MostPrinted, MostExplained, MostMemory.
 (fun() ->
     Tag = make_ref(),
     Asker = self(),
+    %% Of each process: the expression's own, and ours, which formats what is printed.
+    Heap = #{size => MostMemory div erlang:system_info(wordsize), kill => true, error_logger => false},
+    process_flag(max_heap_size, Heap),
     HasElixir = fun() -> erlang:function_exported('Elixir.Code', eval_string, 3) end,
     Speaks =
         case Language of
@@ -31,14 +34,19 @@
     Written = fun(Write, Most) ->
         Chars = Write(0),
         {Bytes, IsCut} = Cut(Chars, Most),
-        {Bytes, IsCut orelse iolist_size(unicode:characters_to_binary(Write(1))) =/= byte_size(Bytes)}
+        {Bytes, IsCut orelse unicode:characters_to_binary(Write(1)) =/= Bytes}
     end,
     AsErlang = fun(Term, Most) ->
         Written(fun(More) -> io_lib:format("~tp", [Term], [{chars_limit, Most * (1 + More)}]) end, Most)
     end,
     AsElixir = fun(Term, Most) ->
+        %% These bound each collection and each text, not all of them together: of much, less of each.
+        {Items, Letters} = case not is_bitstring(Term) andalso erlang:external_size(Term) > 4 * Most of
+            true -> {50, 1024};
+            false -> {500, Most}
+        end,
         Inspect = fun(More) ->
-            Options = [{limit, 500 + More}, {printable_limit, Most + More}, {pretty, true}, {width, 80}],
+            Options = [{limit, Items + More}, {printable_limit, Letters + More}, {pretty, true}, {width, 80}],
             'Elixir.Kernel':inspect(Term, Options)
         end,
         Written(Inspect, Most)
@@ -116,17 +124,21 @@
         %% What is linked to it ends with it, without a report of a crash.
         exit(shutdown)
     end,
+    Killed = iolist_to_binary(io_lib:format(
+        "killed: something did it, or it took more than ~w MiB of memory", [MostMemory bsr 20])),
     Keep = fun() ->
         Keeper = self(),
         erlang:monitor_node(Us, true),
         Asking = erlang:monitor(process, Asker),
-        {Worker, Working} = spawn_monitor(fun() -> Work(Keeper) end),
+        {Worker, Working} = spawn_opt(fun() -> Work(Keeper) end, [monitor, {max_heap_size, Heap}]),
         %% Told once it is gone.
         End = fun(Outcome) ->
             exit(Worker, kill),
             receive {'DOWN', Working, process, _, _} -> Outcome after 500 -> Outcome end
         end,
         Ended = receive
+            %% The same reason whether something killed it or it outgrew its heap.
+            {'DOWN', Working, process, _, killed} -> {raised, 'exit', Killed, <<>>, false};
             {'DOWN', Working, process, _, Why} ->
                 {Message, IsCut} = AsErlang(Why, MostExplained),
                 {raised, 'exit', Message, <<>>, IsCut};
@@ -136,14 +148,19 @@
         after Patience -> End(late)
         end,
         Asker ! {Tag, Ended},
-        %% It may be busy with what was printed.
-        receive {'DOWN', Asking, process, _, _} -> ok after 1000 -> exit(Asker, kill) end
+        %% It may be busy with what was printed: then the outcome is what it ends with. What it formats might trap that.
+        receive {'DOWN', Asking, process, _, _} -> ok
+        after 1000 ->
+            exit(Asker, Ended),
+            receive {'DOWN', Asking, process, _, _} -> ok after 1000 -> exit(Asker, kill) end
+        end
     end,
 
     %% The worker's group leader. State: what was printed, newest first, its bytes, and the bytes of all that was.
     Put = fun(Bytes, {Printed, Held, All}) ->
         Fits = min(byte_size(Bytes), MostPrinted - Held),
-        {ok, {[binary:copy(binary:part(Bytes, 0, Fits)) | Printed], Held + Fits, All + byte_size(Bytes)}}
+        Now = case Fits of 0 -> Printed; _ -> [binary:copy(binary:part(Bytes, 0, Fits)) | Printed] end,
+        {ok, {Now, Held + Fits, All + byte_size(Bytes)}}
     end,
     Do = fun
         Do({put_chars, Encoding, Chars}, State) ->
@@ -167,7 +184,7 @@
     Serve = fun Serve(Keeping, State) ->
         receive
             {Tag, Outcome} -> {Outcome, State};
-            {'DOWN', Keeping, process, _, _} -> {{raised, 'exit', <<"killed">>, <<>>, false}, State};
+            {'DOWN', Keeping, process, _, _} -> {{raised, 'exit', Killed, <<>>, false}, State};
             {io_request, From, As, Request} ->
                 {Reply, Next} = try Do(Request, State) catch _:_ -> {{error, Request}, State} end,
                 From ! {io_reply, As, Reply},
