@@ -98,7 +98,12 @@ async fn expressions_are_evaluated_in_three_languages_by_who_may_and_recorded_an
     assert!(out.starts_with("web-1/1:\n  error: badarith\n"), "{out}");
 
     // Asked again, it leaves no more names behind.
-    let atoms = || rpc(&cli, elixir, &["Process.list() |> length(); :erlang.system_info(:atom_count)"]).0;
+    let atoms = || -> u64 {
+        let words = ["Process.list() |> length(); :erlang.system_info(:atom_count)"];
+        let (out, status, err) = rpc(&cli, elixir, &words);
+        assert_eq!(status, 0, "{err}");
+        out.trim().parse().unwrap()
+    };
     let _ = atoms();
     assert_eq!(atoms(), atoms());
 
