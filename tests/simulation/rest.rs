@@ -90,7 +90,8 @@ impl World {
             for slot in 1..=told.max(known).max(count).max(placed) {
                 let alive = host.slots.get(&slot).and_then(|it| it.alive.as_ref());
                 let wanted = wanted(host.id, slot);
-                let may_fail = wanted.is_some_and(|it| !is_good(it));
+                let may_fail =
+                    wanted.is_some_and(|it| !is_good(it) && Some(it) == self.fleet.in_force.as_ref());
                 if may_fail && alive.is_none_or(|it| self.serves_on(host.id, slot, &it.release)) {
                     continue;
                 }

@@ -28,10 +28,14 @@ impl Scale {
     pub(super) async fn run(self, client: &Client, out: &mut Out) -> Result<(), CliError> {
         let path = format!("/applications/{}/scale", self.application);
         let applied: Applied = client.post(&path, &Wish { count: self.count }).await?;
-        let shown: Configuration = client.get("/configuration").await?;
-        if let Some(file) = shown.file.filter(|it| !matches!(it.state, FileState::InForce)) {
+        out.show(&applied, |applied| format!("{}\n", applied.sentence))?;
+        // It is done, whether or not the file can be asked about.
+        let shown = client.get::<Configuration>("/configuration").await.ok();
+        let says_otherwise =
+            |state: &FileState| matches!(state, FileState::Pending { .. } | FileState::Overridden { .. });
+        if let Some(file) = shown.and_then(|it| it.file).filter(|it| says_otherwise(&it.state)) {
             note(&format!("{} says otherwise: whoever applies it takes this back", file.path));
         }
-        out.show(&applied, |applied| format!("{}\n", applied.sentence))
+        Ok(())
     }
 }

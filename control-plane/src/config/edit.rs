@@ -38,7 +38,8 @@ pub(crate) fn scaled(text: &Text, app: &AppName, count: NonZeroU16) -> Result<Te
     }
     let number = count.to_string();
     let source = text.written();
-    let drafts = match given(application, key) {
+    let drafts = match entry(application, key) {
+        Some(entry) if matches!(entry.value.value, Value::Null) => filled(&source, entry, &number),
         Some(entry) => vec![replaced(&source, &entry.value, &number)],
         None => added(&source, application, &format!("{key}: {number}")),
     };
@@ -90,6 +91,16 @@ fn replaced(source: &str, value: &Node, number: &str) -> Option<String> {
     let rest = source.get(begin..)?;
     let length = rest.find(|c: char| c.is_whitespace() || matches!(c, ',' | '}' | ']')).unwrap_or(rest.len());
     Some(format!("{}{number}{}", source.get(..begin)?, rest.get(length..)?))
+}
+
+/// Nothing behind the colon, or a word for nothing. The key stands there: a second one would be a fault.
+fn filled(source: &str, entry: &Entry, number: &str) -> Vec<Option<String>> {
+    let behind = || {
+        let begin = offset(source, &entry.key_at)?;
+        let colon = begin + source.get(begin..)?.find(':')? + 1;
+        Some(format!("{} {number}{}", source.get(..colon)?, source.get(colon..)?))
+    };
+    vec![replaced(source, &entry.value, number), behind()]
 }
 
 /// As a line of its own behind the name's, as block style has it; or behind the name, as flow style has it.
@@ -151,6 +162,23 @@ mod tests {
         );
         let flow = "applications: [{ name: shop }, { name: other }]\n";
         assert_eq!(shop(flow, 2).unwrap(), "applications: [{ name: shop , replicas: 2}, { name: other }]\n");
+    }
+
+    #[test]
+    fn a_key_that_says_nothing_is_filled_and_not_written_a_second_time() {
+        for nothing in ["", " ~", " null", "   # as ever"] {
+            let text = format!("applications:\n  - replicas:{nothing}\n    name: shop\n    env: []\n");
+            let edited = shop(&text, 2).unwrap();
+            assert!(edited.contains("- replicas: 2"), "{edited}");
+            assert_eq!(
+                (edited.matches("replicas").count(), edited.contains("as ever")),
+                (1, text.contains("as ever"))
+            );
+        }
+        assert_eq!(
+            shop("applications: [{ name: shop, replicas: null }]", 2).unwrap(),
+            "applications: [{ name: shop, replicas: 2 }]"
+        );
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl<'a> Draft<'a> {
         let Some(total) = spec.spread else { return placement::everywhere(self.fleet, spec.replicas.get()) };
         let total = total.get();
         let may_be_missing = spec.deploy.max_unavailable.of(total.into());
-        let nodes = &self.fleet.nodes;
+        let (nodes, patience) = (&self.fleet.nodes, spec.rollback_timeout.0);
         let goes = |(place, told): &(&Place, &Assigned)| {
             let Some(node) = nodes.get(&place.node).filter(|node| node.liveness != Liveness::Lost) else {
                 return false;
@@ -129,8 +129,11 @@ impl<'a> Draft<'a> {
             match (told.release.is_some(), self.release_at(**place).is_some()) {
                 (true, false) => true,
                 (false, false) => !self.is_gone(**place, told, node),
-                // Given back what it was about to lose, it is missing until it has taken that up.
-                (_, true) => self.standing(**place) == Standing::Told,
+                // What we told it is why it is missing, for as long as that takes; for ever is nobody's doing but its own.
+                (_, true) => {
+                    let (standing, young) = (self.standing(**place), self.now.since(told.since) < patience);
+                    !standing.is_ready() && (standing == Standing::Told || young)
+                }
             }
         };
         let going = self.fleet.assigned.iter().filter(goes).count();

@@ -233,7 +233,7 @@ fn batches(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, rollout: Option<&R
     let begins = |step: &Step| matches!(step, Step::Assign { pre_commands_run: Some(_), .. });
     let told_otherwise = |place: Place| {
         let begins_anew = plan.steps.iter().any(|step| step.place() == place && begins(step));
-        begins_anew || tells_otherwise(plan, place, &rollout.release)
+        begins_anew && batch.nodes.contains(&place.node) || tells_otherwise(plan, place, &rollout.release)
     };
     let unstable = |place: &Place| {
         let seen = before.host(place.node).is_some_and(|host| !host.is(Liveness::Lost));

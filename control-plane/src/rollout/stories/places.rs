@@ -204,3 +204,35 @@ fn a_slot_that_is_given_back_what_it_was_about_to_lose_is_still_the_one_that_may
         story.text
     );
 }
+
+/// It was told to start another release: while it does, nobody else is taken from a node that drains.
+#[test]
+fn what_a_rollout_has_taken_counts_where_nobody_can_take_over_what_drains() {
+    let mut story = Story::new(Strategy::StopFirst, 1, 2);
+    let spec = story.fleet.spec.as_mut().unwrap();
+    (spec.spread, spec.deploy.max_unavailable) = (NonZeroU16::new(4), Amount::Count(1));
+    story.wish(1);
+    story.until_calm();
+    story.pass(31);
+    story.plan();
+    story.service(2, Service::Cordoned);
+    story.wish(2);
+    story.plan();
+    let told = |story: &Story, place| story.fleet.assigned.get(&place).and_then(|it| it.release.clone());
+    let on_two =
+        |story: &Story| (1..=2).filter(|slot| told(story, place(2, *slot)) == Some(release(2))).count();
+    while on_two(&story) == 0 {
+        story.all_do_as_told();
+        assert!(story.plan(), "{}", story.text);
+    }
+    let taken = (1..=2).map(|slot| place(2, slot)).find(|it| told(&story, *it) == Some(release(2))).unwrap();
+    story.slot_is(taken, SlotState::Starting);
+    story.service(1, Service::Draining);
+    story.plan();
+    let held = (1..=2).filter(|slot| told(&story, place(1, *slot)).is_some()).count();
+    assert_eq!(held, 2, "{}", story.text);
+    // It is no reason to wait for ever.
+    story.slot_is(taken, SlotState::Stable);
+    story.until_calm();
+    assert!((1..=2).all(|slot| told(&story, place(1, slot)).is_none()), "{}", story.text);
+}

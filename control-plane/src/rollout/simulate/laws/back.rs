@@ -19,8 +19,11 @@ pub(super) fn brought_back(fleet: &AppFleet, before: &Draft<'_>, plan: &Plan, no
         before.bearers(from).into_iter().any(|it| {
             let told = it.assigned.map_or(Time(0), |assigned| assigned.since);
             let young = told <= now && now.since(told) < spec.rollback_timeout.0;
-            let stays = !tells_otherwise(plan, it.place, from);
-            young && stays && !it.is_stable() && !it.host.is(Liveness::Lost)
+            // A spread may have lost its wish for it: withdrawn, or taken for a spare.
+            let above = it.place.slot.number() > before.replicas_on(it.place.node);
+            let withdrawn = plan.steps.contains(&Step::Withdraw { place: it.place });
+            let goes = withdrawn || above && tells_otherwise(plan, it.place, from);
+            young && !goes && !it.is_stable() && !it.host.is(Liveness::Lost)
         })
     };
     let cut_short = ended.progress.left.is_some() && in_time();
