@@ -236,3 +236,22 @@ fn what_a_rollout_has_taken_counts_where_nobody_can_take_over_what_drains() {
     story.until_calm();
     assert!((1..=2).all(|slot| told(&story, place(1, slot)).is_none()), "{}", story.text);
 }
+
+/// It is told its new slot as soon as it is heard of again, and is one short until then.
+#[test]
+fn what_a_suspect_node_is_to_get_is_missing_to_a_rollout() {
+    let mut story = Story::running(Strategy::StopFirst, 1, 2);
+    story.node_is(1, Liveness::Suspect);
+    story.fleet.spec.as_mut().unwrap().replicas = NonZeroU16::new(2).unwrap();
+    story.say("# two replicas on each node");
+    story.until_calm();
+    story.wish(2);
+    story.until_calm();
+    let told = |story: &Story, number| {
+        story.fleet.assigned.values().filter(|it| it.release == Some(release(number))).count()
+    };
+    assert_eq!((told(&story, 1), told(&story, 2)), (3, 0), "{}", story.text);
+    story.node_is(1, Liveness::Up);
+    story.until_calm();
+    assert_eq!((told(&story, 1), told(&story, 2)), (0, 4), "{}", story.text);
+}
