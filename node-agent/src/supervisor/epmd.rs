@@ -89,6 +89,8 @@ pub(super) struct Epmd {
     port: u16,
     /// Slots whose nodes are looked for from other hosts.
     fleets: std::sync::Mutex<BTreeSet<SlotId>>,
+    /// What this host's own name led to when it was last found.
+    own_addresses: std::sync::Mutex<Vec<IpAddr>>,
     /// The agent's folder for the program, outside of any slot and open to every user.
     keep: PathBuf,
     /// Slots start side by side: unless one goes first they all copy the program over each other and start one each.
@@ -109,6 +111,7 @@ impl Epmd {
         Self {
             port,
             fleets: std::sync::Mutex::default(),
+            own_addresses: std::sync::Mutex::default(),
             keep,
             starting: Mutex::default(),
             seen: std::sync::Mutex::default(),
@@ -138,11 +141,19 @@ impl Epmd {
         }
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let found = timeout(NAME_PATIENCE, lookup_host((name.as_str(), 0))).await;
-        let own: Vec<IpAddr> = found.map_or_else(
-            |_| Vec::new(),
-            |found| found.map_or_else(|_| Vec::new(), |all| all.map(|it| it.ip()).collect()),
-        );
+        let found = found.ok().and_then(Result::ok).map(|all| all.map(|it| it.ip()).collect());
+        let own = self.known(found);
         Listens::On(addresses(&own, |it| TcpListener::bind((it, 0)).is_ok()))
+    }
+
+    /// A resolver that does not answer for a moment says nothing of where epmd is to listen: else it would be replaced, and once
+    /// more when the resolver is back.
+    fn known(&self, found: Option<Vec<IpAddr>>) -> Vec<IpAddr> {
+        let mut known = self.own_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = found {
+            *known = found;
+        }
+        known.clone()
     }
 
     /// Ends the one that listens elsewhere than it is to, where it is ours, so that the next look starts another.
@@ -443,6 +454,15 @@ mod tests {
         assert_eq!(of(&["10.0.0.7", "10.0.0.8"], true), "-address 10.0.0.7,127.0.0.1");
         assert_eq!(of(&["192.0.2.1"], false), "-address 127.0.0.1", "it would not even start");
         assert_eq!(Listens::Everywhere.words(), [""; 0]);
+    }
+
+    #[test]
+    fn a_resolver_that_is_away_changes_nothing_of_where_it_listens() {
+        let epmd = Epmd::new(free_port(), PathBuf::new());
+        assert!(epmd.known(None).is_empty());
+        let found: Vec<IpAddr> = vec![Ipv4Addr::new(10, 0, 0, 7).into()];
+        assert_eq!(epmd.known(Some(found.clone())), found);
+        assert_eq!(epmd.known(None), found);
     }
 
     #[tokio::test]
