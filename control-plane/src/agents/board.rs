@@ -87,12 +87,19 @@ pub(super) struct Board {
     slots: BTreeMap<AppName, BTreeMap<Place, Observed>>,
     histories: Histories,
     vms: VmHistories,
+    /// Rises whenever an Erlang node comes, goes or is called otherwise.
+    names: u64,
+}
+
+/// Of a replica that runs.
+fn node_name(seen: &Observed) -> Option<&String> {
+    seen.pid.and(seen.erlang.as_ref()).map(|it| &it.name)
 }
 
 impl Board {
     pub(super) fn new(started: Time) -> Self {
         let (histories, vms) = (Histories::default(), VmHistories::default());
-        Self { started, nodes: HashMap::new(), slots: BTreeMap::new(), histories, vms }
+        Self { started, nodes: HashMap::new(), slots: BTreeMap::new(), histories, vms, names: 0 }
     }
 
     pub(super) fn liveness(&self, node: NodeId, now: Time) -> Liveness {
@@ -106,10 +113,14 @@ impl Board {
     /// The Erlang nodes of an application on other hosts than that node's, as they were seen last, by name.
     pub(super) fn siblings(&self, app: &AppName, node: NodeId) -> Vec<String> {
         let places = self.slots.get(app).into_iter().flatten();
-        let elsewhere = places.filter(|(place, seen)| place.node != node && seen.pid.is_some());
-        let names: BTreeSet<&String> =
-            elsewhere.filter_map(|(_, seen)| seen.erlang.as_ref()).map(|it| &it.name).collect();
+        let elsewhere = places.filter(|(place, _)| place.node != node);
+        let names: BTreeSet<&String> = elsewhere.filter_map(|(_, seen)| node_name(seen)).collect();
         names.into_iter().take(MAX_SIBLINGS).cloned().collect()
+    }
+
+    /// While it is the same, so is what [`Board::siblings`] says: every agent asks each second, and mostly for nothing.
+    pub(super) fn names(&self) -> u64 {
+        self.names
     }
 
     pub(super) fn host(&self, node: NodeId) -> Option<HostReport> {
@@ -195,6 +206,9 @@ impl Board {
             }
             entry.slots += 1;
         }
+        if places.get(&place).and_then(node_name) != node_name(&observed) {
+            self.names += 1;
+        }
         places.insert(place, observed);
         Ok(())
     }
@@ -263,6 +277,7 @@ impl Board {
     }
 
     fn drop_slots(&mut self, node: NodeId) {
+        self.names += 1;
         self.slots.retain(|_, places| {
             places.retain(|place, _| place.node != node);
             !places.is_empty()
@@ -553,6 +568,26 @@ mod tests {
         board.heartbeat(heard, &pb::Heartbeat::default(), START.plus(7));
         assert_eq!(board.heard_after(START), [(heard, START.plus(7))]);
         assert_eq!(board.heard_after(START.plus(7)), []);
+    }
+
+    #[test]
+    fn who_asks_for_siblings_looks_only_where_a_name_has_changed() {
+        let (mut board, here, there) = (Board::new(START), node(), node());
+        let named = |name: &str, state| pb::SlotReport {
+            pid: 7,
+            erlang: Some(pb::ErlangNode { name: name.to_owned(), ..Default::default() }),
+            ..report(1, state)
+        };
+        board.report(there, &named("shop@there", pb::SlotState::Starting), START).unwrap();
+        let before = board.names();
+        board.report(there, &named("shop@there", pb::SlotState::Stable), START).unwrap();
+        assert_eq!((board.names(), board.siblings(&app(), here)), (before, vec!["shop@there".to_owned()]));
+        assert!(board.siblings(&app(), there).is_empty());
+        board.report(there, &named("other@there", pb::SlotState::Stable), START).unwrap();
+        assert!(board.names() > before && board.siblings(&app(), here) == ["other@there"]);
+        let before = board.names();
+        board.report(there, &report(1, pb::SlotState::BackingOff), START).unwrap();
+        assert!(board.names() > before && board.siblings(&app(), here).is_empty());
     }
 
     #[test]

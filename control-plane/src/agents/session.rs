@@ -52,8 +52,9 @@ pub(super) struct Session {
     generation: u64,
     /// Of which applications it is told where their other nodes are.
     fleets: Vec<AppName>,
-    /// What it was told of them.
+    /// What it was told of them, and how the board's names stood then; `None`: of other applications.
     siblings: pb::Siblings,
+    names: Option<u64>,
     /// When to look whether that has changed.
     siblings_look: Interval,
 }
@@ -111,6 +112,7 @@ impl Session {
             generation,
             fleets: Vec::new(),
             siblings: pb::Siblings::default(),
+            names: None,
             siblings_look,
         };
         let welcome = Told::Welcome(pb::Welcome {
@@ -199,7 +201,10 @@ impl Session {
         self.retry_at = None;
         let assignment = self.hub.assignments.assignment(self.node).await;
         if let Ok(assignment) = &assignment {
-            self.fleets = fleets(assignment);
+            let fleets = fleets(assignment);
+            if fleets != self.fleets {
+                (self.fleets, self.names) = (fleets, None);
+            }
         }
         match assignment {
             Ok(assignment) if assignment.generation > self.generation => {
@@ -219,6 +224,9 @@ impl Session {
     async fn tell_siblings(&mut self) -> Result<(), Over> {
         let siblings = {
             let board = self.hub.board();
+            if self.names.replace(board.names()) == Some(board.names()) {
+                return Ok(());
+            }
             let of = |app: &AppName| pb::SiblingsOf {
                 app: app.to_string(),
                 nodes: board.siblings(app, self.node),
