@@ -149,16 +149,21 @@ async fn who_crashes_is_taken_out_and_who_was_never_ready_is_not_drained() {
     let site = Site::new(&world);
     let agent = site.running().await;
     let before = agent.report();
-    // So that it stays away for long enough to be seen on a busy machine.
+    // So that it stays away until it is asked back: NGINX may take longer over the first crash than any pause.
     let mut patient = site.assignment(2, "0.1.0");
-    patient.applications[0].backoff_min_ms = 5_000;
-    agent.assign(patient).await;
+    patient.applications[0].backoff_min_ms = 600_000;
+    patient.applications[0].backoff_max_ms = 600_000;
+    agent.assign(patient.clone()).await;
+    eventually("what was assigned", || (agent.generation() == 2).then_some(())).await;
     for crashes in 1..=2 {
         let pid = agent.reports("a start", |it| it.pid > 0 && it.crash_restarts == crashes - 1).await.pid;
         kill(pid);
     }
     agent.reports("its pause", |it| it.state() == pb::SlotState::BackingOff).await;
     eventually("nobody in the file", || site.lists(" down").then_some(())).await;
+    patient.generation = 3;
+    patient.slots[0].restart_id = "now".to_owned();
+    agent.assign(patient).await;
     let back = agent.runs("0.1.0").await;
     assert!(back.pid != before.pid && back.crash_restarts == 2, "{back:?}");
     eventually("its successor in the file", || site.lists("").then_some(())).await;
