@@ -51,10 +51,13 @@ async fn one_watches_a_release_roll_out_and_no_page_has_an_error() {
 
     bucket.publish(Sample::Elixir, "0.2.0").await;
     browser.there(".stepper[data-phase=running]").await;
+    let tab = browser.place("a[data-tab=rollouts]").await;
     for slot in 1..=2 {
         browser.there(&format!("tr[data-row='first/{APP}/{slot}'] [data-version='0.2.0']")).await;
     }
     control_plane.settles_on(APP, "0.2.0").await;
+    browser.gone(".stepper").await;
+    assert_eq!(browser.place("a[data-tab=rollouts]").await, tab, "it moved beneath the pointer");
     browser.click("a[data-tab=rollouts]").await;
     browser.there("table[data-table=history] [data-state=done]").await;
 

@@ -108,6 +108,24 @@ impl Browser {
         .await;
     }
 
+    /// Waits until the page has nothing that the selector means.
+    pub async fn gone(&self, selector: &str) {
+        within(PATIENCE, &format!("no {selector}"), || async {
+            match self.is_absent(selector).await {
+                true => Seen::Done(()),
+                false => Seen::NotYet(self.text("body").await),
+            }
+        })
+        .await;
+    }
+
+    /// Where it is on the page: the left upper corner, in CSS pixels.
+    pub async fn place(&self, selector: &str) -> (f64, f64) {
+        let element = self.client.find(Locator::Css(selector)).await.expect("it is there");
+        let (x, y, ..) = element.rectangle().await.expect("it has a place");
+        (x, y)
+    }
+
     pub async fn is_absent(&self, selector: &str) -> bool {
         self.client.find_all(Locator::Css(selector)).await.expect("the page can be asked").is_empty()
     }

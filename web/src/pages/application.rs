@@ -80,8 +80,9 @@ pub fn ApplicationPage(props: &Props) -> Html {
         html! {
             <View id="application" title={name.to_string()} {crumbs} {actions}>
                 { header(it) }
-                { banners(it) }
+                // Above what comes and goes, so that they stay beneath the pointer.
                 { tabs(name, *tab) }
+                { banners(it) }
                 { content(*tab, it, &query) }
                 if *deploying { <DeployDialog application={it.clone()} onclose={close} /> }
                 if let (true, Some(to)) = (rollback.is_open, &it.application.rolls_back_to) {
