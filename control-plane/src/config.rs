@@ -20,6 +20,7 @@ mod malformed;
 #[cfg(test)]
 mod moving_over;
 mod notifications;
+mod otlp;
 mod ports;
 mod quantity;
 mod rules;
@@ -42,6 +43,7 @@ pub(crate) use self::edit::scaled;
 use self::fault::Sink;
 pub use self::fault::{Fault, Faults, Origin};
 use self::fields::{Fields, Path as KeyPath};
+pub use self::otlp::Otlp;
 pub use self::text::{Reading, Text};
 use crate::spec::monitoring::HostMonitoring;
 use crate::spec::{AppSpec, Later};
@@ -78,6 +80,8 @@ pub struct Config {
     pub hosts: HostPaths,
     /// At which shares agents warn of their hosts' memory and disk, or restart a replica.
     pub monitoring: HostMonitoring,
+    /// Where metrics are pushed to; `None`: nowhere, they are there to be scraped.
+    pub otlp: Option<Otlp>,
     /// `serve --demo`: signs in admin / deployex, on loopback only.
     pub demo: bool,
     /// In the order of the file.
@@ -321,6 +325,7 @@ impl Config {
             secrets: SecretsFrom { adapter: SecretsAdapter::Env, path: None },
             hosts: HostPaths::default(),
             monitoring: HostMonitoring::default(),
+            otlp: None,
             demo: false,
             applications: Vec::new(),
             names_applications: false,

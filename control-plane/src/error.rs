@@ -85,6 +85,11 @@ impl ApiError {
     pub fn detail(&self) -> &str {
         &self.detail
     }
+
+    /// For our own log: what led to it, where that is not for the client.
+    pub fn reason(&self) -> String {
+        self.cause.as_ref().map_or_else(|| self.detail.clone(), |it| chain(it.as_ref()))
+    }
 }
 
 impl From<NoRandom> for ApiError {

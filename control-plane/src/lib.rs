@@ -17,6 +17,7 @@ pub mod home;
 pub mod http;
 pub mod listen;
 pub mod next_start;
+pub mod otlp;
 pub mod picture;
 pub mod reconcile;
 pub mod releases;

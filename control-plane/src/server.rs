@@ -32,6 +32,7 @@ use crate::error::chain;
 use crate::home::{Home, HomeError};
 use crate::listen::ListenError;
 use crate::next_start::NextStart;
+use crate::otlp::Exporter;
 use crate::releases;
 use crate::secrets::Secrets;
 use crate::vault::VaultError;
@@ -133,6 +134,11 @@ impl Server {
         });
         tasks.spawn(releases::watch(bucket, configuration.changes(), cancel.clone()));
         tasks.spawn(configuration.watch_file(cancel.clone()));
+        if let Some(to) = start.config.otlp.clone() {
+            let instance = start.config.console.hostname.clone().unwrap_or_else(parts::machine_name);
+            let exporter = Exporter::new(to, &instance, api.clone(), api.metrics.clone(), clock);
+            tasks.spawn(exporter.run(cancel.clone()));
+        }
         tasks.spawn(notices::forget_old(db.clone(), clock, cancel));
         Ok(Running {
             console: console_address,
@@ -199,6 +205,47 @@ mod tests {
             running.wait().await;
             assert!(!socket.exists());
         }
+    }
+
+    /// The very figures of `/metrics`, read with the published types of OpenTelemetry.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_metrics_shows_is_pushed_where_the_configuration_says() {
+        use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+        use prost::Message as _;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let receiver = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let yaml = format!("metrics: {{ otlp_endpoint: http://{} }}\n", receiver.local_addr().unwrap());
+        let file = Path::new("f.yaml");
+        let read = Config::read(Some((file, yaml.as_bytes())), &Flags::default(), &BTreeMap::new()).unwrap();
+        let mut config = config(folder.path());
+        config.otlp = read.otlp;
+        let cancel = CancellationToken::new();
+        let running = start(config, &cancel).await.unwrap();
+
+        let (mut stream, _) = receiver.accept().await.unwrap();
+        let mut heard = Vec::new();
+        let request = loop {
+            assert!(stream.read_buf(&mut heard).await.unwrap() > 0, "it hung up");
+            let Some(end) = heard.windows(4).position(|it| it == b"\r\n\r\n") else { continue };
+            let head = String::from_utf8_lossy(&heard[..end]).to_lowercase();
+            assert!(head.starts_with("post /v1/metrics "), "{head}");
+            let length = head.lines().find_map(|it| it.strip_prefix("content-length: ")).unwrap();
+            let body = end + 4..end + 4 + length.trim().parse::<usize>().unwrap();
+            if let Some(body) = heard.get(body) {
+                break ExportMetricsServiceRequest::decode(body).unwrap();
+            }
+        };
+        stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
+        let names: Vec<&str> = metrics.iter().map(|it| it.name.as_str()).collect();
+        assert!(names.contains(&"deployex_build_info") && names.contains(&"deployex_nodes"), "{names:?}");
+        // The end of the program pushes once more, to a receiver that is gone by then.
+        drop((stream, receiver));
+        cancel.cancel();
+        running.wait().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ use super::{Api, apps, replicas};
 use crate::auth::client::{Client, Peer};
 use crate::auth::principal::identify;
 use crate::error::{ApiError, ApiResult};
+use crate::otlp::Figures;
 use crate::picture::{NodePicture, Picture};
 use crate::telemetry::Metrics;
 
@@ -36,11 +37,17 @@ pub(super) async fn show(
     {
         return Err(ApiError::new(Code::NotSignedIn, "from another machine this needs a token"));
     }
-    let picture = api.picture().await?;
-    let fleet = of_fleet(&picture);
-    vms::of(&fleet, &api, &picture);
-    let text = format!("{}{}", fleet.render(), api.metrics.render());
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.text().await?))
+}
+
+#[async_trait::async_trait]
+impl Figures for Api {
+    async fn text(&self) -> ApiResult<String> {
+        let picture = self.picture().await?;
+        let fleet = of_fleet(&picture);
+        vms::of(&fleet, self, &picture);
+        Ok(format!("{}{}", fleet.render(), self.metrics.render()))
+    }
 }
 
 /// In a registry made anew each time, so that an application that is gone is not counted for ever.

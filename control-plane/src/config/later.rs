@@ -9,12 +9,11 @@ use super::{Config, ReleaseAdapter, SecretsAdapter};
 /// Key, the values under which nothing is missing, and what is missing otherwise.
 type Known = (&'static str, &'static [&'static str], &'static str);
 
-const OF_THE_FILE: [Known; 7] = [
+const OF_THE_FILE: [Known; 6] = [
     ("release_endpoint", &[], "no store is reached yet"),
     ("release_signature_key", &[], "signatures of releases are not checked"),
     ("monitoring", &["[]"], NO_VM),
     ("notifications", &["[]"], "nothing is sent"),
-    ("otlp_endpoint", &[], "metrics are not exported by OpenTelemetry; /metrics is there"),
     ("metrics_retention_time_ms", &["3600000"], "the metrics of hosts are kept for one hour"),
     ("logs_retention_time_ms", &[], "logs are read from the hosts' files, which it does not bound"),
 ];

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::fault::{Origin, shown};
 use super::fields::{Fields, read_variable};
 use super::{
-    AgentListener, Config, Console, DatabaseUrl, Flags, HostPaths, ReleaseAdapter, ReleaseBucket,
+    AgentListener, Config, Console, DatabaseUrl, Flags, HostPaths, Otlp, ReleaseAdapter, ReleaseBucket,
     SecretsAdapter, SecretsFrom, TlsFiles, notifications, rules,
 };
 use crate::config::application::monitoring;
@@ -41,6 +41,11 @@ pub(super) fn read(f: &mut Fields<'_>, flags: &Flags) -> (Config, ForAll) {
     config.secrets = secrets(f);
     config.hosts = hosts(f, flags);
     config.monitoring = monitoring::of_hosts(f);
+    config.otlp = f.below("metrics").and_then(|mut metrics| {
+        let otlp = Otlp::read(&mut metrics);
+        metrics.finish();
+        otlp
+    });
     config.later = later(f);
     installer_only(f);
     listeners_differ(f, &config);
@@ -227,12 +232,6 @@ fn later(f: &mut Fields<'_>) -> Later {
         f.read(key, rules::millis(1_000..=365 * DAY_MS));
     }
     notifications::read(f);
-    if let Some(mut metrics) = f.below("metrics") {
-        if metrics.read("otlp_endpoint", rules::url(&["https", "http"])).is_some() {
-            keep(&mut later, &mut metrics, "otlp_endpoint");
-        }
-        metrics.finish();
-    }
     let others = ["release_endpoint", "release_signature_key", "monitoring", "notifications"];
     for key in others.into_iter().chain(RETENTIONS) {
         keep(&mut later, f, key);

@@ -153,7 +153,7 @@ fn source(config: &Config) -> Arc<dyn releases::Source> {
 }
 
 /// As the kernel has it.
-fn machine_name() -> String {
+pub(super) fn machine_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

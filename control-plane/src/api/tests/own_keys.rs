@@ -58,7 +58,7 @@ const ROWS: &[(&str, &[&str], Shows)] = &[
         Hosts,
     ),
     ("notifications: [{ adapter: webhook, url: 'https://n.example' }]", &["notifications"], NotYet),
-    ("metrics: { otlp_endpoint: https://o.example }", &["otlp_endpoint"], NotYet),
+    ("metrics: { otlp_endpoint: https://o.example }", &["otlp_endpoint"], NextStart),
     ("otp_tls_certificates: /o", &["otp_tls_certificates"], NextStart),
     ("port: 5003", &["port"], NextStart),
     ("release_bucket: /elsewhere", &["release_bucket"], NextStart),

@@ -49,6 +49,7 @@ pub fn sheet(config: &Config) -> Sheet {
         secrets,
         hosts,
         monitoring,
+        otlp,
         later,
     } = config;
     let mut keys = BTreeMap::new();
@@ -105,9 +106,15 @@ pub fn sheet(config: &Config) -> Sheet {
         }
     }
     // There are tokens in these: a digest tells that they changed, and nothing else.
-    for (key, value) in &later.0 {
-        let digest = Digest(Sha256::digest(value.to_string()).into());
+    let mut hide = |key: &str, value: String| {
+        let digest = Digest(Sha256::digest(value).into());
         put(key, format!("{HIDDEN}{}", digest.short()));
+    };
+    if let Some(otlp) = otlp {
+        hide("otlp_endpoint", format!("{:?}", otlp.written()));
+    }
+    for (key, value) in &later.0 {
+        hide(key, value.to_string());
     }
     keys
 }
