@@ -294,6 +294,8 @@ pub struct ObservedVm {
     pub fault: String,
     /// What of it has passed a limit and is not below it again.
     pub levels: Vec<ObservedLevel>,
+    /// Where its Phoenix endpoints say that they are reached.
+    pub urls: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

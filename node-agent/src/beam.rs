@@ -11,6 +11,7 @@ pub mod nodes;
 pub mod schedulers;
 pub mod thresholds;
 pub mod vitals;
+pub mod web;
 
 use std::time::Duration;
 

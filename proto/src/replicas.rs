@@ -151,6 +151,9 @@ pub struct Vm {
     #[cfg(not(target_arch = "wasm32"))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub levels: Vec<VmLevel>,
+    /// Where its Phoenix endpoints say that they are reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
     /// Its newest figures, where they are not old; told of a replica that is asked for alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<VmPoint>,

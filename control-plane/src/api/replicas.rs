@@ -245,6 +245,7 @@ fn vm(observed: ObservedVm) -> Vm {
         limits,
         fault,
         levels,
+        urls,
     } = observed;
     let level = |it: ObservedLevel| {
         let ObservedLevel { figure, level, count, limit, since } = it;
@@ -262,6 +263,7 @@ fn vm(observed: ObservedVm) -> Vm {
         limits,
         fault: some(fault),
         levels: levels.into_iter().map(level).collect(),
+        urls,
         now: None,
     }
 }

@@ -3,7 +3,7 @@
 mod doctor;
 mod history;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Subcommand;
 use proto::apps::{Application, ApplicationSummary};
@@ -173,6 +173,7 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
     }
     text.push_str(&how_they_are_connected(replicas));
     text.push_str(&what_they_run_on(replicas));
+    text.push_str(&where_they_are_reached(replicas));
     text.push_str(&how_they_talk(replicas));
     text
 }
@@ -244,6 +245,20 @@ fn what_they_run_on(replicas: &[Replica]) -> String {
         false => wrap(&format!("{} on {}", places.join(", "), one_line(&kind))),
     };
     kinds.into_iter().map(line).collect()
+}
+
+/// Where their Phoenix endpoints say that they are reached, mostly all at the same address.
+fn where_they_are_reached(replicas: &[Replica]) -> String {
+    let urls: BTreeSet<String> = replicas
+        .iter()
+        .filter_map(|it| it.vm.as_ref())
+        .flat_map(|vm| &vm.urls)
+        .map(|it| one_line(it))
+        .collect();
+    if urls.is_empty() {
+        return String::new();
+    }
+    wrap(&format!("At {}", urls.into_iter().collect::<Vec<_>>().join(", ")))
 }
 
 pub(super) fn failed_check(check: &FailedCheck, now: Timestamp) -> String {

@@ -1,6 +1,7 @@
 //! Looking at a node: its figures are true, and it is afterwards what it was before.
 
-use node_agent::beam::{about, vitals};
+use node_agent::beam::web::Endpoint;
+use node_agent::beam::{about, vitals, web};
 use node_agent::dist::connection::Settings;
 use node_agent::dist::term::Term;
 
@@ -63,4 +64,44 @@ async fn what_is_told_is_what_the_node_has() {
     // What has been done only grows.
     let later = vitals::look(&connection).await.unwrap();
     assert!(later.reductions > now.reductions && later.output >= now.output, "{later:?}");
+}
+
+/// What `mix phx.new` leaves in a release, as far as it is looked at: an application that uses `phoenix`, and its endpoint.
+const SHOP: &str = "
+    Compile = fun(Name, Body) ->
+        {ok, Tokens, _} = erl_scan:string(\"url() -> \" ++ Body ++ \".\"),
+        {ok, Url} = erl_parse:parse_form(Tokens),
+        Forms = [{attribute, 1, module, Name}, {attribute, 1, export, [{url, 0}]}, Url],
+        {ok, Name, Code} = compile:forms(Forms),
+        {module, Name} = code:load_binary(Name, \"none\", Code)
+    end,
+    Load = fun(Name, Uses, Modules) ->
+        ok = application:load({application, Name, [{vsn, \"1\"}, {applications, Uses}, {modules, Modules}]})
+    end,
+    Load(phoenix, [kernel], []),
+    Load(shop, [kernel], []),
+    Compile('Elixir.ShopWeb.Endpoint', \"<<\\\"https://shop.example.com\\\">>\"),
+    Compile('Elixir.ShopWeb.Admin.Endpoint', \"error(not_started)\"),
+    Compile('Elixir.ShopWeb.Odd.Endpoint', \"<<\\\"javascript:alert(1)\\\">>\"),
+    Compile('Elixir.ShopWeb.Endpoint.Other', \"<<\\\"https://other.example.com\\\">>\"),
+    Load(shop_web, [kernel, phoenix], ['Elixir.ShopWeb.Endpoint', 'Elixir.ShopWeb.Admin.Endpoint',
+        'Elixir.ShopWeb.Odd.Endpoint', 'Elixir.ShopWeb.Endpoint.Other', 'Elixir.ShopWeb.Missing.Endpoint']),
+    Load(plain_web, [kernel], ['Elixir.ShopWeb.Endpoint']),
+    ok.";
+
+#[tokio::test]
+async fn where_phoenix_says_that_it_is_reached_is_told_and_nothing_is_left_behind() {
+    let world = World::new().await;
+    let connection = world.connect().await;
+    assert_eq!(web::look(&connection).await.unwrap(), []);
+    value(&connection, SHOP).await;
+    let watcher = world.connect_as("watcher@127.0.0.1", Settings::default()).await;
+    web::look(&connection).await.unwrap();
+    value(&watcher, TRACES).await;
+    let before = value(&watcher, TRACES).await;
+    let shop = Endpoint { application: "shop_web".to_owned(), url: "https://shop.example.com".to_owned() };
+    for _ in 0..20 {
+        assert_eq!(web::look(&connection).await.unwrap(), std::slice::from_ref(&shop));
+    }
+    assert_eq!(value(&watcher, TRACES).await, before);
 }

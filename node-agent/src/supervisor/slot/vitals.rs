@@ -16,6 +16,7 @@ use crate::beam::about::{self, About};
 use crate::beam::schedulers::Schedulers;
 use crate::beam::thresholds::Watched;
 use crate::beam::vitals::{self, Vitals};
+use crate::beam::web::{self, Endpoint};
 use crate::clock;
 use crate::dist::connection::Connection;
 use crate::dist::link::Standing;
@@ -29,6 +30,11 @@ const ABOUT_EVERY: u32 = 30;
 /// applications one by one.
 fn asks_about(round: u32) -> bool {
     round < ABOUT_EVERY || round.is_multiple_of(ABOUT_EVERY)
+}
+
+/// Whether a round asks where it is reached, which takes some more calls; its endpoints start last.
+fn asks_where(round: u32) -> bool {
+    if round < ABOUT_EVERY { round % 5 == 1 } else { round.is_multiple_of(ABOUT_EVERY) }
 }
 
 /// Whose VM it is, and what of it is watched for its limit.
@@ -65,7 +71,7 @@ impl Sampled {
     async fn over(&mut self, connection: &Connection, said: &watch::Sender<Said>) {
         let mut turn = interval(EVERY);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut known: Option<About> = None;
+        let (mut known, mut endpoints): (Option<About>, Vec<Endpoint>) = (None, Vec::new());
         let mut before: Option<Before> = None;
         let mut schedulers = Schedulers::of(self.pid);
         for round in 0_u32.. {
@@ -75,10 +81,11 @@ impl Sampled {
                     Ok(about) => {
                         // Told again only where something of it is new: its age is not.
                         let is_same = |it: &About| About { up_ms: about.up_ms, ..it.clone() } == about;
-                        if !known.as_ref().is_some_and(is_same) {
-                            tell(said, about_message(&about, clock::unix_ms()));
+                        let now = self.endpoints(connection, &about, (round, &endpoints)).await;
+                        if !known.as_ref().is_some_and(is_same) || now != endpoints {
+                            tell(said, about_message(&about, &now, clock::unix_ms()));
                         }
-                        known = Some(about);
+                        (known, endpoints) = (Some(about), now);
                     }
                     Err(error) => {
                         fail(said, &error);
@@ -103,6 +110,25 @@ impl Sampled {
                 Err(error) => fail(said, &error),
             }
         }
+    }
+
+    /// Where its web applications are reached; what was known `before` stays where they cannot be asked.
+    async fn endpoints(
+        &self,
+        connection: &Connection,
+        about: &About,
+        (round, before): (u32, &[Endpoint]),
+    ) -> Vec<Endpoint> {
+        if about.phoenix.is_empty() {
+            return Vec::new();
+        }
+        if !asks_where(round) {
+            return before.to_vec();
+        }
+        web::look(connection).await.unwrap_or_else(|error| {
+            tracing::debug!(app = %self.id.app, slot = %self.id.slot, error = chain(&error), "its endpoints do not say where they are reached");
+            before.to_vec()
+        })
     }
 
     fn sample(
@@ -156,7 +182,7 @@ fn rate(before: u64, now: u64, seconds: f64) -> f64 {
     now.saturating_sub(before) as f64 / seconds
 }
 
-fn about_message(about: &About, unix_ms: u64) -> pb::Vm {
+fn about_message(about: &About, endpoints: &[Endpoint], unix_ms: u64) -> pb::Vm {
     let About { otp, erts, application, elixir, gleam_stdlib, phoenix, .. } = about.clone();
     pb::Vm {
         otp,
@@ -173,6 +199,7 @@ fn about_message(about: &About, unix_ms: u64) -> pb::Vm {
         schedulers: about.schedulers,
         fault: String::new(),
         levels: Vec::new(),
+        urls: endpoints.iter().map(|it| it.url.clone()).collect(),
     }
 }
 
@@ -215,6 +242,9 @@ mod tests {
         assert!((0..ABOUT_EVERY).all(asks_about));
         let later: Vec<u32> = (ABOUT_EVERY..100).filter(|it| asks_about(*it)).collect();
         assert_eq!(later, [30, 60, 90]);
+        // Only a round that asks what it is asks where it is reached.
+        let web: Vec<u32> = (0..100).filter(|it| asks_where(*it)).collect();
+        assert_eq!(web, [1, 6, 11, 16, 21, 26, 30, 60, 90]);
     }
 
     #[test]
