@@ -10,6 +10,7 @@ pub(super) mod node;
 mod recovery;
 mod settle;
 mod traffic;
+mod turns;
 mod vitals;
 mod watched;
 

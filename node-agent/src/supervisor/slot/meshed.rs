@@ -9,10 +9,10 @@ use futures_util::future::join_all;
 use proto::pb;
 use secrecy::SecretString;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
 use super::node::Said;
+use super::turns::Turns;
 use crate::beam::nodes;
 use crate::clock;
 use crate::dist::connection::Connection;
@@ -75,11 +75,10 @@ impl Meshed {
     }
 
     async fn over(&mut self, connection: &Connection, said: &watch::Sender<Said>) {
-        let mut turn = interval(LOOK_EVERY);
-        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut turns = Turns::every(LOOK_EVERY);
         let mut mesh = Mesh::default();
         loop {
-            turn.tick().await;
+            turns.next().await;
             let cluster = *self.cluster.borrow_and_update();
             if cluster == pb::Cluster::Off {
                 mesh = Mesh::default();
