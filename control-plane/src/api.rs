@@ -147,6 +147,7 @@ fn v1(api: &Api) -> Routes {
         .post("/applications/{app}/scale", OPERATOR, apps::scale::scale)
         .post("/applications/{app}/restart", OPERATOR, restarts::application)
         .get("/applications/{app}/doctor", VIEWER, apps::doctor::look)
+        .get("/applications/{app}/logo", VIEWER, apps::logo::show)
         .get("/applications/{app}/history", VIEWER, apps::history)
         .get("/applications/{app}/releases", VIEWER, releases::list)
         .get("/applications/{app}/ghosted", VIEWER, releases::ghosted)

@@ -296,6 +296,8 @@ pub struct ObservedVm {
     pub levels: Vec<ObservedLevel>,
     /// Where its Phoenix endpoints say that they are reached.
     pub urls: Vec<String>,
+    /// Its release has a picture of it.
+    pub logo: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -71,6 +71,9 @@ pub trait Backend: Send + Sync {
 
     /// Has an expression evaluated on a node: begun once this returns, given up where what it returns is dropped.
     async fn evaluate(&self, node: NodeId, what: pb::Evaluate) -> Result<UnderWay, StreamError>;
+
+    /// The picture in the release of a slot.
+    async fn read_logo(&self, node: NodeId, what: pb::ReadLogo) -> Result<pb::Logo, StreamError>;
 }
 
 /// An evaluation on its way; why its answer does not come, as a sentence.

@@ -47,6 +47,7 @@ use self::unrecorded::Unrecorded;
 pub use self::vm_backlog::VmBacklog;
 use crate::logs::LogFolder;
 use crate::releases::Fetch;
+use crate::releases::logo::Logos;
 use crate::{clock, host};
 
 /// A session that held this long counts as a success: the next failure is the first again.
@@ -105,6 +106,7 @@ struct Wiring {
     siblings: watch::Sender<pb::Siblings>,
     limits: watch::Receiver<Vec<pb::HostLimit>>,
     logs: LogFolder,
+    logos: Logos,
     evaluate: Arc<dyn Evaluate>,
     begin_anew: Arc<Notify>,
     inventory: pb::Inventory,
@@ -165,6 +167,7 @@ impl Link {
         let looking_at = observed.clone();
         let (told, waiting) = mpsc::channel(1);
         tasks.spawn(backlog::relay(events, told, cancel.clone()));
+        let logos = Logos(var_path.join("service"));
         tasks.spawn(host::sample(var_path, looking_at, sampled, cancel.clone()));
         tasks.spawn(renew::keep(self.identity.clone(), cancel.clone()));
         let mut wiring = Wiring {
@@ -177,6 +180,7 @@ impl Link {
             siblings,
             limits,
             logs,
+            logos,
             evaluate,
             begin_anew,
             inventory,

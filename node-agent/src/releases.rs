@@ -14,6 +14,7 @@ mod download;
 mod error;
 mod fetch;
 mod layout;
+pub mod logo;
 mod machine;
 mod manifest;
 mod mark;

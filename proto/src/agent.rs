@@ -197,6 +197,27 @@ impl From<ExitCause> for pb::last_exit::Cause {
     }
 }
 
+/// The picture of an application, in bytes.
+pub const LARGEST_LOGO: usize = 128 << 10;
+
+/// Which pictures are taken: the ending of the file's name, and what it is.
+pub const LOGO_TYPES: [(&str, &str); 3] =
+    [("svg", "image/svg+xml"), ("png", "image/png"), ("ico", "image/x-icon")];
+
+/// What a stream for [`pb::ReadLogo`] carries, whole.
+impl pb::Logo {
+    pub fn to_bytes(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(self)
+    }
+
+    /// `None`: it is no such thing, or no picture that is taken.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let logo: Self = prost::Message::decode(bytes).ok()?;
+        let is_taken = LOGO_TYPES.iter().any(|(_, it)| *it == logo.media_type);
+        (is_taken && logo.data.len() <= LARGEST_LOGO).then_some(logo)
+    }
+}
+
 /// What a stream for [`pb::Evaluate`] carries, whole.
 impl pb::Evaluated {
     pub fn to_bytes(&self) -> Vec<u8> {

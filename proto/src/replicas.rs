@@ -154,6 +154,9 @@ pub struct Vm {
     /// Where its Phoenix endpoints say that they are reached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
+    /// Its release has a picture of it, for `GET /applications/{app}/logo`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub logo: bool,
     /// Its newest figures, where they are not old; told of a replica that is asked for alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<VmPoint>,

@@ -410,6 +410,7 @@ fn read_vm(vm: &pb::Vm) -> ObservedVm {
         }),
         fault: first_part(&vm.fault),
         levels: vm.levels.iter().take(MAX_LIMITS).filter_map(read_level).collect(),
+        logo: vm.logo,
         urls: vm.urls.iter().filter(|it| is_url(it)).take(MAX_URLS).cloned().collect(),
     }
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod deploy;
 pub(super) mod doctor;
+pub(super) mod logo;
 pub(super) mod scale;
 mod standing;
 

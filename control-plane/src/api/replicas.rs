@@ -246,6 +246,7 @@ fn vm(observed: ObservedVm) -> Vm {
         fault,
         levels,
         urls,
+        logo,
     } = observed;
     let level = |it: ObservedLevel| {
         let ObservedLevel { figure, level, count, limit, since } = it;
@@ -264,6 +265,7 @@ fn vm(observed: ObservedVm) -> Vm {
         fault: some(fault),
         levels: levels.into_iter().map(level).collect(),
         urls,
+        logo,
         now: None,
     }
 }

@@ -5,6 +5,7 @@ mod configuration;
 mod fleet;
 mod history;
 mod live;
+mod logo;
 mod nodes;
 mod own_keys;
 mod requests;
@@ -71,6 +72,8 @@ pub(super) struct FakeBackend {
     pub(super) evaluated: Mutex<Vec<pb::Evaluate>>,
     /// What becomes of the next evaluation.
     pub(super) evaluation: Mutex<Option<Result<UnderWay, StreamError>>>,
+    /// What becomes of the next question for a logo, where it is not one that names its place.
+    pub(super) logo: Mutex<Option<Result<pb::Logo, StreamError>>>,
     changes: watch::Sender<u64>,
 }
 
@@ -146,6 +149,14 @@ impl Backend for FakeBackend {
 
     async fn follow_log(&self, _: NodeId, _: pb::FollowLog) -> Result<LogChunks, StreamError> {
         Err(StreamError::NotConnected)
+    }
+
+    async fn read_logo(&self, _: NodeId, what: pb::ReadLogo) -> Result<pb::Logo, StreamError> {
+        let logo = pb::Logo {
+            media_type: "image/svg+xml".to_owned(),
+            data: format!("<svg id=\"{}/{}\"/>", what.app, what.slot).into(),
+        };
+        self.logo.lock().unwrap().take().unwrap_or(Ok(logo))
     }
 
     async fn evaluate(&self, _: NodeId, what: pb::Evaluate) -> Result<UnderWay, StreamError> {

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
-use proto::agent::MAX_ANSWER;
+use proto::agent::{LARGEST_LOGO, MAX_ANSWER};
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Slot, Version};
 use proto::metrics::{HostPoint, VmPoint};
 use proto::pb;
@@ -15,6 +16,7 @@ use rand::RngCore as _;
 use ring::hmac;
 use secrecy::ExposeSecret as _;
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::hosts;
@@ -34,6 +36,9 @@ use crate::rollout::Plan;
 use crate::secrets::Secrets;
 use crate::spec::AppSpec;
 use crate::vault::{Purpose, Vault};
+
+/// It is small, and who asks is a browser.
+const PICTURE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What an application's cookie is sealed with, beside the purpose.
 fn cookie_context(app: &AppName) -> String {
@@ -312,6 +317,17 @@ impl Backend for Behind {
             evaluated.ok_or_else(|| "the node's agent went before its answer was whole".to_owned())
         };
         Ok(answer.boxed())
+    }
+
+    async fn read_logo(&self, node: NodeId, what: pb::ReadLogo) -> Result<pb::Logo, StreamError> {
+        let kind = pb::open_stream::Kind::ReadLogo(what);
+        let opened = self.agents.open_stream(node, kind).await.map_err(unopened)?;
+        let refused = |why: String| StreamError::Refused(why);
+        // Beside the picture there is what it is.
+        let whole = timeout(PICTURE_WITHIN, opened.whole(LARGEST_LOGO + 1_024)).await;
+        let whole = whole.map_err(|_| refused("its picture did not come in time".to_owned()))?;
+        let whole = whole.map_err(|error| refused(chain(&error)))?;
+        pb::Logo::from_bytes(&whole).ok_or_else(|| refused("what came is no picture".to_owned()))
     }
 }
 

@@ -43,6 +43,16 @@ pub(super) fn open(wiring: &Wiring, bulk: &Arc<Bulk>, open: pb::OpenStream) -> R
             let follow = logs::Follow::new(&wiring.logs, &wish).map_err(|error| error.to_string())?;
             wiring.streams.spawn(serve(bulk, id, ending, |chunks| follow.run(chunks)));
         }
+        Kind::ReadLogo(wish) => {
+            let logos = wiring.logos.clone();
+            wiring.streams.spawn(serve(bulk, id, ending, |chunks| async move {
+                match tokio::task::spawn_blocking(move || logos.read(&wish)).await {
+                    Ok(Ok(logo)) => give(logo.to_bytes().into(), &chunks).await,
+                    Ok(Err(error)) => say(error.to_string(), &chunks).await,
+                    Err(error) => say(error.to_string(), &chunks).await,
+                }
+            }));
+        }
         Kind::Evaluate(wish) => {
             let evaluation = wiring.evaluate.evaluate(wish)?;
             wiring.streams.spawn(serve(bulk, id, ending, |chunks| async move {
@@ -79,6 +89,12 @@ async fn serve<F: Future<Output = ()>>(
 /// What was sent last is still on its way: the control plane ends the call when it has read it all.
 async fn read_out(mut answer: Streaming<pb::StreamChunk>) {
     drop(timeout(ANSWER_TIMEOUT, answer.message()).await);
+}
+
+/// Why there is nothing to be given.
+async fn say(error: String, chunks: &mpsc::Sender<pb::StreamChunk>) {
+    // A reader that has gone needs no reason.
+    drop(chunks.send(pb::StreamChunk { error, ..Default::default() }).await);
 }
 
 async fn give(mut rest: Bytes, chunks: &mpsc::Sender<pb::StreamChunk>) {

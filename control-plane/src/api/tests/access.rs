@@ -17,6 +17,7 @@ GET /api/v1/applications viewer
 GET /api/v1/applications/{app} viewer
 GET /api/v1/applications/{app}/ghosted viewer
 GET /api/v1/applications/{app}/doctor viewer
+GET /api/v1/applications/{app}/logo viewer
 GET /api/v1/applications/{app}/history viewer
 GET /api/v1/applications/{app}/releases viewer
 GET /api/v1/configuration viewer

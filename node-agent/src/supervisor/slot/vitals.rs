@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use proto::pb;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 use super::super::{Shared, SlotId};
 use super::node::Said;
+use super::turns::Turns;
 use super::watched::RememberedLevels;
 use crate::beam::AskError;
 use crate::beam::about::{self, About};
@@ -20,6 +21,7 @@ use crate::beam::web::{self, Endpoint};
 use crate::clock;
 use crate::dist::connection::Connection;
 use crate::dist::link::Standing;
+use crate::releases::logo;
 use crate::supervisor::acts::chain;
 
 const EVERY: Duration = Duration::from_secs(2);
@@ -69,13 +71,13 @@ impl Sampled {
     }
 
     async fn over(&mut self, connection: &Connection, said: &watch::Sender<Said>) {
-        let mut turn = interval(EVERY);
-        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut turns = Turns::every(EVERY);
         let (mut known, mut endpoints): (Option<About>, Vec<Endpoint>) = (None, Vec::new());
+        let logo = self.has_logo().await;
         let mut before: Option<Before> = None;
         let mut schedulers = Schedulers::of(self.pid);
         for round in 0_u32.. {
-            turn.tick().await;
+            turns.next().await;
             if asks_about(round) || known.is_none() {
                 match about::look(connection, self.id.app.as_str()).await {
                     Ok(about) => {
@@ -83,7 +85,8 @@ impl Sampled {
                         let is_same = |it: &About| About { up_ms: about.up_ms, ..it.clone() } == about;
                         let now = self.endpoints(connection, &about, (round, &endpoints)).await;
                         if !known.as_ref().is_some_and(is_same) || now != endpoints {
-                            tell(said, about_message(&about, &now, clock::unix_ms()));
+                            let vm = about_message(&about, &now, clock::unix_ms());
+                            tell(said, pb::Vm { logo, ..vm });
                         }
                         (known, endpoints) = (Some(about), now);
                     }
@@ -110,6 +113,12 @@ impl Sampled {
                 Err(error) => fail(said, &error),
             }
         }
+    }
+
+    async fn has_logo(&self) -> bool {
+        let (release, app) = (self.shared.release_folder(&self.id).current(), self.id.app.clone());
+        // One that cannot be looked for is not there.
+        tokio::task::spawn_blocking(move || logo::is_there(&release, &app)).await.unwrap_or(false)
     }
 
     /// Where its web applications are reached; what was known `before` stays where they cannot be asked.
@@ -200,6 +209,7 @@ fn about_message(about: &About, endpoints: &[Endpoint], unix_ms: u64) -> pb::Vm 
         fault: String::new(),
         levels: Vec::new(),
         urls: endpoints.iter().map(|it| it.url.clone()).collect(),
+        logo: false,
     }
 }
 
