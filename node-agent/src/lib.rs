@@ -2,6 +2,7 @@
 //!
 //! `replica` decides and is pure; `supervisor` acts and is thin.
 
+pub mod allocator;
 pub mod beam;
 pub mod cgroup;
 pub mod cli;

@@ -7,6 +7,7 @@ use clap::Parser;
 use node_agent::cli::{self, Cli};
 
 fn main() -> ExitCode {
+    node_agent::allocator::share_one_pool();
     let cli = Cli::parse();
     // One backend for all of TLS. It fails only where one was chosen before, and nobody did.
     drop(rustls::crypto::ring::default_provider().install_default());
