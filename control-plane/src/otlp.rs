@@ -16,18 +16,22 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::payload::{Requests, Span, attribute};
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::config::Otlp;
 use crate::error::{ApiError, chain};
 use crate::telemetry::Metrics;
 
 /// For one request, by OpenTelemetry's specification.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Before that nodes have not dialled in yet, and none of their figures would be true.
+const FIRST: Duration = Duration::from_secs(20);
+/// At the end of the program: all that it takes, and no longer than nodes still count as heard.
+const LAST_WITHIN: Duration = Duration::from_secs(2);
 /// Of an answer: it says in a few words what was refused.
 const MOST_ANSWERED: usize = 64 << 10;
 const EXPORTS: &str = "deployex_otlp_exports_total";
@@ -53,6 +57,32 @@ enum PushError {
     Partly { points: i64, text: String },
 }
 
+impl PushError {
+    /// Whether the other parts would fare no better.
+    fn is_of_all(&self) -> bool {
+        match self {
+            Self::Figures(_) | Self::Client(_) | Self::Sent(_) => true,
+            Self::Refused { status, .. } => {
+                status.is_server_error()
+                    || status.is_redirection()
+                    || matches!(status.as_u16(), 401 | 403 | 404 | 429)
+            }
+            Self::Partly { .. } => false,
+        }
+    }
+
+    /// Without what is another each time.
+    fn kind(&self) -> String {
+        match self {
+            Self::Figures(_) => "figures".to_owned(),
+            Self::Client(_) => "client".to_owned(),
+            Self::Sent(_) => "sent".to_owned(),
+            Self::Refused { status, .. } => status.as_u16().to_string(),
+            Self::Partly { .. } => "partly".to_owned(),
+        }
+    }
+}
+
 fn said(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(": {text}") }
 }
@@ -64,9 +94,12 @@ pub struct Exporter<F> {
     metrics: Metrics,
     resource: Resource,
     clock: Clock,
-    started: u64,
-    /// Of the last push; so that the log has one line for a receiver that is away, and one when it is back.
+    /// By the clock that nobody sets.
+    started: Time,
+    /// What kind of failure the last push was; so that the log has one line for a receiver that is away, and one when it is back.
     failed: Option<String>,
+    /// Lines that could not be read the last time.
+    unread: usize,
 }
 
 impl<F: Figures> Exporter<F> {
@@ -79,10 +112,10 @@ impl<F: Figures> Exporter<F> {
             attribute("service.instance.id", instance.to_owned()),
         ];
         let resource = Resource { attributes, ..Resource::default() };
-        Self { to, figures, metrics, resource, clock, started: nanos(clock), failed: None }
+        Self { to, figures, metrics, resource, clock, started: clock.now(), failed: None, unread: 0 }
     }
 
-    /// Until cancelled, and once more then, so that the last moments of the program are not lost.
+    /// Until cancelled, and once more then where that takes no time, so that what was counted last is not lost.
     pub async fn run(mut self, cancel: CancellationToken) {
         let client = reqwest::Client::builder()
             .timeout(ANSWER_WITHIN)
@@ -97,32 +130,43 @@ impl<F: Figures> Exporter<F> {
             Err(error) => return warn!(error = chain(&error), to = %self.to, "metrics are not exported"),
         };
         info!(to = %self.to, every = ?self.to.every, "metrics are exported by OpenTelemetry");
-        let mut due = interval(self.to.every);
+        let mut due = interval_at(Instant::now() + FIRST.min(self.to.every), self.to.every);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let stopped = cancel.run_until_cancelled(due.tick()).await.is_none();
-            let outcome = self.push(&client).await;
-            self.tell(outcome);
-            if stopped {
-                return;
+            let pushed = async {
+                due.tick().await;
+                self.push(&client).await
+            };
+            match cancel.run_until_cancelled(pushed).await {
+                Some(outcome) => self.tell(outcome),
+                None => break,
             }
+        }
+        if let Ok(outcome) = timeout(LAST_WITHIN, self.push(&client)).await {
+            self.tell(outcome);
         }
     }
 
-    async fn push(&self, client: &reqwest::Client) -> Result<(), PushError> {
+    /// All of it, also where the receiver refuses a part; the first failure is told.
+    async fn push(&mut self, client: &reqwest::Client) -> Result<(), PushError> {
         let text = self.figures.text().await.map_err(|error| PushError::Figures(error.reason()))?;
-        let span = Span { started: self.started, now: nanos(self.clock) };
+        let span = Span { started: nanos(self.clock.shown(self.started)), now: nanos(self.clock.wall()) };
         let mut requests = Requests::new(&text, self.resource.clone(), span);
+        let mut first = Ok(());
         for request in requests.by_ref() {
-            self.send(client, &request).await?;
+            match self.send(client, &request).await {
+                Err(error) if error.is_of_all() => return first.and(Err(error)),
+                outcome => first = first.and(outcome),
+            }
         }
-        if requests.unread > 0 {
+        if requests.unread > self.unread {
             warn!(
                 lines = requests.unread,
                 "some figures are not in the form that was expected, and were left out"
             );
         }
-        Ok(())
+        self.unread = requests.unread;
+        first
     }
 
     async fn send(
@@ -153,7 +197,8 @@ impl<F: Figures> Exporter<F> {
             ExportMetricsServiceResponse::decode(body.as_slice()).unwrap_or_default().partial_success;
         match partly {
             Some(it) if it.rejected_data_points > 0 => {
-                Err(PushError::Partly { points: it.rejected_data_points, text: it.error_message })
+                let text = words(it.error_message.as_bytes());
+                Err(PushError::Partly { points: it.rejected_data_points, text })
             }
             _ => Ok(()),
         }
@@ -162,16 +207,16 @@ impl<F: Figures> Exporter<F> {
     fn tell(&mut self, outcome: Result<(), PushError>) {
         let word = if outcome.is_ok() { "done" } else { "failed" };
         self.metrics.counter(EXPORTS, vec![::metrics::Label::new("outcome", word)]).increment(1);
-        let failed = outcome.err().map(|error| chain(&error));
-        if failed != self.failed {
-            match &failed {
-                Some(error) => warn!(
-                    error, to = %self.to, "metrics could not be exported; trying again every {:?}", self.to.every
+        let kind = outcome.as_ref().err().map(PushError::kind);
+        if kind != self.failed {
+            match &outcome {
+                Err(error) => warn!(
+                    error = chain(error), to = %self.to, "metrics could not be exported; trying again every {:?}", self.to.every
                 ),
-                None => info!(to = %self.to, "metrics are exported again"),
+                Ok(()) => info!(to = %self.to, "metrics are exported again"),
             }
         }
-        self.failed = failed;
+        self.failed = kind;
     }
 }
 
@@ -182,8 +227,8 @@ fn words(body: &[u8]) -> String {
     plain.trim().to_owned()
 }
 
-fn nanos(clock: Clock) -> u64 {
-    clock.wall().0.saturating_mul(1_000_000)
+fn nanos(time: Time) -> u64 {
+    time.0.saturating_mul(1_000_000)
 }
 
 #[cfg(test)]

@@ -219,7 +219,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let yaml = format!("metrics: {{ otlp_endpoint: http://{} }}\n", receiver.local_addr().unwrap());
         let file = Path::new("f.yaml");
-        let read = Config::read(Some((file, yaml.as_bytes())), &Flags::default(), &BTreeMap::new()).unwrap();
+        let soon = BTreeMap::from([("OTEL_METRIC_EXPORT_INTERVAL".to_owned(), "1000".to_owned())]);
+        let read = Config::read(Some((file, yaml.as_bytes())), &Flags::default(), &soon).unwrap();
         let mut config = config(folder.path());
         config.otlp = read.otlp;
         let cancel = CancellationToken::new();

@@ -70,14 +70,9 @@ impl Otlp {
 }
 
 impl fmt::Display for Otlp {
-    /// Without what may let somebody in: user, password and query.
+    /// Without what may let somebody in: user and password, and with some receivers the path or the query.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut url = self.url.clone();
-        // Refused by a URL that can have neither.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        url.set_query(None);
-        f.write_str(url.as_str())
+        f.write_str(&self.url.origin().ascii_serialization())
     }
 }
 
@@ -96,9 +91,11 @@ fn endpoint(scalar: Scalar<'_>) -> Result<(Url, String), Allowed> {
         return Err(allowed("; 4317 is where it speaks gRPC, and metrics are sent over HTTP"));
     }
     let path = url.path().trim_end_matches('/').to_owned();
-    if !path.ends_with(METRICS_PATH) {
-        url.set_path(&format!("{path}/{METRICS_PATH}"));
+    match path.ends_with(METRICS_PATH) {
+        true => url.set_path(&path),
+        false => url.set_path(&format!("{path}/{METRICS_PATH}")),
     }
+    url.set_fragment(None);
     Ok((url, text))
 }
 
@@ -144,6 +141,8 @@ mod tests {
             ("https://c/otlp", "https://c/otlp/v1/metrics"),
             ("https://c/otlp/?tenant=1", "https://c/otlp/v1/metrics?tenant=1"),
             ("https://c/otlp/v1/metrics", "https://c/otlp/v1/metrics"),
+            ("http://c:4318/v1/metrics/#x", "http://c:4318/v1/metrics"),
+            ("http://[::1]:4318", "http://[::1]:4318/v1/metrics"),
         ] {
             assert_eq!(otlp(endpoint, &[]).url().as_str(), url);
         }
@@ -164,8 +163,8 @@ mod tests {
 
     #[test]
     fn what_lets_somebody_in_is_never_shown() {
-        let found = otlp("https://me:s3cret@c/x?key=s3cret", &[(HEADERS, "k=s3cret")]);
-        assert_eq!(found.to_string(), "https://c/x/v1/metrics");
+        let found = otlp("https://me:s3cret@c:8443/s3cret/x?key=s3cret", &[(HEADERS, "k=s3cret")]);
+        assert_eq!(found.to_string(), "https://c:8443");
         assert!(!format!("{found:?} {:?}", found.headers).contains("s3cret"));
         for (endpoint, headers) in
             [("ftp://me:s3cret@c", "k=v"), ("http://c", "s3cret"), ("http://c", "ä=s3cret")]

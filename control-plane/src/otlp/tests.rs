@@ -102,7 +102,7 @@ fn metric<'a>(request: &'a ExportMetricsServiceRequest, name: &str) -> Option<&'
 }
 
 #[tokio::test]
-async fn figures_are_pushed_at_once_then_every_so_often_and_once_more_at_the_end() {
+async fn figures_are_pushed_every_so_often_and_once_more_at_the_end() {
     let mut receiver = Receiver::start().await;
     let metrics = Metrics::default();
     metrics.counter("things_total", vec![Label::new("kind", "good")]).increment(2);
@@ -150,9 +150,10 @@ async fn what_goes_wrong_is_told_with_its_reason_and_counted() {
     ] {
         *receiver.answer.lock().unwrap() = answer;
         let outcome = pushing.push(&client).await;
-        pushing.tell(outcome);
-        let failed = pushing.failed.clone().unwrap();
+        let failed = chain(outcome.as_ref().unwrap_err());
         assert!(failed.contains(reason) && failed.len() < 400, "{failed}");
+        pushing.tell(outcome);
+        assert!(pushing.failed.is_some());
     }
     *receiver.answer.lock().unwrap() = Answer::Takes;
     let outcome = pushing.push(&client).await;
@@ -166,9 +167,10 @@ async fn what_goes_wrong_is_told_with_its_reason_and_counted() {
 #[tokio::test]
 async fn a_receiver_that_is_away_is_told_without_what_lets_us_in() {
     drop(rustls::crypto::ring::default_provider().install_default());
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    // Held, so that nobody else takes it; but nobody listens there.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = nobody.local_addr().unwrap().port();
     let yaml = format!(
         "metrics: {{ otlp_endpoint: \"http://me:s3cret@127.0.0.1:{port}/?key=s3cret\" }}\napplications: []\n"
     );
@@ -178,11 +180,60 @@ async fn a_receiver_that_is_away_is_told_without_what_lets_us_in() {
     metrics.gauge("level", Vec::new()).set(1.0);
     let client = reqwest::Client::new();
     let mut pushing = exporter(to.clone(), Registry(metrics.clone()), &metrics);
-    let outcome = pushing.push(&client).await;
-    pushing.tell(outcome);
-    let failed = pushing.failed.clone().unwrap();
+    let failed = chain(&pushing.push(&client).await.unwrap_err());
     assert!(failed.starts_with("it does not answer") && !failed.contains("s3cret"), "{failed}");
 
     let error = exporter(to, Nothing, &metrics).push(&client).await.unwrap_err();
     assert!(chain(&error).contains("the database is away"), "{error}");
+}
+
+/// A receiver that takes no part of one kind still gets all the others, and one that takes nothing is asked no further.
+#[tokio::test]
+async fn a_part_that_is_refused_does_not_hold_back_the_others() {
+    let mut receiver = Receiver::start().await;
+    let metrics = Metrics::default();
+    for number in 0..12_000_u32 {
+        metrics.gauge("g", vec![Label::new("n", number.to_string())]).set(1.0);
+    }
+    let client = reqwest::Client::new();
+    let mut pushing = exporter(receiver.otlp(&[]), Registry(metrics.clone()), &metrics);
+    for (answer, parts) in [
+        (Answer::TakesPartly, 3),
+        (Answer::Refuses(413, String::new()), 3),
+        (Answer::Refuses(503, String::new()), 1),
+        (Answer::Refuses(401, String::new()), 1),
+    ] {
+        *receiver.answer.lock().unwrap() = answer.clone();
+        assert!(pushing.push(&client).await.is_err());
+        let mut heard = 0;
+        while receiver.heard.try_recv().is_ok() {
+            heard += 1;
+        }
+        assert_eq!(heard, parts, "{answer:?}");
+    }
+}
+
+/// Neither a push under way nor the last one holds up the end of the program.
+#[tokio::test]
+async fn a_receiver_that_hangs_holds_up_no_stop() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let yaml = format!(
+        "metrics: {{ otlp_endpoint: \"http://{}\" }}\napplications: []\n",
+        listener.local_addr().unwrap()
+    );
+    let file = Some((Path::new("f.yaml"), yaml.as_bytes()));
+    let interval = BTreeMap::from([("OTEL_METRIC_EXPORT_INTERVAL".to_owned(), "1000".to_owned())]);
+    let to = Config::read(file, &Flags::default(), &interval).unwrap().otlp.unwrap();
+    let metrics = Metrics::default();
+    metrics.gauge("level", Vec::new()).set(1.0);
+    let cancel = CancellationToken::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(exporter(to, Registry(metrics.clone()), &metrics).run(cancel.clone()));
+    let hangs = listener.accept().await.unwrap();
+    let stopped = Instant::now();
+    cancel.cancel();
+    tasks.join_next().await.unwrap().unwrap();
+    assert!(stopped.elapsed() < ANSWER_WITHIN / 2, "{:?}", stopped.elapsed());
+    drop(hangs);
 }
