@@ -167,7 +167,7 @@ impl Link {
         let looking_at = observed.clone();
         let (told, waiting) = mpsc::channel(1);
         tasks.spawn(backlog::relay(events, told, cancel.clone()));
-        let logos = Logos(var_path.join("service"));
+        let logos = Logos::new(var_path.join("service"));
         tasks.spawn(host::sample(var_path, looking_at, sampled, cancel.clone()));
         tasks.spawn(renew::keep(self.identity.clone(), cancel.clone()));
         let mut wiring = Wiring {

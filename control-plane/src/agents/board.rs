@@ -419,7 +419,9 @@ fn read_vm(vm: &pb::Vm) -> ObservedVm {
 fn is_url(text: &str) -> bool {
     (text.starts_with("https://") || text.starts_with("http://"))
         && text.len() <= LONGEST_URL
-        && text.chars().all(|c| c.is_ascii_graphic())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '<' | '>' | '`' | '@' | '?' | '#'))
 }
 
 /// `None`: within its limits, or a figure that only a newer agent knows.
@@ -518,7 +520,7 @@ mod tests {
     fn where_a_replica_is_reached_is_what_a_browser_may_be_sent_to() {
         let (mut board, node) = (Board::new(START), node());
         board.hello(node, &pb::Hello::default(), (START, START));
-        let bad = ["javascript:alert(1)", "https://a b", ""];
+        let bad = ["javascript:alert(1)", "https://a b", "", "https://me:s3cret@a", "https://a?token=s3cret"];
         let mut urls: Vec<String> =
             bad.into_iter().chain(["https://shop.example.com"]).map(str::to_owned).collect();
         urls.push(format!("https://{}", "x".repeat(LONGEST_URL)));

@@ -15,7 +15,7 @@ use proto::state::{Language, Liveness};
 use rand::RngCore as _;
 use ring::hmac;
 use secrecy::ExposeSecret as _;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -203,6 +203,8 @@ pub(super) struct Behind {
     pub(super) source: Arc<dyn releases::Source>,
     pub(super) waker: Arc<Notify>,
     pub(super) waiting: watch::Receiver<Arc<WaitingByApp>>,
+    /// Logos that are read at a time: streams are for people who work.
+    pub(super) logos: Semaphore,
 }
 
 #[async_trait]
@@ -320,6 +322,7 @@ impl Backend for Behind {
     }
 
     async fn read_logo(&self, node: NodeId, what: pb::ReadLogo) -> Result<pb::Logo, StreamError> {
+        let _place = self.logos.try_acquire().map_err(|_| StreamError::TooMany)?;
         let kind = pb::open_stream::Kind::ReadLogo(what);
         let opened = self.agents.open_stream(node, kind).await.map_err(unopened)?;
         let refused = |why: String| StreamError::Refused(why);

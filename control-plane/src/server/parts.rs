@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +31,9 @@ use crate::releases::{self, Bucket, FolderSource, UnavailableSource};
 use crate::secrets::Secrets;
 use crate::telemetry::Metrics;
 use crate::vault::{Vault, VaultError};
+
+/// Read at a time, over all agents.
+const LOGOS: usize = 8;
 
 /// Notices of agents that are not recorded yet; beyond it they are dropped and said in the log.
 const NOTICES: usize = 4_096;
@@ -88,6 +91,7 @@ impl Parts {
             source: source.clone(),
             waker: wake.clone(),
             waiting: reconciler.waiting(),
+            logos: Semaphore::new(LOGOS),
         };
         let configuration = Configuration::new(NewConfiguration {
             db: db.clone(),

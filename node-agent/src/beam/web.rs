@@ -3,17 +3,29 @@
 //! Asked by names that the node itself has told, so that none is added to its atoms. What an endpoint listens on is not asked:
 //! that is between it and whoever stands before it.
 
-use super::{AskError, PATIENCE, Question, ask};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{AskError, Question, ask};
 use crate::dist::connection::{CallError, Connection};
 use crate::dist::term::{Atom, Term};
 
 /// Applications of which it is asked what they use; a release has some fifty.
 const MOST_APPLICATIONS: usize = 500;
+/// Of these, such as use Phoenix: many libraries do, too.
+const MOST_ON_PHOENIX: usize = 100;
 /// An umbrella has a few.
 const MOST_ENDPOINTS: usize = 8;
 const LONGEST_URL: usize = 300;
 /// `mix phx.new` calls the module so, below the application's own name.
 const ENDPOINT: &str = ".Endpoint";
+/// What `use Phoenix.Endpoint` makes of a module, so that no other of that name is run.
+const EXPORTS: [(&str, i64); 3] = [("url", 0), ("struct_url", 0), ("static_path", 1)];
+
+/// For one endpoint, which has its address at hand, and for all of them: figures wait meanwhile.
+const EACH_WITHIN: Duration = Duration::from_secs(1);
+const ALL_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -34,29 +46,36 @@ pub async fn look(connection: &Connection) -> Result<Vec<Endpoint>, AskError> {
     let on_phoenix = |(name, uses): (&Atom, Vec<Atom>)| {
         uses.iter().any(|it| it.as_str() == "phoenix").then(|| name.clone())
     };
-    let served: Vec<Atom> = names.iter().zip(uses).filter_map(on_phoenix).take(MOST_ENDPOINTS).collect();
+    let served: Vec<Atom> = names.iter().zip(uses).filter_map(on_phoenix).take(MOST_ON_PHOENIX).collect();
     let modules = keys(connection, &served, "modules").await?;
     let candidates = candidates(&served, modules);
-    let exported = |(_, module): &(Atom, Atom)| -> Question {
-        let url = vec![Term::Atom(module.clone()), Term::atom("url"), Term::Integer(0)];
-        ("erlang", "function_exported", url)
+    let exports = |(_, module): &(Atom, Atom)| {
+        let module = Term::Atom(module.clone());
+        EXPORTS.map(|(name, arity)| -> Question {
+            ("erlang", "function_exported", vec![module.clone(), Term::atom(name), Term::Integer(arity)])
+        })
     };
-    let exported = ask_some(connection, candidates.iter().map(exported).collect()).await?;
+    let exported = ask_some(connection, candidates.iter().flat_map(exports).collect()).await?;
     let mut endpoints = Vec::new();
-    for ((application, module), is_exported) in candidates.into_iter().zip(exported) {
-        if is_exported.as_atom() != Some("true") {
+    let until = Instant::now() + ALL_WITHIN;
+    for ((application, module), exported) in candidates.into_iter().zip(exported.chunks(EXPORTS.len())) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        if exported.iter().any(|it| it.as_atom() != Some("true")) {
             continue;
         }
         let call = vec![Term::Atom(module), Term::atom("url"), Term::List(Vec::new())];
-        match connection.call("erlang", "apply", call, PATIENCE).await {
+        match connection.call("erlang", "apply", call, EACH_WITHIN.min(left)).await {
             Ok(url) => {
                 let url = url.as_text().filter(|it| is_url(it));
                 let application = application.as_str().to_owned();
                 endpoints.extend(url.map(|url| Endpoint { application, url }));
             }
-            // One that is not started raises.
-            Err(CallError::Raised { .. } | CallError::Ended(_)) => {}
-            Err(error) => return Err(error.into()),
+            Err(CallError::Lost(why)) => return Err(CallError::Lost(why).into()),
+            // One that is not started raises; whatever is wrong with one, others have an address.
+            Err(_) => {}
         }
     }
     endpoints.sort_by(|a, b| (&a.application, &a.url).cmp(&(&b.application, &b.url)));
@@ -115,12 +134,14 @@ fn candidates(applications: &[Atom], modules: Vec<Vec<Atom>>) -> Vec<(Atom, Atom
     applications.iter().zip(modules).flat_map(of).take(MOST_ENDPOINTS).collect()
 }
 
-/// What a browser may be sent to: an application says what it likes.
+/// What a browser may be sent to, and nothing with a password in it: an application says what it likes.
 fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|it| !it.is_empty() && !it.starts_with('/'))
         && text.len() <= LONGEST_URL
-        && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '<' | '>' | '`'))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '<' | '>' | '`' | '@' | '?' | '#'))
 }
 
 #[cfg(test)]
@@ -144,6 +165,8 @@ mod tests {
             "https://a b",
             "https://a\n",
             "https://a\"b",
+            "https://me:s3cret@a",
+            "https://a?token=s3cret",
             &long,
         ] {
             assert!(!is_url(bad), "{bad}");

@@ -46,10 +46,9 @@ pub(super) fn open(wiring: &Wiring, bulk: &Arc<Bulk>, open: pb::OpenStream) -> R
         Kind::ReadLogo(wish) => {
             let logos = wiring.logos.clone();
             wiring.streams.spawn(serve(bulk, id, ending, |chunks| async move {
-                match tokio::task::spawn_blocking(move || logos.read(&wish)).await {
-                    Ok(Ok(logo)) => give(logo.to_bytes().into(), &chunks).await,
-                    Ok(Err(error)) => say(error.to_string(), &chunks).await,
-                    Err(error) => say(error.to_string(), &chunks).await,
+                match logos.give(wish).await {
+                    Ok(logo) => give(logo.to_bytes().into(), &chunks).await,
+                    Err(why) => say(why, &chunks).await,
                 }
             }));
         }

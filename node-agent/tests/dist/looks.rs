@@ -68,24 +68,33 @@ async fn what_is_told_is_what_the_node_has() {
 
 /// What `mix phx.new` leaves in a release, as far as it is looked at: an application that uses `phoenix`, and its endpoint.
 const SHOP: &str = "
-    Compile = fun(Name, Body) ->
-        {ok, Tokens, _} = erl_scan:string(\"url() -> \" ++ Body ++ \".\"),
-        {ok, Url} = erl_parse:parse_form(Tokens),
-        Forms = [{attribute, 1, module, Name}, {attribute, 1, export, [{url, 0}]}, Url],
+    Form = fun(Text) ->
+        {ok, Tokens, _} = erl_scan:string(Text),
+        {ok, It} = erl_parse:parse_form(Tokens),
+        It
+    end,
+    Compile = fun(Name, Body, More) ->
+        Functions = [Form(\"url() -> \" ++ Body ++ \".\") | lists:map(Form, More)],
+        Exports = [{url, 0} | [{struct_url, 0} || More =/= []] ++ [{static_path, 1} || More =/= []]],
+        Forms = [{attribute, 1, module, Name}, {attribute, 1, export, Exports} | Functions],
         {ok, Name, Code} = compile:forms(Forms),
         {module, Name} = code:load_binary(Name, \"none\", Code)
     end,
+    Phoenix = [\"struct_url() -> ok.\", \"static_path(Path) -> Path.\"],
     Load = fun(Name, Uses, Modules) ->
         ok = application:load({application, Name, [{vsn, \"1\"}, {applications, Uses}, {modules, Modules}]})
     end,
     Load(phoenix, [kernel], []),
     Load(shop, [kernel], []),
-    Compile('Elixir.ShopWeb.Endpoint', \"<<\\\"https://shop.example.com\\\">>\"),
-    Compile('Elixir.ShopWeb.Admin.Endpoint', \"error(not_started)\"),
-    Compile('Elixir.ShopWeb.Odd.Endpoint', \"<<\\\"javascript:alert(1)\\\">>\"),
-    Compile('Elixir.ShopWeb.Endpoint.Other', \"<<\\\"https://other.example.com\\\">>\"),
+    Compile('Elixir.ShopWeb.Endpoint', \"<<\\\"https://shop.example.com\\\">>\", Phoenix),
+    Compile('Elixir.ShopWeb.Admin.Endpoint', \"error(not_started)\", Phoenix),
+    Compile('Elixir.ShopWeb.Payments.Endpoint', \"<<\\\"https://pay.example.com\\\">>\", []),
+    Compile('Elixir.ShopWeb.Odd.Endpoint', \"<<\\\"javascript:alert(1)\\\">>\", Phoenix),
+    Compile('Elixir.ShopWeb.Endpoint.Other', \"<<\\\"https://other.example.com\\\">>\", Phoenix),
+    Compile('Elixir.ShopWeb.Late.Endpoint', \"timer:sleep(60000)\", Phoenix),
     Load(shop_web, [kernel, phoenix], ['Elixir.ShopWeb.Endpoint', 'Elixir.ShopWeb.Admin.Endpoint',
-        'Elixir.ShopWeb.Odd.Endpoint', 'Elixir.ShopWeb.Endpoint.Other', 'Elixir.ShopWeb.Missing.Endpoint']),
+        'Elixir.ShopWeb.Payments.Endpoint', 'Elixir.ShopWeb.Odd.Endpoint', 'Elixir.ShopWeb.Endpoint.Other', 'Elixir.ShopWeb.Missing.Endpoint']),
+    Load(late_web, [kernel, phoenix], []),
     Load(plain_web, [kernel], ['Elixir.ShopWeb.Endpoint']),
     ok.";
 
@@ -104,4 +113,18 @@ async fn where_phoenix_says_that_it_is_reached_is_told_and_nothing_is_left_behin
         assert_eq!(web::look(&connection).await.unwrap(), std::slice::from_ref(&shop));
     }
     assert_eq!(value(&watcher, TRACES).await, before);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_answer_hides_no_other() {
+    let world = World::new().await;
+    let connection = world.connect().await;
+    value(&connection, SHOP).await;
+    let late = "ok = application:unload(late_web), ok = application:load({application, late_web,
+        [{vsn, \"1\"}, {applications, [phoenix]}, {modules, ['Elixir.ShopWeb.Late.Endpoint']}]}).";
+    value(&connection, late).await;
+    let begun = std::time::Instant::now();
+    let found = web::look(&connection).await.unwrap();
+    assert_eq!(found.iter().map(|it| it.url.as_str()).collect::<Vec<_>>(), ["https://shop.example.com"]);
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
 }

@@ -1,5 +1,7 @@
 //! The picture by which an application shows itself, out of the release of one of its replicas.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
@@ -9,11 +11,13 @@ use proto::ids::AppName;
 use proto::pb;
 use proto::problem::{Code, Problem};
 use proto::state::Liveness;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::{Api, replicas};
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::Place;
 use crate::http::input::Path;
+use crate::picture::StreamError;
 
 /// A drawing may hold scripts and addresses: as a page of its own it may do nothing.
 const NOTHING: HeaderValue = HeaderValue::from_static(
@@ -21,6 +25,8 @@ const NOTHING: HeaderValue = HeaderValue::from_static(
 );
 /// In the browser that asked, so that a page that is looked at all day asks rarely.
 const AN_HOUR: HeaderValue = HeaderValue::from_static("private, max-age=3600");
+/// For all that are asked: who waits is a page.
+const WITHIN: Duration = Duration::from_secs(10);
 /// Replicas that are asked, one after the other, where one does not answer.
 const ASKED: usize = 3;
 
@@ -43,10 +49,14 @@ pub(in crate::api) async fn show(
         let node = picture.node_by_name(&it.node)?;
         (node.sight.liveness != Liveness::Lost).then_some(Place { node: node.node.id, slot: it.slot })
     });
+    let until = Instant::now() + WITHIN;
     let mut refused = ApiError::not_found("logo", format!("of {app}"));
     for place in nodes.take(ASKED) {
         let what = pb::ReadLogo { app: app.to_string(), slot: u32::from(place.slot.number()) };
-        match api.backend.read_logo(place.node, what).await {
+        let Ok(read) = timeout_at(until, api.backend.read_logo(place.node, what)).await else {
+            return Err(ApiError::new(Code::TimedOut, "no replica gave its logo in time"));
+        };
+        match read {
             Ok(logo) => {
                 let known = LOGO_TYPES.iter().find(|(_, it)| *it == logo.media_type);
                 let media_type = known.map_or("application/octet-stream", |(_, it)| it);
@@ -57,7 +67,15 @@ pub(in crate::api) async fn show(
                 ];
                 return Ok((headers, logo.data.into()));
             }
-            Err(error) => refused = ApiError::new(Code::NodeNotConnected, error.to_string()),
+            Err(error) => {
+                let code = match error {
+                    StreamError::NotConnected => Code::NodeNotConnected,
+                    StreamError::TimedOut => Code::TimedOut,
+                    StreamError::TooMany => return Err(ApiError::new(Code::TooBusy, error.to_string())),
+                    StreamError::Refused(_) => Code::NotFound,
+                };
+                refused = ApiError::new(code, error.to_string());
+            }
         }
     }
     Err(refused)
