@@ -1,14 +1,16 @@
 //! What a running system says of itself, asked over the connection to its node. Knows nothing of replicas.
 //!
 //! Every question but one is one call, of functions that every release has: nothing is loaded into the node and no code of ours
-//! runs there; what somebody wants evaluated (`evaluate`) is the exception. Functions that go through its processes are never
-//! asked, so that a look costs the same however many there are.
+//! runs there. The exceptions are asked for by somebody: what is to be evaluated (`evaluate`), and which of an application's events
+//! are to be counted (`telemetry`). Functions that go through its processes are never asked, so that a look costs the same
+//! however many there are.
 
 pub mod about;
 pub mod applications;
 pub mod evaluate;
 pub mod nodes;
 pub mod schedulers;
+pub mod telemetry;
 pub mod thresholds;
 pub mod vitals;
 pub mod web;

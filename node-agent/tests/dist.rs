@@ -11,6 +11,7 @@ mod dist {
     pub(crate) mod names;
     pub(crate) mod recorded;
     pub(crate) mod refusals;
+    pub(crate) mod telemetry;
     pub(crate) mod tls;
     pub(crate) mod world;
 }

@@ -28,6 +28,7 @@ pub mod replicas;
 pub mod restarts;
 pub mod rollouts;
 pub mod state;
+pub mod telemetry;
 pub mod timestamp;
 pub mod users;
 pub mod words;
