@@ -161,6 +161,7 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
         limits,
         nginx,
         monitoring,
+        telemetry,
         later: _,
     } = spec;
     let cookie = secrets.cookie(name, cookie).map_err(Untold::Cookie)?;
@@ -227,6 +228,7 @@ fn application(wanted: &WantedApplication, secrets: &dyn Secrets) -> Result<pb::
             Cluster::Fleet => pb::Cluster::Fleet,
         }
         .into(),
+        telemetry_events: telemetry.clone(),
     })
 }
 

@@ -67,6 +67,9 @@ pub struct AppSpec {
     /// Missing in rows of earlier versions.
     #[serde(default)]
     pub monitoring: VmMonitoring,
+    /// Which of its events are counted; empty: none. Missing in rows of earlier versions.
+    #[serde(default)]
+    pub telemetry: Vec<String>,
     pub later: Later,
 }
 
@@ -260,6 +263,7 @@ impl AppSpec {
             limits: Limits::default(),
             nginx: None,
             monitoring: VmMonitoring::default(),
+            telemetry: Vec::new(),
             later: Later::default(),
         }
     }
@@ -279,7 +283,7 @@ mod tests {
         let mut spec = AppSpec::new("shop".parse().unwrap(), Language::Elixir);
         let mut stored = serde_json::to_value(&spec).unwrap();
         let fields = stored.as_object_mut().unwrap();
-        for missing in ["ready_probes", "live", "monitoring", "cluster"] {
+        for missing in ["ready_probes", "live", "monitoring", "cluster", "telemetry"] {
             assert!(fields.remove(missing).is_some());
         }
         assert_eq!(serde_json::from_value::<AppSpec>(stored).unwrap(), spec);

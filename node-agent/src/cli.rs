@@ -239,6 +239,7 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         inventory,
         sampled,
         vm_samples: supervisor.vm_samples(),
+        telemetry: supervisor.telemetry(),
         siblings: supervisor.siblings(),
         limits,
     };

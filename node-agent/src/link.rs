@@ -19,6 +19,7 @@ mod identity;
 mod renew;
 mod session;
 mod streams;
+mod telemetry_backlog;
 mod unrecorded;
 mod vm_backlog;
 
@@ -43,6 +44,7 @@ pub(crate) use self::identity::Validity;
 pub use self::identity::{HostPaths, Identity, IdentityError};
 use self::session::Session;
 pub use self::streams::Evaluate;
+pub use self::telemetry_backlog::TelemetryBacklog;
 use self::unrecorded::Unrecorded;
 pub use self::vm_backlog::VmBacklog;
 use crate::logs::LogFolder;
@@ -79,6 +81,8 @@ pub struct Edges {
     pub sampled: watch::Sender<Option<host::Sample>>,
     /// What was sampled of the replicas' VMs.
     pub vm_samples: Arc<VmBacklog>,
+    /// What the replicas have counted of their events.
+    pub telemetry: Arc<TelemetryBacklog>,
     /// Where goes what is said of the replicas' siblings on other hosts.
     pub siblings: watch::Sender<pb::Siblings>,
     /// How the host stands to its limits.
@@ -103,6 +107,7 @@ struct Wiring {
     unrecorded: Unrecorded,
     samples: watch::Receiver<Option<host::Sample>>,
     vm_samples: Arc<VmBacklog>,
+    telemetry: Arc<TelemetryBacklog>,
     siblings: watch::Sender<pb::Siblings>,
     limits: watch::Receiver<Vec<pb::HostLimit>>,
     logs: LogFolder,
@@ -158,6 +163,7 @@ impl Link {
             inventory,
             sampled,
             vm_samples,
+            telemetry,
             siblings,
             limits,
             begin_anew,
@@ -177,6 +183,7 @@ impl Link {
             unrecorded: Unrecorded::default(),
             samples,
             vm_samples,
+            telemetry,
             siblings,
             limits,
             logs,

@@ -52,7 +52,7 @@ use self::shared::Shared;
 use self::slot::{Memory, ORDERS, SlotOrder, SlotTask};
 use self::traffic::Traffic;
 use crate::clock;
-use crate::link::{Certify, Evaluate, Observed, Standing, VmBacklog};
+use crate::link::{Certify, Evaluate, Observed, Standing, TelemetryBacklog, VmBacklog};
 use crate::releases::{Fetch, Store};
 
 /// An assignment that could not be stored (a full disk) is tried again after this.
@@ -139,6 +139,7 @@ impl Supervisor {
             observed: watch::Sender::new(Observed::default()),
             siblings: watch::Sender::default(),
             vm_samples: Arc::default(),
+            telemetry: Arc::default(),
             nodes: evaluate::Nodes::default(),
             notes,
             tracker: TaskTracker::new(),
@@ -175,6 +176,11 @@ impl Supervisor {
     /// For the link: what is sampled of the VMs here.
     pub fn vm_samples(&self) -> Arc<VmBacklog> {
         self.shared.vm_samples.clone()
+    }
+
+    /// For the link: what the replicas here have counted of their events.
+    pub fn telemetry(&self) -> Arc<TelemetryBacklog> {
+        self.shared.telemetry.clone()
     }
 
     /// For the link: who has expressions evaluated here.

@@ -29,7 +29,7 @@ pub struct ReplicaTelemetry {
     /// Why nothing is counted; absent: it is, or was not read lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
-    /// Events that no code of the replica names.
+    /// Of `events`, what no code of the replica names.
     pub unknown: Vec<String>,
     /// Events that the handler could make nothing of.
     pub failures: u64,
@@ -128,7 +128,9 @@ mod tests {
 
     fn took(max_us: u64, filled: &[(usize, u64)]) -> Took {
         let mut buckets = vec![0; BOUNDS_US.len() + 1];
-        filled.iter().for_each(|(at, count)| buckets[*at] = *count);
+        for (at, count) in filled {
+            buckets[*at] = *count;
+        }
         Took { sum_us: 0, max_us, buckets }
     }
 

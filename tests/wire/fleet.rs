@@ -360,6 +360,7 @@ impl Agent {
             inventory: node_agent::host::inventory(None),
             sampled: watch::Sender::new(None),
             vm_samples: Arc::default(),
+            telemetry: Arc::default(),
             siblings: siblings.clone(),
             limits: watch::Sender::new(Vec::new()).subscribe(),
             begin_anew: begin_anew.clone(),

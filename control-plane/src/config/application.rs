@@ -5,6 +5,7 @@ mod deploy;
 pub(super) mod monitoring;
 mod nginx;
 mod probes;
+mod telemetry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
@@ -123,6 +124,7 @@ fn read(f: &mut Fields<'_>, for_all: ForAll) -> Option<Written> {
     deploy::limits(f, &mut spec.limits);
     let upstream_file = nginx::read(f, &mut spec);
     spec.monitoring = monitoring::of_applications(f);
+    spec.telemetry = telemetry::events(f);
     checked_only(f);
     spec.later = later(f);
     name?;

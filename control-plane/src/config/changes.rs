@@ -77,6 +77,7 @@ fn sheet(spec: &AppSpec) -> Sheet {
         limits,
         nginx,
         monitoring,
+        telemetry,
         later,
     } = spec;
     let (at_once, next) = (Class::Immediate, Class::NextDeploy);
@@ -129,6 +130,9 @@ fn sheet(spec: &AppSpec) -> Sheet {
         put_nginx(&mut s, nginx);
     }
     put_monitoring(&mut s, monitoring);
+    if !telemetry.is_empty() {
+        put(&mut s, at_once, "telemetry.events", telemetry.join(", "));
+    }
     for (key, value) in &later.0 {
         // They may hold tokens.
         s.insert(key.clone(), Entry { class: at_once, value: value.to_string(), hidden: true });
@@ -315,6 +319,7 @@ restart.backoff_min_ms immediate
 restart.reset_after_ms immediate
 run_as.group next_deploy
 run_as.user next_deploy
+telemetry.events immediate
 ";
 
 #[cfg(test)]
@@ -390,6 +395,7 @@ mod tests {
         });
         let atoms = Threshold { warning: 75, restart: Some(90), cooldown: Millis(300_000) };
         all.monitoring.set(VmFigure::Atom, atoms);
+        all.telemetry = vec!["phoenix".to_owned()];
         let soak = CanarySpec::USUAL_SOAK;
         all.deploy.canary = Some(CanarySpec { nodes: Amount::Count(1), promote: Promote::Auto, soak });
         all.deploy.order_by = Some("zone".to_owned());

@@ -47,6 +47,7 @@ applications:
     limits: { memory_max: 1GiB, cpu_max: 100%, pids_max: 64 }
     nginx: { upstream_file: /etc/nginx/conf.d/shop.conf, upstream: shop, port: PORT, reload: nginx -s reload }
     monitoring: [{ type: atom, warning_threshold_percent: 75, restart_threshold_percent: 90, cooldown_ms: 300000 }]
+    telemetry: { events: [phoenix] }
 ";
 
 /// One key, and what of the YAML is changed for it.
@@ -226,6 +227,7 @@ const ROWS: &[Row] = &[
     row("restart.reset_after_ms", "after_ms: 60000", "after_ms: 50000", Field("backoff_reset_after_ms")),
     row("run_as.group", "group: shop", "group: other", Field("run_as_group")),
     row("run_as.user", "user: shop", "user: other", Field("run_as_user")),
+    row("telemetry.events", "[phoenix]", "[phoenix, ecto]", Field("telemetry_events")),
 ];
 
 impl Row {

@@ -57,7 +57,7 @@ port: 5002
   - name: myapp
     port: 5001
 ",
-     &["3:5: applications[myapp].port: found an unknown key; known here: certificates, cluster, deploy, deploy_rollback_timeout_ms, deploy_schedule_interval_ms, distribution, env, env_file, initial_port, language, limits, live, logs, monitoring, name, nginx, nodes, ready, replica_ports, replicas, restart, run_as, shell_user, spread"]),
+     &["3:5: applications[myapp].port: found an unknown key; known here: certificates, cluster, deploy, deploy_rollback_timeout_ms, deploy_schedule_interval_ms, distribution, env, env_file, initial_port, language, limits, live, logs, monitoring, name, nginx, nodes, ready, replica_ports, replicas, restart, run_as, shell_user, spread, telemetry"]),
     ("a key twice",
      "port: 5001
 hostname: a
@@ -472,6 +472,19 @@ release_bucket: s3://bucket/path
      &[
         "4:14: applications[myapp].cluster: found fleet beside distribution.mode off, with which its replicas are no Erlang nodes; write cluster: off, or distribution.mode: short or long",
         r#"9:14: applications[third].cluster: found "hosts"; allowed: off, node or fleet"#,
+     ]),
+    ("events that are none",
+     "applications:
+  - name: myapp
+    telemetry: { events: [fenix, phoenix, \"shop..stop\", phoenix, shop.orders.stop] }
+  - name: other
+    telemetry: { event: [phoenix] }
+",
+     &[
+        r#"3:27: applications[myapp].telemetry.events[0]: found "fenix"; allowed: phoenix, ecto, vm, or an event's name with dots, such as my_app.orders.checkout.stop"#,
+        r#"3:43: applications[myapp].telemetry.events[2]: found "shop..stop"; allowed: phoenix, ecto, vm, or an event's name with dots, such as my_app.orders.checkout.stop"#,
+        "3:57: applications[myapp].telemetry.events: found phoenix again; each stands once",
+        "5:18: applications[other].telemetry.event: found an unknown key; did you mean events?",
      ]),
     ("distribution ports",
      "applications:

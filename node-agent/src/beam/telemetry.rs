@@ -32,14 +32,14 @@ const LONGEST_ANSWER: usize = 512 << 10;
 const TERMS: u32 = 64 << 10;
 
 /// Of Phoenix: requests as the endpoint and as the router see them, and what live views are asked.
-const PHOENIX: [(&str, &str); 4] = [
+const PHOENIX: [Known; 4] = [
     ("phoenix.endpoint.stop", "phoenix"),
     ("phoenix.router_dispatch.stop", "phoenix"),
     ("phoenix.router_dispatch.exception", "phoenix"),
     ("phoenix.live_view.handle_event.stop", "live_view"),
 ];
 /// Of `telemetry_poller`.
-const VM: [(&str, &str); 3] =
+const VM: [Known; 3] =
     [("vm.memory", "plain"), ("vm.total_run_queue_lengths", "plain"), ("vm.system_counts", "plain")];
 
 /// What came of a call.
@@ -50,26 +50,52 @@ pub enum Turn {
     Without(String),
 }
 
-/// What the module is to attach to, as it wants it.
+/// What the module is to attach to, as it wants it, and which groups were named for it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wishes(Term);
+pub struct Wishes {
+    term: Term,
+    groups: Vec<(&'static str, &'static [Known])>,
+    repositories: bool,
+}
+
+/// An event, and what its labels are.
+type Known = (&'static str, &'static str);
 
 impl Wishes {
     /// `None`: nothing is wished for. Events: as the configuration names them.
     pub fn of(events: &[String]) -> Option<Self> {
-        let known = |(name, kind): &(&'static str, &'static str)| wish(name, kind);
-        let mut wishes = Vec::new();
+        let (mut wishes, mut groups, mut repositories) = (Vec::new(), Vec::new(), false);
         for event in events.iter().take(WISHES) {
             match event.as_str() {
-                "phoenix" => wishes.extend(PHOENIX.iter().map(known)),
-                "vm" => wishes.extend(VM.iter().map(known)),
-                "ecto" => wishes.push(Term::atom("repositories")),
+                "phoenix" => groups.push(("phoenix", PHOENIX.as_slice())),
+                "vm" => groups.push(("vm", VM.as_slice())),
+                "ecto" => {
+                    repositories = true;
+                    wishes.push(Term::atom("repositories"));
+                }
                 name => wishes.push(wish(name, "plain")),
             }
         }
+        let of_groups = groups.iter().flat_map(|(_, events)| events.iter());
+        wishes.extend(of_groups.map(|(name, kind)| wish(name, kind)));
         // Where an event is named that a group has as well, it has the labels of the group.
-        wishes.sort_by_key(|it| is_plain(it));
-        (!wishes.is_empty()).then_some(Self(Term::List(wishes)))
+        wishes.sort_by_key(is_plain);
+        (!wishes.is_empty()).then_some(Self { term: Term::List(wishes), groups, repositories })
+    }
+
+    /// What of it there is none of, by the names that were wished for: of a group only where all of its events are unknown, as
+    /// not every Phoenix has live views.
+    fn missed(&self, unknown: &[String], has_repositories: bool) -> Vec<String> {
+        let is_unknown = |event: &str| unknown.iter().any(|it| it == event);
+        let of_group =
+            |name: &str| self.groups.iter().any(|(_, events)| events.iter().any(|it| it.0 == name));
+        let mut missed: Vec<String> = unknown.iter().filter(|it| !of_group(it)).cloned().collect();
+        let without = self.groups.iter().filter(|(_, events)| events.iter().all(|it| is_unknown(it.0)));
+        missed.extend(without.map(|(group, _)| (*group).to_owned()));
+        if self.repositories && !has_repositories {
+            missed.push("ecto".to_owned());
+        }
+        missed
     }
 }
 
@@ -111,11 +137,16 @@ pub async fn turn(connection: &Connection, wishes: &Wishes, lease: Duration) -> 
     }
 }
 
-/// Whether a module of ours is there, of whichever agent.
+/// Whether a module of ours is there, of whichever agent. Leaves no name behind on a node that has not heard of it.
 ///
 /// # Errors
 /// Where the node does not answer.
 pub async fn is_there(connection: &Connection) -> Result<bool, AskError> {
+    let name = vec![Term::from(MODULE), Term::atom("utf8")];
+    match call(connection, "erlang", "binary_to_existing_atom", name).await {
+        Err(AskError::Call(CallError::Raised { .. })) => return Ok(false),
+        known => known?,
+    };
     let loaded = call(connection, "erlang", "module_loaded", vec![Term::atom(MODULE)]).await?;
     Ok(loaded.as_atom() == Some("true"))
 }
@@ -147,14 +178,18 @@ enum Answer {
 async fn ask(connection: &Connection, wishes: &Wishes, lease: Duration) -> Result<Answer, AskError> {
     let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
     let digest = Term::Binary(bytes::Bytes::from_static(&DIGEST));
-    let arguments = vec![digest, wishes.0.clone(), Term::Integer(ROWS), Term::Integer(lease)];
+    let arguments = vec![digest, wishes.term.clone(), Term::Integer(ROWS), Term::Integer(lease)];
     let cap = Cap { longest: LONGEST_ANSWER, limits: Limits { terms: TERMS, ..Limits::default() } };
     let answer = connection.call_within(cap, MODULE, "turn", arguments, PATIENCE).await?;
     if answer.as_atom() == Some("other") {
         return Ok(Answer::OtherModule);
     }
     let odd = || AskError::Odd(answer.brief().to_string());
-    read::turn(&answer).map(Answer::Turn).ok_or_else(odd)
+    let mut turn = read::turn(&answer).ok_or_else(odd)?;
+    if let Turn::Told(reading) = &mut turn {
+        reading.unknown = wishes.missed(&reading.unknown, reading.has_repositories);
+    }
+    Ok(Answer::Turn(turn))
 }
 
 async fn call(
@@ -180,7 +215,7 @@ mod tests {
 
     fn named(events: &[&str]) -> Vec<String> {
         let events: Vec<String> = events.iter().map(|it| (*it).to_owned()).collect();
-        let Some(Wishes(Term::List(wishes))) = Wishes::of(&events) else { return Vec::new() };
+        let Some(Wishes { term: Term::List(wishes), .. }) = Wishes::of(&events) else { return Vec::new() };
         wishes.iter().map(ToString::to_string).collect()
     }
 
@@ -189,8 +224,8 @@ mod tests {
         assert_eq!(Wishes::of(&[]), None);
         let wishes = named(&["shop.orders.stop", "phoenix", "ecto"]);
         assert_eq!(wishes.len(), PHOENIX.len() + 2, "{wishes:?}");
-        assert_eq!(wishes[0], "{<<\"phoenix.endpoint.stop\">>,phoenix}");
-        assert_eq!(wishes[wishes.len() - 2..], ["repositories", "{<<\"shop.orders.stop\">>,plain}"]);
+        assert_eq!(wishes[..2], ["repositories", "{<<\"phoenix.endpoint.stop\">>,phoenix}"]);
+        assert_eq!(wishes[PHOENIX.len() + 1..], ["{<<\"shop.orders.stop\">>,plain}"]);
         assert_eq!(named(&["vm"]).len(), VM.len());
     }
 
@@ -202,8 +237,19 @@ mod tests {
     }
 
     #[test]
+    fn what_there_is_none_of_is_told_by_the_name_that_was_wished_for() {
+        let wishes = Wishes::of(&["phoenix", "vm", "ecto", "shop.stop"].map(str::to_owned)).unwrap();
+        let unknown = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<String>>();
+        let no_live_views = unknown(&["phoenix.live_view.handle_event.stop"]);
+        assert_eq!(wishes.missed(&no_live_views, true), [""; 0]);
+        let mut none = unknown(&["shop.stop"]);
+        none.extend(PHOENIX.iter().chain(&VM).map(|it| it.0.to_owned()));
+        assert_eq!(wishes.missed(&none, false), ["shop.stop", "phoenix", "vm", "ecto"]);
+    }
+
+    #[test]
     fn no_more_is_wished_for_than_agreed() {
         let many: Vec<String> = (0..1_000).map(|n| format!("shop.event.n{n}")).collect();
-        assert!(matches!(Wishes::of(&many), Some(Wishes(Term::List(it))) if it.len() == WISHES));
+        assert!(matches!(Wishes::of(&many), Some(Wishes { term: Term::List(it), .. }) if it.len() == WISHES));
     }
 }

@@ -153,9 +153,17 @@ impl<'a> Session<'a> {
             sample.map_or((None, Vec::new()), |sample| (Some(sample.host), sample.replicas));
         let limits = if host.is_some() { self.wiring.limits.borrow_and_update().clone() } else { Vec::new() };
         let (vms, vm_samples_dropped) = self.wiring.vm_samples.take(clock::now());
-        let (sequence, clock_unix_ms) = (self.sequence, clock::unix_ms());
-        let heartbeat =
-            pb::Heartbeat { sequence, clock_unix_ms, host, replicas, limits, vms, vm_samples_dropped };
+        let telemetry = self.wiring.telemetry.take(clock::now());
+        let heartbeat = pb::Heartbeat {
+            sequence: self.sequence,
+            clock_unix_ms: clock::unix_ms(),
+            host,
+            replicas,
+            limits,
+            vms,
+            vm_samples_dropped,
+            telemetry,
+        };
         self.say(Say::Heartbeat(heartbeat)).await
     }
 

@@ -180,6 +180,11 @@ pub(super) fn cluster(app: Option<&pb::Application>) -> pb::Cluster {
     app.filter(is_node).map_or(pb::Cluster::Off, pb::Application::cluster)
 }
 
+/// Which events of a replica of these settings are counted.
+pub(super) fn telemetry(app: Option<&pb::Application>) -> Vec<String> {
+    app.map(|it| it.telemetry_events.clone()).unwrap_or_default()
+}
+
 fn language(language: pb::Language) -> Option<Language> {
     match language {
         pb::Language::Elixir => Some(Language::Elixir),
@@ -393,6 +398,7 @@ mod tests {
                 ..Default::default()
             }),
             cluster: pb::Cluster::Fleet.into(),
+            telemetry_events: vec!["phoenix".to_owned()],
         }
     }
 
@@ -403,7 +409,7 @@ mod tests {
         before.live_probes = vec![pb::Probe::default()];
         let heeded = |application: &pb::Application| {
             let (limits, watched) = (limits(Some(application)), watched(Some(application)));
-            let cluster = cluster(Some(application));
+            let cluster = (cluster(Some(application)), telemetry(Some(application)));
             let application = Some(application.clone());
             let assigned = Assigned { generation: 1, application, slot: None };
             let nginx = assigned.application().and_then(|it| it.nginx);
@@ -412,7 +418,7 @@ mod tests {
         let fields = fields! {
             name language env ports env_file run_as_user run_as_group cookie distribution stable_after_ms
             stop_grace_ms backoff_min_ms backoff_max_ms backoff_reset_after_ms ready pre_commands_timeout_ms
-            ready_probes live_probes nginx drain_ms limits monitoring cluster
+            ready_probes live_probes nginx drain_ms limits monitoring cluster telemetry_events
         };
         let (mut all, other) = (before.clone(), all_else());
         for (field, set) in fields {

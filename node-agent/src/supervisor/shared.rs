@@ -15,7 +15,7 @@ use super::evaluate::Nodes;
 use super::process::{Keepers, Standby};
 use super::traffic::Traffic;
 use super::{Paths, SlotId};
-use crate::link::{Certify, Observed, Standing, VmBacklog};
+use crate::link::{Certify, Observed, Standing, TelemetryBacklog, VmBacklog};
 use crate::releases::{Fetch, SlotFolder, Store};
 
 pub(super) struct Shared {
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) siblings: watch::Sender<pb::Siblings>,
     /// What was sampled of the replicas' VMs, for the link.
     pub(super) vm_samples: Arc<VmBacklog>,
+    /// What they have counted of their events, likewise.
+    pub(super) telemetry: Arc<TelemetryBacklog>,
     /// The Erlang nodes of what runs, for who asks them something.
     pub(super) nodes: Nodes,
     pub(super) notes: mpsc::Sender<pb::AgentEvent>,

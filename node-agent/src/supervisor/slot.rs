@@ -3,6 +3,7 @@
 //! It decides nothing. The order of the loop is the law: store, then act. What takes time runs in tasks of its own and comes
 //! back as an answer; the task waits for nothing but the ledger.
 
+mod counted;
 mod health;
 mod limits;
 mod meshed;
@@ -122,6 +123,8 @@ pub(super) struct SlotTask {
     watched: watch::Sender<Watched>,
     /// To which of its siblings it is kept connected.
     cluster: watch::Sender<pb::Cluster>,
+    /// Which of its events are counted.
+    telemetry: watch::Sender<Vec<String>>,
     killing: CancellationToken,
     /// Who has one of the ports of what runs here, or ran here last.
     port_held: Option<String>,
@@ -187,6 +190,7 @@ impl SlotTask {
             node: None,
             watched: watch::Sender::default(),
             cluster: watch::Sender::default(),
+            telemetry: watch::Sender::default(),
             killing: CancellationToken::new(),
             port_held: None,
             remains: Remains::default(),

@@ -7,11 +7,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use node_agent::beam::telemetry::{self, BEAM, DIGEST, LEASE, Reading, Row, Turn, Wishes, remove, turn};
 use node_agent::dist::connection::{Connection, Settings};
 use node_agent::dist::term::Term;
+use tokio::time::Instant;
 
 use super::world::{World, eventually, value};
 
@@ -206,6 +207,20 @@ async fn a_release_without_telemetry_says_so_and_nothing_is_loaded_there() {
 }
 
 #[tokio::test]
+async fn where_nothing_is_wished_for_not_even_a_name_is_left() {
+    let world = World::new().await;
+    let on = world.connect_booted().await;
+    let atoms = "erlang:system_info(atom_count).";
+    value(&on, atoms).await;
+    assert!(!telemetry::is_there(&on).await.unwrap());
+    let before = value(&on, atoms).await;
+    assert!(!telemetry::is_there(&on).await.unwrap());
+    assert_eq!(value(&on, atoms).await, before);
+    let of_us = "catch binary_to_existing_atom(list_to_binary([\"deployex\", \"_telemetry\"]), utf8).";
+    assert!(value(&on, of_us).await.as_tuple().is_some(), "it is no atom there");
+}
+
+#[tokio::test]
 async fn telemetry_that_has_not_started_is_waited_for_and_one_that_begins_anew_is_met_again() {
     let (_world, on) = emitting().await;
     let wishes = wishes(&ALL);
@@ -232,6 +247,8 @@ async fn an_event_costs_its_emitter_little_also_while_the_owner_stands() {
     for event in events {
         bare.push(cost(event).await);
     }
+    let at_once = "emits:at_once(4, [phoenix, router_dispatch, stop], 50000).";
+    println!("four processes at once: {} ns each without a handler", value(&on, at_once).await);
     let wishes = wishes(&ALL);
     read(&on, &wishes).await;
     let mut running = Vec::new();
@@ -240,8 +257,7 @@ async fn an_event_costs_its_emitter_little_also_while_the_owner_stands() {
         println!("{event}: {bare} ns without a handler, {counted} ns with it");
         running.push(counted);
     }
-    let at_once = "emits:at_once(4, [phoenix, router_dispatch, stop], 50000).";
-    println!("four processes at once: {} ns each", value(&on, at_once).await);
+    println!("four processes at once: {} ns each with it", value(&on, at_once).await);
     value(&on, "erlang:suspend_process(whereis(deployex_telemetry)), emits:requests(1, 1).").await;
     let held =
         "spawn(fun() -> erlang:suspend_process(whereis(deployex_telemetry)), receive never -> ok end end).";
@@ -287,7 +303,7 @@ fn the_compiled_module_is_that_of_its_source() {
         .unwrap();
     let told = String::from_utf8(told.stdout).unwrap();
     let [mine, its, compiler, otp] = told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
-    let carried: String = DIGEST.iter().map(|it| format!("{it:02x}")).collect();
+    let carried = DIGEST.map(|it| format!("{it:02x}")).concat();
     assert_eq!(its, carried, "DIGEST is of the module that is carried");
     assert!(compiler.starts_with("8.2"), "to be compiled with OTP 25, and not with compiler {compiler}");
     if otp == "25" {

@@ -331,6 +331,7 @@ fn told_fields(application: pb::Application) -> BTreeMap<&'static str, String> {
         limits,
         monitoring,
         cluster,
+        telemetry_events,
     } = application;
     let env: Vec<_> = env.into_iter().map(|it| (it.key, it.value)).collect();
     BTreeMap::from([
@@ -357,6 +358,7 @@ fn told_fields(application: pb::Application) -> BTreeMap<&'static str, String> {
         ("limits", format!("{limits:?}")),
         ("monitoring", format!("{monitoring:?}")),
         ("cluster", cluster.to_string()),
+        ("telemetry_events", telemetry_events.join(" ")),
     ])
 }
 

@@ -16,8 +16,9 @@ pub struct Reading {
     pub up_ms: u64,
     /// Events that the handler could make nothing of.
     pub failures: u64,
-    /// Events that no code of the node names.
+    /// What was wished for and no code of the node names.
     pub unknown: Vec<String>,
+    pub has_repositories: bool,
     pub rows: Vec<Row>,
     pub values: Vec<Value>,
 }
@@ -63,6 +64,7 @@ pub(super) fn turn(answer: &Term) -> Option<Turn> {
             let reading = Reading {
                 up_ms: up.as_u64()?,
                 failures: failures.as_u64()?,
+                has_repositories: events.values().any(|(_, kind)| kind == "ecto"),
                 unknown: unknown.as_list()?.iter().map(text).collect::<Option<_>>()?,
                 rows: merged(rows.as_list()?.iter().map(|it| row(it, &events)).collect::<Option<_>>()?),
                 values: values.as_list()?.iter().map(|it| value(it, &events)).collect::<Option<_>>()?,

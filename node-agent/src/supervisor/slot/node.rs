@@ -1,7 +1,7 @@
 //! The Erlang node that the process of a slot is: found, kept up with for as long as the process runs, and how that stands.
 //!
 //! Nothing is decided by it: a release may have no node, or one that nobody can talk to, and serve all the same. What the node
-//! says of itself is asked in `vitals`.
+//! says of itself is asked in `vitals`, and in `counted` what it counts.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::SlotTask;
+use super::counted::Counted;
 use super::meshed::Meshed;
 use super::vitals::Sampled;
 use crate::dist::connection::Settings;
@@ -85,8 +86,10 @@ impl SlotTask {
             let (id, shared) = (self.id.clone(), self.shared.clone());
             let sampled = Sampled { id, pid, shared, watched: self.watched.subscribe(), levels };
             let (stands, standing) = watch::channel(Standing::default());
-            let cluster = self.cluster.subscribe();
-            self.shared.tracker.spawn(keep_up(sampled, cluster, sender, stands, cancel.clone()));
+            let (id, shared) = (self.id.clone(), self.shared.clone());
+            let counted = Counted { id, shared, wished: self.telemetry.subscribe() };
+            let asked = (sampled, counted, self.cluster.subscribe());
+            self.shared.tracker.spawn(keep_up(asked, sender, stands, cancel.clone()));
             let end = NodeEnd { standing: standing.clone(), said: said.clone() };
             let listed = self.shared.nodes.list(self.id.clone(), ticket, end);
             NodeWatch { ticket, cancel, said, standing, _listed: listed }
@@ -116,8 +119,7 @@ pub(super) async fn changed(node: &mut Option<NodeWatch>) {
 }
 
 async fn keep_up(
-    sampled: Sampled,
-    cluster: watch::Receiver<pb::Cluster>,
+    (sampled, counted, cluster): (Sampled, Counted, watch::Receiver<pb::Cluster>),
     said: watch::Sender<Said>,
     stands: watch::Sender<Standing>,
     cancel: CancellationToken,
@@ -163,6 +165,7 @@ async fn keep_up(
     let meshed = Meshed { id, shared: shared.clone(), name, cluster, epmd_port, cookie, credentials };
     let sampling = sampled.run(standing.clone(), said.clone());
     let meshing = meshed.run(standing.clone(), said.clone());
+    let counting = counted.run(standing.clone());
     let renewing = async {
         if let Talks::Managed(kept) = &talks {
             let tell = |fault| said.send_modify(|said| said.certificate = fault);
@@ -174,6 +177,7 @@ async fn keep_up(
         tell(standing, base, said.clone()),
         sampling,
         meshing,
+        counting,
         renewing
     );
 }

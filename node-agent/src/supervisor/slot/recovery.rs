@@ -228,6 +228,12 @@ impl SlotTask {
         self.watched.send_replace(assigned::watched(application.as_ref()));
         let cluster = assigned::cluster(application.as_ref());
         self.cluster.send_replace(cluster);
+        self.telemetry.send_if_modified(|events| {
+            let told = assigned::telemetry(application.as_ref());
+            let is_new = *events != told;
+            *events = told;
+            is_new
+        });
         self.shared.epmd.opens_for(&self.id, self.assigned.is_wanted() && cluster == pb::Cluster::Fleet);
         let Some(assignment) = self.assigned.assignment() else { return };
         if let (true, Some(wanted)) = (std::mem::take(&mut self.unsure_of_pre_commands), &assignment.wanted)

@@ -45,6 +45,7 @@ async fn shared(folder: &Path) -> Arc<Shared> {
     Arc::new(Shared {
         siblings: watch::Sender::default(),
         vm_samples: Arc::default(),
+        telemetry: Arc::default(),
         nodes: crate::supervisor::evaluate::Nodes::default(),
         epmd: Epmd::new(1, paths.epmd()),
         accounts: Accounts::default(),
