@@ -10,6 +10,7 @@
 //! from a [`Registry`], both asked whenever they matter.
 
 mod board;
+mod counted;
 mod gate;
 mod history;
 pub mod lease;
@@ -48,6 +49,7 @@ use self::board::Board;
 #[cfg(any(test, all(feature = "simulation", debug_assertions)))]
 pub(crate) use self::board::read_report;
 pub use self::board::{HostReport, ReplicaLoad, Turned};
+pub use self::counted::Counted;
 use self::gate::Gate;
 use self::listener::Listener;
 use self::pki::{Authority, PkiError};
@@ -288,6 +290,13 @@ impl Agents {
         let newest = self.hub.board().vms(node, self.hub.clock.now());
         let dated = |(of, (at, point))| (of, VmPoint { at: self.shown(at).into(), ..point });
         newest.into_iter().map(dated).collect()
+    }
+
+    /// What a replica has counted of its application's events, where that was read lately.
+    pub fn counted(&self, app: &AppName, place: Place) -> Option<Counted> {
+        let (read, sample) = self.hub.board().counted((app, place), self.hub.clock.now())?;
+        let read_at = self.shown(read);
+        Some(Counted { read_at, since: Time(read_at.0.saturating_sub(sample.counted_for_ms)), sample })
     }
 
     /// The generation of the last assignment that the node said, in its present session, to have stored; 0: not yet heard.

@@ -156,6 +156,7 @@ fn v1(api: &Api) -> Routes {
         .get("/replicas", VIEWER, replicas::list)
         .get("/replicas/{node}/{app}/{slot}", VIEWER, replicas::show)
         .get("/replicas/{node}/{app}/{slot}/history", VIEWER, replicas::history::of_replica)
+        .get("/replicas/{node}/{app}/{slot}/telemetry", VIEWER, replicas::telemetry::show)
         .post("/replicas/{node}/{app}/{slot}/restart", OPERATOR, restarts::replica)
         .get("/replicas/{node}/{app}/{slot}/logs", VIEWER, logs::follow)
         .post("/replicas/{node}/{app}/{slot}/rpc", INTO_A_SYSTEM, rpc::evaluate)

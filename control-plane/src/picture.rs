@@ -16,7 +16,7 @@ use proto::replicas::Usage;
 use proto::state::{Language, Liveness};
 use tokio::sync::watch;
 
-use crate::agents::VmPast;
+use crate::agents::{Counted, VmPast};
 use crate::clock::Time;
 use crate::db::{Application, BucketState, Db, DbError, EnrolledNode};
 use crate::fleet::{AppFleet, Place};
@@ -42,6 +42,9 @@ pub trait Backend: Send + Sync {
 
     /// What was sampled last of each VM on a node, where that is not long ago.
     fn vms(&self, node: NodeId) -> BTreeMap<(AppName, Slot), VmPoint>;
+
+    /// What a replica has counted of its application's events, where that was read lately.
+    fn counted(&self, app: &AppName, place: Place) -> Option<Counted>;
 
     /// Rises whenever something may look different.
     fn changes(&self) -> watch::Receiver<u64>;

@@ -12,6 +12,7 @@ use proto::pb;
 use proto::replicas::{ProbeList, VmLimits};
 use proto::state::{ExitCause, HostLevel, Liveness, SlotState, VmFigure};
 
+use super::counted::CountedEvents;
 use super::history::Histories;
 use super::lease;
 use super::vm_history::{VmHistories, VmPast};
@@ -90,6 +91,7 @@ pub(super) struct Board {
     slots: BTreeMap<AppName, BTreeMap<Place, Observed>>,
     histories: Histories,
     vms: VmHistories,
+    counted: CountedEvents,
     /// Rises whenever an Erlang node comes, goes or is called otherwise.
     names: u64,
 }
@@ -101,8 +103,15 @@ fn node_name(seen: &Observed) -> Option<&String> {
 
 impl Board {
     pub(super) fn new(started: Time) -> Self {
-        let (histories, vms) = (Histories::default(), VmHistories::default());
-        Self { started, nodes: HashMap::new(), slots: BTreeMap::new(), histories, vms, names: 0 }
+        Self {
+            started,
+            nodes: HashMap::new(),
+            slots: BTreeMap::new(),
+            histories: Histories::default(),
+            vms: VmHistories::default(),
+            counted: CountedEvents::default(),
+            names: 0,
+        }
     }
 
     pub(super) fn liveness(&self, node: NodeId, now: Time) -> Liveness {
@@ -149,6 +158,15 @@ impl Board {
             Some(((app.clone(), place.slot), self.vms.newest((app, place), now)?))
         };
         of_node.filter_map(newest).collect()
+    }
+
+    /// What the replica there has counted of its events, where that was read lately, and when.
+    pub(super) fn counted(
+        &self,
+        of: (&AppName, Place),
+        now: Time,
+    ) -> Option<(Time, Arc<pb::TelemetrySample>)> {
+        self.counted.of(of, now)
     }
 
     pub(super) fn stored(&self, node: NodeId) -> u64 {
@@ -220,13 +238,13 @@ impl Board {
         let entry = self.nodes.entry(node).or_default();
         entry.heard = Some(now);
         for sample in &heartbeat.vms {
-            // Of a replica that is known, so that nobody's names fill the memory.
-            let Some((app, slot)) = sample.app.parse().ok().zip(Slot::new(sample.slot).ok()) else {
-                continue;
-            };
-            let place = Place { node, slot };
-            if self.slots.get(&app).is_some_and(|places: &BTreeMap<_, _>| places.contains_key(&place)) {
+            if let Some((app, place)) = self.known(node, &sample.app, sample.slot) {
                 self.vms.add((&app, place), sample, now);
+            }
+        }
+        for sample in &heartbeat.telemetry {
+            if let Some((app, place)) = self.known(node, &sample.app, sample.slot) {
+                self.counted.put((&app, place), sample, now);
             }
         }
         let entry = self.nodes.entry(node).or_default();
@@ -251,6 +269,13 @@ impl Board {
             Some(HostReport { limits: limits.collect(), sample, replicas: replicas.collect(), at: now });
     }
 
+    /// A replica that is known, so that nobody's names fill the memory.
+    fn known(&self, node: NodeId, app: &str, slot: u32) -> Option<(AppName, Place)> {
+        let (app, slot): (AppName, _) = (app.parse().ok()?, Slot::new(slot).ok()?);
+        let place = Place { node, slot };
+        self.slots.get(&app)?.contains_key(&place).then_some((app, place))
+    }
+
     /// A clock may be set while a session lasts. `shown`: what the node's showed at our `wall`.
     pub(super) fn clock_shown(&mut self, node: NodeId, shown: u64, wall: Time) {
         if shown > 0
@@ -266,6 +291,7 @@ impl Board {
         self.nodes.remove(&node);
         self.histories.forget(node);
         self.vms.forget(node);
+        self.counted.forget(node);
     }
 
     /// Which nodes' liveness has turned since the last look.

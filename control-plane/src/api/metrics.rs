@@ -1,5 +1,6 @@
 //! Figures for Prometheus: of the fleet as it is now, and of what this program did since it started.
 
+mod telemetry;
 mod vms;
 
 use std::collections::BTreeMap;
@@ -46,7 +47,10 @@ impl Figures for Api {
         let picture = self.picture().await?;
         let fleet = of_fleet(&picture);
         vms::of(&fleet, self, &picture);
-        Ok(format!("{}{}", fleet.render(), self.metrics.render()))
+        let mut text = fleet.render();
+        text.push_str(&telemetry::of(self, &picture));
+        text.push_str(&self.metrics.render());
+        Ok(text)
     }
 }
 

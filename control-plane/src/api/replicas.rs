@@ -1,6 +1,7 @@
 //! Replicas: what is assigned to a slot and what its agent says of it, in one view.
 
 pub(super) mod history;
+pub(super) mod telemetry;
 
 use std::fmt;
 use std::str::FromStr;

@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::{Api, Live, Parts, Settings, router};
-use crate::agents::VmPast;
+use crate::agents::{Counted, VmPast};
 use crate::auth::client::Peer;
 use crate::auth::password::Passwords;
 use crate::auth::principal::LocalAdmins;
@@ -66,6 +66,8 @@ pub(super) struct FakeBackend {
     pub(super) history: Mutex<Vec<(NodeId, Time, HostPoint)>>,
     /// What is kept of VMs.
     pub(super) vms: Mutex<Vec<(AppName, Place, Time, VmPoint)>>,
+    /// What replicas have counted.
+    pub(super) counted: Mutex<Vec<(AppName, Place, Counted)>>,
     /// Of every host.
     pub(super) limits: Mutex<Vec<HostLimit>>,
     /// What was asked to be evaluated.
@@ -114,6 +116,11 @@ impl Backend for FakeBackend {
         let points = self.vms.lock().unwrap();
         let of_node = points.iter().filter(|it| it.1.node == node);
         of_node.map(|(app, place, _, point)| ((app.clone(), place.slot), *point)).collect()
+    }
+
+    fn counted(&self, app: &AppName, place: Place) -> Option<Counted> {
+        let counted = self.counted.lock().unwrap();
+        counted.iter().find(|it| it.0 == *app && it.1 == place).map(|it| it.2.clone())
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

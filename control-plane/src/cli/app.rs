@@ -2,6 +2,7 @@
 
 mod doctor;
 mod history;
+mod telemetry;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,14 @@ pub(super) enum App {
         /// The application's name.
         application: AppName,
     },
+    /// Show what its replicas have counted of its events: how many, and how long they took.
+    #[command(
+        after_help = "Events are counted where `telemetry.events` of the application names some.\n\nExample:\n  deployex app telemetry myapp"
+    )]
+    Telemetry {
+        /// The application's name.
+        application: AppName,
+    },
     History(history::History),
 }
 
@@ -53,6 +62,7 @@ impl App {
                 out.show(&application, |application| render(application, paint, now))
             }
             Self::Doctor { application } => doctor::run(&application, client, out).await,
+            Self::Telemetry { application } => telemetry::run(&application, client, out).await,
             Self::History(history) => history.run(client, out).await,
         }
     }

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::hosts;
 use crate::agents::registry::{AssignmentSource, RelayError, ReleaseBytes, ReleaseRelay, Source};
-use crate::agents::{Agents, HostReport, OpenStreamError, ReplicaLoad, VmPast};
+use crate::agents::{Agents, Counted, HostReport, OpenStreamError, ReplicaLoad, VmPast};
 use crate::assign::{self, Assignments, Unopened};
 use crate::clock::Time;
 use crate::config::apply;
@@ -267,6 +267,10 @@ impl Backend for Behind {
 
     fn vms(&self, node: NodeId) -> BTreeMap<(AppName, Slot), VmPoint> {
         self.agents.vms(node)
+    }
+
+    fn counted(&self, app: &AppName, place: Place) -> Option<Counted> {
+        self.agents.counted(app, place)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -37,6 +37,7 @@ GET /api/v1/replicas/{node}/{app}/{slot} viewer
 GET /api/v1/replicas/{node}/{app}/{slot}/history viewer
 GET /api/v1/replicas/{node}/{app}/{slot}/logs viewer
 GET /api/v1/replicas/{node}/{app}/{slot}/metrics viewer
+GET /api/v1/replicas/{node}/{app}/{slot}/telemetry viewer
 GET /api/v1/restarts/{id} viewer
 GET /api/v1/rollouts viewer
 GET /api/v1/rollouts/{id} viewer
