@@ -36,6 +36,7 @@ mod rpc;
 mod samples;
 mod steering;
 mod survival;
+mod telemetry;
 mod thresholds;
 mod traffic;
 mod vitals;
