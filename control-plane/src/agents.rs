@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::agent::MAX_MESSAGE;
-use proto::ids::{AppName, NodeId, ReleaseKey, Slot};
+use proto::ids::{AppName, NodeId, ReleaseKey};
 use proto::metrics::{HostPoint, VmPoint};
 use proto::pb;
 use proto::pb::agent_server::AgentServer;
@@ -285,11 +285,10 @@ impl Agents {
         past
     }
 
-    /// What was sampled last of each VM on the node, where that is not long ago.
-    pub fn vms(&self, node: NodeId) -> BTreeMap<(AppName, Slot), VmPoint> {
-        let newest = self.hub.board().vms(node, self.hub.clock.now());
-        let dated = |(of, (at, point))| (of, VmPoint { at: self.shown(at).into(), ..point });
-        newest.into_iter().map(dated).collect()
+    /// What was sampled last of a replica's VM, where that is not long ago.
+    pub fn vm(&self, app: &AppName, place: Place) -> Option<VmPoint> {
+        let (at, point) = self.hub.board().vm((app, place), self.hub.clock.now())?;
+        Some(VmPoint { at: self.shown(at).into(), ..point })
     }
 
     /// What a replica has counted of its application's events, where that was read lately.

@@ -40,8 +40,8 @@ pub trait Backend: Send + Sync {
     /// The last hour of a replica's VM, in the same way.
     fn vm_history(&self, app: &AppName, place: Place, since: Option<Time>) -> VmPast;
 
-    /// What was sampled last of each VM on a node, where that is not long ago.
-    fn vms(&self, node: NodeId) -> BTreeMap<(AppName, Slot), VmPoint>;
+    /// What was sampled last of a replica's VM, where that is not long ago.
+    fn vm(&self, app: &AppName, place: Place) -> Option<VmPoint>;
 
     /// What a replica has counted of its application's events, where that was read lately.
     fn counted(&self, app: &AppName, place: Place) -> Option<Counted>;

@@ -149,15 +149,9 @@ impl Board {
         self.vms.of(of, since, now)
     }
 
-    /// What was sampled last of each VM on that node, where that is not long ago.
-    pub(super) fn vms(&self, node: NodeId, now: Time) -> BTreeMap<(AppName, Slot), (Time, VmPoint)> {
-        let places =
-            self.slots.iter().flat_map(|(app, places)| places.keys().map(move |place| (app, *place)));
-        let of_node = places.filter(|(_, place)| place.node == node);
-        let newest = |(app, place): (&AppName, Place)| {
-            Some(((app.clone(), place.slot), self.vms.newest((app, place), now)?))
-        };
-        of_node.filter_map(newest).collect()
+    /// What was sampled last of a replica's VM, where that is not long ago.
+    pub(super) fn vm(&self, of: (&AppName, Place), now: Time) -> Option<(Time, VmPoint)> {
+        self.vms.newest(of, now)
     }
 
     /// What the replica there has counted of its events, where that was read lately, and when.

@@ -44,13 +44,17 @@ pub(super) async fn show(
 #[async_trait::async_trait]
 impl Figures for Api {
     async fn text(&self) -> ApiResult<String> {
-        let picture = self.picture().await?;
-        let fleet = of_fleet(&picture);
-        vms::of(&fleet, self, &picture);
-        let mut text = fleet.render();
-        text.push_str(&telemetry::of(self, &picture));
-        text.push_str(&self.metrics.render());
-        Ok(text)
+        let (picture, api) = (self.picture().await?, self.clone());
+        // Of a large fleet that takes a while, and others wait for this thread.
+        let writing = tokio::task::spawn_blocking(move || {
+            let fleet = of_fleet(&picture);
+            vms::of(&fleet, &api, &picture);
+            let mut text = fleet.render();
+            text.push_str(&telemetry::of(&api, &picture));
+            text.push_str(&api.metrics.render());
+            text
+        });
+        writing.await.map_err(ApiError::internal)
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) async fn show(
             *output = Some(run.printed.to_string()).filter(|it| !it.is_empty());
         }
         if let Some(vm) = &mut replica.vm {
-            vm.now = api.backend.vms(place.node).remove(&(app_name, place.slot));
+            vm.now = api.backend.vm(&app_name, place);
         }
         Some(replica)
     });

@@ -21,7 +21,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::Response;
-use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Slot, Version};
+use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Version};
 use proto::metrics::{HostPoint, VmPoint};
 use proto::nodes::HostLimit;
 use proto::pb;
@@ -112,10 +112,9 @@ impl Backend for FakeBackend {
         VmPast { every_ms: 2_000, points }
     }
 
-    fn vms(&self, node: NodeId) -> BTreeMap<(AppName, Slot), VmPoint> {
+    fn vm(&self, app: &AppName, place: Place) -> Option<VmPoint> {
         let points = self.vms.lock().unwrap();
-        let of_node = points.iter().filter(|it| it.1.node == node);
-        of_node.map(|(app, place, _, point)| ((app.clone(), place.slot), *point)).collect()
+        points.iter().rfind(|it| it.0 == *app && it.1 == place).map(|(.., point)| *point)
     }
 
     fn counted(&self, app: &AppName, place: Place) -> Option<Counted> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use proto::agent::{LARGEST_LOGO, MAX_ANSWER};
-use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Slot, Version};
+use proto::ids::{AppName, Digest, NodeId, ReleaseKey, Version};
 use proto::metrics::{HostPoint, VmPoint};
 use proto::pb;
 use proto::replicas::Usage;
@@ -265,8 +265,8 @@ impl Backend for Behind {
         self.agents.vm_history(app, place, since)
     }
 
-    fn vms(&self, node: NodeId) -> BTreeMap<(AppName, Slot), VmPoint> {
-        self.agents.vms(node)
+    fn vm(&self, app: &AppName, place: Place) -> Option<VmPoint> {
+        self.agents.vm(app, place)
     }
 
     fn counted(&self, app: &AppName, place: Place) -> Option<Counted> {

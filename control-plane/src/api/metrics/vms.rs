@@ -1,12 +1,11 @@
 //! Figures for Prometheus of the replicas' VMs, as they were sampled last.
 
-use std::collections::BTreeMap;
-
 use metrics::Label;
 use proto::metrics::VmPoint;
 use proto::replicas::Replica;
 
 use super::super::{Api, replicas};
+use crate::fleet::Place;
 use crate::picture::Picture;
 use crate::telemetry::Metrics;
 
@@ -37,13 +36,11 @@ pub(super) const MEANINGS: [(&str, &str); 16] = [
 ];
 
 pub(super) fn of(fleet: &Metrics, api: &Api, picture: &Picture) {
-    let newest: BTreeMap<_, _> =
-        picture.nodes.values().map(|node| (node.node.name.clone(), api.backend.vms(node.node.id))).collect();
     for app in picture.apps.values() {
-        for replica in replicas::of(picture, &app.fleet) {
-            let of = (replica.application.clone(), replica.slot);
-            let point = newest.get(&replica.node).and_then(|vms| vms.get(&of));
-            one(fleet, &replica, point, picture.at.0);
+        let places: Vec<Place> = picture.places(&app.fleet).into_iter().map(|it| it.1).collect();
+        for (replica, place) in replicas::of(picture, &app.fleet).zip(places) {
+            let point = api.backend.vm(&replica.application, place);
+            one(fleet, &replica, point.as_ref(), picture.at.0);
         }
     }
 }
