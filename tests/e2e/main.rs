@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
 mod acknowledged;
+mod addresses;
 mod bucket;
 mod chaos;
 mod cluster;

@@ -7,6 +7,11 @@ pub fn document() -> Option<Document> {
     web_sys::window()?.document()
 }
 
+/// What a page is in, and scrolls in.
+pub fn content() -> Option<Element> {
+    document()?.get_element_by_id("content")
+}
+
 pub fn copy(text: &str) {
     if let Some(window) = web_sys::window() {
         // Refused where the page is not served securely; the text can still be selected.

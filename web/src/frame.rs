@@ -13,13 +13,12 @@ use yew::{
     Callback, Html, Properties, TargetCast, component, html, use_callback, use_effect_with, use_mut_ref,
     use_state_eq,
 };
-use yew_router::AnyRoute;
-use yew_router::prelude::{use_location, use_navigator};
 
 use crate::browser;
 use crate::keys::{Command, Keys, Place, Press};
 use crate::live::{use_link, use_store, use_topic};
 use crate::route::Route;
+use crate::router::{self, use_go, use_scrolling};
 use help::Help;
 use palette::Palette;
 use rail::Rail;
@@ -40,13 +39,9 @@ pub struct Props {
 #[component]
 pub fn Frame(props: &Props) -> Html {
     use_topic(Topic::Fleet);
-    let navigator = use_navigator();
+    use_scrolling();
+    let go = use_go();
     let over = use_state_eq(|| Over::Nothing);
-    let go = use_callback(navigator, move |path: String, navigator| {
-        if let Some(navigator) = navigator {
-            navigator.push(&AnyRoute::new(path));
-        }
-    });
 
     let command = {
         let (over, go) = (over.setter(), go.clone());
@@ -89,14 +84,6 @@ pub fn Frame(props: &Props) -> Html {
             move || drop(listener)
         });
     }
-    // Another page begins at its top.
-    let path = use_location().map(|it| it.path().to_owned()).unwrap_or_default();
-    use_effect_with(path, |_| {
-        if let Some(content) = browser::document().and_then(|it| it.get_element_by_id("content")) {
-            content.set_scroll_top(0);
-        }
-    });
-
     let store = use_store();
     let fleet = store.fleet.value();
     let link = use_link();
@@ -144,10 +131,12 @@ fn follow_links(go: Callback<String>) -> Callback<MouseEvent> {
         }
         let control = browser::closest(&target, "a, button, input, label, summary");
         let path = match &control {
+            // A link that asks for another window, or for a file, is the browser's.
+            Some(control) if control.has_attribute("target") || control.has_attribute("download") => None,
             Some(control) => control.get_attribute("href"),
             None => browser::closest(&target, "[data-href]").and_then(|it| it.get_attribute("data-href")),
         };
-        if let Some(path) = path.filter(|path| path.starts_with('/')) {
+        if let Some(path) = path.filter(|path| router::stays(path)) {
             event.prevent_default();
             go.emit(path);
         }

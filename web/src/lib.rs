@@ -1,8 +1,8 @@
 //! DeployEx's console: a single-page application over the HTTP API and its WebSocket.
 //!
 //! ```text
-//!   session ─▶ live (one WebSocket ─▶ store) ─▶ clock ─▶ frame ─▶ page ─▶ components
-//!      └─ client (all of HTTP)
+//!   router ─▶ session ─▶ live (one WebSocket ─▶ store) ─▶ clock ─▶ frame ─▶ page ─▶ components
+//!                └─ client (all of HTTP)
 //! ```
 //!
 //! What decides or words something is in pure modules with tests that run on the host (`format`, `words`, `keys`, `matching`,
@@ -39,6 +39,7 @@ pub mod look;
 pub mod matching;
 pub mod pages;
 pub mod route;
+pub mod router;
 #[cfg(any(test, feature = "gallery"))]
 pub mod sample;
 pub mod session;

@@ -1,60 +1,95 @@
-//! The addresses of the console.
+//! The addresses of the console: from a page to its path and back. Pure; [`crate::router`] goes there.
 
 use proto::ids::{AppName, NodeName, RolloutId};
-use yew_router::Routable;
 
-#[derive(Clone, Debug, PartialEq, Routable)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Route {
-    #[at("/")]
     Overview,
-    #[at("/applications")]
     Applications,
-    #[at("/applications/:name")]
-    Application { name: String },
-    #[at("/applications/:name/:tab")]
-    ApplicationTab { name: String, tab: String },
-    #[at("/nodes")]
+    Application {
+        name: AppName,
+        tab: Tab,
+    },
     Nodes,
-    #[at("/nodes/:name")]
-    Node { name: String },
-    #[at("/rollouts")]
+    Node {
+        name: NodeName,
+    },
     Rollouts,
-    #[at("/rollouts/:id")]
-    Rollout { id: String },
-    #[at("/events")]
+    Rollout {
+        id: RolloutId,
+    },
     Events,
-    #[at("/configuration")]
     Configuration,
     #[cfg(feature = "gallery")]
-    #[at("/_components")]
     Gallery,
-    #[not_found]
-    #[at("/not-found")]
     NotFound,
 }
 
 impl Route {
     pub fn application(name: &AppName) -> Self {
-        Self::Application { name: name.to_string() }
+        Self::tab(name, Tab::Replicas)
     }
 
     pub fn tab(name: &AppName, tab: Tab) -> Self {
-        match tab {
-            Tab::Replicas => Self::application(name),
-            _ => Self::ApplicationTab { name: name.to_string(), tab: tab.word().to_owned() },
-        }
+        Self::Application { name: name.clone(), tab }
     }
 
     pub fn node(name: &NodeName) -> Self {
-        Self::Node { name: name.to_string() }
+        Self::Node { name: name.clone() }
     }
 
     pub fn rollout(id: RolloutId) -> Self {
-        Self::Rollout { id: id.to_string() }
+        Self::Rollout { id }
     }
 
     pub fn path(&self) -> String {
-        self.to_path()
+        match self {
+            Self::Overview => "/".to_owned(),
+            Self::Applications => "/applications".to_owned(),
+            Self::Application { name, tab: Tab::Replicas } => format!("/applications/{name}"),
+            Self::Application { name, tab } => format!("/applications/{name}/{}", tab.word()),
+            Self::Nodes => "/nodes".to_owned(),
+            Self::Node { name } => format!("/nodes/{name}"),
+            Self::Rollouts => "/rollouts".to_owned(),
+            Self::Rollout { id } => format!("/rollouts/{id}"),
+            Self::Events => "/events".to_owned(),
+            Self::Configuration => "/configuration".to_owned(),
+            #[cfg(feature = "gallery")]
+            Self::Gallery => "/_components".to_owned(),
+            Self::NotFound => "/not-found".to_owned(),
+        }
+    }
+
+    /// The page at a path, with or without a slash at its end. What cannot be the name of anything leads nowhere.
+    pub fn at(path: &str) -> Self {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let mut parts = path.strip_suffix('/').unwrap_or(path).split('/');
+        let parts = [parts.next(), parts.next(), parts.next(), parts.next()];
+        let found = match parts {
+            [Some(""), None, ..] => Some(Self::Overview),
+            [Some(page), None, ..] => Self::of_word(page),
+            [Some("applications"), Some(name), tab, None] => {
+                let tab = tab.map_or(Some(Tab::Replicas), Tab::from_word);
+                name.parse().ok().zip(tab).map(|(name, tab)| Self::Application { name, tab })
+            }
+            [Some("nodes"), Some(name), None, _] => name.parse().ok().map(|name| Self::Node { name }),
+            [Some("rollouts"), Some(id), None, _] => id.parse().ok().map(|id| Self::Rollout { id }),
+            _ => None,
+        };
+        found.unwrap_or(Self::NotFound)
+    }
+
+    fn of_word(page: &str) -> Option<Self> {
+        Some(match page {
+            "applications" => Self::Applications,
+            "nodes" => Self::Nodes,
+            "rollouts" => Self::Rollouts,
+            "events" => Self::Events,
+            "configuration" => Self::Configuration,
+            #[cfg(feature = "gallery")]
+            "_components" => Self::Gallery,
+            _ => return None,
+        })
     }
 }
 
@@ -112,11 +147,31 @@ mod tests {
             Route::Events,
             Route::Configuration,
             Route::node(&"web-1.example.com".parse().unwrap()),
+            Route::rollout("0199a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b".parse().unwrap()),
         ];
         routes.extend(Tab::ALL.iter().map(|tab| Route::tab(&name, *tab)));
         for route in routes {
-            assert_eq!(Route::recognize(&route.path()), Some(route.clone()));
+            let path = route.path();
+            assert_eq!(Route::at(&path), route);
+            assert_eq!(Route::at(&format!("{path}/")), route);
         }
-        assert_eq!(Route::recognize("/no/such/place/at/all"), Some(Route::NotFound));
+    }
+
+    #[test]
+    fn an_address_that_is_none_of_ours_leads_nowhere() {
+        for path in [
+            "/nowhere",
+            "/nodes//",
+            "/nodes/web-1/replicas",
+            "/nodes/no such node",
+            "/rollouts/17",
+            "/applications/myapp/shell",
+            "/applications/myapp/logs/1",
+            "/applications/My App",
+            "/events/1",
+            "/no/such/place/at/all",
+        ] {
+            assert_eq!(Route::at(path), Route::NotFound, "{path}");
+        }
     }
 }

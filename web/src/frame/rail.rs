@@ -1,10 +1,10 @@
 //! The pages there are. A number stands only where something needs a person.
 
 use yew::{Html, Properties, component, html};
-use yew_router::prelude::use_route;
 
 use crate::components::icon::Icon;
 use crate::route::Route;
+use crate::router::use_route;
 use crate::words;
 
 #[derive(Properties, PartialEq)]
@@ -15,7 +15,7 @@ pub(super) struct Props {
 
 #[component]
 pub(super) fn Rail(props: &Props) -> Html {
-    let route = use_route::<Route>().unwrap_or(Route::NotFound);
+    let route = use_route();
     let entry = |page: &'static str, title: &'static str, icon: Icon, to: Route, attention: usize| {
         let current = page == page_of(&route);
         html! {
@@ -43,7 +43,7 @@ pub(super) fn Rail(props: &Props) -> Html {
 fn page_of(route: &Route) -> &'static str {
     match route {
         Route::Overview => "overview",
-        Route::Applications | Route::Application { .. } | Route::ApplicationTab { .. } => "applications",
+        Route::Applications | Route::Application { .. } => "applications",
         Route::Nodes | Route::Node { .. } => "nodes",
         Route::Rollouts | Route::Rollout { .. } => "rollouts",
         Route::Events => "events",

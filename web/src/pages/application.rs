@@ -12,7 +12,6 @@ use proto::ids::AppName;
 use proto::live::Topic;
 use proto::state::{FaultKind, RolloutPhase, Tone};
 use yew::{Callback, Html, Properties, component, html, use_effect_with, use_state_eq};
-use yew_router::prelude::use_location;
 
 use super::View;
 use super::confirm::ConfirmDialog;
@@ -26,6 +25,7 @@ use crate::components::time::TimeOfDay;
 use crate::live::store::ApplicationNow;
 use crate::live::{use_store, use_topic};
 use crate::route::{Route, Tab};
+use crate::router::use_query;
 use crate::session::use_account;
 use crate::shared::Shared;
 use crate::words;
@@ -52,7 +52,7 @@ pub fn ApplicationPage(props: &Props) -> Html {
     let deploying = use_state_eq(|| false);
     let restart = use_dialog();
     let rollback = use_dialog();
-    let query = use_location().map(|it| it.query_str().to_owned()).unwrap_or_default();
+    let query = use_query();
     {
         let deploying = deploying.setter();
         let asked = query == "?deploy" && account.may_operate();

@@ -7,7 +7,6 @@ use std::cmp::Ordering;
 use proto::nodes::NodeSummary;
 use proto::state::Service;
 use yew::{Callback, Html, component, html, use_effect_with, use_state_eq};
-use yew_router::prelude::use_location;
 
 use super::View;
 use crate::components::meter::Meter;
@@ -19,6 +18,7 @@ use crate::format::share;
 use crate::labels;
 use crate::live::use_store;
 use crate::route::Route;
+use crate::router::use_query;
 use crate::session::use_account;
 use token::TokenDialog;
 
@@ -136,7 +136,7 @@ pub fn NodesPage() -> Html {
     let account = use_account();
     let store = use_store();
     let adding = use_state_eq(|| false);
-    let query = use_location().map(|it| it.query_str().to_owned()).unwrap_or_default();
+    let query = use_query();
     {
         let adding = adding.setter();
         let asked = query == "?add" && account.may_administer();

@@ -5,7 +5,6 @@ use proto::ids::ReleaseKey;
 use proto::releases::Release;
 use wasm_bindgen_futures::spawn_local;
 use yew::{Callback, Html, Properties, component, html, use_state, use_state_eq};
-use yew_router::prelude::use_navigator;
 
 use crate::client::{ClientError, use_pages};
 use crate::components::dialog::Dialog;
@@ -15,6 +14,7 @@ use crate::components::time::Ago;
 use crate::live::store::ApplicationNow;
 use crate::pages::listed;
 use crate::route::Route;
+use crate::router::use_go;
 use crate::session::use_account;
 use crate::shared::Shared;
 use crate::words;
@@ -30,7 +30,7 @@ pub(super) fn DeployDialog(props: &Props) -> Html {
     let Props { application, onclose } = props;
     let summary = &application.application.summary;
     let client = use_account().client;
-    let navigator = use_navigator();
+    let go = use_go();
     let chosen = use_state_eq(|| None::<ReleaseKey>);
     let keep = use_state_eq(|| application.application.pinned.is_some());
     let busy = use_state_eq(|| false);
@@ -43,19 +43,18 @@ pub(super) fn DeployDialog(props: &Props) -> Html {
         let (busy, answer, onclose) = (busy.clone(), answer.clone(), onclose.clone());
         Callback::from(move |_| {
             let Some(key) = (*chosen).clone() else { return };
-            let (client, navigator, onclose) = (client.clone(), navigator.clone(), onclose.clone());
+            let (client, go, onclose) = (client.clone(), go.clone(), onclose.clone());
             let (busy, answer, path) = (busy.clone(), answer.clone(), format!("/applications/{name}/{what}"));
             busy.set(true);
             spawn_local(async move {
                 let wish = Deploy { version: key.version, sha256: Some(key.sha256) };
                 let result = client.post::<Deployment>(&path, &wish).await;
-                let rollout = result.as_ref().ok().and_then(|it| it.rollout);
-                match (rollout, navigator) {
-                    (Some(id), Some(navigator)) => {
+                match result.as_ref().ok().and_then(|it| it.rollout) {
+                    Some(id) => {
                         onclose.emit(());
-                        navigator.push(&Route::rollout(id));
+                        go.emit(Route::rollout(id).path());
                     }
-                    _ => {
+                    None => {
                         answer.set(Some(result));
                         busy.set(false);
                     }

@@ -3,12 +3,12 @@
 use proto::nodes::NodeSummary;
 use wasm_bindgen_futures::spawn_local;
 use yew::{Callback, Html, Properties, component, html, use_state, use_state_eq};
-use yew_router::prelude::use_navigator;
 
 use crate::client::ClientError;
 use crate::components::dialog::Dialog;
 use crate::components::form::Field;
 use crate::route::Route;
+use crate::router::use_go;
 use crate::session::use_account;
 use crate::words;
 
@@ -22,7 +22,7 @@ pub(super) struct Props {
 pub(super) fn RemoveDialog(props: &Props) -> Html {
     let Props { node, onclose } = props;
     let client = use_account().client;
-    let navigator = use_navigator();
+    let go = use_go();
     let typed = use_state_eq(String::new);
     let busy = use_state_eq(|| false);
     let refused = use_state(|| None::<ClientError>);
@@ -30,14 +30,13 @@ pub(super) fn RemoveDialog(props: &Props) -> Html {
     let remove = {
         let (path, busy, refused) = (format!("/nodes/{}", node.name), busy.clone(), refused.clone());
         Callback::from(move |_| {
-            let (client, navigator) = (client.clone(), navigator.clone());
+            let (client, go) = (client.clone(), go.clone());
             let (path, busy, refused) = (path.clone(), busy.clone(), refused.clone());
             busy.set(true);
             spawn_local(async move {
-                match (client.ask("DELETE", &path, None::<&()>).await, navigator) {
-                    (Ok(()), Some(navigator)) => navigator.push(&Route::Nodes),
-                    (Ok(()), None) => {}
-                    (Err(error), _) => {
+                match client.ask("DELETE", &path, None::<&()>).await {
+                    Ok(()) => go.emit(Route::Nodes.path()),
+                    Err(error) => {
                         refused.set(Some(error));
                         busy.set(false);
                     }
