@@ -37,6 +37,7 @@ pub mod labels;
 pub mod live;
 pub mod look;
 pub mod matching;
+pub mod order;
 pub mod pages;
 pub mod route;
 pub mod router;

@@ -1,5 +1,7 @@
 //! Which of many names a person means by a few letters. Pure.
 
+use crate::order::sorted;
+
 /// How well `wanted` fits `text`; higher is better, `None`: not at all. Every letter has to be there, in this order.
 pub fn score(wanted: &str, text: &str) -> Option<i32> {
     let wanted = wanted.trim().to_lowercase();
@@ -30,12 +32,11 @@ fn scattered(wanted: &str, text: &str) -> Option<i32> {
 }
 
 /// Those that fit, best first; equally good ones stay in their order.
-pub fn best<T>(wanted: &str, items: Vec<T>, text: impl Fn(&T) -> &str, most: usize) -> Vec<T> {
-    let mut found: Vec<(i32, T)> =
+pub fn best<T: Clone>(wanted: &str, items: Vec<T>, text: impl Fn(&T) -> &str, most: usize) -> Vec<T> {
+    let found: Vec<(i32, T)> =
         items.into_iter().filter_map(|item| Some((score(wanted, text(&item))?, item))).collect();
-    found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-    found.truncate(most);
-    found.into_iter().map(|(_, item)| item).collect()
+    let found = sorted(&found, |a, b| b.0.cmp(&a.0));
+    found.into_iter().take(most).map(|(_, item)| item).collect()
 }
 
 /// Does a row stay under a filter? Every word has to occur.

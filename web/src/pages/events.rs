@@ -12,6 +12,7 @@ use crate::components::event_list::EventList;
 use crate::components::notice::Empty;
 use crate::live::{use_store, use_topic};
 use crate::matching::passes;
+use crate::order::sorted;
 use crate::shared::Shared;
 
 const SEVERITIES: [(Severity, &str); 3] =
@@ -64,7 +65,7 @@ pub fn EventsPage() -> Html {
 fn together(live: &[Shared<Event>], loaded: &[Event], at_least: Severity) -> Vec<Shared<Event>> {
     let mut all: Vec<Shared<Event>> = live.iter().filter(|it| it.severity >= at_least).cloned().collect();
     all.extend(rows(loaded));
-    all.sort_by_key(|it| std::cmp::Reverse(it.id));
+    let mut all = sorted(&all, |a, b| b.id.cmp(&a.id));
     all.dedup_by_key(|it| it.id);
     all
 }

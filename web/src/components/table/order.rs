@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use yew::Html;
 
+use crate::order::sorted;
 use crate::shared::Shared;
 
 /// A column of a table of `T`.
@@ -43,10 +44,10 @@ impl Order {
         }
     }
 
-    pub(super) fn sort<T>(self, columns: &[Column<T>], rows: &mut [Shared<T>]) {
+    pub(super) fn sort<T>(self, columns: &[Column<T>], rows: &mut Vec<Shared<T>>) {
         let Some((column, falling)) = self.by else { return };
         let Some(column) = columns.get(column) else { return };
-        rows.sort_by(|a, b| {
+        *rows = sorted(rows, |a, b| {
             let rising = (column.compare)(a, b);
             if falling { rising.reverse() } else { rising }
         });
