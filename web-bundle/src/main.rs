@@ -8,6 +8,7 @@
 
 mod compress;
 mod names;
+mod shorten;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -98,10 +99,14 @@ fn lay_out(bindings: &Path, web: &Path, dist: &Path) -> Result<()> {
         let name = file_name(&path)?;
         let filled =
             fill(&fs::read_to_string(&path)?, &urls).with_context(|| format!("in {}", path.display()))?;
-        urls.insert(name.clone(), put(&name, filled.as_bytes())?);
+        urls.insert(name.clone(), put(&name, shorten::style(&filled).as_bytes())?);
     }
-    let wasm = put("app.wasm", &fs::read(bindings.join("app_bg.wasm"))?)?;
-    let script = put("app.js", &fs::read(bindings.join("app.js"))?)?;
+    let (wasm, script) = shorten::names(
+        &fs::read(bindings.join("app_bg.wasm"))?,
+        &fs::read_to_string(bindings.join("app.js"))?,
+    )?;
+    let wasm = put("app.wasm", &wasm)?;
+    let script = put("app.js", shorten::script(&script).as_bytes())?;
     // No inline script, so that the content security policy needs no exception.
     let boot = format!("import init from \"{script}\";\ninit({{ module_or_path: \"{wasm}\" }});\n");
     urls.insert("boot.js".into(), put("boot.js", boot.as_bytes())?);
