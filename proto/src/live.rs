@@ -41,7 +41,7 @@ pub enum Topic {
     /// [`News::HostHistory`] with the last hour, then with what came since; or [`News::Gone`].
     HostHistory { name: NodeName },
     /// [`News::VmHistory`], in the same way; or [`News::Gone`].
-    // Nor does the console ask for it yet.
+    // The console reads it by HTTP while somebody looks.
     #[cfg_attr(target_arch = "wasm32", serde(skip_deserializing))]
     VmHistory { application: AppName, node: NodeName, slot: Slot },
     /// [`News::Rollout`] or [`News::Gone`].

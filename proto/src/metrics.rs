@@ -83,8 +83,41 @@ pub struct VmHistory {
     pub since: Option<Timestamp>,
     /// How far apart two points are where none is missing: 2 s, and more in a fleet whose replicas do not all find room.
     pub every_ms: u64,
+    /// As they are now.
+    #[serde(default)]
+    pub bounds: VmBounds,
     /// Oldest first.
     pub points: Vec<VmPoint>,
+}
+
+/// What the figures of a VM are compared with. Absent: nobody knows how much there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VmBounds {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<VmBound>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<VmBound>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub atoms: Option<VmBound>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ets_tables: Option<VmBound>,
+    /// Of the replica's limit; where it has none and is watched, of its host's memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<VmBound>,
+}
+
+/// How much there may be of something, and what its application's `monitoring` does at which shares of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VmBound {
+    pub limit: u64,
+    /// Absent: it is not watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning_percent: Option<u32>,
+    /// Absent: nothing is restarted for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_percent: Option<u32>,
 }
 
 /// The VM of a replica at one moment.
@@ -125,6 +158,7 @@ impl VmHistory {
             *self = next;
             return;
         }
+        self.bounds = next.bounds;
         go_on(&mut self.points, next.points, |it| it.at);
     }
 }

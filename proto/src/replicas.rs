@@ -59,8 +59,6 @@ pub struct Replica {
     pub erlang: Option<ErlangNode>,
     /// What its Erlang VM is; absent: it was not asked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    // The console shows none of it yet, and to be able to read it would be a hundredth of its first load.
-    #[cfg_attr(target_arch = "wasm32", serde(skip_deserializing))]
     pub vm: Option<Vm>,
     /// When the agent said all this; absent: it has said nothing yet.
     pub reported_at: Option<Timestamp>,
@@ -141,14 +139,16 @@ pub struct Vm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phoenix: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // The console does not need these: to be able to read them would cost every first load of it.
+    #[cfg_attr(target_arch = "wasm32", serde(skip_deserializing))]
     pub started_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(target_arch = "wasm32", serde(skip_deserializing))]
     pub limits: Option<VmLimits>,
     /// A sentence: why its figures cannot be read at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
     /// What of it is above a limit of its application's `monitoring`.
-    #[cfg(not(target_arch = "wasm32"))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub levels: Vec<VmLevel>,
     /// Where its Phoenix endpoints say that they are reached.
@@ -159,6 +159,7 @@ pub struct Vm {
     pub logo: bool,
     /// Its newest figures, where they are not old; told of a replica that is asked for alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(target_arch = "wasm32", serde(skip_deserializing))]
     pub now: Option<VmPoint>,
 }
 

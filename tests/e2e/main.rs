@@ -41,3 +41,4 @@ mod telemetry;
 mod thresholds;
 mod traffic;
 mod vitals;
+mod vm_charts;

@@ -89,6 +89,11 @@ pub fn set_title(title: &str) {
     }
 }
 
+/// The page is in a tab that nobody looks at.
+pub fn hidden() -> bool {
+    document().is_some_and(|it| it.hidden())
+}
+
 /// A text as part of an address.
 pub fn encoded(text: &str) -> String {
     js_sys::encode_uri_component(text).into()

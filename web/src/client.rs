@@ -6,6 +6,7 @@ mod error;
 mod log;
 mod pages;
 mod value;
+mod vm;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,6 +23,7 @@ use yew::Callback;
 pub use error::ClientError;
 pub use pages::{Pages, use_pages};
 pub use value::use_value;
+pub use vm::use_vm_history;
 
 const API: &str = "/api/v1";
 

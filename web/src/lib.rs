@@ -20,6 +20,7 @@
 //! | states | `[data-state="stable"]`, `[data-tone="ok"]`; `[data-phase]` and `[data-rollout]` of a stepper |
 //! | cells | `td [data-version="1.2.3"]` of a replica |
 //! | tabs | `a[data-tab="logs"]` |
+//! | a VM | `[data-vm="connection"]`, `"versions"` in a replica's `[data-detail]`; `.vm-hour [data-chart="Processes"]` |
 //! | banners | `[data-banner="ghost"]`, `"release-fault"`, `"old"` |
 //! | buttons | `#deploy`, `#add-node`, `#remove-node`, `#sign-out`, `[data-clear-ghost="VERSION"]`; dialogs `dialog#deploy-dialog`, `#token-dialog`, `#remove-dialog`, `#palette`, `#keyboard` |
 

@@ -15,6 +15,7 @@ pub(crate) mod restart;
 pub mod rollout;
 pub mod rollouts;
 pub mod sign_in;
+mod vm_charts;
 
 use yew::{Html, Properties, component, html, use_effect_with};
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use proto::apps::{Application, ApplicationSummary, PortBase, Settings};
 use proto::events::Event;
 use proto::ids::{Digest, ReleaseKey, Slot};
-use proto::metrics::{EVERY_MS, HostHistory, HostPoint};
+use proto::metrics::{EVERY_MS, HostHistory, HostPoint, VM_EVERY_MS, VmBound, VmBounds, VmHistory, VmPoint};
 use proto::nodes::{HostUsage, NodeSummary, Pressure};
 use proto::releases::Release;
 use proto::replicas::{PortInUse, Replica, ReplicaTile, Usage};
@@ -228,6 +228,61 @@ pub fn host_history() -> HostHistory {
         }
     });
     HostHistory { node: parsed("node-1"), since: None, every_ms: EVERY_MS, points: points.collect() }
+}
+
+/// An hour of a VM whose processes grow past what is warned of, and that was started anew in the middle of it.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "invented"
+)]
+pub fn vm_history() -> VmHistory {
+    let points = (0..1_800_u64).filter(|n| !(900..940).contains(n)).map(|n| {
+        let wave = |period: u64, high: f32| high * (1.0 + (n as f32 * 6.3 / period as f32).sin()) / 2.0;
+        let (age, ets) = (n % 940, (3 << 20) + n * 2_000);
+        VmPoint {
+            at: Timestamp(NOW.0 - (1_799 - n) * VM_EVERY_MS),
+            memory: (48 << 20) + age * 30_000 + ets,
+            memory_processes: (14 << 20) + age * 22_000,
+            memory_atom: 450_000,
+            memory_binary: (2 << 20) + wave(90, 6_000_000.0) as u64,
+            memory_code: 9 << 20,
+            memory_ets: ets,
+            processes: 92 + (age / 4) as u32,
+            ports: 6 + wave(300, 9.0) as u32,
+            atoms: 9_600 + (n / 200) as u32,
+            ets_tables: 38,
+            run_queue: wave(45, 3.4) as u32,
+            longest_run_queue: wave(45, 2.2) as u32,
+            schedulers: Some(6.0 + wave(200, 30.0)),
+            reductions: 1_200_000.0 + wave(150, 900_000.0),
+            collections: 90.0 + wave(60, 140.0),
+            reclaimed: 2_000_000.0 + wave(60, 9_000_000.0),
+            input: 40_000.0 + wave(110, 90_000.0),
+            output: 210_000.0 + wave(170, 400_000.0),
+        }
+    });
+    let bound = |limit| VmBound { limit, warning_percent: None, restart_percent: None };
+    VmHistory {
+        node: parsed("node-1"),
+        application: parsed("shop"),
+        slot: slot(1),
+        since: None,
+        every_ms: VM_EVERY_MS,
+        bounds: VmBounds {
+            processes: Some(VmBound { warning_percent: Some(20), restart_percent: Some(40), ..bound(1_024) }),
+            atoms: Some(bound(1_048_576)),
+            ets_tables: Some(bound(8_192)),
+            memory: Some(VmBound {
+                warning_percent: Some(75),
+                restart_percent: Some(90),
+                ..bound(100 << 20)
+            }),
+            ports: None,
+        },
+        points: points.collect(),
+    }
 }
 
 pub fn event(id: u128, text: &str) -> Event {

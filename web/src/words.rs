@@ -177,6 +177,15 @@ pub fn trouble(replica: &Replica) -> Option<String> {
         .then(|| "Its node is not connected: this is what it did last.".to_owned())
 }
 
+/// Of a replica whose agent says nothing of an Erlang node.
+pub fn no_connection(replica: &Replica) -> &'static str {
+    match (replica.state, replica.pid) {
+        (SlotState::Unknown, _) => "Its node is not connected: nothing is known of its VM.",
+        (_, None) => "It does not run: there is no VM.",
+        (_, Some(_)) => "Its agent knows of no Erlang node in its process.",
+    }
+}
+
 /// What is wrong with the replicas of a node, each fault once: `Slots 1, 2 of shop: ….`
 pub fn faults<'a>(replicas: impl IntoIterator<Item = &'a Replica>) -> Vec<String> {
     let mut faults: Vec<(&AppName, &str, Vec<String>)> = Vec::new();

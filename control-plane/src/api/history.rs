@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use proto::ids::{AppName, NodeId, NodeName, Slot};
-use proto::metrics::{EVERY_MS, HostHistory, VmHistory};
+use proto::metrics::{EVERY_MS, HostHistory, VmBound, VmBounds, VmHistory};
+use proto::state::VmFigure;
 use proto::timestamp::Timestamp;
 use serde::Deserialize;
 
@@ -57,10 +58,10 @@ pub(super) async fn show_vm(
     Path((node, app, slot)): Path<(NodeName, AppName, Slot)>,
     Query(VmQuery { since }): Query<VmQuery>,
 ) -> ApiResult<Json<VmHistory>> {
-    let found = place(&api.picture().await?, (&node, &app, slot));
+    let picture = api.picture().await?;
     let missing = || ApiError::not_found("replica", format!("{slot} of {app} on {node}"));
-    let place = found.ok_or_else(missing)?;
-    let mut history = whole_vm(&api, place, (node, app)).0;
+    let place = place(&picture, (&node, &app, slot)).ok_or_else(missing)?;
+    let mut history = whole_vm(&api, &picture, place, (node, app)).0;
     if let Some(since) = since {
         history.points.retain(|it| it.at.0 > since.0.saturating_add(BLUR_MS));
         history.since = Some(since);
@@ -75,23 +76,30 @@ pub(super) fn place(picture: &Picture, (node, app, slot): (&NodeName, &AppName, 
 }
 
 /// As [`whole`], of a replica's VM.
-pub(super) fn whole_vm(api: &Api, place: Place, names: (NodeName, AppName)) -> (VmHistory, Option<Time>) {
-    vm_since(api, place, names, None)
+pub(super) fn whole_vm(
+    api: &Api,
+    picture: &Picture,
+    place: Place,
+    names: (NodeName, AppName),
+) -> (VmHistory, Option<Time>) {
+    vm_since(api, picture, place, names, None)
 }
 
 /// As [`after`], of a replica's VM.
 pub(super) fn after_vm(
     api: &Api,
+    picture: &Picture,
     place: Place,
     names: (NodeName, AppName),
     since: Time,
 ) -> Option<(VmHistory, Time)> {
-    let (history, newest) = vm_since(api, place, names, Some(since));
+    let (history, newest) = vm_since(api, picture, place, names, Some(since));
     newest.map(|newest| (history, newest))
 }
 
 fn vm_since(
     api: &Api,
+    picture: &Picture,
     place: Place,
     (node, application): (NodeName, AppName),
     since: Option<Time>,
@@ -100,7 +108,38 @@ fn vm_since(
     let newest = points.last().map(|it| it.0);
     let points = points.into_iter().map(|it| it.1).collect();
     let since = since.map(|it| api.clock.shown(it).into());
-    (VmHistory { node, application, slot: place.slot, since, every_ms, points }, newest)
+    let bounds = bounds(picture, &application, place);
+    (VmHistory { node, application, slot: place.slot, since, every_ms, bounds, points }, newest)
+}
+
+/// As the replica's agent compares them.
+fn bounds(picture: &Picture, app: &AppName, place: Place) -> VmBounds {
+    let Some(fleet) = picture.apps.get(app).map(|it| &it.fleet) else { return VmBounds::default() };
+    let monitoring = fleet.spec.as_ref().map(|it| it.monitoring).unwrap_or_default();
+    let vm = fleet.observed.get(&place).and_then(|it| it.vm.as_ref());
+    let limits = vm.and_then(|it| it.limits).unwrap_or_default();
+    let bound = |limit: u64, figure: Option<VmFigure>| {
+        let threshold = figure.and_then(|it| monitoring.of(it));
+        let bound = VmBound {
+            limit,
+            warning_percent: threshold.map(|it| it.warning.into()),
+            restart_percent: threshold.and_then(|it| it.restart).map(Into::into),
+        };
+        Some(bound).filter(|_| limit > 0)
+    };
+    let sight = picture.nodes.get(&place.node).map(|it| &it.sight);
+    let load = sight.and_then(|it| it.loads.get(&(app.clone(), place.slot)));
+    let memory = load.and_then(|it| it.memory_limit_bytes).or_else(|| {
+        let host = sight.and_then(|it| it.usage).map(|it| it.memory_total_bytes);
+        host.filter(|_| monitoring.memory.is_some())
+    });
+    VmBounds {
+        processes: bound(limits.processes, Some(VmFigure::Process)),
+        ports: bound(limits.ports, Some(VmFigure::Port)),
+        atoms: bound(limits.atoms, Some(VmFigure::Atom)),
+        ets_tables: bound(limits.ets_tables, None),
+        memory: bound(memory.unwrap_or(0), Some(VmFigure::Memory)),
+    }
 }
 
 /// All that is kept, and when the newest of it was heard by our own clock.

@@ -382,12 +382,12 @@ fn vm_history_news(
         return gone_news(Topic::VmHistory { application: app.clone(), node: node.clone(), slot }, shown);
     };
     if let Shown::History(Some(newest)) = shown {
-        return match history::after_vm(api, place, names(), newest) {
+        return match history::after_vm(api, picture, place, names(), newest) {
             Some((history, newest)) => (Some(News::VmHistory(history)), Shown::History(Some(newest))),
             None => (None, shown),
         };
     }
-    let (history, newest) = history::whole_vm(api, place, names());
+    let (history, newest) = history::whole_vm(api, picture, place, names());
     let is_news = newest.is_some() || !matches!(shown, Shown::History(None));
     (is_news.then_some(News::VmHistory(history)), Shown::History(newest))
 }

@@ -69,7 +69,7 @@ fn data<'de, A: MapAccess<'de>>(kind: &str, map: &mut A) -> Result<News, A::Erro
         "application" => News::Application(map.next_value()?),
         "node" => News::Node(map.next_value()?),
         "host-history" => News::HostHistory(map.next_value()?),
-        // The console draws none of it yet, and to be able to read it would be a hundredth of its first load.
+        // The console reads it by HTTP while somebody looks: to be able to read it here too would cost every first load.
         #[cfg(not(target_arch = "wasm32"))]
         "vm-history" => News::VmHistory(map.next_value()?),
         "rollout" => News::Rollout(map.next_value()?),

@@ -3,6 +3,7 @@
 
 pub mod shape;
 
+use proto::metrics::KEPT_MS;
 use proto::state::Tone;
 use proto::timestamp::Timestamp;
 use yew::{
@@ -28,6 +29,8 @@ pub struct Figure {
     /// In the background: each core.
     pub faint: Vec<Vec<Option<f64>>>,
     pub limits: Vec<Limit>,
+    /// In a few words, beside its lines' names: how much of what there may be.
+    pub note: Option<String>,
     /// Where the scale ends; absent: above the highest value.
     pub ceiling: Option<f64>,
     pub start: Timestamp,
@@ -51,7 +54,40 @@ pub struct Limit {
     pub tone: Tone,
 }
 
+impl Limit {
+    /// The shares of a whole at which somebody is warned and a replica restarted.
+    #[expect(clippy::cast_precision_loss, reason = "sizes for a chart")]
+    pub fn thresholds(whole: u64, warning: Option<u32>, restart: Option<u32>) -> Vec<Self> {
+        let limit = |percent: u32, what: &str, tone| Self {
+            value: whole as f64 * f64::from(percent) / 100.0,
+            name: format!("{what} {percent} %"),
+            tone,
+        };
+        let warning = warning.map(|percent| limit(percent, "warns", Tone::Waiting));
+        let restart = restart.map(|percent| limit(percent, "restarts", Tone::Bad));
+        warning.into_iter().chain(restart).collect()
+    }
+}
+
 impl Figure {
+    /// Of the hour that ends with the last of the times, between which lie so many milliseconds where none is missing.
+    pub fn of_the_hour(title: &'static str, unit: Unit, times: Vec<Timestamp>, every_ms: u64) -> Self {
+        let end = times.last().copied().unwrap_or_default();
+        Self {
+            title,
+            unit,
+            times,
+            series: Vec::new(),
+            faint: Vec::new(),
+            limits: Vec::new(),
+            note: None,
+            ceiling: None,
+            start: Timestamp(end.0.saturating_sub(KEPT_MS)),
+            end,
+            gap: every_ms * 5 / 2,
+        }
+    }
+
     fn frame(&self) -> Frame {
         let values = self.series.iter().flat_map(|it| it.values.iter().copied().flatten());
         let ceiling = self.ceiling.unwrap_or_else(|| self.unit.ceiling(values.fold(0.0, f64::max)));
@@ -62,7 +98,7 @@ impl Figure {
     fn in_words(&self) -> String {
         let series = self.series.iter().map(|it| format!("{}: {}", it.name, in_words(self.unit, &it.values)));
         let limits = self.limits.iter().map(|it| it.name.clone());
-        series.chain(limits).collect::<Vec<_>>().join("; ")
+        series.chain(self.note.clone()).chain(limits).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -120,6 +156,7 @@ pub fn Chart(props: &Props) -> Html {
             <figcaption>
                 <strong>{ figure.title }</strong>
                 { for figure.series.iter().enumerate().map(|(number, series)| legend(figure, number, series, at)) }
+                if let Some(note) = &figure.note { <span class="dim" data-note=true>{ note }</span> }
                 <span class="when">{ at.map(|at| time(figure.times[at])).unwrap_or_default() }</span>
             </figcaption>
             <div class="plot" ref={plot} tabindex="0" role="img" aria-label={format!("{}. {said}", figure.title)} {onmousemove} {onmouseleave} {onblur} {onkeydown}>

@@ -138,7 +138,7 @@ impl Store {
                 Topic::Fleet | Topic::Events | Topic::VmHistory { .. } => {}
             },
             News::Failed { topic, detail } => self.fail(topic, &detail),
-            // No page asks for it yet.
+            // Nor does any page ask for the hour of a VM here.
             News::VmHistory(_) | News::Idle => {}
         }
         self

@@ -1,7 +1,7 @@
 //! Every component in every state, with invented things (`/_components`, feature `gallery`): to be looked at whenever one of
 //! them changes. Nothing here asks the control plane.
 
-use proto::metrics::HostHistory;
+use proto::metrics::{HostHistory, VmHistory};
 use proto::replicas::ReplicaTile;
 use proto::rollouts::{RolloutBatch, RolloutNode, RolloutPreCommands, RolloutSlot};
 use proto::state::{Liveness, NodeStage, RolloutPhase, Severity, SlotState, Tone};
@@ -10,6 +10,7 @@ use yew::{Callback, Html, component, html};
 use super::View;
 use super::node::charts::{Drawn, Wholes};
 use super::replica_table::{Of, ReplicaTable};
+use super::vm_charts::VmCharts;
 use crate::clock::FrozenClock;
 use crate::components::event_list::EventList;
 use crate::components::fleet_map::{FleetMap, Legend};
@@ -83,6 +84,7 @@ fn charts() -> Html {
         it.cores = (0..64).map(|core| it.cores[core % 4] / (1 + u8::from(core > 9))).collect();
     });
     let empty = HostHistory { points: Vec::new(), ..full.clone() };
+    let vm = |history| html! { <VmCharts history={Shared::new(history)} /> };
     let drawn = |history, wholes| html! { <Drawn history={Shared::new(history)} {wholes} /> };
     html! {
         <>
@@ -90,6 +92,8 @@ fn charts() -> Html {
             <h2>{ "Just begun, pressure not told, nothing watched" }</h2>{ drawn(young, whole(16 << 30, Vec::new())) }
             <h2>{ "64 cores" }</h2>{ drawn(large, whole(8 << 30, Vec::new())) }
             <h2>{ "Nothing yet" }</h2>{ drawn(empty, Wholes::default()) }
+            <h2>{ "A VM, its processes and its memory watched" }</h2>{ vm(sample::vm_history()) }
+            <h2>{ "A VM that was never sampled" }</h2>{ vm(VmHistory { points: Vec::new(), ..sample::vm_history() }) }
         </>
     }
 }

@@ -1,10 +1,11 @@
 //! Replicas as rows that open: of an application, or of a node.
 
 mod history;
+mod vm;
 
 use std::cmp::Ordering;
 
-use proto::replicas::{ErlangNode, PreCommands, Replica};
+use proto::replicas::{PreCommands, Replica};
 use yew::{Callback, Html, Properties, component, html, use_callback, use_state_eq};
 
 use super::restart::RestartDialog;
@@ -200,12 +201,12 @@ fn Detail(props: &DetailProps) -> Html {
                 if let Some(at) = it.started_at { { fact("Started", html! { <Ago {at} /> }) } }
                 { for it.ports.iter().map(|port| fact("Port", html! { <code>{ format!("{}={}", port.key, port.port) }</code> })) }
                 { fact("Crashes since deployed", html! { it.crashes_since_deploy }) }
-                if let Some(node) = &it.erlang { { fact("Erlang node", erlang_node(node)) } }
                 if let Some(key) = &it.running { { fact("Release", html! { <code>{ key.to_string() }</code> }) } }
                 if let Some(limit) = it.usage.and_then(|it| it.memory_limit_bytes) { { fact("Memory limit", html! { format::bytes(limit) }) } }
                 if let Some(pids) = it.usage.and_then(|it| it.pids) { { fact("Processes and threads", html! { pids }) } }
                 if let Some(at) = it.reported_at { { fact("Heard", html! { <Ago {at} /> }) } }
             </dl>
+            <vm::About replica={it.clone()} />
             if let Some(staging) = &it.staging { <p class="staging">{ words::staging(staging) }</p> }
             { pre_commands(it.pre_commands.as_ref()) }
             { for it.failed_check.iter().map(|check| evidence::failed_check(check, true)) }
@@ -218,23 +219,13 @@ fn Detail(props: &DetailProps) -> Html {
                     <button class="restart-replica" onclick={restart.open}>{ "Restart…" }</button>
                 }
             </p>
+            <vm::LastHour replica={it.clone()} />
             if restart.is_open {
                 <RestartDialog what={format!("slot {} on {}", it.slot, it.node)} onclose={restart.close}
                     path={format!("/replicas/{}/{}/{}/restart", it.node, it.application, it.slot)}
                     consequence="It is stopped and started anew at once, and serves nobody until it is ready." />
             }
         </div>
-    }
-}
-
-/// And since when its agent is connected to it, or why it is not.
-fn erlang_node(node: &ErlangNode) -> Html {
-    html! {
-        <>
-            <code>{ &node.name }</code>
-            if let Some(at) = node.connected_since { { ", connected " }<Ago {at} /> }
-            if let Some(because) = &node.because { { format!(", not connected: {because}") } }
-        </>
     }
 }
 

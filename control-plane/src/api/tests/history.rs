@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use proto::ids::NodeId;
-use proto::metrics::{HostHistory, HostPoint, VmHistory, VmPoint};
+use proto::metrics::{HostHistory, HostPoint, VmBound, VmBounds, VmHistory, VmPoint};
 use proto::nodes::{HostLimit, Node, NodeSummary};
 use proto::page::Page;
 use proto::replicas::{Replica, VmLimits};
@@ -13,6 +13,8 @@ use super::fleet::enrolled;
 use super::{Bench, Call, rollouts};
 use crate::clock::Time;
 use crate::fleet::{ObservedNode, ObservedVm, Place};
+use crate::spec::Millis;
+use crate::spec::monitoring::Threshold;
 
 /// Heard at that moment by our own clock, and dated the same.
 pub(super) fn heard(bench: &Bench, node: NodeId, at: u64) {
@@ -88,6 +90,8 @@ async fn sampled(bench: &Bench, moments: &[u64]) {
         mesh: None,
     };
     let mut fleets = bench.backend.fleets.lock().unwrap();
+    let threshold = Threshold { warning: 75, restart: Some(90), cooldown: Millis(1) };
+    fleets[0].spec.as_mut().unwrap().monitoring.process = Some(threshold);
     let seen = fleets[0].observed.get_mut(&place).unwrap();
     (seen.vm, seen.erlang) = (Some(vm), Some(erlang));
     for at in moments {
@@ -109,6 +113,14 @@ async fn the_hour_of_a_replicas_vm_is_told_whole_or_from_a_moment_on() {
     let since: VmHistory =
         bench.send(call("web-1/myapp/1/metrics?since=1970-01-01T00:00:03.999Z")).await.json();
     assert_eq!((at(&since), since.since), (vec![6_000], Some(Timestamp(3_999))));
+    // What may be drawn as a line across; a limit that is not known is not one of 0.
+    let bound = |limit| VmBound { limit, warning_percent: None, restart_percent: None };
+    let bounds = VmBounds {
+        processes: Some(VmBound { warning_percent: Some(75), restart_percent: Some(90), ..bound(262_144) }),
+        atoms: Some(bound(1_048_576)),
+        ..VmBounds::default()
+    };
+    assert_eq!((whole.bounds, since.bounds), (bounds, bounds));
     // Nothing was heard of this one yet, and this one there is not.
     let none: VmHistory = bench.send(call("web-2/myapp/1/metrics")).await.json();
     assert_eq!(none.points, []);

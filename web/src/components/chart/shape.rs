@@ -18,6 +18,9 @@ pub enum Unit {
     Bytes,
     BytesPerSecond,
     Plain,
+    /// Whole things.
+    Count,
+    CountPerSecond,
 }
 
 impl Unit {
@@ -27,13 +30,16 @@ impl Unit {
             Self::Bytes => format::bytes(whole(value)),
             Self::BytesPerSecond => format!("{}/s", format::bytes(whole(value))),
             Self::Plain => format!("{value:.2}"),
+            Self::Count => format::grouped(whole(value)),
+            Self::CountPerSecond => format!("{}/s", format::grouped(whole(value))),
         }
     }
 
     /// A round number above all that is drawn: 1, 2 or 5 times a power of ten of the unit that it is written in.
     pub fn ceiling(self, most: f64) -> f64 {
         let (least, thousand) = match self {
-            Self::Percent => (10.0, f64::INFINITY),
+            // Half of it is written too, and there is no half of a thing.
+            Self::Percent | Self::Count | Self::CountPerSecond => (10.0, f64::INFINITY),
             Self::Plain => (1.0, f64::INFINITY),
             Self::Bytes | Self::BytesPerSecond => (1_024.0, 1_024.0),
         };
@@ -196,6 +202,9 @@ mod tests {
             (Unit::BytesPerSecond, 0.0, "1.0 KiB/s"),
             (Unit::BytesPerSecond, 123_456.0, "200 KiB/s"),
             (Unit::Bytes, 1_073_741_824.0 * 1.5, "2.0 GiB"),
+            (Unit::Count, 1.0, "10"),
+            (Unit::Count, 9_600.0, "10,000"),
+            (Unit::CountPerSecond, 1_234_567.0, "2,000,000/s"),
         ] {
             assert_eq!(unit.text(unit.ceiling(most)), text, "{most}");
         }

@@ -2,10 +2,9 @@
 
 use proto::ids::NodeName;
 use proto::live::Topic;
-use proto::metrics::{HostHistory, HostPoint, KEPT_MS};
+use proto::metrics::{HostHistory, HostPoint};
 use proto::nodes::{HostLimit, HostUsage, Pressure};
 use proto::state::Tone;
-use proto::timestamp::Timestamp;
 use yew::{Html, Properties, component, html, use_memo};
 
 use crate::components::chart::shape::Unit;
@@ -75,18 +74,9 @@ pub fn Drawn(props: &DrawnProps) -> Html {
 #[expect(clippy::cast_precision_loss, reason = "sizes for a chart")]
 fn figures(history: &HostHistory, wholes: &Wholes) -> Vec<Figure> {
     let points = &history.points;
-    let end = points.last().map_or(Timestamp(0), |it| it.at);
-    let figure = |title, unit, series: Vec<Series>| Figure {
-        title,
-        unit,
-        times: points.iter().map(|it| it.at).collect(),
-        series,
-        faint: Vec::new(),
-        limits: Vec::new(),
-        ceiling: None,
-        start: Timestamp(end.0.saturating_sub(KEPT_MS)),
-        end,
-        gap: history.every_ms * 5 / 2,
+    let figure = |title, unit, series: Vec<Series>| {
+        let times = points.iter().map(|it| it.at).collect();
+        Figure { series, ..Figure::of_the_hour(title, unit, times, history.every_ms) }
     };
     let one = |name, value: fn(&HostPoint) -> Option<f64>| Series {
         name,
@@ -101,7 +91,7 @@ fn figures(history: &HostHistory, wholes: &Wholes) -> Vec<Figure> {
         memory.series.push(one("swap", |it| Some(it.swap_used as f64)));
     }
     memory.ceiling = Some(wholes.memory as f64).filter(|it| *it > 0.0);
-    memory.limits = limits(wholes, "memory", wholes.memory as f64);
+    memory.limits = limits(wholes, "memory", wholes.memory);
 
     let mut load = figure("Load", Unit::Plain, vec![one("over a minute", |it| Some(it.load.into()))]);
     if let Some(cpus) = wholes.cpus {
@@ -124,7 +114,7 @@ fn figures(history: &HostHistory, wholes: &Wholes) -> Vec<Figure> {
 
     let mut disk = figure("Disk used", Unit::Bytes, vec![one("used", |it| Some(it.disk_used as f64))]);
     disk.ceiling = Some(wholes.disk as f64).filter(|it| *it > 0.0);
-    disk.limits = limits(wholes, "disk", wholes.disk as f64);
+    disk.limits = limits(wholes, "disk", wholes.disk);
 
     let io = figure(
         "Disk",
@@ -150,15 +140,9 @@ fn cores(points: &[HostPoint]) -> Vec<Vec<Option<f64>>> {
     if count > 1 { (0..count).map(core).collect() } else { Vec::new() }
 }
 
-fn limits(wholes: &Wholes, kind: &str, whole: f64) -> Vec<Limit> {
-    let Some((_, warning, restart)) = wholes.limits.iter().find(|it| it.0 == kind) else { return Vec::new() };
-    let limit = |percent: u32, what: &str, tone| Limit {
-        value: whole * f64::from(percent) / 100.0,
-        name: format!("{what} {percent} %"),
-        tone,
-    };
-    let warning = limit(*warning, "warns", Tone::Waiting);
-    std::iter::once(warning).chain(restart.map(|percent| limit(percent, "restarts", Tone::Bad))).collect()
+fn limits(wholes: &Wholes, kind: &str, whole: u64) -> Vec<Limit> {
+    let limits = wholes.limits.iter().find(|it| it.0 == kind);
+    limits.map_or_else(Vec::new, |(_, warning, restart)| Limit::thresholds(whole, Some(*warning), *restart))
 }
 
 #[cfg(test)]

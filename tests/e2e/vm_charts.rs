@@ -1,0 +1,126 @@
+//! A replica's VM in the console: how its agent is connected to it, what it runs on, its last hour as it goes on, and what is
+//! said where there is nothing more to be known.
+
+use std::fs;
+use std::path::Path;
+
+use fantoccini::Locator;
+use proto::apps::Application;
+use rustix::process::{Pid, Signal, kill_process};
+use tests::browser::{ADMIN, Browser, PATIENCE};
+use tests::ports;
+use tests::programs::{Agent, ControlPlane};
+use tests::release::Bucket;
+use tests::wait::{Seen, within};
+use xtask::fixtures::Sample;
+
+const APP: &str = "elixir_demo";
+/// As few as a VM can have: a replica at rest is above the first threshold and far below the second.
+const PROCESSES: u32 = 1_024;
+
+fn application(port: u16) -> String {
+    format!(
+        "  - name: {APP}\n    language: elixir\n    replicas: 1\n    \
+         replica_ports: [{{ key: PORT, base: {port} }}]\n    \
+         env: [{{ key: ERL_FLAGS, value: \"+P {PROCESSES}\" }}]\n    \
+         deploy_schedule_interval_ms: 200\n    deploy: {{ stable_after_ms: 1000, watch_ms: 1000, drain_ms: 0 }}\n    \
+         monitoring:\n      - {{ type: process, warning_threshold_percent: 3, restart_threshold_percent: 90 }}\n"
+    )
+}
+
+/// Into the folder that the environment names, so that a person can look.
+async fn pictured(browser: &Browser, name: &str) {
+    let Some(folder) = std::env::var_os("PICTURES") else { return };
+    for theme in ["light", "dark"] {
+        let script = format!("document.documentElement.dataset.theme = '{theme}'");
+        browser.client.execute(&script, Vec::new()).await.expect("a theme");
+        for width in [1_440, 390] {
+            // As high as it is, so that all of it is seen.
+            browser.client.set_window_size(width, 2_400).await.expect("a window has a size");
+            let picture = browser.client.screenshot().await.expect("a picture");
+            fs::write(Path::new(&folder).join(format!("{name}-{theme}-{width}.png")), picture)
+                .expect("it is kept");
+        }
+    }
+}
+
+/// When the newest point was measured, as the chart says.
+async fn newest(browser: &Browser) -> String {
+    browser.text("[data-chart=Processes] .times span:last-child").await
+}
+
+async fn goes_on(browser: &Browser) {
+    let before = newest(browser).await;
+    within(PATIENCE, "the next points", || async {
+        let now = newest(browser).await;
+        if now > before { Seen::Done(()) } else { Seen::NotYet(now) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vm_is_seen_as_it_goes_and_why_not_is_said() {
+    let bucket = Bucket::new();
+    bucket.publish(Sample::Elixir, "0.1.0").await;
+    let mut control_plane = ControlPlane::start(&bucket, &application(ports::free(2))).await;
+    let mut agent = Agent::join(&control_plane, "web-1").await;
+    control_plane.settles_on(APP, "0.1.0").await;
+    let browser = Browser::open().await;
+    let page = format!("/applications/{APP}?replica=web-1/1");
+    browser.client.goto(&control_plane.url(&page)).await.expect("the console answers");
+    browser.sign_in(ADMIN).await;
+    browser.reads("Its agent is connected to its Erlang node").await;
+    browser.there("[data-vm=versions]").await;
+    browser.reads("application 0.1.0").await;
+    let versions = browser.text("[data-vm=versions]").await;
+    assert!(versions.starts_with("On OTP ") && versions.contains(", Elixir 1."), "{versions}");
+
+    // Its limit, the threshold that is in sight, and not the one that is far above.
+    let chart = "[data-chart=Processes]";
+    browser.there(&format!("{chart} path.series")).await;
+    browser.reads("% of 1,024").await;
+    assert_eq!(browser.text(&format!("{chart} .limit-name")).await, "warns 3 %");
+    let all = browser.client.find_all(Locator::Css(".vm-hour [data-chart]")).await.expect("charts");
+    assert_eq!(all.len(), 12);
+    goes_on(&browser).await;
+    goes_on(&browser).await;
+    browser.reads("that is warned of").await;
+    pictured(&browser, "whole").await;
+
+    browser.client.set_window_size(1_280, 900).await.expect("a window has a size");
+
+    let stopped = |it: &Application| it.slots[0].vm.as_ref().is_some_and(|it| it.fault.is_some());
+    let pid = control_plane.application(APP).unwrap().slots[0].pid.unwrap();
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    control_plane.application_when("that it does not answer", APP, stopped).await;
+    browser.reads("Its figures cannot be read: no answer within").await;
+    kill_process(pid, Signal::CONT).unwrap();
+    goes_on(&browser).await;
+
+    // What was read stays, and is called old.
+    control_plane.kill();
+    browser.there(".vm-hour [data-banner=old]").await;
+    browser.there(&format!("{chart} path.series")).await;
+    pictured(&browser, "failing").await;
+    control_plane.resume().await;
+    browser.gone(".vm-hour [data-banner=old]").await;
+
+    agent.kill();
+    browser.reads("Its node is not connected: nothing is known of its VM.").await;
+    browser.there(&format!("{chart} path.series")).await;
+    pictured(&browser, "lost").await;
+
+    // Nobody reads on for a row that is closed.
+    browser.client.set_window_size(1_280, 900).await.expect("a window has a size");
+    browser.click(&format!("tr[data-row='web-1/{APP}/1']")).await;
+    browser.gone(".vm-hour").await;
+    let asked =
+        "return performance.getEntriesByType('resource').filter(it => it.name.includes('/metrics')).length";
+    let count = || async { browser.client.execute(asked, Vec::new()).await.expect("a number") };
+    let before = count().await;
+    agent.resume();
+    browser.there("tr[data-row] [data-state=stable]").await;
+    assert_eq!(count().await, before);
+    browser.close().await;
+}

@@ -1,0 +1,71 @@
+//! What the agent knows of a replica's VM: how it is connected to it, what it runs on, and how it went over the last hour.
+
+use proto::replicas::{ErlangNode, Replica, VmLevel};
+use proto::state::HostLevel;
+use yew::{Html, Properties, component, html};
+
+use crate::client::use_vm_history;
+use crate::components::notice::shown;
+use crate::components::time::{Ago, TimeOfDay};
+use crate::pages::vm_charts::VmCharts;
+use crate::shared::Shared;
+use crate::words;
+
+#[derive(Properties, PartialEq)]
+pub(super) struct Props {
+    pub(super) replica: Shared<Replica>,
+}
+
+/// One paragraph each: of the connection, of versions, and of what is wrong.
+#[component]
+pub(super) fn About(props: &Props) -> Html {
+    let it = &props.replica;
+    let vm = it.vm.as_ref();
+    html! {
+        <div class="vm">
+            <p data-vm="connection">{ match &it.erlang {
+                Some(node) => connection(node),
+                None => html! { words::no_connection(it) },
+            } }</p>
+            if let Some(on) = vm.and_then(|it| it.runs_on()) { <p data-vm="versions">{ format!("On {on}") }</p> }
+            if let Some(fault) = vm.and_then(|it| it.fault.as_ref()) { <p class="trouble">{ words::sentence(fault) }</p> }
+            { for vm.iter().flat_map(|it| &it.levels).map(passed) }
+        </div>
+    }
+}
+
+fn connection(node: &ErlangNode) -> Html {
+    let name = html! { <code>{ &node.name }</code> };
+    match (node.connected_since, &node.because) {
+        (Some(at), _) => {
+            html! { <>{ "Its agent is connected to its Erlang node " }{ name }{ " since " }<TimeOfDay {at} /></> }
+        }
+        (None, Some(because)) => {
+            html! { <>{ "Its Erlang node " }{ name }{ " is not connected: " }{ words::full_stop(because) }</> }
+        }
+        (None, None) => {
+            html! { <>{ "Its agent has not connected to its Erlang node " }{ name }{ " yet." }</> }
+        }
+    }
+}
+
+fn passed(level: &VmLevel) -> Html {
+    let does = match level.level {
+        HostLevel::Exceeded => "it is restarted when it is its turn.",
+        HostLevel::Warning | HostLevel::Normal => "that is warned of.",
+    };
+    html! { <p class="trouble">{ "It passed a limit " }<Ago at={level.since} />{ format!(", {}: {does}", level.sentence()) }</p> }
+}
+
+/// Read from when it is there until it is gone.
+#[component]
+pub(super) fn LastHour(props: &Props) -> Html {
+    let it = &props.replica;
+    let look = use_vm_history(format!("/replicas/{}/{}/{}/metrics", it.node, it.application, it.slot));
+    html! {
+        <section class="vm-hour" aria-label="The last hour of its VM">
+            <header class="section-head"><h2>{ "The last hour of its VM" }</h2></header>
+            { shown(&look, "hour of its VM", |history| html! { <VmCharts history={history.clone()} /> }) }
+        </section>
+    }
+}
