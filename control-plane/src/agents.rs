@@ -318,6 +318,11 @@ impl Agents {
         self.hub.board().heard_after(since)
     }
 
+    /// Samples of VMs that the node's agent threw away, since its program began: they waited too long to be told.
+    pub fn vm_samples_dropped(&self, node: NodeId) -> u64 {
+        self.hub.board().vm_samples_dropped(node)
+    }
+
     /// By how much the node's wall clock was ahead of ours when it was heard last.
     pub fn clock_ahead_ms(&self, node: NodeId) -> Option<i64> {
         self.hub.board().clock_ahead_ms(node)

@@ -111,6 +111,8 @@ pub struct NodeSight {
     pub clock_ahead_ms: Option<i64>,
     /// When its agent's program began.
     pub agent_started: Option<Time>,
+    /// By that program.
+    pub vm_samples_dropped: u64,
 }
 
 impl Default for NodeSight {
@@ -124,6 +126,7 @@ impl Default for NodeSight {
             loads: BTreeMap::new(),
             clock_ahead_ms: None,
             agent_started: None,
+            vm_samples_dropped: 0,
         }
     }
 }

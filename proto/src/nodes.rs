@@ -46,6 +46,9 @@ pub struct Node {
     pub agent_started_at: Option<Timestamp>,
     /// How far the host's wall clock is ahead of ours.
     pub clock_ahead_ms: Option<i64>,
+    /// Samples of VMs that its agent threw away since its program began, because they waited too long to be told.
+    #[serde(default, skip_serializing_if = "crate::metrics::is_zero")]
+    pub vm_samples_dropped: u64,
     /// Absent: its agent has not said yet.
     pub inventory: Option<Inventory>,
     /// Further figures of the host; absent: nothing was measured lately, or by an agent that is older.

@@ -80,6 +80,8 @@ struct Entry {
     clock_ahead_ms: i64,
     /// When its agent's program began, by our wall clock.
     agent_started: Option<Time>,
+    /// Samples of VMs that its agent threw away, since its program began.
+    vm_samples_dropped: u64,
     /// Generation of the last assignment that it said, in this session, to have stored.
     stored: u64,
     slots: usize,
@@ -185,6 +187,10 @@ impl Board {
         self.nodes.get(&node)?.agent_started
     }
 
+    pub(super) fn vm_samples_dropped(&self, node: NodeId) -> u64 {
+        self.nodes.get(&node).map_or(0, |entry| entry.vm_samples_dropped)
+    }
+
     /// A session begins: what its hello lists is all that the node holds. `wall`: to compare the node's clock with.
     pub(super) fn hello(
         &mut self,
@@ -231,6 +237,7 @@ impl Board {
     pub(super) fn heartbeat(&mut self, node: NodeId, heartbeat: &pb::Heartbeat, now: Time) {
         let entry = self.nodes.entry(node).or_default();
         entry.heard = Some(now);
+        entry.vm_samples_dropped = heartbeat.vm_samples_dropped;
         for sample in &heartbeat.vms {
             if let Some((app, place)) = self.known(node, &sample.app, sample.slot) {
                 self.vms.add((&app, place), sample, now);
@@ -614,10 +621,12 @@ mod tests {
     }
 
     #[test]
-    fn who_was_heard_since_a_moment_is_known_with_when() {
+    fn who_was_heard_since_a_moment_is_known_with_when_and_what_it_lost() {
         let (mut board, silent, heard) = (Board::new(START), node(), node());
         board.heartbeat(silent, &pb::Heartbeat::default(), START);
-        board.heartbeat(heard, &pb::Heartbeat::default(), START.plus(7));
+        let heartbeat = pb::Heartbeat { vm_samples_dropped: 3, ..Default::default() };
+        board.heartbeat(heard, &heartbeat, START.plus(7));
+        assert_eq!((board.vm_samples_dropped(silent), board.vm_samples_dropped(heard)), (0, 3));
         assert_eq!(board.heard_after(START), [(heard, START.plus(7))]);
         assert_eq!(board.heard_after(START.plus(7)), []);
     }

@@ -149,11 +149,15 @@ fn of_host(fleet: &Metrics, node: &NodePicture) {
             }
         }
     }
+    let of_node = vec![Label::new("node", node.name.to_string())];
+    fleet.counter(VM_SAMPLES_DROPPED, of_node).absolute(sight.vm_samples_dropped);
     for limit in &sight.limits {
         let passed = if limit.level == HostLevel::Normal { 0.0 } else { 1.0 };
         set("deployex_node_limit_passed", &[("type", &limit.kind)], passed);
     }
 }
+
+const VM_SAMPLES_DROPPED: &str = "deployex_node_vm_samples_dropped_total";
 
 /// What each figure of the fleet means.
 fn describe_fleet(metrics: &Metrics) {
@@ -164,6 +168,9 @@ fn describe_fleet(metrics: &Metrics) {
     metrics.describe_gauge("deployex_replicas", "Replicas by application and state.");
     metrics.describe_gauge("deployex_replicas_wanted", "Replicas that there should be, by application.");
     metrics.describe_gauge("deployex_rollouts", "Rollouts that are not over, by phase.");
+    let means =
+        "Samples of VMs that the node's agent threw away since it started: they waited too long to be told.";
+    metrics.describe_counter(VM_SAMPLES_DROPPED, means);
     for (name, means) in OF_HOSTS.into_iter().chain(vms::MEANINGS) {
         metrics.describe_gauge(name, means);
     }

@@ -154,7 +154,7 @@ pub(super) fn summary(picture: &Picture, it: &NodePicture) -> NodeSummary {
 
 pub(super) fn view(picture: &Picture, it: &NodePicture) -> Node {
     let NodePicture { node, sight, certificate_ends } = it;
-    let NodeSight { clock_ahead_ms, agent_started, host, limits, .. } = sight;
+    let NodeSight { clock_ahead_ms, agent_started, vm_samples_dropped, host, limits, .. } = sight;
     let EnrolledNode { inventory, enrolled_at, .. } = node;
     let slots: Vec<Replica> = replicas_on(picture, &node.name).collect();
     let holds = holdings(picture, node, &slots);
@@ -168,6 +168,7 @@ pub(super) fn view(picture: &Picture, it: &NodePicture) -> Node {
         certificate_expires_at: certificate_ends.map(Into::into),
         agent_started_at: agent_started.map(Into::into),
         clock_ahead_ms: *clock_ahead_ms,
+        vm_samples_dropped: *vm_samples_dropped,
         inventory: inventory.clone().map(|host| Inventory {
             hostname: host.hostname,
             os: host.os,

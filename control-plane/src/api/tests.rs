@@ -93,7 +93,7 @@ impl Backend for FakeBackend {
         let is_up = self.up.lock().unwrap().contains(&node);
         let liveness = if is_up { Liveness::Up } else { Liveness::Lost };
         let limits = self.limits.lock().unwrap().clone();
-        NodeSight { liveness, limits, ..NodeSight::default() }
+        NodeSight { liveness, limits, vm_samples_dropped: 7, ..NodeSight::default() }
     }
 
     fn host_history(&self, node: NodeId, since: Option<Time>) -> Vec<(Time, HostPoint)> {

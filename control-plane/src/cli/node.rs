@@ -129,6 +129,7 @@ fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
         certificate_expires_at,
         agent_started_at,
         clock_ahead_ms,
+        vm_samples_dropped,
         inventory,
         host,
         limits,
@@ -146,6 +147,9 @@ fn render(node: &NodeView, paint: Paint, now: Timestamp) -> String {
         ("agent started", or_dash(*agent_started_at)),
         ("clock", or_dash(clock_ahead_ms.map(clock))),
     ];
+    if *vm_samples_dropped > 0 {
+        lines.push(("VM samples lost", vm_samples_dropped.to_string()));
+    }
     if let Some(host) = inventory {
         lines.extend([
             ("host", format!("{}, {} {}, {}", host.hostname, host.os, host.kernel, host.arch)),
@@ -322,6 +326,7 @@ pub(super) mod tests {
             certificate_expires_at: Some(Timestamp(2_592_000_000)),
             agent_started_at: Some(Timestamp(60_000)),
             clock_ahead_ms: Some(-12),
+            vm_samples_dropped: 7,
             inventory: Some(Inventory {
                 hostname: "web-1".to_owned(),
                 os: "Debian GNU/Linux 12".to_owned(),

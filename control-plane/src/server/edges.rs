@@ -254,6 +254,7 @@ impl Backend for Behind {
                 .collect(),
             clock_ahead_ms: self.agents.clock_ahead_ms(node),
             agent_started: self.agents.agent_started(node),
+            vm_samples_dropped: self.agents.vm_samples_dropped(node),
         }
     }
 

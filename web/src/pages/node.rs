@@ -146,6 +146,7 @@ fn facts(it: &NodeNow) -> Html {
             if let Some(at) = it.node.certificate_expires_at { { fact("Certificate until", html! { <Ago {at} /> }) } }
             if let Some(at) = it.node.agent_started_at { { fact("Agent started", html! { <Ago {at} /> }) } }
             if let Some(ahead) = it.node.clock_ahead_ms { { fact("Clock", html! { clock(ahead) }) } }
+            if it.node.vm_samples_dropped > 0 { { fact("VM samples lost", html! { it.node.vm_samples_dropped }) } }
         </dl>
     }
 }

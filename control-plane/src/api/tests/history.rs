@@ -69,6 +69,8 @@ async fn a_limit_that_is_passed_is_a_warning_of_its_node() {
     let metrics = bench.send(Call::get("/metrics").bearer(&viewer)).await.text();
     assert!(metrics.contains(r#"deployex_node_limit_passed{node="web-1",type="disk"} 1"#), "{metrics}");
     assert!(metrics.contains(r#"deployex_node_limit_passed{node="web-1",type="memory"} 0"#), "{metrics}");
+    assert_eq!(node.vm_samples_dropped, 7);
+    assert!(metrics.contains(r#"deployex_node_vm_samples_dropped_total{node="web-1"} 7"#), "{metrics}");
 }
 
 /// A replica on web-1, of whose VM a figure was heard at each of these moments.
