@@ -53,7 +53,7 @@ async fn goes_on(browser: &Browser) {
     let before = newest(browser).await;
     within(PATIENCE, "the next points", || async {
         let now = newest(browser).await;
-        if now > before { Seen::Done(()) } else { Seen::NotYet(now) }
+        if now == before { Seen::NotYet(now) } else { Seen::Done(()) }
     })
     .await;
 }

@@ -19,6 +19,9 @@ use shape::{Frame, HEIGHT, Unit, WIDTH, area, in_words, line, nearest};
 /// More lines than these are one band from the lowest to the highest.
 const MOST_FAINT: usize = 16;
 
+/// What is drawn of the hour while only the end of it is known.
+const SPANS_MS: [u64; 3] = [KEPT_MS / 12, KEPT_MS / 4, KEPT_MS];
+
 /// All that one chart shows.
 #[derive(Debug)]
 pub struct Figure {
@@ -70,9 +73,11 @@ impl Limit {
 }
 
 impl Figure {
-    /// Of the hour that ends with the last of the times, between which lie so many milliseconds where none is missing.
+    /// Of the hour that ends with the last of the times, or of as much of it as is known, between which lie so many milliseconds where none is missing.
     pub fn of_the_hour(title: &'static str, unit: Unit, times: Vec<Timestamp>, every_ms: u64) -> Self {
         let end = times.last().copied().unwrap_or_default();
+        let known = times.first().map_or(0, |first| end.0.saturating_sub(first.0));
+        let span = SPANS_MS.into_iter().find(|span| *span >= known).unwrap_or(KEPT_MS);
         Self {
             title,
             unit,
@@ -82,7 +87,7 @@ impl Figure {
             limits: Vec::new(),
             note: None,
             ceiling: None,
-            start: Timestamp(end.0.saturating_sub(KEPT_MS)),
+            start: Timestamp(end.0.saturating_sub(span)),
             end,
             gap: every_ms * 5 / 2,
         }
@@ -233,6 +238,17 @@ fn time(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_an_hour_that_has_just_begun_the_last_minutes_are_drawn() {
+        let minutes = |known: u64| {
+            let times = vec![Timestamp(10_000_000 - known), Timestamp(10_000_000)];
+            let figure = Figure::of_the_hour("", Unit::Plain, times, 2_000);
+            (figure.end.0 - figure.start.0) / 60_000
+        };
+        assert_eq!([0, 300_000, 300_001, 900_001, KEPT_MS].map(minutes), [5, 5, 15, 60, 60]);
+        assert_eq!(Figure::of_the_hour("", Unit::Plain, Vec::new(), 2_000).end, Timestamp(0));
+    }
 
     #[test]
     fn very_many_cores_are_the_lowest_and_the_highest() {

@@ -1,7 +1,7 @@
 //! What the agent knows of a replica's VM: how it is connected to it, what it runs on, and how it went over the last hour.
 
-use proto::replicas::{ErlangNode, Replica, VmLevel};
-use proto::state::HostLevel;
+use proto::replicas::{ErlangNode, Replica, Vm, VmLevel};
+use proto::state::{HostLevel, Tone};
 use yew::{Html, Properties, component, html};
 
 use crate::client::use_vm_history;
@@ -27,7 +27,7 @@ pub(super) fn About(props: &Props) -> Html {
                 Some(node) => connection(node),
                 None => html! { words::no_connection(it) },
             } }</p>
-            if let Some(on) = vm.and_then(|it| it.runs_on()) { <p data-vm="versions">{ format!("On {on}") }</p> }
+            if let Some(on) = vm.and_then(Vm::runs_on) { <p data-vm="versions">{ format!("On {on}") }</p> }
             if let Some(fault) = vm.and_then(|it| it.fault.as_ref()) { <p class="trouble">{ words::sentence(fault) }</p> }
             { for vm.iter().flat_map(|it| &it.levels).map(passed) }
         </div>
@@ -50,11 +50,11 @@ fn connection(node: &ErlangNode) -> Html {
 }
 
 fn passed(level: &VmLevel) -> Html {
-    let does = match level.level {
-        HostLevel::Exceeded => "it is restarted when it is its turn.",
-        HostLevel::Warning | HostLevel::Normal => "that is warned of.",
+    let (tone, does) = match level.level {
+        HostLevel::Exceeded => (Tone::Bad, "it is restarted when it is its turn."),
+        HostLevel::Warning | HostLevel::Normal => (Tone::Waiting, "that is warned of."),
     };
-    html! { <p class="trouble">{ "It passed a limit " }<Ago at={level.since} />{ format!(", {}: {does}", level.sentence()) }</p> }
+    html! { <p data-tone={tone.word()}>{ "It passed a limit " }<Ago at={level.since} />{ format!(", {}: {does}", level.sentence()) }</p> }
 }
 
 /// Read from when it is there until it is gone.
