@@ -83,13 +83,10 @@ pub struct ErlangNode {
     /// that the same authority signed them, and not their name. `managed`: it has one of the application's own authority, and of
     /// others' both are verified. Absent: it talks no TLS, or with what the agent does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    // The console has no room for it.
-    #[cfg(not(target_arch = "wasm32"))]
     pub tls: Option<String>,
     /// How it stands with the others of its application that it is to be connected to (`cluster`); absent: with none, or it was
     /// not asked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg(not(target_arch = "wasm32"))]
     pub mesh: Option<Mesh>,
 }
 

@@ -75,6 +75,17 @@ async fn a_vm_is_seen_as_it_goes_and_why_not_is_said() {
     let versions = browser.text("[data-vm=versions]").await;
     assert!(versions.starts_with("On OTP ") && versions.contains(", Elixir 1."), "{versions}");
 
+    // Its picture, out of its release, and drawn as one.
+    browser.there("img.logo").await;
+    let drawn = "return document.querySelector('img.logo').naturalWidth";
+    within(PATIENCE, "the logo", || async {
+        match browser.client.execute(drawn, Vec::new()).await.expect("a number").as_u64() {
+            Some(width) if width > 0 => Seen::Done(()),
+            width => Seen::NotYet(format!("{width:?}")),
+        }
+    })
+    .await;
+
     // Its limit, the threshold that is in sight, and not the one that is far above.
     let chart = "[data-chart=Processes]";
     browser.there(&format!("{chart} path.series")).await;

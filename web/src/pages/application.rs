@@ -112,6 +112,9 @@ fn header(it: &ApplicationNow) -> Html {
     html! {
         <div class="about-app" data-tone={summary.tone.word()}>
             <p class="line">
+                if it.slots.iter().any(|slot| slot.vm.as_ref().is_some_and(|vm| vm.logo)) {
+                    <img class="logo" alt="" src={format!("/api/v1/applications/{}/logo", summary.name)} />
+                }
                 <span>{ words::language(summary.language) }</span><span>{ in_force }</span><span>{ words::ready(summary) }</span>
             </p>
             <p class="doing">{ shape(summary.tone) }<span>{ words::sentence(&summary.sentence) }</span></p>

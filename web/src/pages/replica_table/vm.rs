@@ -1,6 +1,6 @@
 //! What the agent knows of a replica's VM: how it is connected to it, what it runs on, and how it went over the last hour.
 
-use proto::replicas::{ErlangNode, Replica, Vm, VmLevel};
+use proto::replicas::{ErlangNode, Mesh, Missed, Replica, Vm, VmLevel};
 use proto::state::{HostLevel, Tone};
 use yew::{Html, Properties, component, html};
 
@@ -10,6 +10,10 @@ use crate::components::time::{Ago, TimeOfDay};
 use crate::pages::vm_charts::VmCharts;
 use crate::shared::Shared;
 use crate::words;
+
+/// As `deployex app show` says it.
+const SHARED_CERTIFICATE: &str = "It talks TLS with other Erlang nodes, with the one certificate of its host: that its authority \
+    signed the other's is verified, the name in it is not.";
 
 #[derive(Properties, PartialEq)]
 pub(super) struct Props {
@@ -27,6 +31,11 @@ pub(super) fn About(props: &Props) -> Html {
                 Some(node) => connection(node),
                 None => html! { words::no_connection(it) },
             } }</p>
+            if let Some(node) = &it.erlang {
+                if node.tls.as_deref() == Some("shared") { <p data-vm="tls">{ SHARED_CERTIFICATE }</p> }
+                if let Some(mesh) = &node.mesh { { meshed(mesh) } }
+            }
+            if let Some(vm) = vm { { at(&vm.urls) } }
             if let Some(on) = vm.and_then(Vm::runs_on) { <p data-vm="versions">{ format!("On {on}") }</p> }
             if let Some(fault) = vm.and_then(|it| it.fault.as_ref()) { <p class="trouble">{ words::sentence(fault) }</p> }
             { for vm.iter().flat_map(|it| &it.levels).map(passed) }
@@ -46,6 +55,39 @@ fn connection(node: &ErlangNode) -> Html {
         (None, None) => {
             html! { <>{ "Its agent has not connected to its Erlang node " }{ name }{ " yet." }</> }
         }
+    }
+}
+
+/// How it stands with its siblings; nothing where it has none.
+fn meshed(mesh: &Mesh) -> Html {
+    if !mesh.missed.is_empty() {
+        return mesh.missed.iter().map(missed).collect();
+    }
+    match mesh.connected.len() {
+        0 => html! {},
+        1 => html! { <p data-vm="mesh">{ "It is connected to its sibling." }</p> },
+        count => html! { <p data-vm="mesh">{ format!("It is connected to all its {count} siblings.") }</p> },
+    }
+}
+
+fn missed(sibling: &Missed) -> Html {
+    let because =
+        sibling.because.as_deref().map_or_else(|| ".".to_owned(), |it| format!(": {}", words::full_stop(it)));
+    html! {
+        <p data-vm="mesh" data-tone={Tone::Waiting.word()}>
+            { "It is not connected to its sibling " }<code>{ &sibling.name }</code>{ because }
+        </p>
+    }
+}
+
+/// Where its endpoints say that they are reached.
+fn at(urls: &[String]) -> Html {
+    let link = |(nth, url): (usize, &String)| {
+        html! { <>{ if nth == 0 { "At " } else { ", " } }<a href={url.clone()} target="_blank" rel="noreferrer">{ url }</a></> }
+    };
+    match urls {
+        [] => html! {},
+        urls => html! { <p data-vm="urls">{ for urls.iter().enumerate().map(link) }</p> },
     }
 }
 
