@@ -20,13 +20,26 @@ const PROCESSES: u32 = 1_024;
 
 fn application(port: u16) -> String {
     format!(
-        "  - name: {APP}\n    language: elixir\n    replicas: 1\n    \
+        "  - name: {APP}\n    language: elixir\n    replicas: 2\n    \
          replica_ports: [{{ key: PORT, base: {port} }}]\n    \
          env: [{{ key: ERL_FLAGS, value: \"+P {PROCESSES}\" }}]\n    \
          deploy_schedule_interval_ms: 200\n    deploy: {{ stable_after_ms: 1000, watch_ms: 1000, drain_ms: 0 }}\n    \
          monitoring:\n      - {{ type: process, warning_threshold_percent: 3, restart_threshold_percent: 90 }}\n"
     )
 }
+
+const PHOENIX: &str = "
+    defmodule DemoWeb.Endpoint do
+      def url, do: ~s(https://demo.example.com)
+      def struct_url, do: URI.parse(url())
+      def static_path(path), do: path
+    end
+    load = fn name, version, uses, modules ->
+      spec = [vsn: String.to_charlist(version), applications: uses, modules: modules]
+      :ok = :application.load({:application, name, spec})
+    end
+    load.(:phoenix, ~s(1.7.10), [:kernel], [])
+    load.(:demo_web, ~s(1.0.0), [:kernel, :phoenix], [DemoWeb.Endpoint])";
 
 /// Into the folder that the environment names, so that a person can look.
 async fn pictured(browser: &Browser, name: &str) {
@@ -62,7 +75,7 @@ async fn goes_on(browser: &Browser) {
 async fn a_vm_is_seen_as_it_goes_and_why_not_is_said() {
     let bucket = Bucket::new();
     bucket.publish(Sample::Elixir, "0.1.0").await;
-    let mut control_plane = ControlPlane::start(&bucket, &application(ports::free(2))).await;
+    let mut control_plane = ControlPlane::start(&bucket, &application(ports::free(3))).await;
     let mut agent = Agent::join(&control_plane, "web-1").await;
     control_plane.settles_on(APP, "0.1.0").await;
     let browser = Browser::open().await;
@@ -85,6 +98,14 @@ async fn a_vm_is_seen_as_it_goes_and_why_not_is_said() {
         }
     })
     .await;
+
+    // Its mesh, and where Phoenix says that it is reached: what is left of that in a release, put into this one.
+    browser.reads("It is connected to its sibling.").await;
+    let slot = ["--node", "web-1", "--slot", "1"];
+    let said = control_plane.command_line().run(&[&["rpc", APP, PHOENIX][..], &slot].concat());
+    assert_eq!(said.status, 0, "{said:?}");
+    browser.there("[data-vm=urls] a[href='https://demo.example.com']").await;
+    browser.reads("Phoenix 1.7.10").await;
 
     // Its limit, the threshold that is in sight, and not the one that is far above.
     let chart = "[data-chart=Processes]";
