@@ -106,7 +106,7 @@ async fn events_are_counted_where_they_are_asked_for_and_all_of_it_goes_where_th
         let load = format!("code:load_abs(\"{}\")", folder.path().join(module).display());
         assert_eq!(does(&cli, &load), format!("{{module,{module}}}"));
     }
-    does(&cli, "telemetry:start(), application:set_env(kernel, ecto_repos, ['Elixir.Shop.Repo'])");
+    does(&cli, "application:set_env(kernel, ecto_repos, ['Elixir.Shop.Repo']), telemetry:start()");
     let attached = counted(&cli, "that it is counted", |it| it.since.is_some()).await;
     assert_eq!(attached.unknown, ["shop.nothing.at_all"]);
     does(&cli, "emits:requests(30, 3000), emits:queries(5, 2000), emits:poll()");

@@ -36,11 +36,16 @@ pub(super) async fn show(
     let nodes = api.db.nodes().await?;
     let known = nodes.iter().find(|it| it.name == node).ok_or_else(|| ApiError::not_found("node", &node))?;
     let mut history = whole(&api, known.id, node).0;
-    if let Some(since) = since {
+    if let Some(since) = since.filter(|it| !lies_ahead(*it, history.points.last().map(|it| it.at))) {
         history.points.retain(|it| it.at.0 > since.0.saturating_add(BLUR_MS));
         history.since = Some(since);
     }
     Ok(Json(history))
+}
+
+/// Whoever asks has points that are newer than the newest: the clock was put back, and all is told anew.
+fn lies_ahead(since: Timestamp, newest: Option<Timestamp>) -> bool {
+    newest.is_some_and(|it| it.0.saturating_add(BLUR_MS) < since.0)
 }
 
 #[derive(Deserialize)]
@@ -62,7 +67,7 @@ pub(super) async fn show_vm(
     let missing = || ApiError::not_found("replica", format!("{slot} of {app} on {node}"));
     let place = place(&picture, (&node, &app, slot)).ok_or_else(missing)?;
     let mut history = whole_vm(&api, &picture, place, (node, app)).0;
-    if let Some(since) = since {
+    if let Some(since) = since.filter(|it| !lies_ahead(*it, history.points.last().map(|it| it.at))) {
         history.points.retain(|it| it.at.0 > since.0.saturating_add(BLUR_MS));
         history.since = Some(since);
     }
@@ -127,11 +132,10 @@ fn bounds(picture: &Picture, app: &AppName, place: Place) -> VmBounds {
         };
         Some(bound).filter(|_| limit > 0)
     };
-    let sight = picture.nodes.get(&place.node).map(|it| &it.sight);
-    let load = sight.and_then(|it| it.loads.get(&(app.clone(), place.slot)));
-    let memory = load.and_then(|it| it.memory_limit_bytes).or_else(|| {
-        let host = sight.and_then(|it| it.usage).map(|it| it.memory_total_bytes);
-        host.filter(|_| monitoring.memory.is_some())
+    // Of what was configured, whether or not the host can hold it to that.
+    let memory = fleet.spec.as_ref().and_then(|it| it.limits.memory_max).or_else(|| {
+        let usage = picture.nodes.get(&place.node).and_then(|it| it.sight.usage);
+        usage.map(|it| it.memory_total_bytes).filter(|_| monitoring.memory.is_some())
     });
     VmBounds {
         processes: bound(limits.processes, Some(VmFigure::Process)),

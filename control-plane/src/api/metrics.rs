@@ -149,8 +149,11 @@ fn of_host(fleet: &Metrics, node: &NodePicture) {
             }
         }
     }
-    let of_node = vec![Label::new("node", node.name.to_string())];
-    fleet.counter(VM_SAMPLES_DROPPED, of_node).absolute(sight.vm_samples_dropped);
+    // Of one that was not heard yet nobody knows, and a counter that falls to 0 began anew.
+    if sight.usage.is_some() || sight.vm_samples_dropped > 0 {
+        let of_node = vec![Label::new("node", node.name.to_string())];
+        fleet.counter(VM_SAMPLES_DROPPED, of_node).absolute(sight.vm_samples_dropped);
+    }
     for limit in &sight.limits {
         let passed = if limit.level == HostLevel::Normal { 0.0 } else { 1.0 };
         set("deployex_node_limit_passed", &[("type", &limit.kind)], passed);

@@ -72,6 +72,16 @@ impl Client {
         self.answer(self.request(Method::GET, path).timeout(ANSWER_WITHIN)).await
     }
 
+    /// `None`: there is no such thing, or no more.
+    pub(super) async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, CliError> {
+        let request = self.request(Method::GET, path).timeout(ANSWER_WITHIN);
+        let response = request.send().await.map_err(|error| self.lost(error))?;
+        if response.status() == reqwest::StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        self.read(self.accepted(response).await?).await.map(Some)
+    }
+
     /// Every item of a list, page after page.
     pub(super) async fn get_all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, CliError> {
         let (mut items, mut cursor) = (Vec::new(), String::new());
@@ -158,12 +168,20 @@ impl Client {
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CliError> {
-        let body = self.send(request).await?.bytes().await.map_err(|error| self.lost(error))?;
+        self.read(self.send(request).await?).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, CliError> {
+        let body = response.bytes().await.map_err(|error| self.lost(error))?;
         serde_json::from_slice(&body).map_err(|error| self.unreadable(error))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
         let response = request.send().await.map_err(|error| self.lost(error))?;
+        self.accepted(response).await
+    }
+
+    async fn accepted(&self, response: Response) -> Result<Response, CliError> {
         if response.status().is_success() {
             return Ok(response);
         }

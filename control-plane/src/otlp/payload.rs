@@ -19,6 +19,9 @@ use super::exposition::{self, Line, Sample};
 /// In one request: about 1 MB, and a receiver takes 4 MiB where nobody has told it otherwise.
 const MOST_POINTS: usize = 5_000;
 
+/// How the names begin of what replicas and agents count.
+const COUNTED_ELSEWHERE: [&str; 2] = ["deployex_telemetry_", "deployex_node_"];
+
 /// Between which moments it was counted, in nanoseconds since 1970.
 #[derive(Clone, Copy)]
 pub(super) struct Span {
@@ -85,11 +88,16 @@ impl<'a> Requests<'a> {
         let Some(data) = metrics.last_mut().and_then(|it| it.data.as_mut()) else { return 0 };
         match data {
             Data::Gauge(it) => it.data_points.push(self.number(0, sample)),
-            Data::Sum(it) => it.data_points.push(self.number(self.span.started, sample)),
+            Data::Sum(it) => it.data_points.push(self.number(self.started(), sample)),
             Data::Histogram(it) => return self.part(&mut it.data_points, sample),
             Data::ExponentialHistogram(_) | Data::Summary(_) => {}
         }
         1
+    }
+
+    /// Since when it was counted. 0, which is nobody knows, of what others count: they begin anew on their own.
+    fn started(&self) -> u64 {
+        if COUNTED_ELSEWHERE.iter().any(|it| self.name.starts_with(it)) { 0 } else { self.span.started }
     }
 
     fn number(&self, started: u64, sample: Sample<'_>) -> NumberDataPoint {
@@ -111,7 +119,7 @@ impl<'a> Requests<'a> {
         if is_new {
             points.push(HistogramDataPoint {
                 attributes,
-                start_time_unix_nano: self.span.started,
+                start_time_unix_nano: self.started(),
                 time_unix_nano: self.span.now,
                 ..HistogramDataPoint::default()
             });
@@ -258,6 +266,15 @@ mod tests {
         let at = |bound: f64| point.explicit_bounds.iter().position(|it| (it - bound).abs() < 1e-9).unwrap();
         assert_eq!((point.bucket_counts[at(0.005)], point.bucket_counts[at(0.25)]), (1, 2));
         assert_eq!(point.bucket_counts.last(), Some(&1));
+    }
+
+    #[test]
+    fn what_others_count_does_not_begin_with_this_program() {
+        for (name, started) in [("deployex_telemetry_events_total", 0), ("deployex_otlp_exports_total", 1)] {
+            let found = metrics_of(&format!("# TYPE {name} counter\n{name} 5\n"));
+            let [Metric { data: Some(Data::Sum(sum)), .. }] = found.as_slice() else { panic!("{found:?}") };
+            assert_eq!(sum.data_points[0].start_time_unix_nano, started, "{name}");
+        }
     }
 
     #[test]

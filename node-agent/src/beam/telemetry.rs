@@ -18,7 +18,7 @@ pub use self::read::{Reading, Row, Value};
 pub const BEAM: &[u8] = include_bytes!("telemetry/deployex_telemetry.beam");
 /// Of that: what `module_info(md5)` of the right module is.
 pub const DIGEST: [u8; 16] =
-    [0x4c, 0x25, 0x53, 0x87, 0x42, 0x56, 0x4a, 0xde, 0x99, 0x6a, 0x57, 0xcc, 0x09, 0x5c, 0x75, 0x39];
+    [0x28, 0x78, 0xa5, 0xea, 0x87, 0x33, 0xca, 0x03, 0xbd, 0x22, 0x53, 0xc4, 0x53, 0xb1, 0x4b, 0x81];
 const MODULE: &str = "deployex_telemetry";
 
 /// So long it goes on where nobody asks.
@@ -115,7 +115,11 @@ pub async fn turn(connection: &Connection, wishes: &Wishes, lease: Duration) -> 
     match ask(connection, wishes, lease).await {
         Ok(Answer::Turn(turn)) => return Ok(turn),
         Ok(Answer::OtherModule) => {
-            remove(connection).await?;
+            if !remove(connection).await? {
+                return Ok(Turn::Without(
+                    "somebody still runs in the module that an earlier agent loaded".to_owned(),
+                ));
+            }
         }
         Err(AskError::Call(CallError::Raised { reason, .. })) if is_undefined(&reason) => {
             let library = call(connection, "code", "ensure_loaded", vec![Term::atom("telemetry")]).await?;
@@ -147,8 +151,12 @@ pub async fn is_there(connection: &Connection) -> Result<bool, AskError> {
         Err(AskError::Call(CallError::Raised { .. })) => return Ok(false),
         known => known?,
     };
-    let loaded = call(connection, "erlang", "module_loaded", vec![Term::atom(MODULE)]).await?;
-    Ok(loaded.as_atom() == Some("true"))
+    for holds in ["module_loaded", "check_old_code"] {
+        if call(connection, "erlang", holds, vec![Term::atom(MODULE)]).await?.as_atom() == Some("true") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Detaches all, and takes the module out of the node. `false`: somebody still runs in it; to be tried again.
@@ -156,6 +164,10 @@ pub async fn is_there(connection: &Connection) -> Result<bool, AskError> {
 /// # Errors
 /// Where the node does not answer.
 pub async fn remove(connection: &Connection) -> Result<bool, AskError> {
+    // Of one that was removed before. Only one more is kept, and what runs in the oldest would be killed for it.
+    if call(connection, "code", "soft_purge", vec![Term::atom(MODULE)]).await?.as_atom() != Some("true") {
+        return Ok(false);
+    }
     match call(connection, MODULE, "stop", Vec::new()).await {
         Err(AskError::Call(CallError::Raised { reason, .. })) if is_undefined(&reason) => {}
         answer => {

@@ -15,26 +15,35 @@ const AT_ONCE: usize = 512 << 10;
 
 #[derive(Debug, Default)]
 pub struct TelemetryBacklog {
-    /// Each with when it was read.
-    waiting: Mutex<BTreeMap<(AppName, Slot), (Time, pb::TelemetrySample)>>,
+    waiting: Mutex<BTreeMap<(AppName, Slot), Waiting>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// Since the first reading that was not sent: a newer one takes its place in the line.
+    since: Time,
+    read: Time,
+    sample: pb::TelemetrySample,
 }
 
 impl TelemetryBacklog {
     pub fn put(&self, of: (AppName, Slot), sample: pb::TelemetrySample, read: Time) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(of, (read, sample));
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = waiting.get(&of).map_or(read, |it| it.since);
+        waiting.insert(of, Waiting { since, read, sample });
     }
 
-    /// The oldest first, with their ages, as many as fit.
+    /// Those that wait longest first, with their ages, as many as fit.
     pub(super) fn take(&self, now: Time) -> Vec<pb::TelemetrySample> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        while let Some(of) = waiting.iter().min_by_key(|(_, (read, _))| *read).map(|(of, _)| of.clone()) {
-            let length = waiting.get(&of).map_or(0, |(_, sample)| sample.encoded_len());
+        while let Some(of) = waiting.iter().min_by_key(|(_, it)| it.since).map(|(of, _)| of.clone()) {
+            let length = waiting.get(&of).map_or(0, |it| it.sample.encoded_len());
             if !taken.is_empty() && bytes + length > AT_ONCE {
                 break;
             }
             bytes += length;
-            let aged = |(read, sample): (Time, pb::TelemetrySample)| {
+            let aged = |Waiting { read, sample, .. }: Waiting| {
                 let age_ms = u32::try_from(now.since(read)).unwrap_or(u32::MAX);
                 pb::TelemetrySample { age_ms, ..sample }
             };
@@ -63,8 +72,25 @@ mod tests {
         backlog.put(of(2), sample(2, 1), Time(200));
         backlog.put(of(1), sample(1, 2), Time(300));
         let aged = |slot, failures, age_ms| pb::TelemetrySample { age_ms, ..sample(slot, failures) };
-        assert_eq!(backlog.take(Time(400)), [aged(2, 1, 200), aged(1, 2, 100)]);
+        assert_eq!(backlog.take(Time(400)), [aged(1, 2, 100), aged(2, 1, 200)]);
         assert_eq!(backlog.take(Time(400)), []);
+    }
+
+    /// Each is read again before its turn has come; none is passed over for ever.
+    #[test]
+    fn whoever_is_read_often_keeps_its_place_in_the_line() {
+        let backlog = TelemetryBacklog::default();
+        let mut sent = BTreeMap::<u32, u32>::new();
+        for second in 1..=100_u64 {
+            for slot in 1..=10 {
+                let unknown = vec!["x".repeat(400 << 10)];
+                backlog.put(of(slot), pb::TelemetrySample { unknown, ..sample(slot, second) }, Time(second));
+            }
+            for taken in backlog.take(Time(second)) {
+                *sent.entry(taken.slot).or_default() += 1;
+            }
+        }
+        assert_eq!(sent.values().copied().collect::<Vec<_>>(), [10; 10]);
     }
 
     #[test]

@@ -24,6 +24,14 @@ const VALUE: (&str, &str, &str) =
 const FAILURES: (&str, &str, &str) =
     ("deployex_telemetry_failures_total", "counter", "Events that a replica could make nothing of.");
 
+/// Told at once: a timed row is 3 KB of text, and whoever asks for all of a large fleet would have gigabytes.
+const MOST_ROWS: usize = 20_000;
+const LEFT_OUT: (&str, &str, &str) = (
+    "deployex_telemetry_rows_left_out",
+    "gauge",
+    "Rows that are not told here, because there are too many; the API has them replica by replica.",
+);
+
 /// The lines of each, in this order.
 #[derive(Default)]
 struct Lines {
@@ -31,6 +39,8 @@ struct Lines {
     durations: String,
     values: String,
     failures: String,
+    rows: usize,
+    left_out: usize,
 }
 
 pub(super) fn of(api: &Api, picture: &Picture) -> String {
@@ -62,6 +72,11 @@ impl Lines {
             line(&mut self.failures, FAILURES.0, &base, &[], sample.failures);
         }
         for row in &sample.rows {
+            if self.rows >= MOST_ROWS {
+                self.left_out += 1;
+                continue;
+            }
+            self.rows += 1;
             let status = format!("{}xx", row.status);
             let labels = [
                 ("event", row.event.as_str()),
@@ -83,8 +98,15 @@ impl Lines {
 
     /// What there is nothing of is not even described.
     fn text(self) -> String {
-        let Self { events, durations, values, failures } = self;
-        let described = [(EVENTS, events), (DURATION, durations), (VALUE, values), (FAILURES, failures)];
+        let Self { events, durations, values, failures, left_out, .. } = self;
+        let left_out = if left_out > 0 { format!("{} {left_out}\n", LEFT_OUT.0) } else { String::new() };
+        let described = [
+            (EVENTS, events),
+            (DURATION, durations),
+            (VALUE, values),
+            (FAILURES, failures),
+            (LEFT_OUT, left_out),
+        ];
         let mut text = String::new();
         for ((name, kind, means), lines) in described.into_iter().filter(|it| !it.1.is_empty()) {
             let _ = write!(text, "# HELP {name} {means}\n# TYPE {name} {kind}\n{lines}\n");

@@ -15,7 +15,8 @@ pub(super) async fn run(application: &AppName, client: &Client, out: &mut Out) -
     let mut replicas: Vec<ReplicaTelemetry> = Vec::new();
     for slot in &app.slots {
         let of = format!("/replicas/{}/{application}/{}/telemetry", slot.node, slot.slot);
-        replicas.push(client.get(&of).await?);
+        // One that has gone since the list was made has nothing to say.
+        replicas.extend(client.find(&of).await?);
     }
     out.show(&replicas, |replicas| render(application, replicas))
 }

@@ -68,7 +68,8 @@ ensured(Wishes, Rows, Lease) ->
         {module, _} -> ok;
         {error, _} -> throw(no_telemetry)
     end,
-    %% Before its application has started there is nothing to attach to.
+    %% Before its application has started there is nothing to attach to, and whoever asks then is told off in the log.
+    whereis(telemetry_handler_table) =/= undefined orelse throw(not_started),
     Handlers = try telemetry:list_handlers([]) catch _:_ -> throw(not_started) end,
     Ours = [1 || #{id := {?MODULE, _}} <- Handlers],
     case ets:whereis(?MODULE) =/= undefined andalso ets:lookup(?MODULE, wishes) of
@@ -114,16 +115,21 @@ watch() ->
 
 %% Every handler of ours, also of an owner that was killed.
 detach() ->
-    try telemetry:list_handlers([]) of
+    try whereis(telemetry_handler_table) =/= undefined andalso telemetry:list_handlers([]) of
+        false -> ok;
         All -> [telemetry:detach(Id) || #{id := {?MODULE, _} = Id} <- All], ok
     catch
         _:_ -> ok
     end.
 
-%% What is not attached yet; returns the names that no code of the node has.
+%% What is not attached yet; returns the names that no code of the node has, and those that are too many.
 attach(Rows, Wishes) ->
     Named = lists:flatmap(fun(repositories) -> repositories(); (Wish) -> [Wish] end, Wishes),
-    [Name || {Name, Kind} <- Named, attached(Rows, Name, Kind) =:= unknown].
+    [Missed || {Name, Kind} <- Named, Missed <- missed(attached(Rows, Name, Kind), Name)].
+
+missed(unknown, Name) -> [Name];
+missed(full, Name) -> [<<Name/binary, " (no more than 64 are counted)">>];
+missed(_, _) -> [].
 
 attached(Rows, Name, Kind) ->
     case ets:member(?MODULE, {name, Name}) of
@@ -141,7 +147,7 @@ attach(Rows, Name, Event, Kind) ->
     case atomics:add_get(Shared, ?LAST, 1) of
         Number when Number > ?EVENTS -> atomics:sub(Shared, ?LAST, 1), full;
         Number ->
-            Base = atomics:new(?ROW, []),
+            Base = atomics:new(?ROW, [{signed, false}]),
             Bounds = list_to_tuple([erlang:convert_time_unit(It, microsecond, native) || It <- ?BOUNDS_US]),
             Config = {Kind, Number, ets:whereis(?MODULE), Base, Shared, Rows, Bounds},
             Handle = fun ?MODULE:handle/4,
@@ -157,20 +163,18 @@ attach(Rows, Name, Event, Kind) ->
 %% The query event of each repository that an application names.
 repositories() ->
     Applications = [Application || {Application, _, _} <- application:loaded_applications()],
-    Listed = [application:get_env(It, ecto_repos, []) || It <- Applications],
-    Modules = lists:usort([It || Some <- Listed, is_list(Some), It <- Some, is_atom(It)]),
-    [{<<(joined(prefix(It)))/binary, ".query">>, ecto} || It <- Modules].
+    Listed = [{It, application:get_env(It, ecto_repos, [])} || It <- Applications],
+    Modules = lists:usort([{It, Of} || {Of, Some} <- Listed, is_list(Some), It <- Some, is_atom(It)]),
+    [{Name, ecto} || {It, Of} <- Modules, Name <- query(It, Of)].
 
-prefix(Repository) ->
-    case ets:lookup(?MODULE, {prefix, Repository}) of
-        [{_, Prefix}] -> Prefix;
-        [] ->
-            %% Its own callback may read what is not there yet.
-            Said = try lists:keyfind(telemetry_prefix, 1, Repository:config()) catch _:_ -> unsaid end,
-            case Said of
-                {telemetry_prefix, [_ | _] = Prefix} -> ets:insert(?MODULE, {{prefix, Repository}, Prefix}), Prefix;
-                _ -> by_name(Repository)
-            end
+query(Repository, Application) ->
+    try [<<(joined(prefix(Repository, Application)))/binary, ".query">>] catch _:_ -> [] end.
+
+%% As it is configured. Its own config/0 would run a callback of the application's, which may do anything.
+prefix(Repository, Application) ->
+    case lists:keyfind(telemetry_prefix, 1, application:get_env(Application, Repository, [])) of
+        {telemetry_prefix, [_ | _] = Prefix} -> Prefix;
+        _ -> by_name(Repository)
     end.
 
 %% MyApp.HTTPRepo: my_app.http_repo
@@ -244,7 +248,7 @@ row(Label, Status, {_, Number, Table, Base, Shared, Rows, _}) ->
     end.
 
 new_row(Table, Key, Shared) ->
-    Row = atomics:new(?ROW, []),
+    Row = atomics:new(?ROW, [{signed, false}]),
     case ets:insert_new(Table, {Key, Row}) of
         true -> Row;
         %% Another was faster.

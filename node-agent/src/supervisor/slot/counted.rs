@@ -21,6 +21,8 @@ const EVERY: Duration = Duration::from_secs(10);
 /// A node is met while it boots: until it counts, and as long as it may still load what names an event.
 const SOON: Duration = Duration::from_secs(2);
 const SOON_TURNS: u32 = 30;
+/// In a row, before what was read last counts no more.
+const FAILURES: u32 = 3;
 /// Where somebody ran in the module that was to be removed.
 const REMOVE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -75,16 +77,25 @@ impl Counted {
 
     async fn count(&self, connection: &Connection, wishes: &Wishes) {
         let mut before: Option<Before> = None;
+        let mut failed = 0_u32;
         for round in 0_u32.. {
             let sample = match telemetry::turn(connection, wishes, LEASE).await {
                 Ok(Turn::Told(reading)) => {
                     let now = Before { at: Instant::now(), counts: counts(&reading) };
                     let sample = self.sample(&reading, before.as_ref(), now.at);
-                    before = Some(now);
+                    (before, failed) = (Some(now), 0);
                     sample
                 }
                 Ok(Turn::Without(fault)) => self.without(fault),
-                Err(error) => self.without(format!("its events cannot be read: {}", chain(&error))),
+                Err(error) => {
+                    failed += 1;
+                    // A VM that is busy for a moment: what was read before is not old yet.
+                    if failed < FAILURES && before.is_some() {
+                        sleep(SOON).await;
+                        continue;
+                    }
+                    self.without(format!("its events cannot be read: {}", chain(&error)))
+                }
             };
             let is_settled = sample.fault.is_empty() && sample.unknown.is_empty();
             self.shared.telemetry.put((self.id.app.clone(), self.id.slot), sample, clock::now());

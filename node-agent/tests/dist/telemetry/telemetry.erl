@@ -8,6 +8,7 @@
 start() ->
     Starter = self(),
     Owner = spawn(fun() ->
+        register(telemetry_handler_table, self()),
         ets:new(telemetry_handler_table, [duplicate_bag, named_table, public, {read_concurrency, true}]),
         Starter ! {self(), started},
         receive stop -> ok end
