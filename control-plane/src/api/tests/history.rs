@@ -93,7 +93,10 @@ async fn sampled(bench: &Bench, moments: &[u64]) {
     };
     let mut fleets = bench.backend.fleets.lock().unwrap();
     let threshold = Threshold { warning: 75, restart: Some(90), cooldown: Millis(1) };
-    fleets[0].spec.as_mut().unwrap().monitoring.process = Some(threshold);
+    let spec = fleets[0].spec.as_mut().unwrap();
+    spec.monitoring.process = Some(threshold);
+    // Compared with what is configured, whatever its host can hold it to.
+    (spec.monitoring.memory, spec.limits.memory_max) = (Some(threshold), Some(1 << 30));
     let seen = fleets[0].observed.get_mut(&place).unwrap();
     (seen.vm, seen.erlang) = (Some(vm), Some(erlang));
     for at in moments {
@@ -120,9 +123,13 @@ async fn the_hour_of_a_replicas_vm_is_told_whole_or_from_a_moment_on() {
     let bounds = VmBounds {
         processes: Some(VmBound { warning_percent: Some(75), restart_percent: Some(90), ..bound(262_144) }),
         atoms: Some(bound(1_048_576)),
+        memory: Some(VmBound { warning_percent: Some(75), restart_percent: Some(90), ..bound(1 << 30) }),
         ..VmBounds::default()
     };
     assert_eq!((whole.bounds, since.bounds), (bounds, bounds));
+    // The clock was put back: what lies ahead is told from the beginning.
+    let ahead: VmHistory = bench.send(call("web-1/myapp/1/metrics?since=1970-01-01T00:10:00Z")).await.json();
+    assert_eq!((at(&ahead), ahead.since), (vec![2_000, 4_000, 6_000], None));
     // Nothing was heard of this one yet, and this one there is not.
     let none: VmHistory = bench.send(call("web-2/myapp/1/metrics")).await.json();
     assert_eq!(none.points, []);
