@@ -81,7 +81,7 @@ pub struct Config {
     /// At which shares agents warn of their hosts' memory and disk, or restart a replica.
     pub monitoring: HostMonitoring,
     /// Where metrics are pushed to; `None`: nowhere, they are there to be scraped.
-    pub otlp: Option<Otlp>,
+    pub otlp: Option<Box<Otlp>>,
     /// `serve --demo`: signs in admin / deployex, on loopback only.
     pub demo: bool,
     /// In the order of the file.

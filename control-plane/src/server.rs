@@ -136,7 +136,7 @@ impl Server {
         tasks.spawn(configuration.watch_file(cancel.clone()));
         if let Some(to) = start.config.otlp.clone() {
             let instance = start.config.console.hostname.clone().unwrap_or_else(parts::machine_name);
-            let exporter = Exporter::new(to, &instance, api.clone(), api.metrics.clone(), clock);
+            let exporter = Exporter::new(*to, &instance, api.clone(), api.metrics.clone(), clock);
             tasks.spawn(exporter.run(cancel.clone()));
         }
         tasks.spawn(notices::forget_old(db.clone(), clock, cancel));

@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn otlp(endpoint: &str, variables: &[(&str, &str)]) -> Otlp {
-        read(endpoint, variables).unwrap().otlp.unwrap()
+        *read(endpoint, variables).unwrap().otlp.unwrap()
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn read(f: &mut Fields<'_>, flags: &Flags) -> (Config, ForAll) {
     config.hosts = hosts(f, flags);
     config.monitoring = monitoring::of_hosts(f);
     config.otlp = f.below("metrics").and_then(|mut metrics| {
-        let otlp = Otlp::read(&mut metrics);
+        let otlp = Otlp::read(&mut metrics).map(Box::new);
         metrics.finish();
         otlp
     });

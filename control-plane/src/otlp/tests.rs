@@ -71,7 +71,7 @@ impl Receiver {
         let variables: BTreeMap<String, String> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let file = Some((Path::new("f.yaml"), yaml.as_bytes()));
-        Config::read(file, &Flags::default(), &variables).unwrap().otlp.unwrap()
+        *Config::read(file, &Flags::default(), &variables).unwrap().otlp.unwrap()
     }
 }
 
@@ -175,7 +175,7 @@ async fn a_receiver_that_is_away_is_told_without_what_lets_us_in() {
         "metrics: {{ otlp_endpoint: \"http://me:s3cret@127.0.0.1:{port}/?key=s3cret\" }}\napplications: []\n"
     );
     let file = Some((Path::new("f.yaml"), yaml.as_bytes()));
-    let to = Config::read(file, &Flags::default(), &BTreeMap::new()).unwrap().otlp.unwrap();
+    let to = *Config::read(file, &Flags::default(), &BTreeMap::new()).unwrap().otlp.unwrap();
     let metrics = Metrics::default();
     metrics.gauge("level", Vec::new()).set(1.0);
     let client = reqwest::Client::new();
@@ -224,7 +224,7 @@ async fn a_receiver_that_hangs_holds_up_no_stop() {
     );
     let file = Some((Path::new("f.yaml"), yaml.as_bytes()));
     let interval = BTreeMap::from([("OTEL_METRIC_EXPORT_INTERVAL".to_owned(), "1000".to_owned())]);
-    let to = Config::read(file, &Flags::default(), &interval).unwrap().otlp.unwrap();
+    let to = *Config::read(file, &Flags::default(), &interval).unwrap().otlp.unwrap();
     let metrics = Metrics::default();
     metrics.gauge("level", Vec::new()).set(1.0);
     let cancel = CancellationToken::new();

@@ -123,7 +123,7 @@ async fn an_endpoint_that_does_not_answer_hides_no_other() {
     let late = "ok = application:unload(late_web), ok = application:load({application, late_web,
         [{vsn, \"1\"}, {applications, [phoenix]}, {modules, ['Elixir.ShopWeb.Late.Endpoint']}]}).";
     value(&connection, late).await;
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     let found = web::look(&connection).await.unwrap();
     assert_eq!(found.iter().map(|it| it.url.as_str()).collect::<Vec<_>>(), ["https://shop.example.com"]);
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());

@@ -65,7 +65,7 @@ pub(in crate::api) async fn show(
                     (CONTENT_SECURITY_POLICY, NOTHING),
                     (CACHE_CONTROL, AN_HOUR),
                 ];
-                return Ok((headers, logo.data.into()));
+                return Ok((headers, logo.data));
             }
             Err(error) => {
                 let code = match error {
