@@ -136,7 +136,12 @@ fn follow_links(go: Callback<String>) -> Callback<MouseEvent> {
             Some(control) => control.get_attribute("href"),
             None => browser::closest(&target, "[data-href]").and_then(|it| it.get_attribute("data-href")),
         };
-        if let Some(path) = path.filter(|path| router::stays(path)) {
+        let Some(path) = path else { return };
+        if path.starts_with('#') {
+            // To a place on this page: the browser would note an entry in its history that the router knows nothing of.
+            event.prevent_default();
+            browser::focus(&path);
+        } else if router::stays(&path) {
             event.prevent_default();
             go.emit(path);
         }
