@@ -67,6 +67,7 @@ impl HostHistory {
             *self = next;
             return;
         }
+        self.every_ms = next.every_ms;
         go_on(&mut self.points, next.points, |it| it.at);
     }
 }
@@ -158,6 +159,7 @@ impl VmHistory {
             *self = next;
             return;
         }
+        self.every_ms = next.every_ms;
         self.bounds = next.bounds;
         go_on(&mut self.points, next.points, |it| it.at);
     }
@@ -195,5 +197,29 @@ mod tests {
         assert_eq!(at(&kept), [5_000, 10_000, KEPT_MS + 5_000]);
         kept.absorb(history(None, &[7]));
         assert_eq!(at(&kept), [7]);
+    }
+
+    #[test]
+    fn how_far_apart_points_are_is_as_the_newest_answer_says() {
+        let mut host = history(None, &[0]);
+        host.absorb(HostHistory { every_ms: 2 * EVERY_MS, ..history(Some(0), &[]) });
+        assert_eq!((host.every_ms, host.points.len()), (2 * EVERY_MS, 1));
+
+        let mut vm = VmHistory {
+            node: "web-1".parse().unwrap(),
+            application: "shop".parse().unwrap(),
+            slot: "1".parse().unwrap(),
+            since: None,
+            every_ms: VM_EVERY_MS,
+            bounds: VmBounds::default(),
+            points: vec![VmPoint::default()],
+        };
+        vm.absorb(VmHistory {
+            since: Some(Timestamp(0)),
+            every_ms: 2 * VM_EVERY_MS,
+            points: Vec::new(),
+            ..vm.clone()
+        });
+        assert_eq!((vm.every_ms, vm.points.len()), (2 * VM_EVERY_MS, 1));
     }
 }

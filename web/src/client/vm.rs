@@ -57,7 +57,9 @@ fn asked(path: &str, known: &Look<VmHistory>) -> String {
 fn with(known: &Look<VmHistory>, next: VmHistory) -> Look<VmHistory> {
     match known.value() {
         Some(known) if next.since.is_some() => {
-            if next.points.is_empty() && next.bounds == known.bounds {
+            let no_news =
+                next.points.is_empty() && (next.every_ms, next.bounds) == (known.every_ms, known.bounds);
+            if no_news {
                 // The very same one: nothing is drawn again.
                 return Look::Here { value: known.clone(), fault: None };
             }
@@ -94,5 +96,14 @@ mod tests {
         let none = VmHistory { since: Some(sample::NOW), points: Vec::new(), ..sample::vm_history() };
         let next = with(&known, none);
         assert!(next.fault().is_none() && next.value() == known.value());
+
+        let sparser = VmHistory {
+            since: Some(sample::NOW),
+            points: Vec::new(),
+            every_ms: 6_000,
+            ..sample::vm_history()
+        };
+        let next = with(&next, sparser);
+        assert_eq!(next.value().map(|it| it.every_ms), Some(6_000));
     }
 }
