@@ -28,6 +28,10 @@ impl Location {
         };
         Self { path: part(web_sys::Location::pathname), query: part(web_sys::Location::search), scrolled }
     }
+
+    fn is(&self, address: &str) -> bool {
+        address.strip_prefix(self.path.as_str()) == Some(self.query.as_str())
+    }
 }
 
 #[derive(Clone, PartialEq)]
@@ -82,11 +86,15 @@ pub fn RouterProvider(props: &Props) -> Html {
     let go = {
         let (location, left) = (location.setter(), left.clone());
         use_callback((), move |address: String, ()| {
-            let number = left.borrow_mut().push(scrolled());
-            if let Some(history) = history() {
-                // Refused where it is another site's: then one stays where one is.
-                let _ = history.push_state_with_url(&number.into(), "", Some(&address));
-            }
+            let Some(history) = history() else { return };
+            // Refused where it is another site's: then one stays where one is.
+            let _ = if Location::now(0).is(&address) {
+                // As browsers do with a link to the page that they are at.
+                history.replace_state_with_url(&left.borrow().at.into(), "", Some(&address))
+            } else {
+                let number = left.borrow_mut().push(scrolled());
+                history.push_state_with_url(&number.into(), "", Some(&address))
+            };
             location.set(Location::now(0));
         })
     };
@@ -174,6 +182,21 @@ mod tests {
         assert_eq!(left.turn(300, 1), 200);
         assert_eq!(left.turn(250, 0), 100);
         assert_eq!(left.turn(100, 2), 300);
+    }
+
+    #[test]
+    fn the_address_that_one_is_at_is_known_by_all_of_it() {
+        let at = |query: &str| Location { path: "/nodes".to_owned(), query: query.to_owned(), scrolled: 0 };
+        for (query, address, is) in [
+            ("", "/nodes", true),
+            ("?add", "/nodes?add", true),
+            ("", "/nodes?add", false),
+            ("?add", "/nodes", false),
+            ("", "/nodes/web-1", false),
+            ("", "/", false),
+        ] {
+            assert_eq!(at(query).is(address), is, "{query} {address}");
+        }
     }
 
     #[test]
