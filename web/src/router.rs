@@ -1,7 +1,12 @@
 //! Where in the console one is: the browser's address and its history. Which page is at an address is [`Route`]'s.
 
-use gloo_events::EventListener;
-use web_sys::History;
+use std::cell::Cell;
+use std::rc::Rc;
+
+use gloo_events::{EventListener, EventListenerOptions};
+use gloo_timers::future::TimeoutFuture;
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{Element, History};
 use yew::{
     Callback, ContextProvider, Html, Properties, component, hook, html, use_callback, use_context,
     use_effect_with, use_mut_ref, use_state_eq,
@@ -63,10 +68,53 @@ pub fn use_go() -> Callback<String> {
 pub fn use_scrolling() {
     let location = use_context::<Router>().map(|it| it.location).unwrap_or_default();
     use_effect_with(location.path, move |_| {
-        if let Some(content) = browser::content() {
+        let coming = browser::content().and_then(|content| {
             content.set_scroll_top(location.scrolled);
+            (location.scrolled > 0).then(|| come_back(content, location.scrolled))
+        });
+        move || drop(coming)
+    });
+}
+
+/// A page whose content is still on its way is too short to be scrolled to where it was left, so this is tried this often.
+const TRIES: u32 = 40;
+const TRIED_EVERY_MS: u32 = 50;
+
+/// What a user scrolls with.
+const BY_HAND: [&str; 4] = ["wheel", "touchstart", "pointerdown", "keydown"];
+
+/// Scrolls there as soon as the page is long enough: until a while is over, the user scrolls or the returned is dropped.
+fn come_back(content: Element, to: i32) -> impl Sized {
+    let going = Rc::new(Cell::new(true));
+    let left = Ends(Rc::clone(&going));
+    let listeners = web_sys::window().map(|window| {
+        BY_HAND.map(|name| {
+            let going = Rc::clone(&going);
+            let options = EventListenerOptions::run_in_capture_phase();
+            EventListener::new_with_options(&window, name, options, move |_| going.set(false))
+        })
+    });
+    spawn_local(async move {
+        for _ in 0..TRIES {
+            TimeoutFuture::new(TRIED_EVERY_MS).await;
+            if !going.get() {
+                return;
+            }
+            if content.scroll_top() < to {
+                content.set_scroll_top(to);
+            }
         }
     });
+    (left, listeners)
+}
+
+/// Ends something that goes on when it is dropped.
+struct Ends(Rc<Cell<bool>>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 /// A link that stays in the console: not another site's, and nothing that the API answers.
