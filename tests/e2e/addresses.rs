@@ -26,6 +26,14 @@ async fn scrolled(browser: &Browser) -> f64 {
         .expect("a number")
 }
 
+/// Returns how far that is.
+const DOWN: &str = "const page = document.getElementById('content'); page.scrollTop = page.scrollHeight; \
+                    return page.scrollTop";
+
+async fn history_length(browser: &Browser) -> Value {
+    browser.client.execute("return history.length", Vec::new()).await.expect("it is known")
+}
+
 async fn scrolled_to(browser: &Browser, place: f64) {
     within(PATIENCE, &format!("the page at {place}"), || async {
         let is = scrolled(browser).await;
@@ -81,6 +89,35 @@ async fn one_goes_back_and_forward_and_opens_links_elsewhere() {
         browser.there(&format!("a[data-page={view}][aria-current=page]")).await;
     }
 
+    // A page that is only there once it was sent: at first it is too short to be scrolled to where it was left.
+    let long = format!("/applications/{APP}/configuration");
+    browser.client.goto(&control_plane.url(&long)).await.expect("the console answers");
+    browser.there("a[data-tab=configuration][aria-current=page]").await;
+    let bottom = browser.client.execute(DOWN, Vec::new()).await.expect("it scrolls");
+    let bottom: f64 = from_value(bottom).expect("a number");
+    assert!(bottom > 150.0, "{bottom}: higher than what is shown while it is awaited");
+    browser.click("a[data-page=nodes]").await;
+    browser.there("[data-view=nodes]").await;
+    scrolled_to(&browser, 0.0).await;
+    browser.client.back().await.expect("there is a page before");
+    browser.there("a[data-tab=configuration][aria-current=page]").await;
+    scrolled_to(&browser, bottom).await;
+
+    // Neither the page that one is at nor a place on it is another entry to go back from.
+    browser.client.forward().await.expect("there is a page behind");
+    browser.there("[data-view=nodes]").await;
+    let entries = history_length(&browser).await;
+    browser.click("a[data-page=nodes]").await;
+    let skip = "document.querySelector('a.skip').click()";
+    browser.client.execute(skip, Vec::new()).await.expect("it is clicked");
+    browser.there("#content:focus").await;
+    assert_eq!(history_length(&browser).await, entries);
+    browser.client.back().await.expect("there is a page before");
+    browser.there("a[data-tab=configuration][aria-current=page]").await;
+    scrolled_to(&browser, bottom).await;
+
+    browser.client.forward().await.expect("there is a page behind");
+    browser.there("[data-view=nodes]").await;
     // What a question opens is opened from here too, and gone with the way back.
     browser.click("#add-node").await;
     browser.there("#token-dialog[open]").await;

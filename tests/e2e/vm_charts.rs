@@ -1,8 +1,10 @@
 //! A replica's VM in the console: how its agent is connected to it, what it runs on, its last hour as it goes on, and what is
 //! said where there is nothing more to be known.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use fantoccini::Locator;
 use proto::apps::Application;
@@ -12,11 +14,15 @@ use tests::ports;
 use tests::programs::{Agent, ControlPlane};
 use tests::release::Bucket;
 use tests::wait::{Seen, within};
+use tokio::time::Instant;
 use xtask::fixtures::Sample;
 
 const APP: &str = "elixir_demo";
 /// As few as a VM can have: a replica at rest is above the first threshold and far below the second.
 const PROCESSES: u32 = 1_024;
+
+/// As the console does it.
+const ASKED_EVERY: Duration = Duration::from_secs(4);
 
 fn application(port: u16) -> String {
     format!(
@@ -60,6 +66,30 @@ async fn pictured(browser: &Browser, name: &str) {
 /// When the newest point was measured, as the chart says.
 async fn newest(browser: &Browser) -> String {
     browser.text("[data-chart=Processes] .times span:last-child").await
+}
+
+/// How often figures of a VM were asked for, as far as the browser has an answer.
+async fn asked(browser: &Browser) -> u64 {
+    let script =
+        "return performance.getEntriesByType('resource').filter(it => it.name.includes('/metrics')).length";
+    let count = browser.client.execute(script, Vec::new()).await.expect("it can be counted");
+    count.as_u64().expect("a number")
+}
+
+/// The same once the last answer is there: it was not more for a second.
+async fn asked_at_last(browser: &Browser) -> u64 {
+    let last = Cell::new((asked(browser).await, Instant::now()));
+    within(PATIENCE, "the last answer", || async {
+        let (count, since) = last.get();
+        let now = asked(browser).await;
+        if now != count {
+            last.set((now, Instant::now()));
+        } else if since.elapsed() > Duration::from_secs(1) {
+            return Seen::Done(now);
+        }
+        Seen::NotYet(now.to_string())
+    })
+    .await
 }
 
 async fn goes_on(browser: &Browser) {
@@ -145,14 +175,23 @@ async fn a_vm_is_seen_as_it_goes_and_why_not_is_said() {
 
     // Nobody reads on for a row that is closed.
     browser.client.set_window_size(1_280, 900).await.expect("a window has a size");
+    // Else a browser that has noted as many as it keeps would count no more.
+    let forget = "performance.clearResourceTimings()";
+    browser.client.execute(forget, Vec::new()).await.expect("it is forgotten");
+    within(PATIENCE, "that the row is read for while it is open", || async {
+        if asked(&browser).await > 0 { Seen::Done(()) } else { Seen::NotYet("nothing".to_owned()) }
+    })
+    .await;
     browser.click(&format!("tr[data-row='web-1/{APP}/1']")).await;
     browser.gone(".vm-hour").await;
-    let asked =
-        "return performance.getEntriesByType('resource').filter(it => it.name.includes('/metrics')).length";
-    let count = || async { browser.client.execute(asked, Vec::new()).await.expect("a number") };
-    let before = count().await;
+    let before = asked_at_last(&browser).await;
     agent.resume();
     browser.there("tr[data-row] [data-state=stable]").await;
-    assert_eq!(count().await, before);
+    let since = Instant::now();
+    within(PATIENCE, "two more questions, were there any", || async {
+        assert_eq!(asked(&browser).await, before);
+        if since.elapsed() > 2 * ASKED_EVERY { Seen::Done(()) } else { Seen::NotYet("too early".to_owned()) }
+    })
+    .await;
     browser.close().await;
 }
