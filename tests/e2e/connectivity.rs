@@ -202,6 +202,39 @@ async fn a_node_whose_certificate_is_of_another_authority_is_named_with_that_rea
     assert!(because.contains("invalid peer certificate"), "{because}");
 }
 
+/// A cookie that is not the one that its replica was given, and nobody connected any more.
+const OTHER_COOKIE: &str = "erlang:set_cookie(node(), another), spawn(fun() -> timer:sleep(500), \
+     [erlang:disconnect_node(It) || It <- nodes(hidden)] end), ok";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_another_cookie_is_named_with_that_reason_until_it_is_started_anew() {
+    let bucket = Bucket::new();
+    for sample in Sample::ALL {
+        bucket.publish(sample, "0.1.0").await;
+    }
+    let applications: String = Sample::ALL.iter().map(|it| application(*it, 1, "")).collect();
+    let control_plane = ControlPlane::start(&bucket, &applications).await;
+    let _agent = Agent::join(&control_plane, "only").await;
+    let cli = control_plane.command_line();
+    for sample in Sample::ALL {
+        let app = sample.name();
+        control_plane.settles_on(app, "0.1.0").await;
+        let (_, since) = connected(&control_plane, app, Timestamp(0)).await;
+        let said = cli.run(&["rpc", app, "--erlang", OTHER_COOKIE]);
+        assert_eq!(said.out.trim(), "ok", "{said:?}");
+        let found = control_plane
+            .application_when("a reason that is the cookie", app, |it| {
+                node(&it.slots).is_some_and(|it| it.kind.as_deref() == Some("cookie"))
+            })
+            .await;
+        let because = node(&found.slots).unwrap().because.clone().unwrap();
+        assert!(because.contains("cookie") && !because.contains("another"), "{because}");
+        let said = cli.run(&["restart", app, "--wait"]);
+        assert_eq!(said.status, 0, "{said:?}");
+        connected(&control_plane, app, since).await;
+    }
+}
+
 /// The file of options that a replica was started with.
 fn options(replica: &Replica) -> PathBuf {
     let words = words(replica);
