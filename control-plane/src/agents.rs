@@ -16,6 +16,7 @@ mod history;
 pub mod lease;
 mod listener;
 pub mod pki;
+mod reached;
 pub mod registry;
 mod roots;
 mod roster;

@@ -15,6 +15,7 @@ use proto::state::{ExitCause, HostLevel, Liveness, SlotState, VmFigure};
 use super::counted::CountedEvents;
 use super::history::Histories;
 use super::lease;
+use super::reached;
 use super::vm_history::{VmHistories, VmPast};
 use crate::clock::Time;
 use crate::fleet::{
@@ -39,9 +40,6 @@ const MAX_SIBLINGS: usize = 1_024;
 
 /// Figures of a host, or of a VM, that are watched.
 const MAX_LIMITS: usize = 8;
-/// Where the endpoints of a replica are reached.
-const MAX_URLS: usize = 8;
-const LONGEST_URL: usize = 300;
 
 /// What a node last said of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -438,17 +436,8 @@ fn read_vm(vm: &pb::Vm) -> ObservedVm {
         fault: first_part(&vm.fault),
         levels: vm.levels.iter().take(MAX_LIMITS).filter_map(read_level).collect(),
         logo: vm.logo,
-        urls: vm.urls.iter().filter(|it| is_url(it)).take(MAX_URLS).cloned().collect(),
+        urls: reached::urls(&vm.urls),
     }
-}
-
-/// What a browser may be sent to.
-fn is_url(text: &str) -> bool {
-    (text.starts_with("https://") || text.starts_with("http://"))
-        && text.len() <= LONGEST_URL
-        && text
-            .chars()
-            .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '<' | '>' | '`' | '@' | '?' | '#'))
 }
 
 /// `None`: within its limits, or a figure that only a newer agent knows.
@@ -541,24 +530,6 @@ mod tests {
         let (figure, level, since) = (VmFigure::Atom, HostLevel::Exceeded, Time(START.0 - 1_000));
         let expected = ObservedLevel { figure, level, count: 95, limit: 100, since };
         assert_eq!(observed.vm.unwrap().levels, [expected]);
-    }
-
-    #[test]
-    fn where_a_replica_is_reached_is_what_a_browser_may_be_sent_to() {
-        let (mut board, node) = (Board::new(START), node());
-        board.hello(node, &pb::Hello::default(), (START, START));
-        let bad = ["javascript:alert(1)", "https://a b", "", "https://me:s3cret@a", "https://a?token=s3cret"];
-        let mut urls: Vec<String> =
-            bad.into_iter().chain(["https://shop.example.com"]).map(str::to_owned).collect();
-        urls.push(format!("https://{}", "x".repeat(LONGEST_URL)));
-        urls.extend(vec!["http://a".to_owned(); 2 * MAX_URLS]);
-        let vm = Some(pb::Vm { urls, ..Default::default() });
-        board.report(node, &pb::SlotReport { vm, ..report(1, pb::SlotState::Stable) }, START).unwrap();
-        let urls = board.observed(&app()).into_values().next().unwrap().vm.unwrap().urls;
-        assert_eq!(
-            (urls.len(), urls[0].as_str(), urls[1].as_str()),
-            (MAX_URLS, "https://shop.example.com", "http://a")
-        );
     }
 
     #[test]
