@@ -15,7 +15,7 @@ use proto::ids::AppName;
 use proto::state::Language;
 use serde::{Deserialize, Serialize};
 
-pub use self::deploy::{Amount, CanarySpec, DeploySpec, PreCommandsRun, Promote};
+pub use self::deploy::{Amount, CanarySpec, DeploySpec, HotUpgradePolicy, PreCommandsRun, Promote};
 use self::monitoring::VmMonitoring;
 pub use self::probe::{Ask, Probe};
 

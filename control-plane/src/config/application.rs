@@ -214,10 +214,5 @@ fn later(f: &mut Fields<'_>) -> Later {
         let Some(node) = f.node(key) else { continue };
         later.0.insert(key.to_owned(), node.to_json());
     }
-    if let Some(super::tree::Value::Map(entries)) = f.node("deploy").map(|it| &it.value) {
-        for entry in entries.iter().filter(|it| it.key == "hot_upgrade") {
-            later.0.insert(format!("deploy.{}", entry.key), entry.value.to_json());
-        }
-    }
     later
 }

@@ -161,6 +161,7 @@ fn put_deploy(s: &mut Sheet, deploy: &DeploySpec) {
         pause_between,
         tolerate_failed_nodes,
         pre_commands_run,
+        hot_upgrade,
     } = deploy;
     let strategy: &Strategy = strategy;
     put(s, Class::Immediate, "deploy.strategy", strategy);
@@ -173,6 +174,7 @@ fn put_deploy(s: &mut Sheet, deploy: &DeploySpec) {
     };
     // A rollout keeps to how it began.
     put(s, Class::NextDeploy, "deploy.pre_commands_run", run);
+    put(s, Class::Immediate, "deploy.hot_upgrade", hot_upgrade.word());
     if let Some(label) = order_by {
         put(s, Class::Immediate, "deploy.order_by", label);
     }
@@ -279,6 +281,7 @@ deploy.canary.nodes immediate
 deploy.canary.promote immediate
 deploy.canary.soak_ms immediate
 deploy.drain_ms immediate
+deploy.hot_upgrade immediate
 deploy.max_unavailable immediate
 deploy.order_by immediate
 deploy.pause_between_ms immediate

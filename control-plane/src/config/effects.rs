@@ -39,6 +39,7 @@ applications:
       pause_between_ms: 10000
       tolerate_failed_nodes: 0
       pre_commands_run: once
+      hot_upgrade: auto
     restart: { backoff_min_ms: 1000, backoff_max_ms: 300000, reset_after_ms: 60000 }
     ready: [{ http: { path: /ready } }]
     live: [{ http: { path: /live } }]
@@ -70,9 +71,11 @@ enum Shows {
     NextRollout,
     /// In how often the bucket is looked at, which `releases::watcher` is tested for.
     BucketWatch,
+    /// In what is said of a release before it is deployed, which `api::tests::check` is tested for.
+    Check,
 }
 
-use Shows::{BucketWatch, Field, NextRollout, Places, Planned};
+use Shows::{BucketWatch, Check, Field, NextRollout, Places, Planned};
 
 const fn row(key: &'static str, from: &'static str, to: &'static str, shows: Shows) -> Row {
     Row { key, from, to, shows }
@@ -114,6 +117,7 @@ const ROWS: &[Row] = &[
         Planned(Moment::Soaking, "waits: the canary must stay stable for 9 s more", GOES_ON),
     ),
     row("deploy.drain_ms", "drain_ms: 5000", "drain_ms: 1", Field("drain_ms")),
+    row("deploy.hot_upgrade", "upgrade: auto", "upgrade: require", Check),
     row(
         "deploy.max_unavailable",
         "unavailable: 0",
@@ -417,11 +421,13 @@ async fn the_bucket_is_watched_as_is_stored_and_no_key_here_is_said_to_have_no_e
         let not_yet = format!("applications[shop].{} is not yet in force", row.key);
         let is_said = config.not_yet_in_force().iter().any(|it| it.starts_with(&not_yet));
         assert!(!is_said, "{}", row.key);
-        if let BucketWatch = row.shows {
+        if matches!(row.shows, BucketWatch | Check) {
             let mut world = World::running(BASE).await;
             world.apply(&row.changed()).await;
             let stored = world.fleet().await.spec.unwrap();
-            assert_eq!(stored.schedule_interval, config.applications[0].schedule_interval);
+            let wanted = &config.applications[0];
+            assert_eq!(stored.schedule_interval, wanted.schedule_interval);
+            assert_eq!(stored.deploy.hot_upgrade, wanted.deploy.hot_upgrade);
         }
     }
 }

@@ -22,11 +22,10 @@ const OF_THE_FILE: [Known; 6] = [
 const NO_VM: &str = "this program is no Erlang VM and has no atoms, processes or ports of its own; memory and disk of hosts are \
                      watched, and VMs where their application's `monitoring` says so";
 
-const OF_AN_APPLICATION: [Known; 4] = [
+const OF_AN_APPLICATION: [Known; 3] = [
     ("shell_user", &[], "there are no shells"),
     ("logs", &[], "log files are not rotated or removed"),
     ("certificates", &["[]"], "no certificates are ordered"),
-    ("deploy.hot_upgrade", &["\"never\""], "every deployment is a full one"),
 ];
 
 impl Config {

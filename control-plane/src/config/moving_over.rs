@@ -427,14 +427,16 @@ fn probes_are_read_with_their_defaults() {
 }
 
 #[test]
-fn whoever_asks_for_hot_upgrades_reads_that_there_are_none_yet() {
-    let listed = |wish: &str| {
-        let example = include_str!("../../deployex.example.yaml");
-        let text =
-            format!("{example}\n  - {{ name: hot, language: erlang, deploy: {{ hot_upgrade: {wish} }} }}\n");
-        read(&text, &[]).unwrap().not_yet_in_force().iter().any(|it| it.contains("hot_upgrade"))
+fn what_is_wished_of_hot_upgrades_is_read_and_in_force() {
+    let wished = |deploy: &str| {
+        let config =
+            read(&format!("applications: [{{ name: hot, language: erlang{deploy} }}]\n"), &[]).unwrap();
+        assert_eq!(config.not_yet_in_force(), Vec::<String>::new());
+        config.applications[0].deploy.hot_upgrade.word()
     };
-    assert_eq!(["auto", "require", "never"].map(listed), [true, true, false]);
+    let said = |word| wished(&format!(", deploy: {{ hot_upgrade: {word} }}"));
+    assert_eq!(["auto", "require", "never"].map(said), ["auto", "require", "never"]);
+    assert_eq!(wished(""), "auto", "as in DeployEx 0.x, which had no such key");
 }
 
 #[test]

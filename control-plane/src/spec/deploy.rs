@@ -68,6 +68,8 @@ pub struct DeploySpec {
     pub tolerate_failed_nodes: u32,
     #[serde(default)]
     pub pre_commands_run: PreCommandsRun,
+    #[serde(default)]
+    pub hot_upgrade: HotUpgradePolicy,
 }
 
 /// The first batch of a rollout, behind which the others wait.
@@ -98,6 +100,29 @@ pub enum PreCommandsRun {
     Once,
     /// By each slot, before it starts the release.
     EveryReplica,
+}
+
+/// Whether a release takes the place of another inside the VM that runs, where its package allows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HotUpgradePolicy {
+    /// Where it can be; a full deployment of the same release otherwise.
+    #[default]
+    Auto,
+    /// Or not at all.
+    Require,
+    Never,
+}
+
+impl HotUpgradePolicy {
+    /// As the YAML has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Require => "require",
+            Self::Never => "never",
+        }
+    }
 }
 
 impl DeploySpec {
@@ -144,6 +169,7 @@ impl Default for DeploySpec {
             pause_between: Self::usual_pause(),
             tolerate_failed_nodes: 0,
             pre_commands_run: PreCommandsRun::Once,
+            hot_upgrade: HotUpgradePolicy::Auto,
         }
     }
 }

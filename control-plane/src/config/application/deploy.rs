@@ -6,8 +6,8 @@ use crate::config::fault::Located;
 use crate::config::fields::Fields;
 use crate::config::rules;
 use crate::spec::{
-    CanarySpec, Cluster, DeploySpec, Distribution, DistributionMode, DistributionTls, Limits, PreCommandsRun,
-    Promote, RestartSpec,
+    CanarySpec, Cluster, DeploySpec, Distribution, DistributionMode, DistributionTls, HotUpgradePolicy,
+    Limits, PreCommandsRun, Promote, RestartSpec,
 };
 
 const DAY_MS: u64 = 86_400_000;
@@ -33,7 +33,7 @@ pub(super) fn deploy(f: &mut Fields<'_>, spec: &mut DeploySpec) -> Option<Locate
     spec.pause_between = d.read("pause_between_ms", time(0)).unwrap_or(spec.pause_between);
     spec.tolerate_failed_nodes =
         d.read("tolerate_failed_nodes", rules::whole::<u32>(0..=100_000)).unwrap_or(0);
-    d.read("hot_upgrade", rules::word(&[("auto", ()), ("require", ()), ("never", ())]));
+    spec.hot_upgrade = d.read("hot_upgrade", rules::word(&HOT_UPGRADES)).unwrap_or_default();
     spec.pre_commands_run = d.read("pre_commands_run", rules::word(&RUNS)).unwrap_or_default();
     spec.canary = canary(&mut d);
     d.finish();
@@ -42,6 +42,11 @@ pub(super) fn deploy(f: &mut Fields<'_>, spec: &mut DeploySpec) -> Option<Locate
 
 const RUNS: [(&str, PreCommandsRun); 2] =
     [("once", PreCommandsRun::Once), ("every_replica", PreCommandsRun::EveryReplica)];
+const HOT_UPGRADES: [(&str, HotUpgradePolicy); 3] = [
+    ("auto", HotUpgradePolicy::Auto),
+    ("require", HotUpgradePolicy::Require),
+    ("never", HotUpgradePolicy::Never),
+];
 const PROMOTES: [(&str, Promote); 2] = [("auto", Promote::Auto), ("manual", Promote::Manual)];
 
 fn canary(d: &mut Fields<'_>) -> Option<CanarySpec> {

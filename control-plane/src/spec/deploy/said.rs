@@ -2,7 +2,7 @@
 
 use proto::state::Strategy;
 
-use super::{Amount, CanarySpec, DeploySpec, PreCommandsRun, Promote};
+use super::{Amount, CanarySpec, DeploySpec, HotUpgradePolicy, PreCommandsRun, Promote};
 
 impl DeploySpec {
     /// `batches of 2 nodes by zone, canary of 1 node promoted by hand, at most 1 replica missing`
@@ -16,6 +16,7 @@ impl DeploySpec {
             pause_between,
             tolerate_failed_nodes,
             pre_commands_run,
+            hot_upgrade,
             stable_after: _,
             watch: _,
             stop_grace: _,
@@ -43,6 +44,11 @@ impl DeploySpec {
         }
         if *pre_commands_run == PreCommandsRun::EveryReplica {
             parts.push("pre-commands by every replica".to_owned());
+        }
+        match hot_upgrade {
+            HotUpgradePolicy::Auto => {}
+            HotUpgradePolicy::Require => parts.push("by hot upgrade alone".to_owned()),
+            HotUpgradePolicy::Never => parts.push("never by hot upgrade".to_owned()),
         }
         parts.join(", ")
     }
@@ -112,5 +118,10 @@ mod tests {
         let said = spec.sentence();
         assert!(said.contains("batches of 10% of the nodes by zone, canary of 1 node for 1 min,"), "{said}");
         assert!(said.contains("at most 25% of the replicas missing"), "{said}");
+        assert!(!said.contains("hot upgrade"), "{said}");
+        spec.hot_upgrade = HotUpgradePolicy::Require;
+        assert!(spec.sentence().ends_with(", by hot upgrade alone"));
+        spec.hot_upgrade = HotUpgradePolicy::Never;
+        assert!(spec.sentence().ends_with(", never by hot upgrade"));
     }
 }
