@@ -310,6 +310,7 @@ mod tests {
             pre_commands: vec!["eval Shop.migrate".to_owned()],
             etag: None,
             recorded_at: Time(0),
+            package: None,
         };
         let slot = |run: Option<&str>| WantedSlot {
             release: release.clone(),

@@ -5,9 +5,11 @@
 //! allowed is decided in `rules` and `shape` without any I/O; headers are parsed strictly here rather than by a tar
 //! library, because every leniency of a parser (sizes said twice, names said twice, unbounded extensions) is a way in.
 //!
-//! Nothing here writes a file, and nothing of an archive is believed before its bytes were counted.
+//! Nothing here writes a file, and nothing of an archive is believed before its bytes were counted. Of a good one, [`inspect`]
+//! also says what `hot_upgrade` goes by.
 
 mod fault;
+mod gather;
 mod header;
 #[cfg(any(test, feature = "hostile-archives"))]
 pub mod hostile;
@@ -20,7 +22,8 @@ mod stream;
 mod tests;
 
 pub use fault::{EntryFault, Fault, HeaderFault, LimitFault, ShapeFault, StreamFault};
-pub use read::{ReadError, Sink, Summary, inspect, read};
+pub use gather::{Inspection, inspect};
+pub use read::{ReadError, Sink, Summary, read};
 pub use rules::Entry;
 
 use crate::ids::AppName;

@@ -13,6 +13,7 @@ pub mod checkup;
 pub mod configuration;
 pub mod evaluations;
 pub mod events;
+pub mod hot_upgrade;
 pub mod ids;
 pub mod join_token;
 pub mod live;

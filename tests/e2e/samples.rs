@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use proto::archive::{Expected, Limits, inspect};
+use proto::hot_upgrade::{HotUpgradePolicy, Package, Way, way};
+use proto::ids::Version;
+use proto::state::Language;
 use tests::http::{get, serves_version};
 use tests::process::Running;
 use tests::wait::{Seen, eventually};
@@ -115,5 +119,40 @@ async fn a_version_whose_name_says_so_fails_to_start() {
         })
         .await;
         assert!(!status.success(), "{sample} ended with {status}:\n{}", running.output());
+    }
+}
+
+async fn package(sample: Sample, language: Language, version: &str) -> (Version, Option<Package>) {
+    let tarball = release::tarball(sample, version).await;
+    let file = std::fs::File::open(&tarball.path).unwrap();
+    let app = sample.name().parse().unwrap();
+    let found = inspect(file, &Limits::default(), &Expected { app: &app, language }).unwrap();
+    (version.parse().unwrap(), found.package)
+}
+
+/// What mix and Jellyfish, and relx and rebar3_appup_plugin, make of them is understood before anything runs.
+#[tokio::test]
+async fn their_packages_lead_from_one_version_to_the_other_and_back() {
+    for (sample, language) in [
+        (Sample::Elixir, Language::Elixir),
+        (Sample::Erlang, Language::Erlang),
+        (Sample::Gleam, Language::Gleam),
+    ] {
+        let (old, old_package) = package(sample, language, "0.1.0").await;
+        let (new, new_package) = package(sample, language, "0.2.0").await;
+        let (from, to) = ((&old, old_package.as_ref()), (&new, new_package.as_ref()));
+        let ways = [(from, to), (to, from)].map(|(from, to)| way(from, to, language, HotUpgradePolicy::Auto));
+        if language == Language::Gleam {
+            assert_eq!((&old_package, &new_package), (&None, &None));
+            assert!(ways.iter().all(|it| !it.is_hot()), "{ways:?}");
+            continue;
+        }
+        assert_eq!(ways, [Way::Hot, Way::HotDown], "{sample}: {old_package:#?} {new_package:#?}");
+        let package = new_package.unwrap();
+        assert_eq!(package.name, sample.name());
+        assert_eq!(package.libs[sample.name()], "0.2.0");
+        assert_eq!(package.jellyfish.len(), usize::from(sample == Sample::Elixir));
+        let stored = serde_json::to_string(&package).unwrap();
+        assert!(stored.len() < 8_192, "{} bytes: {stored}", stored.len());
     }
 }

@@ -115,5 +115,6 @@ fn release(app: &AppName, number: u8) -> anyhow::Result<Release> {
         pre_commands: Vec::new(),
         etag: None,
         recorded_at: NOW,
+        package: None,
     })
 }

@@ -19,6 +19,7 @@ mod m20261126_000008_placement;
 mod m20261126_000009_configurations;
 mod m20261127_000010_rollout_records;
 mod m20261127_000011_threshold_restarts;
+mod m20261128_000012_release_packages;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, TransactionTrait};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000009_configurations::Migration),
             Box::new(m20261127_000010_rollout_records::Migration),
             Box::new(m20261127_000011_threshold_restarts::Migration),
+            Box::new(m20261128_000012_release_packages::Migration),
         ]
     }
 }

@@ -2,6 +2,7 @@
 
 mod buckets;
 
+use proto::hot_upgrade::Package;
 use proto::ids::{AppName, ReleaseKey, Version};
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
@@ -29,6 +30,8 @@ pub struct Release {
     /// Of the tarball's object when it was read.
     pub etag: Option<String>,
     pub recorded_at: Time,
+    /// What hot upgrades go by; `None` where the language has none, or where an earlier version recorded it.
+    pub package: Option<Package>,
 }
 
 impl Db {
@@ -84,6 +87,28 @@ impl Db {
             let tx = self.write().await?;
             release::Entity::update_many()
                 .col_expr(release::Column::Etag, Expr::value(etag))
+                .filter(release::Column::App.eq(app.as_str()))
+                .filter(release::Column::Version.eq(key.version.as_str()))
+                .filter(release::Column::Sha256.eq(digest_bytes(&key.sha256)))
+                .exec(&tx)
+                .await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// What an earlier version recorded has been looked into.
+    pub async fn set_release_package(
+        &self,
+        app: &AppName,
+        key: &ReleaseKey,
+        package: &Package,
+    ) -> Result<(), DbError> {
+        doing("store what a release's package holds", async {
+            let tx = self.write().await?;
+            release::Entity::update_many()
+                .col_expr(release::Column::Package, Expr::value(json(package)?))
                 .filter(release::Column::App.eq(app.as_str()))
                 .filter(release::Column::Version.eq(key.version.as_str()))
                 .filter(release::Column::Sha256.eq(digest_bytes(&key.sha256)))
@@ -170,7 +195,7 @@ pub(super) async fn must_be_recorded(
 }
 
 fn release_row(release: &Release) -> Result<release::Model, Fault> {
-    let Release { app, key, size, declared_hash, pre_commands, etag, recorded_at } = release;
+    let Release { app, key, size, declared_hash, pre_commands, etag, recorded_at, package } = release;
     Ok(release::Model {
         app: app.to_string(),
         version: key.version.to_string(),
@@ -180,11 +205,22 @@ fn release_row(release: &Release) -> Result<release::Model, Fault> {
         pre_commands: json(pre_commands)?,
         etag: etag.clone(),
         recorded_at: millis(*recorded_at),
+        package: package.as_ref().map(json).transpose()?,
     })
 }
 
 pub(super) fn parse_release(model: release::Model) -> Result<Release, Fault> {
-    let release::Model { app, version, sha256, size, declared_hash, pre_commands, etag, recorded_at } = model;
+    let release::Model {
+        app,
+        version,
+        sha256,
+        size,
+        declared_hash,
+        pre_commands,
+        etag,
+        recorded_at,
+        package,
+    } = model;
     let row = Row::new("releases", format!("{app} {version}"));
     Ok(Release {
         app: row.text("app", &app)?,
@@ -194,5 +230,6 @@ pub(super) fn parse_release(model: release::Model) -> Result<Release, Fault> {
         pre_commands: row.json("pre_commands", &pre_commands)?,
         etag,
         recorded_at: row.time("recorded_at", recorded_at)?,
+        package: package.map(|package| row.json("package", &package)).transpose()?,
     })
 }

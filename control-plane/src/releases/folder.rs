@@ -111,7 +111,7 @@ impl FolderSource {
         let Some((file, before)) = self.open_file(&name)? else { return Err(ReadFault::Gone) };
         let reader = Stoppable { file: &file, stop };
         let archive = match archive::inspect(reader, &Limits::default(), &Expected { app, language }) {
-            Ok(summary) => Ok(summary),
+            Ok(inspection) => Ok(inspection),
             Err(ReadError::Fault(fault)) => Err(fault),
             Err(ReadError::Read(source)) => return Err(failed(source).into()),
             Err(ReadError::Sink(never)) => match never {},

@@ -90,7 +90,7 @@ impl Relay {
             Err(ReadFault::Changed) => return Err(changed()),
             Err(ReadFault::Source(error)) => return Err(RelayError::Source(error)),
         };
-        if inspected.archive.is_ok_and(|archive| archive.sha256 == key.sha256) {
+        if inspected.archive.is_ok_and(|archive| archive.summary.sha256 == key.sha256) {
             let etag = &inspected.etag.0;
             self.db.set_release_etag(app, key, etag).await.map_err(RelayError::Db)?;
             tracing::info!(%app, %key, "the bucket holds a recorded tarball as another object");

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 
 use async_trait::async_trait;
-use proto::archive::{Fault, Summary};
+use proto::archive::{Fault, Inspection};
 use proto::ids::{AppName, Version};
 use proto::state::Language;
 
@@ -43,7 +43,7 @@ pub enum Looked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
     pub etag: Etag,
-    pub archive: Result<Summary, Fault>,
+    pub archive: Result<Inspection, Fault>,
 }
 
 /// A tarball's bytes, from an offset to the end.

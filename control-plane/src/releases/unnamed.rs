@@ -2,7 +2,7 @@
 //!
 //! Its pre-commands are unknown, so it has none, unless `current.json` names this very version now.
 
-use proto::archive::Fault;
+use proto::archive::{self, Fault};
 use proto::ids::{AppName, Digest, ReleaseKey, Version};
 use proto::state::{Language, Severity};
 
@@ -45,8 +45,8 @@ pub async fn record_unnamed(
         Err(ReadFault::Changed) => return Err(SeekError::Unfinished { name }),
         Err(ReadFault::Source(error)) => return Err(error.into()),
     };
-    let summary = match inspected.archive {
-        Ok(summary) => summary,
+    let archive::Inspection { summary, package } = match inspected.archive {
+        Ok(inspection) => inspection,
         // It may be half of what it will be.
         Err(_) if inspected.etag != tarball.etag => return Err(SeekError::Unfinished { name }),
         Err(fault) => return Err(SeekError::Refused { name, fault }),
@@ -64,6 +64,7 @@ pub async fn record_unnamed(
         pre_commands: current.map(|current| current.pre_commands).unwrap_or_default(),
         etag: Some(inspected.etag.0),
         recorded_at: now,
+        package,
     };
     let text = format!("{app} {key} was found on request and read: {} bytes", summary.size);
     let mut event = NewEvent::new(now, "release_recorded", Severity::Info, text);

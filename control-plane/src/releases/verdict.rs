@@ -16,7 +16,8 @@
 
 use std::time::Duration;
 
-use proto::archive::{Fault, Summary};
+use proto::archive::{Fault, Inspection};
+use proto::hot_upgrade::Package;
 use proto::ids::{Digest, ReleaseKey, Version};
 
 use super::current::Current;
@@ -50,7 +51,7 @@ impl Document {
 pub(super) struct Read {
     pub(super) version: Version,
     pub(super) etag: Etag,
-    pub(super) archive: Result<Summary, Fault>,
+    pub(super) archive: Result<Inspection, Fault>,
 }
 
 /// Everything that is known of one application's bucket.
@@ -68,6 +69,8 @@ pub(super) struct Look<'a> {
     pub(super) asked_for: Option<&'a ReleaseKey>,
     /// For how long this document is the last.
     pub(super) named_for: Duration,
+    /// The application's language has packages that hot upgrades go by.
+    pub(super) has_packages: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,11 +101,17 @@ pub(super) enum Record {
         key: ReleaseKey,
         size: u64,
         etag: Etag,
+        package: Option<Package>,
     },
     /// The same bytes were written again: the object to relay is another one now.
     Moved {
         key: ReleaseKey,
         etag: Etag,
+    },
+    /// It was recorded before packages were looked into.
+    Package {
+        key: ReleaseKey,
+        package: Package,
     },
     /// `current.json` says otherwise than when it was recorded what is run before it starts.
     PreCommands {
@@ -165,21 +174,30 @@ enum Identity<'a> {
 /// Which bytes the tarball has: as recorded for this very object, or as read since.
 fn identify<'a>(look: &Look<'a>, version: &Version, tarball: &Tarball) -> Identity<'a> {
     let is_this = |release: &&Release| release.etag.as_deref() == Some(tarball.etag.0.as_str());
+    let read = look.read.filter(|read| read.version == *version && read.etag == tarball.etag);
     if let Some(release) = look.recorded.iter().find(is_this) {
-        return Identity::Known(release.key.sha256, None);
+        let sha256 = release.key.sha256;
+        return match (&release.package, look.has_packages, read) {
+            (None, true, None) => Identity::Unread,
+            (None, true, Some(read)) => {
+                let inspection = read.archive.as_ref().ok().filter(|it| it.summary.sha256 == sha256);
+                let package = inspection.and_then(|it| it.package.clone());
+                let key = release.key.clone();
+                Identity::Known(sha256, package.map(|package| Record::Package { key, package }))
+            }
+            _ => Identity::Known(sha256, None),
+        };
     }
-    let Some(read) = look.read.filter(|read| read.version == *version && read.etag == tarball.etag) else {
-        return Identity::Unread;
-    };
+    let Some(read) = read else { return Identity::Unread };
     match &read.archive {
         Err(fault) => Identity::Refused(fault),
-        Ok(summary) => {
+        Ok(Inspection { summary, package }) => {
             let key = ReleaseKey { version: version.clone(), sha256: summary.sha256 };
             let etag = tarball.etag.clone();
             let record = if look.recorded.iter().any(|release| release.key == key) {
                 Record::Moved { key, etag }
             } else {
-                Record::New { key, size: summary.size, etag }
+                Record::New { key, size: summary.size, etag, package: package.clone() }
             };
             Identity::Known(summary.sha256, Some(record))
         }
@@ -188,7 +206,7 @@ fn identify<'a>(look: &Look<'a>, version: &Version, tarball: &Tarball) -> Identi
 
 #[cfg(test)]
 mod tests {
-    use proto::archive::StreamFault;
+    use proto::archive::{StreamFault, Summary};
 
     use super::*;
     use crate::clock::Time;
@@ -211,7 +229,15 @@ mod tests {
 
     fn read(version: &str, etag_text: &str, sha: u8) -> Read {
         let summary = Summary { sha256: Digest([sha; 32]), size: 9, unpacked: 90, files: 3 };
-        Read { version: version.parse().unwrap(), etag: etag(etag_text), archive: Ok(summary) }
+        Read {
+            version: version.parse().unwrap(),
+            etag: etag(etag_text),
+            archive: Ok(Inspection { summary, package: Some(package()) }),
+        }
+    }
+
+    fn package() -> Package {
+        Package { erts: "13.1.5".to_owned(), ..Package::default() }
     }
 
     fn recorded(version: &str, sha: u8, etag: &str) -> Release {
@@ -223,6 +249,7 @@ mod tests {
             pre_commands: Vec::new(),
             etag: Some(etag.to_owned()),
             recorded_at: Time(1),
+            package: Some(package()),
         }
     }
 
@@ -235,6 +262,7 @@ mod tests {
             wish: None,
             asked_for: None,
             named_for: Duration::ZERO,
+            has_packages: true,
         }
     }
 
@@ -256,7 +284,7 @@ mod tests {
             judge(&look),
             "what was read is of another object"
         );
-        let record = Record::New { key: key("1", 1), size: 9, etag: etag("a") };
+        let record = Record::New { key: key("1", 1), size: 9, etag: etag("a"), package: Some(package()) };
         assert_eq!(
             judge(&Look { read: Some(&read), ..look }),
             Verdict::Stand(Stand { records: vec![record], outcome: Outcome::Wish(key("1", 1)) })
@@ -267,6 +295,21 @@ mod tests {
             Verdict::Stand(Stand { records: Vec::new(), outcome: Outcome::Wish(key("1", 1)) }),
             "what is recorded is not read again after a restart"
         );
+    }
+
+    #[test]
+    fn what_an_earlier_version_recorded_is_looked_into_once() {
+        let document = good(r#"{"version":"1"}"#);
+        let (there, again) = (tarball("a"), read("1", "a", 1));
+        let known = [Release { package: None, ..recorded("1", 1, "a") }];
+        let look = Look { tarball: Some(&there), recorded: &known, ..empty(&document) };
+        assert!(matches!(judge(&look), Verdict::Read { .. }));
+        let stand = |records| Verdict::Stand(Stand { records, outcome: Outcome::Wish(key("1", 1)) });
+        let record = Record::Package { key: key("1", 1), package: package() };
+        assert_eq!(judge(&Look { read: Some(&again), ..look }), stand(vec![record]));
+        assert_eq!(judge(&Look { has_packages: false, ..look }), stand(Vec::new()), "Gleam has none");
+        let refused = Read { archive: Err(StreamFault::NotGzip.into()), ..again };
+        assert_eq!(judge(&Look { read: Some(&refused), ..look }), stand(Vec::new()), "it stays what it was");
     }
 
     #[test]

@@ -227,6 +227,7 @@ impl Watch {
                     .and_then(|application| application.manual.as_ref())
                     .map(|manual| &manual.release),
                 named_for: named_for.unwrap_or_default(),
+                has_packages: self.language != Language::Gleam,
             };
             let version = match judge(&look) {
                 Verdict::Stand(stand) => return self.tell(stand).await,
@@ -296,6 +297,9 @@ impl Watch {
     async fn record(&self, record: &Record) -> Result<(), DbError> {
         match record {
             Record::Moved { key, etag } => self.bucket.db.set_release_etag(&self.app, key, &etag.0).await,
+            Record::Package { key, package } => {
+                self.bucket.db.set_release_package(&self.app, key, package).await
+            }
             Record::PreCommands { key, pre_commands } => {
                 let now = match pre_commands.as_slice() {
                     [] => "none".to_owned(),
@@ -306,7 +310,7 @@ impl Watch {
                 let event = self.event("pre_commands_changed", Severity::Info, text, Some(key));
                 self.bucket.db.set_pre_commands(&self.app, key, pre_commands, &[event]).await
             }
-            Record::New { key, size, etag } => {
+            Record::New { key, size, etag, package } => {
                 let current = match &self.document {
                     Some(Document::Good { current, .. }) => Some(current),
                     _ => None,
@@ -319,6 +323,7 @@ impl Watch {
                     pre_commands: current.map(|current| current.pre_commands.clone()).unwrap_or_default(),
                     etag: Some(etag.0.clone()),
                     recorded_at: self.bucket.clock.wall(),
+                    package: package.clone(),
                 };
                 let text = format!("{} {key} was found and read: {size} bytes", self.app);
                 let event = self.event("release_recorded", Severity::Info, text, Some(key));

@@ -2,6 +2,7 @@
 
 mod said;
 
+pub use proto::hot_upgrade::HotUpgradePolicy;
 use proto::state::Strategy;
 use serde::{Deserialize, Serialize};
 
@@ -100,29 +101,6 @@ pub enum PreCommandsRun {
     Once,
     /// By each slot, before it starts the release.
     EveryReplica,
-}
-
-/// Whether a release takes the place of another inside the VM that runs, where its package allows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HotUpgradePolicy {
-    /// Where it can be; a full deployment of the same release otherwise.
-    #[default]
-    Auto,
-    /// Or not at all.
-    Require,
-    Never,
-}
-
-impl HotUpgradePolicy {
-    /// As the YAML has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Require => "require",
-            Self::Never => "never",
-        }
-    }
 }
 
 impl DeploySpec {

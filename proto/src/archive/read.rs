@@ -1,7 +1,6 @@
 //! One pass over an archive: blocks to headers, headers through the rules, data to whoever asked.
 
-use std::io::Read;
-use std::{convert::Infallible, io};
+use std::io::{self, Read};
 
 use super::fault::{Fault, HeaderFault, Quoted, StreamFault};
 use super::header::{BLOCK, Header, Kind};
@@ -46,31 +45,6 @@ pub enum ReadError<E> {
     /// Whoever took the entries could not go on.
     #[error("the archive's content cannot be written")]
     Sink(E),
-}
-
-/// Looks at all of it and keeps nothing.
-pub fn inspect(
-    input: impl Read,
-    limits: &Limits,
-    expected: &Expected<'_>,
-) -> Result<Summary, ReadError<Infallible>> {
-    struct Nowhere;
-
-    impl Sink for Nowhere {
-        type Error = Infallible;
-
-        fn entry(&mut self, _: &Entry<'_>) -> Result<(), Infallible> {
-            Ok(())
-        }
-        fn data(&mut self, _: &[u8]) -> Result<(), Infallible> {
-            Ok(())
-        }
-        fn end(&mut self) -> Result<(), Infallible> {
-            Ok(())
-        }
-    }
-
-    read(input, limits, expected, &mut Nowhere)
 }
 
 /// Hands what it holds to `sink`. A fault may come after entries were handed over: whoever keeps them must be able to

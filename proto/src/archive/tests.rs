@@ -7,7 +7,8 @@ use super::*;
 
 fn look(archive: &[u8], language: Language, limits: &Limits) -> Result<Summary, Fault> {
     let app = "demo".parse().unwrap();
-    inspect(archive, limits, &Expected { app: &app, language }).map_err(|error| match error {
+    let inspected = inspect(archive, limits, &Expected { app: &app, language });
+    inspected.map(|it| it.summary).map_err(|error| match error {
         ReadError::Fault(fault) => fault,
         other => panic!("{other:?}"),
     })

@@ -191,6 +191,7 @@ async fn recorded(bench: &Bench, number: u8) -> ReleaseKey {
         pre_commands: Vec::new(),
         etag: None,
         recorded_at: bench.api.clock.now(),
+        package: None,
     };
     bench.api.db.record_release(&release, &[]).await.unwrap();
     key

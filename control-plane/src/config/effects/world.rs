@@ -114,8 +114,16 @@ impl World {
 
     async fn record(&self, key: ReleaseKey, pre_commands: Vec<String>) {
         let (app, recorded_at) = ("shop".parse().unwrap(), Time(1));
-        let release =
-            Release { app, key, size: 1, declared_hash: None, pre_commands, etag: None, recorded_at };
+        let release = Release {
+            app,
+            key,
+            size: 1,
+            declared_hash: None,
+            pre_commands,
+            etag: None,
+            recorded_at,
+            package: None,
+        };
         self.it.db.record_release(&release, &[]).await.unwrap();
     }
 

@@ -48,6 +48,7 @@ pub mod release {
         pub pre_commands: String,
         pub etag: Option<String>,
         pub recorded_at: i64,
+        pub package: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

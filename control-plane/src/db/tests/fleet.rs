@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use proto::hot_upgrade::Package;
 use proto::ids::{AppName, Digest, NodeId, ReleaseKey};
 use proto::state::{FaultKind, Language, Severity};
 use uuid::Uuid;
@@ -17,6 +18,7 @@ use crate::spec::AppSpec;
 on_both_engines!(
     an_application_keeps_its_cookie_and_history_through_changes,
     a_release_is_recorded_once,
+    what_a_package_holds_is_added_to_what_was_recorded_without,
     other_pre_commands_replace_those_that_were_recorded,
     a_new_wish_of_the_bucket_ends_a_persons_wish_unless_pinned,
     a_wish_for_what_was_never_recorded_is_refused,
@@ -43,6 +45,7 @@ pub(super) fn release(name: &str, key: ReleaseKey, at: u64) -> Release {
         pre_commands: vec!["eval Shop.migrate()".to_owned()],
         etag: Some("\"e\"".to_owned()),
         recorded_at: Time(at),
+        package: Some(Package { erts: "13.1.5".to_owned(), ..Package::default() }),
     }
 }
 
@@ -100,6 +103,21 @@ async fn a_release_is_recorded_once(it: TestDb) {
     let found = it.db.releases_of_version(&app("shop"), &first.key.version).await.unwrap();
     assert_eq!(found, [republished, first]);
     assert_eq!(events_told(&it.db).await, ["new"]);
+}
+
+async fn what_a_package_holds_is_added_to_what_was_recorded_without(it: TestDb) {
+    configure(&it.db, &["shop"]).await;
+    let shop = app("shop");
+    let old = Release { package: None, ..release("shop", key("1.0.0", 1), 10) };
+    let other = Release { package: None, ..release("shop", key("1.0.0", 2), 20) };
+    for release in [&old, &other] {
+        it.db.record_release(release, &[]).await.unwrap();
+    }
+    let package = Package { erts: "14.2".to_owned(), ..Package::default() };
+    it.db.set_release_package(&shop, &old.key, &package).await.unwrap();
+    let known = it.db.release(&shop, &old.key).await.unwrap();
+    assert_eq!(known, Some(Release { package: Some(package), ..old }));
+    assert_eq!(it.db.release(&shop, &other.key).await.unwrap(), Some(other));
 }
 
 async fn other_pre_commands_replace_those_that_were_recorded(it: TestDb) {
