@@ -10,6 +10,7 @@ pub mod clock;
 pub mod dist;
 pub mod gauge;
 pub mod host;
+pub mod hot;
 mod inherited;
 pub mod keeper;
 mod kernel_file;

@@ -13,12 +13,12 @@
 mod download;
 mod error;
 mod fetch;
-mod layout;
+pub(crate) mod layout;
 pub mod logo;
 mod machine;
 mod manifest;
 mod mark;
-mod otp;
+pub(crate) mod otp;
 mod slot_folder;
 mod stage;
 mod store;

@@ -5,6 +5,7 @@ mod dist {
     pub(crate) mod bounds;
     pub(crate) mod certificates;
     pub(crate) mod evaluate;
+    pub(crate) mod hot;
     pub(crate) mod life;
     pub(crate) mod link;
     pub(crate) mod looks;

@@ -5,13 +5,13 @@
 
 /// Whether slots get a hard link to the host's one copy, which then nobody may write, or a copy of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Share {
+pub(crate) enum Share {
     Linked,
     Copied,
 }
 
 impl Share {
-    pub(super) fn of(path: &str) -> Self {
+    pub(crate) fn of(path: &str) -> Self {
         let mut parts = path.split('/');
         let linked = match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some(top), Some(_), ..) if top.starts_with("erts-") => true,

@@ -46,53 +46,72 @@ fn read(files: &Path, items: &[Item], path: &str) -> Option<String> {
     fs::read_to_string(files.join(path)).ok()
 }
 
-/// From `{release, {Name, Vsn}, {erts, ErtsVsn}, [{App, Vsn, …}, …]}.`
 fn releases_file(description: &str) -> Option<String> {
-    let mut tokens = Tokens(description);
-    tokens.expect("{")?;
-    tokens.expect("release")?;
-    for punctuation in [",", "{"] {
-        tokens.expect(punctuation)?;
-    }
-    let name = tokens.string()?;
-    tokens.expect(",")?;
-    let version = tokens.string()?;
-    for punctuation in ["}", ",", "{", "erts", ","] {
-        tokens.expect(punctuation)?;
-    }
-    let erts = tokens.string()?;
-    for punctuation in ["}", ",", "["] {
-        tokens.expect(punctuation)?;
-    }
-    let mut libraries = Vec::new();
-    loop {
-        match tokens.next()? {
-            "]" if libraries.is_empty() => break,
-            "{" => {}
-            _ => return None,
+    let Description { name, version, erts, libraries } = Description::read(description)?;
+    let libraries = libraries.iter().map(|(app, version)| {
+        let plain = app.trim_matches('\'');
+        format!("{{{app},\"{version}\",\"lib/{plain}-{version}\"}}")
+    });
+    let libraries = libraries.collect::<Vec<_>>().join(",\n  ");
+    Some(format!("[{{release,\"{name}\",\"{version}\",\"{erts}\",\n [{libraries}],\n permanent}}].\n"))
+}
+
+/// What a release is made of, as its `.rel` says.
+pub(crate) struct Description<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) erts: &'a str,
+    /// Applications as Erlang writes them, in quotes where it must, with their versions.
+    pub(crate) libraries: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Description<'a> {
+    /// From `{release, {Name, Vsn}, {erts, ErtsVsn}, [{App, Vsn, …}, …]}.`
+    pub(crate) fn read(text: &'a str) -> Option<Self> {
+        let mut tokens = Tokens(text);
+        tokens.expect("{")?;
+        tokens.expect("release")?;
+        for punctuation in [",", "{"] {
+            tokens.expect(punctuation)?;
         }
-        let app = tokens.atom()?;
+        let name = tokens.string()?;
         tokens.expect(",")?;
         let version = tokens.string()?;
-        // The type of start and the included applications say nothing here.
-        let mut depth = 1;
-        while depth > 0 {
+        for punctuation in ["}", ",", "{", "erts", ","] {
+            tokens.expect(punctuation)?;
+        }
+        let erts = tokens.string()?;
+        for punctuation in ["}", ",", "["] {
+            tokens.expect(punctuation)?;
+        }
+        let mut libraries = Vec::new();
+        loop {
             match tokens.next()? {
-                "{" | "[" => depth += 1,
-                "}" | "]" => depth -= 1,
-                _ => {}
+                "]" if libraries.is_empty() => break,
+                "{" => {}
+                _ => return None,
+            }
+            let app = tokens.atom()?;
+            tokens.expect(",")?;
+            let version = tokens.string()?;
+            // The type of start and the included applications say nothing here.
+            let mut depth = 1;
+            while depth > 0 {
+                match tokens.next()? {
+                    "{" | "[" => depth += 1,
+                    "}" | "]" => depth -= 1,
+                    _ => {}
+                }
+            }
+            libraries.push((app, version));
+            match tokens.next()? {
+                "," => {}
+                "]" => break,
+                _ => return None,
             }
         }
-        let plain = app.trim_matches('\'');
-        libraries.push(format!("{{{app},\"{version}\",\"lib/{plain}-{version}\"}}"));
-        match tokens.next()? {
-            "," => {}
-            "]" => break,
-            _ => return None,
-        }
+        Some(Self { name, version, erts, libraries })
     }
-    let libraries = libraries.join(",\n  ");
-    Some(format!("[{{release,\"{name}\",\"{version}\",\"{erts}\",\n [{libraries}],\n permanent}}].\n"))
 }
 
 /// As much of Erlang's syntax as a release description has. Strings and quoted atoms with escapes are refused.

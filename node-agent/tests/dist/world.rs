@@ -146,7 +146,7 @@ pub(crate) struct Epmd {
 }
 
 impl Epmd {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         loop {
             let address = free();
             let mut epmd = Command::new("epmd");
@@ -205,11 +205,20 @@ impl Program {
         }))
     }
 
+    /// Of a child that was started otherwise.
+    pub(crate) fn of(child: Child) -> Self {
+        Self(child)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
 
