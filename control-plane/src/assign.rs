@@ -254,6 +254,7 @@ fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment 
         pre_commands: pre_commands_run.clone().map(|run_id| pb::PreCommands { run_id }),
         restart_id: restart.map(|id| id.to_string()).unwrap_or_default(),
         restart_because: restart_because.clone().unwrap_or_default(),
+        hot: None,
         fallback: fallback.as_ref().map(|it| pb::Fallback {
             release: Some(release(&it.release)),
             within_ms: it.within.0,

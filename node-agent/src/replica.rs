@@ -14,6 +14,7 @@
 //!            │         └──────────────► Down (its exit)       (withdrawn: Down ─ Clearing ─ Down, and all is empty)
 //!            └──── its exit ──► BackingOff ─ Down
 //! ```
+//! A staged release may also be brought into the process that runs ([`Upgrade`]), which then goes on as it.
 
 use proto::ids::ReleaseKey;
 use proto::state::ExitCause;
@@ -23,6 +24,7 @@ pub(crate) use self::advance::WITHDRAW_MAX;
 pub use self::answer::{Blocked, Launch, PreCommandFailure, PrepareFailure};
 pub use self::fallback::{Fallback, Link, Trial, Verdict};
 pub use self::note::Note;
+pub use self::upgrade::{At, Done, Hot, Step, Upgrade, UpgradeFailure, Upgraded};
 use crate::clock::Time;
 
 mod absorb;
@@ -36,6 +38,7 @@ pub mod recover;
 pub mod report;
 #[cfg(test)]
 mod simulate;
+mod upgrade;
 
 /// Fences late answers: an answer counts only with the ticket of what was asked. Tickets of a slot only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,6 +69,9 @@ pub struct Wanted {
     /// `None`: it never goes back by itself. Missing in ledgers of earlier versions.
     #[serde(default)]
     pub fallback: Option<Box<Fallback>>,
+    /// `None`: what runs ends before the release begins. Missing in ledgers of earlier versions.
+    #[serde(default)]
+    pub hot: Option<Box<Hot>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -253,6 +259,11 @@ pub enum Event {
         ticket: Ticket,
         result: Result<(), Blocked>,
     },
+    /// A step of a hot upgrade is over, or one was undone.
+    Upgraded {
+        ticket: Ticket,
+        result: Result<(), UpgradeFailure>,
+    },
     /// A session with the control plane is held, or is not.
     Linked {
         held: bool,
@@ -276,6 +287,8 @@ pub enum Charge {
     Unresponsive,
     /// It went over a limit, or its host did: its release may be as good as before.
     OverLimit,
+    /// A hot upgrade failed in the middle: nobody knows what runs.
+    HalfUpgraded,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -309,6 +322,17 @@ pub enum Action {
         grace: u64,
     },
     Clear {
+        ticket: Ticket,
+    },
+    /// A step of bringing the staged release into what runs.
+    Upgrade {
+        ticket: Ticket,
+        step: Step,
+        from: ReleaseKey,
+        to: ReleaseKey,
+    },
+    /// Nothing of an upgrade that was not installed is to be left.
+    UndoUpgrade {
         ticket: Ticket,
     },
     Note(Note),
@@ -377,6 +401,12 @@ pub struct Replica {
     /// Of the release that took its place and has a fallback. Missing in ledgers of earlier versions.
     #[serde(default)]
     pub trial: Option<Trial>,
+    /// The hot upgrade that is under way. Missing, as the next, in ledgers of earlier versions.
+    #[serde(default)]
+    pub upgrade: Option<Upgrade>,
+    /// The last one that is over.
+    #[serde(default)]
+    pub upgraded: Option<Upgraded>,
     /// Not remembered: each agent finds out for itself.
     #[serde(skip)]
     pub link: Link,
@@ -426,6 +456,8 @@ impl Default for Replica {
             spread: 0,
             restart: Restart::Never,
             trial: None,
+            upgrade: None,
+            upgraded: None,
             link: Link::Held,
             next_ticket: 1,
         }

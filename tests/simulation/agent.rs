@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use node_agent::clock::Time;
 use node_agent::replica::report::Surroundings;
 use node_agent::replica::{
-    Action, Assignment, Blocked, Event, Launch, Note, Policy, PreCommandFailure, PrepareFailure, Stage,
-    Ticket, decide,
+    Action, Assignment, Blocked, Event, Launch, Note, Policy, PreCommandFailure, PrepareFailure, Stage, Step,
+    Ticket, UpgradeFailure, decide,
 };
 use proto::ids::{NodeId, ReleaseKey};
 use proto::state::ExitCause;
@@ -175,8 +175,53 @@ impl World {
                     }
                 }
             }
+            Action::Upgrade { ticket, step, from: _, to } => {
+                let result = self.upgrade(host, slot, step, &to);
+                let event = Event::Upgraded { ticket, result };
+                self.later(5, 400, Due::Answer { host, agent, slot, event });
+            }
+            Action::UndoUpgrade { ticket } => {
+                let event = Event::Upgraded { ticket, result: Ok(()) };
+                self.later(5, 400, Due::Answer { host, agent, slot, event });
+            }
+            Action::Note(Note::Upgraded { .. }) => self.seen.saw(Deed::Upgraded),
+            Action::Note(Note::UpgradeFailed { .. }) => self.seen.saw(Deed::UpgradeFailed),
             Action::Note(Note::FellBack { .. }) => self.seen.saw(Deed::FellBack),
             Action::Withdraw { .. } | Action::Note(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What the node makes of a step. What was done is done, whoever is there to hear of it.
+    fn upgrade(&mut self, host: usize, slot: u16, step: Step, to: &ReleaseKey) -> Result<(), UpgradeFailure> {
+        let failed = |because: &str, spoiled| {
+            let because = because.to_owned();
+            Err(UpgradeFailure { step, because, of_package: false, spoiled })
+        };
+        let fails = self.hostile && self.dice.one_in(20);
+        let now = self.now;
+        let it = self.slot(host, slot);
+        let Some(alive) = it.alive.as_mut().filter(|it| !it.told) else {
+            return failed("nobody answers", step.changes_what_runs());
+        };
+        let pid = alive.pid;
+        match step {
+            _ if fails => return failed("no room", step.changes_what_runs()),
+            Step::Install => {
+                alive.release = to.clone();
+                if behaviour(to) == Behaviour::CrashesLate {
+                    let cause = ExitCause::Code(1);
+                    self.later(7_000, 3_000, Due::ProcessEnds { host, slot, pid, cause });
+                }
+            }
+            Step::Prove => {
+                let ready = alive.is_ready(now);
+                if !ready || matches!(behaviour(to), Behaviour::NeverReady | Behaviour::CrashesAtStart) {
+                    return failed("its check does not pass", true);
+                }
+            }
+            Step::Permanent => (it.current, it.new) = (Some(to.clone()), None),
+            _ => {}
         }
         Ok(())
     }

@@ -115,6 +115,7 @@ impl World {
             };
             let wanted = Wanted {
                 fallback: self.way_back(&release).map(Box::new),
+                hot: None,
                 pre_commands: assigned.pre_commands_run.clone().map(|run_id| {
                     let count = if has_pre_commands(&release) { PRE_COMMANDS } else { 0 };
                     PreCommands { run_id, count }

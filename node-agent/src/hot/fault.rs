@@ -20,7 +20,7 @@ impl Fault {
     }
 
     /// It is so on this host, at this time.
-    pub(super) fn here(said: impl Into<String>) -> Self {
+    pub fn here(said: impl Into<String>) -> Self {
         Self { said: said.into(), of_package: false }
     }
 

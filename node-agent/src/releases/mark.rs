@@ -40,6 +40,16 @@ pub(super) fn write(folder: &Path, key: &ReleaseKey, boot: &str) -> Result<(), S
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(StageError::io("write", &path))
 }
 
+/// In the place of the one that is there: at no moment is there none.
+pub(super) fn replace(folder: &Path, key: &ReleaseKey, boot: &str) -> Result<(), StageError> {
+    let (path, beside) = (folder.join(NAME), folder.join(format!("{NAME}.new")));
+    remove_file(&beside)?;
+    let text = format!("{}boot {boot}\n", first_line(key));
+    let file = File::create_new(&beside);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(StageError::io("write", &beside))?;
+    std::fs::rename(&beside, &path).map_err(StageError::io("rename to", &path))
+}
+
 /// The release that lies in the folder; `None` where there is none, none that we put there, or none that is known to be whole.
 pub(super) fn read(folder: &Path, boot: &str) -> Result<Option<ReleaseKey>, StageError> {
     let mark = open(folder, OFlags::RDONLY)?.map(|(_, mark)| mark);

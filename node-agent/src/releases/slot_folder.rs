@@ -100,6 +100,12 @@ impl SlotFolder {
         self.blocking(|folder| mark::flush(&folder.current(), &folder.boot)).await
     }
 
+    /// What runs in `current` goes on as that release. What was laid for it is not known to be on the disk.
+    pub async fn becomes(&self, key: &ReleaseKey) -> Result<(), StageError> {
+        let key = key.clone();
+        self.blocking(move |folder| mark::replace(&folder.current(), &key, &folder.boot)).await
+    }
+
     /// Says which release was laid into the folder, and that it was not flushed.
     pub(super) fn mark(&self, staged: &Path, key: &ReleaseKey) -> Result<(), StageError> {
         mark::write(staged, key, &self.boot)

@@ -33,6 +33,7 @@ impl Replica {
             Event::Exited { ticket, cause } => self.exited(ticket, cause, now, actions),
             Event::Condemned { ticket, condemned } => self.condemn(ticket, condemned),
             Event::Cleared { ticket, result } => self.cleared(ticket, result, now),
+            Event::Upgraded { ticket, result } => self.step_over(ticket, result, now, actions),
             Event::Linked { held } => self.linked(held, now),
             Event::Tick => {}
         }
@@ -439,7 +440,7 @@ mod tests {
     fn pauses_where(spread: u64, ready_for: &[u64], unready: bool) -> Vec<u64> {
         let policy = Policy { backoff_min: 1_000, backoff_max: 300_000, reset_after: 60_000, ..POLICY };
         let release = ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) };
-        let wanted = Some(Wanted { release: release.clone(), pre_commands: None, fallback: None });
+        let wanted = Some(Wanted { release: release.clone(), pre_commands: None, fallback: None, hot: None });
         let assignment = Some(Assignment { generation: 1, wanted, policy, restart: None });
         let current = Some(Current { release, since: Ticket(0) });
         let mut replica = Replica { assignment, current, spread, ..Replica::default() };
@@ -496,7 +497,7 @@ mod tests {
     #[test]
     fn a_restart_that_ends_a_pause_is_counted_and_told() {
         let release = ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) };
-        let wanted = Some(Wanted { release: release.clone(), pre_commands: None, fallback: None });
+        let wanted = Some(Wanted { release: release.clone(), pre_commands: None, fallback: None, hot: None });
         let assignment = Assignment { generation: 1, wanted, policy: POLICY, restart: None };
         let waiting = Replica {
             assignment: Some(assignment.clone()),
@@ -537,6 +538,7 @@ mod tests {
             release: ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) },
             pre_commands: None,
             fallback: None,
+            hot: None,
         };
         let current = Some(Current { release: wanted.release.clone(), since: Ticket(1) });
         let assignment = Assignment { wanted: Some(wanted), ..assignment };
@@ -576,7 +578,8 @@ mod tests {
         let release = ReleaseKey { version: "1.0".parse().unwrap(), sha256: Digest([1; 32]) };
         let run = |run_id: &str, count| PreCommands { run_id: run_id.to_owned(), count };
         let wished = |generation, run: PreCommands| {
-            let wanted = Wanted { release: release.clone(), pre_commands: Some(run), fallback: None };
+            let wanted =
+                Wanted { release: release.clone(), pre_commands: Some(run), fallback: None, hot: None };
             let policy = Policy { pre_command_timeout: 60_000, ..POLICY };
             Event::Assigned(Assignment { generation, wanted: Some(wanted), policy, restart: None })
         };

@@ -21,11 +21,18 @@ impl Replica {
         self.keep_trial(now, actions);
         let Some(mut assignment) = self.assignment.clone() else { return };
         assignment.wanted = self.target();
-        match &assignment.wanted {
-            Some(wanted) => self.advance_stage(wanted, &assignment.policy, now, actions),
-            None => self.abandon_stage(actions),
+        self.keep_upgrade(assignment.wanted.as_ref(), now, actions);
+        // What is staged is what is being brought in.
+        if self.upgrade.is_none() {
+            match &assignment.wanted {
+                Some(wanted) => self.advance_stage(wanted, &assignment.policy, now, actions),
+                None => self.abandon_stage(actions),
+            }
         }
         self.advance_process(&assignment, now, actions);
+        if self.upgrade.is_none() {
+            self.begin_upgrade(assignment.wanted.as_ref(), now, actions);
+        }
         // One that was about to end, is no longer to, and had been ready for long.
         if self.see_stable(now) {
             self.advance(now, actions);
@@ -148,7 +155,7 @@ impl Replica {
     }
 
     /// The staged release may take over now: it is the wanted one, and its pre-commands, if this slot runs them, have passed.
-    fn may_take_over(&self, wanted: &Wanted) -> bool {
+    pub(super) fn may_take_over(&self, wanted: &Wanted) -> bool {
         let passed = wanted.pre_commands.as_ref().is_none_or(|wished| {
             self.pre_commands.as_ref().is_some_and(|run| {
                 run.run_id == wished.run_id && (run.outcome.is_ok() || planted(Fault::IgnorePreCommands))
@@ -158,10 +165,13 @@ impl Replica {
     }
 
     fn advance_process(&mut self, assignment: &Assignment, now: Time, actions: &mut Vec<Action>) {
-        let take_over = assignment.wanted.as_ref().is_some_and(|it| self.may_take_over(it));
+        let takes_over = |it: &Wanted| self.may_take_over(it) && !self.spares_what_runs(it);
+        let take_over = assignment.wanted.as_ref().is_some_and(takes_over);
         let early = planted(Fault::StopBeforeStaged) && self.stage != Stage::None;
-        let unwanted = assignment.wanted.is_none() || take_over || early;
-        let restart = matches!(self.restart, Restart::Due { .. });
+        // A hot upgrade is over soon, one way or the other.
+        let upgrades = self.upgrade.is_some();
+        let unwanted = (assignment.wanted.is_none() || take_over || early) && !upgrades;
+        let restart = matches!(self.restart, Restart::Due { .. }) && !upgrades;
         match self.process {
             // Taken back before it was told to stop.
             Process::Draining { ticket, pid, since, health, .. }

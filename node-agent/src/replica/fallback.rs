@@ -80,9 +80,12 @@ impl Replica {
     /// What the slot is to run: the release that is wanted, or the one that it fell back to.
     pub fn target(&self) -> Option<Wanted> {
         match self.fell_back() {
-            Some((fallback, ..)) => {
-                Some(Wanted { release: fallback.release.clone(), pre_commands: None, fallback: None })
-            }
+            Some((fallback, ..)) => Some(Wanted {
+                release: fallback.release.clone(),
+                pre_commands: None,
+                fallback: None,
+                hot: None,
+            }),
             None => self.wanted().cloned(),
         }
     }
@@ -236,8 +239,12 @@ mod tests {
 
     fn wish(generation: u64, rollout: &str) -> Event {
         let fallback = Fallback { rollout: rollout.to_owned(), release: release(1), within: 40_000 };
-        let wanted =
-            Some(Wanted { release: release(2), pre_commands: None, fallback: Some(Box::new(fallback)) });
+        let wanted = Some(Wanted {
+            release: release(2),
+            pre_commands: None,
+            fallback: Some(Box::new(fallback)),
+            hot: None,
+        });
         Event::Assigned(Assignment { generation, wanted, policy: POLICY, restart: None })
     }
 

@@ -73,6 +73,18 @@ pub enum Fault {
     NeverFallBack,
     /// A slot that went back takes the same release up once more.
     FallBackTwice,
+    /// What runs is stopped although it was to be upgraded.
+    StopForAHotUpgrade,
+    /// An upgrade goes on although another release is wanted, or none.
+    UpgradeToWhatIsNotWanted,
+    /// An upgrade that failed is tried again without end.
+    UpgradeAgainAndAgain,
+    /// An upgrade goes on although its process has ended.
+    UpgradeTheDead,
+    /// A process goes on although its upgrade failed in the middle.
+    TrustTheSpoiled,
+    /// What lies in `current` is believed although an upgrade was about to change it when the process ended.
+    TrustAHalfUpgradedFolder,
 }
 
 #[cfg(any(test, all(feature = "simulation", debug_assertions)))]

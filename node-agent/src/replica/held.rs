@@ -68,7 +68,11 @@ impl Held {
             Action::RunPreCommand { .. } => planted(Fault::RunPreCommandsUnwritten),
             Action::Swap { .. } => planted(Fault::SwapUnwritten),
             Action::Stop { .. } => planted(Fault::StopUnwritten),
-            Action::Prepare { .. } | Action::Withdraw { .. } | Action::Clear { .. } => false,
+            Action::Prepare { .. }
+            | Action::Withdraw { .. }
+            | Action::Clear { .. }
+            | Action::Upgrade { .. }
+            | Action::UndoUpgrade { .. } => false,
         });
         self.actions = held;
         free
@@ -82,7 +86,12 @@ pub fn must_last(written: &Replica, decided: &Replica) -> bool {
     let begins = runs(decided) && written.stage != decided.stage && !planted(Fault::BeginPreCommandsInMemory);
     // Who was stable once does not go back, and who went back does not go on, whatever becomes of the host.
     let judged = decided.trial.as_ref().is_some_and(|it| !it.counts()) && written.trial != decided.trial;
-    written.current != decided.current || written.pre_commands != decided.pre_commands || begins || judged
+    let upgraded = written.upgraded != decided.upgraded;
+    written.current != decided.current
+        || written.pre_commands != decided.pre_commands
+        || begins
+        || judged
+        || upgraded
 }
 
 fn replaces(new: &Action, earlier: &Action) -> bool {
@@ -94,6 +103,8 @@ fn replaces(new: &Action, earlier: &Action) -> bool {
                 | Action::Withdraw { .. }
                 | Action::Stop { .. }
                 | Action::Clear { .. }
+                | Action::Upgrade { .. }
+                | Action::UndoUpgrade { .. }
         )
     };
     match new {

@@ -3,6 +3,8 @@
 use proto::ids::ReleaseKey;
 use proto::state::ExitCause;
 
+use super::Step;
+
 /// Something worth remembering, for the fleet's list of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
@@ -36,6 +38,23 @@ pub enum Note {
     CannotStart {
         error: String,
     },
+    UpgradeStarted {
+        from: ReleaseKey,
+        to: ReleaseKey,
+    },
+    /// The process goes on as the new release.
+    Upgraded {
+        from: ReleaseKey,
+        to: ReleaseKey,
+        /// Milliseconds.
+        took: u64,
+    },
+    UpgradeFailed {
+        from: ReleaseKey,
+        to: ReleaseKey,
+        step: Step,
+        because: String,
+    },
     /// Back to that release, on this agent's own account.
     FellBack {
         from: ReleaseKey,
@@ -53,10 +72,13 @@ impl Note {
             | Self::PreCommandFailed { .. }
             | Self::Restarting { because: Some(_), .. }
             | Self::CannotStart { .. }
+            | Self::UpgradeFailed { .. }
             | Self::FellBack { .. } => true,
             Self::DeploymentStarted { .. }
             | Self::Deployed { .. }
             | Self::Ready { .. }
+            | Self::UpgradeStarted { .. }
+            | Self::Upgraded { .. }
             | Self::Restarting { because: None, .. }
             | Self::Stopped => false,
         }

@@ -59,6 +59,7 @@ impl Replica {
             Boot::Present => {
                 next.recover_stage(pre_command, &mut again);
                 next.recover_process(found, now, &mut again);
+                next.recover_upgrade(&mut again);
             }
             Boot::Earlier { whole } => {
                 next.forget_stage();
@@ -102,6 +103,15 @@ impl Replica {
             | Stage::NextPreCommand { .. }
             | Stage::Staged { .. }
             | Stage::Failed { .. } => {}
+        }
+    }
+
+    /// Of what runs still. Its step is asked for once more; of another process nothing is left to upgrade.
+    fn recover_upgrade(&self, again: &mut Vec<Action>) {
+        if let (Some(upgrade), Process::Up { ticket, .. }) = (&self.upgrade, &self.process)
+            && upgrade.process == *ticket
+        {
+            self.ask(again);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use proto::pb;
 
-use super::{Health, Process, Replica, Restart, Stage};
+use super::{At, Done, Health, Process, Replica, Restart, Stage, Upgrade, UpgradeFailure, Upgraded};
 use crate::clock::Time;
 
 /// How much of a log or an output goes along with a report, in bytes: enough for a stack trace, small beside a heartbeat.
@@ -119,7 +119,59 @@ impl Replica {
             fell_back,
             erlang: None,
             vm: None,
+            upgrade: self.upgrade_report(around.now, unix),
         }
+    }
+
+    /// Of the hot upgrade that is under way, or the last one.
+    fn upgrade_report(&self, now: Time, unix: impl Fn(Time) -> u64) -> Option<pb::UpgradeReport> {
+        let steps = |done: &[Done]| {
+            let step = |it: &Done| pb::UpgradeStep { step: it.step.word().to_owned(), took_ms: it.took };
+            done.iter().map(step).collect()
+        };
+        let failed = |failure: &UpgradeFailure| pb::UpgradeReport {
+            step: failure.step.word().to_owned(),
+            because: failure.because.clone(),
+            of_package: failure.of_package,
+            spoiled: failure.spoiled,
+            ..Default::default()
+        };
+        if let Some(Upgrade { attempt, from, to, at, done, .. }) = &self.upgrade {
+            let report = match at {
+                At::Next { step } => pb::UpgradeReport {
+                    step: step.word().to_owned(),
+                    state: pb::UpgradeState::Running.into(),
+                    ..Default::default()
+                },
+                At::Step { step, since, .. } => pb::UpgradeReport {
+                    step: step.word().to_owned(),
+                    step_for_ms: now.since(*since),
+                    state: pb::UpgradeState::Running.into(),
+                    ..Default::default()
+                },
+                At::Undoing { failure, since, .. } => pb::UpgradeReport {
+                    step_for_ms: now.since(*since),
+                    state: pb::UpgradeState::Undoing.into(),
+                    ..failed(failure)
+                },
+            };
+            let (attempt, from, to, done) = (attempt.clone(), Some(key(from)), Some(key(to)), steps(done));
+            return Some(pb::UpgradeReport { attempt, from, to, done, ..report });
+        }
+        let Upgraded { attempt, from, to, done, at, outcome } = self.upgraded.as_ref()?;
+        let (report, state) = match outcome {
+            Ok(()) => (pb::UpgradeReport::default(), pb::UpgradeState::Done),
+            Err(failure) => (failed(failure), pb::UpgradeState::Failed),
+        };
+        Some(pb::UpgradeReport {
+            attempt: attempt.clone(),
+            from: Some(key(from)),
+            to: Some(key(to)),
+            done: steps(done),
+            state: state.into(),
+            at_unix_ms: unix(*at),
+            ..report
+        })
     }
 
     /// How long it has been ready without a break, in milliseconds.

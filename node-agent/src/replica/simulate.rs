@@ -23,6 +23,7 @@ use super::*;
 mod agent;
 mod every_step;
 mod host;
+mod hot;
 mod laws;
 mod ledger;
 mod wishes;
@@ -65,6 +66,10 @@ enum Invariant {
     NobodyGoesBackWhoNeedNot,
     WhoIsLeftAloneGoesBack,
     NobodyGoesBackTwice,
+    UpgradesGoStepByStep,
+    AnAttemptIsMadeOnce,
+    NothingOfAFailedUpgradeIsLeft,
+    WhatRunsIsWhatIsSaid,
     ATickAddsNothing,
     WhatIsWantedRunsInTheEnd,
     AWithdrawnSlotIsEmptyInTheEnd,
@@ -90,6 +95,8 @@ struct Running {
     known: bool,
     /// Its agent was told that it was not started.
     denied: bool,
+    /// A hot upgrade failed in the middle of it.
+    spoiled: bool,
     /// It was told to stop, and has so long.
     spared_until: Option<Time>,
 }
@@ -140,6 +147,17 @@ enum Due {
         agent: u32,
         ticket: Ticket,
     },
+    Upgraded {
+        agent: u32,
+        ticket: Ticket,
+        process: Option<Ticket>,
+        step: Step,
+        to: ReleaseKey,
+    },
+    Undone {
+        agent: u32,
+        ticket: Ticket,
+    },
     AgentDies,
     Wish,
     DiskFills,
@@ -161,6 +179,10 @@ struct World {
     current: Option<ReleaseKey>,
     /// A power cut came before what lies in `current` was on the disk.
     torn: bool,
+    /// A hot upgrade has laid something beside what runs, and how far it is.
+    laid: Option<(ReleaseKey, Step)>,
+    /// With which ticket each attempt began.
+    attempts: BTreeMap<String, Ticket>,
     preparing: Option<Ticket>,
     fence: Ticket,
     // The processes.
@@ -236,6 +258,8 @@ impl World {
             new: None,
             current: None,
             torn: false,
+            laid: None,
+            attempts: BTreeMap::new(),
             preparing: None,
             fence: Ticket(0),
             alive: None,
@@ -480,5 +504,11 @@ mod planted_faults {
         going_back_before_it_moved: FallBackBeforeItMoved => NobodyGoesBackWhoNeedNot;
         never_going_back: NeverFallBack => WhoIsLeftAloneGoesBack;
         going_back_twice: FallBackTwice => NobodyGoesBackTwice;
+        stopping_for_a_hot_upgrade: StopForAHotUpgrade => NothingIsStoppedWithoutCause;
+        upgrading_to_what_is_not_wanted: UpgradeToWhatIsNotWanted => UpgradesGoStepByStep;
+        upgrading_again_and_again: UpgradeAgainAndAgain => AnAttemptIsMadeOnce;
+        upgrading_the_dead: UpgradeTheDead => WhatIsWantedRunsInTheEnd;
+        trusting_the_spoiled: TrustTheSpoiled => WhatRunsIsWhatIsSaid;
+        trusting_a_half_upgraded_folder: TrustAHalfUpgradedFolder => OnlyWhatWasStagedRuns;
     }
 }

@@ -11,6 +11,7 @@ mod pre_commands;
 mod prepare;
 mod printed;
 mod remains;
+mod upgrade;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,6 +35,8 @@ pub(super) use self::pre_commands::{await_pre_command, pre_command_result, run_p
 pub(super) use self::prepare::prepare;
 pub(super) use self::printed::Mark;
 pub(super) use self::remains::read_remains;
+use self::upgrade::leave_no_upgrade;
+pub(super) use self::upgrade::{Subject, undo_upgrade, upgrade};
 use super::hindrance::Hindrance;
 use super::process::{self, Confinement, Ended, Keeper, Keepers, LaunchError, SlotDir};
 use super::slot::{Answer, found, name};
@@ -58,6 +61,8 @@ pub(super) struct SlotContext {
     pub(super) dir: SlotDir,
     /// Held while files are laid or moved: what was broken off may still be at it on a thread of its own.
     pub(super) folders: Mutex<()>,
+    /// Held by a step of a hot upgrade: nothing is started in `current` beside it.
+    pub(super) upgrading: Mutex<()>,
 }
 
 type Answers = mpsc::Sender<Answer>;
@@ -248,6 +253,13 @@ pub(super) fn launch(
         let name = format!("{}-{}-{}", context.id.app, context.id.slot, ticket.0);
         let confinement = Confinement { name, limits };
         let known = assigned.clone();
+        // Of a process that has ended. Its connection is gone, so that this is soon over.
+        let _upgrading = context.upgrading.lock().await;
+        if let Err(fault) = leave_no_upgrade(&context).await {
+            let result = not_launched(&fault);
+            let _ = answers.send(Answer::Launched { ticket, result, keeper: None, ended: None }).await;
+            return;
+        }
         let spec = places::launch_spec(&shared, &context, ticket, &release, assigned, &request).await;
         passed(&context, &release, "process: to be launched");
         let launched = match spec {

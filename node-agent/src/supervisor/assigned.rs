@@ -13,7 +13,7 @@ use crate::beam::thresholds::Watched;
 use crate::cgroup::Limits;
 use crate::gauge::Bounds;
 use crate::releases;
-use crate::replica::{Assignment, Fallback, Policy, PreCommands, Wanted};
+use crate::replica::{Assignment, Fallback, Hot, Policy, PreCommands, Wanted};
 
 /// One application's settings and one slot; the ledger reads no more than four times this.
 const PART_MAX: usize = 1 << 20;
@@ -63,6 +63,7 @@ impl Assigned {
                 release: key(release.key.as_ref()?).ok()?,
                 pre_commands: pre_commands.map(|it| PreCommands { run_id: it.run_id.clone(), count }),
                 fallback: slot.fallback.as_ref().and_then(fallback).map(Box::new),
+                hot: slot.hot.as_ref().and_then(hot).map(Box::new),
             })
         });
         let restart = self.slot.as_ref().map(|slot| slot.restart_id.clone()).filter(|id| !id.is_empty());
@@ -141,6 +142,11 @@ fn fallback(told: &pb::Fallback) -> Option<Fallback> {
     Some(Fallback { rollout: told.rollout_id.clone(), release, within: told.within_ms })
 }
 
+fn hot(told: &pb::HotUpgrade) -> Option<Hot> {
+    let from = key(told.from.as_ref()?).ok()?;
+    Some(Hot { attempt: told.attempt.clone(), from, required: told.required })
+}
+
 /// Where a replica of these settings listens.
 pub(super) fn ports(app: Option<&pb::Application>, slot: u16) -> Vec<(String, u16)> {
     app.map(|it| launch::ports(it, slot)).unwrap_or_default()
@@ -185,7 +191,7 @@ pub(super) fn telemetry(app: Option<&pb::Application>) -> Vec<String> {
     app.map(|it| it.telemetry_events.clone()).unwrap_or_default()
 }
 
-fn language(language: pb::Language) -> Option<Language> {
+pub(super) fn language(language: pb::Language) -> Option<Language> {
     match language {
         pb::Language::Elixir => Some(Language::Elixir),
         pb::Language::Erlang => Some(Language::Erlang),
@@ -236,6 +242,9 @@ fn part(assignment: &pb::Assignment, slot: &pb::SlotAssignment) -> Result<pb::As
     for release in slot.release.iter().chain(fallback).filter_map(|it| it.key.as_ref()) {
         key(release)?;
     }
+    for from in slot.hot.iter().filter_map(|it| it.from.as_ref()) {
+        key(from)?;
+    }
     if !app.env_file.is_empty() && !Path::new(&app.env_file).is_absolute() {
         let path = app.env_file.clone();
         return Err(AssignmentError::Path { app: app.name.clone(), what: "env_file", path });
@@ -280,6 +289,7 @@ mod tests {
                 pre_commands: Some(pb::PreCommands { run_id: "r".to_owned() }),
                 restart_id: String::new(),
                 restart_because: String::new(),
+                hot: None,
                 fallback: Some(pb::Fallback {
                     release: Some(pb::Release {
                         key: Some(pb::ReleaseKey { version: "0.9".to_owned(), sha256: vec![6; 32].into() }),

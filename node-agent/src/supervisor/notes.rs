@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proto::ids::AppName;
+use proto::ids::{AppName, ReleaseKey};
 use proto::pb;
 use proto::replicas::{level_sentence, percent_of};
 use proto::state::HostLevel;
@@ -190,6 +190,11 @@ fn about(id: &SlotId, kind: &str, text: String, at_unix_ms: u64) -> pb::AgentEve
     }
 }
 
+fn between(data: &mut HashMap<String, String>, from: &ReleaseKey, to: &ReleaseKey) {
+    data.insert("from_version".to_owned(), from.version.to_string());
+    data.insert("to_version".to_owned(), to.version.to_string());
+}
+
 /// Kinds keep the names that DeployEx's notifications have, where there is one.
 pub(super) fn event(id: &SlotId, note: Note, at_unix_ms: u64) -> pb::AgentEvent {
     let slot = id.slot;
@@ -227,9 +232,31 @@ pub(super) fn event(id: &SlotId, note: Note, at_unix_ms: u64) -> pb::AgentEvent 
             ("pre_commands_failed", format!("{} in slot {slot}: {error}", release.version))
         }
         Note::CannotStart { error } => ("start_failed", format!("slot {slot} cannot be started: {error}")),
+        Note::UpgradeStarted { from, to } => {
+            between(&mut data, &from, &to);
+            (
+                "hot_upgrade_started",
+                format!("{} is hot-upgraded to {} in slot {slot}", from.version, to.version),
+            )
+        }
+        Note::Upgraded { from, to, took } => {
+            between(&mut data, &from, &to);
+            data.insert("took_ms".to_owned(), took.to_string());
+            let text =
+                format!("slot {slot} was hot-upgraded from {} to {} in {took} ms", from.version, to.version);
+            ("hot_upgrade_complete", text)
+        }
+        Note::UpgradeFailed { from, to, step, because } => {
+            between(&mut data, &from, &to);
+            data.insert("step".to_owned(), step.word().to_owned());
+            let (from, to, step) = (from.version, to.version, step.word());
+            let text = format!(
+                "slot {slot} could not be hot-upgraded from {from} to {to}, at the step {step}: {because}"
+            );
+            ("hot_upgrade_failed", text)
+        }
         Note::FellBack { from, to, because } => {
-            data.insert("from_version".to_owned(), from.version.to_string());
-            data.insert("to_version".to_owned(), to.version.to_string());
+            between(&mut data, &from, &to);
             ("fell_back", format!("slot {slot} goes back by itself: {because}"))
         }
     };

@@ -5,6 +5,7 @@
 mod exec;
 mod http;
 mod otp;
+mod prove;
 mod streak;
 mod telling;
 mod told;
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 
 pub(super) use self::exec::Order;
 pub(super) use self::otp::NodeEnd;
+pub(super) use self::prove::prove;
 pub(super) use self::told::{is_asked_live, live, ready};
 pub(super) use self::watch::{Watch, watch};
 use super::Shared;

@@ -169,6 +169,7 @@ impl SlotTask {
             folder: shared.release_folder(&id),
             dir: shared.paths.slot_dir(&id),
             folders: Mutex::new(()),
+            upgrading: Mutex::new(()),
         });
         let sending = traffic::Sending::new(&shared);
         let mut standing = shared.standing.clone();
@@ -409,6 +410,20 @@ impl SlotTask {
                 let assigned = self.assigned.release(&release).map(|(_, app)| app);
                 let settings = (assigned, self.restart_done());
                 acts::launch(&shared, context, ticket, release, self.limits(), settings, answers);
+            }
+            Action::Upgrade { ticket, step, from, to } => {
+                // A new agent asks for it before it has looked for the node.
+                self.watch_health();
+                let app = self.launched_with.clone().or_else(|| self.assigned.application());
+                let (app, node) = (app.unwrap_or_default(), self.node_end());
+                let checks = super::probe::ready(Some(&app), self.id.slot.number());
+                let asker = self.asker(app.clone());
+                let subject = acts::Subject { from, to, app, node };
+                acts::upgrade(&shared, context, (ticket, step), subject, (checks, asker), answers);
+            }
+            Action::UndoUpgrade { ticket } => {
+                self.watch_health();
+                acts::undo_upgrade(&shared, context, ticket, self.node_end(), answers);
             }
             Action::Withdraw { ticket } => self.withdraw(ticket),
             Action::Stop { ticket, grace } => match &self.keeper {

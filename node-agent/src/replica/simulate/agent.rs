@@ -23,6 +23,10 @@ impl World {
                     drop(self.swap(ticket, &release)?);
                 }
                 Due::Cleared { ticket, .. } if self.roll(2) == 0 => drop(self.clear(ticket)),
+                Due::Upgraded { process, step, to, .. } if self.roll(2) == 0 => {
+                    drop(self.upgrade(process, step, &to));
+                }
+                Due::Undone { .. } if self.roll(2) == 0 => drop(self.undo_upgrade()),
                 // Whoever has not begun by then sees that nobody asks for it any more, and goes.
                 Due::KeeperStarts { agent, ticket, release } if self.roll(2) == 0 => {
                     self.keeper_starts(agent, ticket, &release)?;
@@ -34,6 +38,8 @@ impl World {
                 }
                 Due::Swapped { .. }
                 | Due::Cleared { .. }
+                | Due::Upgraded { .. }
+                | Due::Undone { .. }
                 | Due::Prepared { .. }
                 | Due::KeeperStarts { .. }
                 | Due::PreKeeperStarts { .. } => {}
@@ -57,6 +63,10 @@ impl World {
         let (next, actions) = decide(&before, event, self.now);
         // The ledger: from here on it is what a new agent would find.
         self.replica = next;
+        // What an upgrade has spoiled is to end like all that is condemned.
+        if let Some((ticket, Condemned { charge: Charge::HalfUpgraded, .. })) = &self.replica.condemned {
+            self.condemned.insert(*ticket);
+        }
         self.serves();
         self.check(&before)?;
         self.goes_back_rightly(&before)?;
@@ -65,6 +75,7 @@ impl World {
             match action {
                 Action::Swap { release, .. } => self.pre_commands_passed(release)?,
                 Action::Stop { ticket, grace } => self.stopped_with_cause(*ticket, *grace)?,
+                Action::Upgrade { step, to, .. } => self.step_is_wanted(*step, to)?,
                 _ => {}
             }
         }
@@ -144,6 +155,7 @@ impl World {
         self.starts.clear();
         if reboot {
             self.alive = None;
+            self.attempts.clear();
             self.ended = None;
             self.pre_alive = None;
             self.pre_ended = None;

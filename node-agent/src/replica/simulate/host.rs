@@ -34,6 +34,12 @@ impl World {
                 self.preparing = None;
                 self.soon(Due::Cleared { agent, ticket });
             }
+            Action::Upgrade { ticket, step, from, to } => {
+                self.step_is_due(ticket, step, &from, &to)?;
+                let process = self.alive.as_ref().map(|it| it.ticket);
+                self.soon(Due::Upgraded { agent, ticket, process, step, to });
+            }
+            Action::UndoUpgrade { ticket } => self.soon(Due::Undone { agent, ticket }),
             Action::Launch { ticket, release } => {
                 if self.alive.as_ref().is_some_and(|it| it.known) {
                     return violated(
@@ -141,6 +147,17 @@ impl World {
                 let result = self.unless_lost(done);
                 self.answer(agent, Event::Cleared { ticket, result });
             }
+            Due::Upgraded { agent, ticket, process, step, to } => {
+                let result = self.upgrade(process, step, &to);
+                if step == Step::Permanent && result.is_ok() {
+                    self.went_over(&to)?;
+                }
+                self.answer(agent, Event::Upgraded { ticket, result });
+            }
+            Due::Undone { agent, ticket } => {
+                let result = self.undo_upgrade();
+                self.answer(agent, Event::Upgraded { ticket, result });
+            }
             Due::AgentDies => return self.restart_agent(),
             Due::Wish => self.random_wish(),
             Due::DiskFills => self.ledger.disk_is_full = true,
@@ -186,6 +203,7 @@ impl World {
         if let Err(blocked) = self.locked(ticket) {
             return Ok(Err(blocked));
         }
+        self.laid = None;
         if let Some(new) = self.new.take() {
             self.current = Some(new);
             self.torn = false;
@@ -205,6 +223,7 @@ impl World {
         self.new = None;
         self.current = None;
         self.torn = false;
+        self.laid = None;
         Ok(())
     }
 
@@ -226,8 +245,17 @@ impl World {
             let pid = u32::try_from(self.sequence).unwrap();
             self.newest = ticket;
             let runs = release.clone();
-            self.alive =
-                Some(Running { ticket, pid, release: runs, known: false, denied: false, spared_until: None });
+            // What an upgrade has left is taken away before.
+            self.laid = None;
+            self.alive = Some(Running {
+                ticket,
+                pid,
+                release: runs,
+                known: false,
+                denied: false,
+                spoiled: false,
+                spared_until: None,
+            });
             if (self.hostile && is_crashing(release)) || self.fault(5) {
                 let within = if is_crashing(release) { 1_000 } else { 25_000 };
                 let millis = 100 + self.roll(within);

@@ -57,8 +57,9 @@ impl World {
     pub(super) fn stopped_with_cause(&self, ticket: Ticket, grace: u64) -> Checked {
         let replica = &self.replica;
         let target = replica.target();
-        let staged =
-            target.as_ref().is_some_and(|it| replica.stage == Stage::Staged { release: it.release.clone() });
+        let staged = target.as_ref().is_some_and(|it| {
+            replica.stage == Stage::Staged { release: it.release.clone() } && !self.is_to_be_upgraded(it)
+        });
         let stale = replica.current.as_ref().is_some_and(|it| ticket < it.since);
         let condemned = self.condemned.contains(&ticket);
         // Nor to make room for what it is.
@@ -181,6 +182,7 @@ impl World {
         {
             return violated(Invariant::PausesAreCapped, format!("{} ms", until.since(self.now)));
         }
+        self.says_what_runs()?;
         let (again, actions) = decide(next, Event::Tick, self.now);
         if again != *next || !actions.is_empty() {
             return violated(Invariant::ATickAddsNothing, format!("{next:?} → {again:?}, {actions:?}"));

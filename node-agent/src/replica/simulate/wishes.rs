@@ -11,6 +11,7 @@ impl World {
         let wanted = wanted.map(|release| Wanted {
             release,
             fallback: self.way_back(&run_id).map(Box::new),
+            hot: self.hot(&run_id).map(Box::new),
             pre_commands: pre_commands.then_some(PreCommands { run_id, count }),
         });
         self.assign(wanted);
@@ -29,6 +30,17 @@ impl World {
             release: lies.unwrap_or_else(|| release(number)),
             within,
         })
+    }
+
+    /// Of what lies there, or now and then of something else.
+    fn hot(&mut self, attempt: &str) -> Option<Hot> {
+        if self.roll(3) > 0 {
+            return None;
+        }
+        let number = 1 + self.roll(5);
+        let lies = self.current.clone().filter(|_| !self.fault(8));
+        let required = self.fault(3);
+        Some(Hot { attempt: attempt.to_owned(), from: lies.unwrap_or_else(|| release(number)), required })
     }
 
     /// Somebody or nobody answers from now on.

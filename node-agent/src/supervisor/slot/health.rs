@@ -115,7 +115,7 @@ impl SlotTask {
         self.watches.live = Some((ticket, self.begin(begun, self.answers.clone())));
     }
 
-    fn asker(&self, app: pb::Application) -> Asker {
+    pub(super) fn asker(&self, app: pb::Application) -> Asker {
         let pid = self.running_pid();
         let node = self.node_end();
         Asker { shared: self.shared.clone(), context: self.context.clone(), pid, node, app }

@@ -1,0 +1,258 @@
+//! The steps of a hot upgrade, carried out one by one in the slot's folder and on its node. What a step does is `hot`'s
+//! business; this finds the folder and the node for it, and says what became of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::ids::ReleaseKey;
+use proto::pb;
+use tokio::time::{sleep, timeout};
+
+use super::super::accounts::account;
+use super::super::assigned;
+use super::super::probe::{Asker, NodeEnd, Probe, prove};
+use super::super::{Shared, crash_point};
+use super::owed::{BROKEN_OFF, owed};
+use super::{Answers, SlotContext, chain, flush};
+use crate::dist::connection::Connection;
+use crate::dist::link::Standing;
+use crate::hot::{self, Fault, Site};
+use crate::releases::Owner;
+use crate::replica::{Event, Step, Ticket, UpgradeFailure};
+use crate::supervisor::slot::Answer;
+
+/// A connection that was lost is dialled anew at once, and refused ones after some seconds.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(30);
+/// A virtual machine that boots answers before it has loaded all that it is made of.
+const BOOTED_WITHIN: Duration = Duration::from_mins(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Until the application's check has passed: as long as a start may take.
+const PROVED_WITHIN: Duration = Duration::from_mins(1);
+const ASK: Duration = Duration::from_secs(10);
+
+/// What is upgraded, and with what it was started.
+pub(in crate::supervisor) struct Subject {
+    pub(in crate::supervisor) from: ReleaseKey,
+    pub(in crate::supervisor) to: ReleaseKey,
+    pub(in crate::supervisor) app: pb::Application,
+    pub(in crate::supervisor) node: Option<NodeEnd>,
+}
+
+/// `checks`: what has to pass before the upgrade is good.
+pub(in crate::supervisor) fn upgrade(
+    shared: &Arc<Shared>,
+    context: Arc<SlotContext>,
+    (ticket, step): (Ticket, Step),
+    subject: Subject,
+    checks: (Vec<Probe>, Asker),
+    answers: Answers,
+) {
+    let broken = failure(step, BROKEN_OFF.to_owned(), false, step.changes_what_runs());
+    let owed = owed(shared, &answers, Event::Upgraded { ticket, result: Err(broken) });
+    let shared = shared.clone();
+    let work = async move {
+        let (upgrading, folders) = (context.upgrading.lock().await, context.folders.lock().await);
+        let place = |what: &str| format!("{} {} {} {what}", context.id, subject.to.version, step.word());
+        crash_point::here(|| place("step: to be done"));
+        let work = Work { context: &context, subject: &subject };
+        let result = match step {
+            Step::Prove => {
+                let (probes, asker) = &checks;
+                prove(probes, asker, PROVED_WITHIN)
+                    .await
+                    .map_err(|because| failure(step, because, true, true))
+            }
+            Step::Install => work.install().await,
+            step => work.step(step).await.map_err(|fault| of_fault(step, &fault, step.changes_what_runs())),
+        };
+        crash_point::here(|| place("step: done"));
+        drop((upgrading, folders));
+        let done = result.is_ok() && step == Step::Permanent;
+        let _ = answers.send(Answer::Event(Event::Upgraded { ticket, result })).await;
+        if done {
+            flush(&shared, &context);
+            // Nobody waits for it, and what cannot be removed now is by the next one.
+            let (_upgrading, _folders) = (context.upgrading.lock().await, context.folders.lock().await);
+            work.tidy().await;
+        }
+    };
+    owed.by(work);
+}
+
+pub(in crate::supervisor) fn undo_upgrade(
+    shared: &Arc<Shared>,
+    context: Arc<SlotContext>,
+    ticket: Ticket,
+    node: Option<NodeEnd>,
+    answers: Answers,
+) {
+    let broken = failure(Step::Lay, BROKEN_OFF.to_owned(), false, true);
+    let owed = owed(shared, &answers, Event::Upgraded { ticket, result: Err(broken) });
+    let work = async move {
+        let (_upgrading, _folders) = (context.upgrading.lock().await, context.folders.lock().await);
+        crash_point::here(|| format!("{} upgrade: to be undone", context.id));
+        let result = match hot::pending(&context.folder.current()) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => match connected(node.as_ref()).await {
+                Ok(connection) => hot::undo(Some(&connection), &context.folder.current()).await,
+                Err(fault) => Err(fault),
+            },
+            Err(fault) => Err(fault),
+        };
+        crash_point::here(|| format!("{} upgrade: undone", context.id));
+        let result = result.map_err(|fault| of_fault(Step::Lay, &fault, true));
+        let _ = answers.send(Answer::Event(Event::Upgraded { ticket, result })).await;
+    };
+    owed.by(work);
+}
+
+/// What an upgrade has left whose process has ended: nothing runs in the slot, and what starts next is what `current` is said
+/// to be.
+pub(super) async fn leave_no_upgrade(context: &SlotContext) -> Result<(), Fault> {
+    let current = context.folder.current();
+    match hot::pending(&current)? {
+        None => Ok(()),
+        Some(_) => hot::undo(None, &current).await,
+    }
+}
+
+fn failure(step: Step, because: String, of_package: bool, spoiled: bool) -> UpgradeFailure {
+    UpgradeFailure { step, because, of_package, spoiled }
+}
+
+fn of_fault(step: Step, fault: &Fault, spoiled: bool) -> UpgradeFailure {
+    failure(step, chain(fault), fault.is_of_package(), spoiled)
+}
+
+struct Work<'a> {
+    context: &'a SlotContext,
+    subject: &'a Subject,
+}
+
+impl Work<'_> {
+    fn site(&self) -> Result<Site, Fault> {
+        let Subject { from, to, app, .. } = self.subject;
+        let account =
+            account(&app.run_as_user, &app.run_as_group).map_err(|error| Fault::here(chain(&error)))?;
+        let language = assigned::language(app.language());
+        Ok(Site {
+            root: self.context.folder.current(),
+            incoming: self.context.folder.incoming(),
+            app: app.name.clone(),
+            language: language.ok_or_else(|| Fault::here("its language is not known".to_owned()))?,
+            from: from.version.to_string(),
+            to: to.version.to_string(),
+            owner: account.map(|it| Owner { uid: it.ids.uid, gid: it.ids.gid }),
+        })
+    }
+
+    async fn connected(&self) -> Result<Connection, Fault> {
+        connected(self.subject.node.as_ref()).await
+    }
+
+    async fn step(&self, step: Step) -> Result<(), Fault> {
+        let site = self.site()?;
+        let connection = self.connected().await?;
+        if step < Step::Install {
+            booted(&connection).await?;
+            let standing = hot::standing(&connection, &site).await?;
+            // It was installed by an agent that could not say so.
+            if standing.current == site.to {
+                return Ok(());
+            }
+        }
+        match step {
+            Step::Lay => hot::lay(&site).await,
+            Step::Unpack => hot::unpack(&connection, &site).await,
+            Step::Relup => hot::relup(&connection, &site).await,
+            Step::Check => hot::check(&connection, &site).await,
+            Step::Configure => hot::configure(&connection, &site).await,
+            Step::Install => hot::install(&connection, &site).await,
+            Step::Prove => Ok(()),
+            Step::Permanent => {
+                hot::permanent(&connection, &site).await?;
+                let folder = &self.context.folder;
+                let said = folder.becomes(&self.subject.to).await;
+                said.map_err(|error| Fault::here(chain(&error)))?;
+                hot::settle(&site).await?;
+                folder.clear_new().await.map_err(|error| Fault::here(chain(&error)))
+            }
+        }
+    }
+
+    /// One that failed may have changed nothing: then it can be undone, and the process goes on.
+    async fn install(&self) -> Result<(), UpgradeFailure> {
+        let began = crate::clock::now();
+        let Err(fault) = self.step(Step::Install).await else { return Ok(()) };
+        let untouched = async {
+            let site = self.site()?;
+            let connection = self.connected().await?;
+            let status = status(&connection).await?;
+            let standing = hot::standing(&connection, &site).await?;
+            let lived_on = standing.up_ms > crate::clock::now().since(began);
+            Ok::<_, Fault>(status == STARTED && lived_on && standing.current == site.from)
+        };
+        let untouched = untouched.await.unwrap_or(false);
+        Err(of_fault(Step::Install, &fault, !untouched))
+    }
+
+    async fn tidy(&self) {
+        let tidied = async {
+            let site = self.site()?;
+            hot::tidy(&self.connected().await?, &site).await
+        };
+        match tidied.await {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => {
+                tracing::info!(releases = gone.join(", "), "older releases were removed from the slot")
+            }
+            Err(fault) => tracing::warn!(fault = chain(&fault), "older releases stay in the slot"),
+        }
+    }
+}
+
+/// How a virtual machine stands that has booted and is not about to end.
+const STARTED: &str = "started";
+
+async fn status(connection: &Connection) -> Result<String, Fault> {
+    let status = connection.call("init", "get_status", Vec::new(), ASK).await;
+    let status =
+        status.map_err(|error| Fault::here(format!("its node does not answer: {}", chain(&error))))?;
+    let word = status.as_tuple().and_then(|it| it.first()).and_then(|it| it.as_atom());
+    Ok(word.unwrap_or_default().to_owned())
+}
+
+async fn booted(connection: &Connection) -> Result<(), Fault> {
+    let booted = timeout(BOOTED_WITHIN, async {
+        while status(connection).await? != STARTED {
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    });
+    let late = || Fault::here(format!("its node was not up within {} s", BOOTED_WITHIN.as_secs()));
+    booted.await.unwrap_or_else(|_| Err(late()))
+}
+
+/// To the node, where there is one; waits a while for it.
+async fn connected(node: Option<&NodeEnd>) -> Result<Connection, Fault> {
+    let Some(NodeEnd { standing, said }) = node else {
+        return Err(Fault::here("it is no Erlang node, so that nothing can be brought into it".to_owned()));
+    };
+    let mut standing = standing.clone();
+    let found =
+        timeout(CONNECTED_WITHIN, standing.wait_for(|it| matches!(it, Standing::Connected { .. }))).await;
+    if let Ok(Ok(now)) = &found
+        && let Standing::Connected { connection, .. } = &**now
+    {
+        return Ok(connection.for_another());
+    }
+    drop(found);
+    let because = said.borrow().node.as_ref().map(|it| it.because.clone()).filter(|it| !it.is_empty());
+    let because = because.unwrap_or_else(|| match &*standing.borrow() {
+        Standing::Without(reason) => chain(reason),
+        Standing::Dialling | Standing::Connected { .. } => {
+            "it is no Erlang node, or has not answered yet".to_owned()
+        }
+    });
+    Err(Fault::here(format!("its node cannot be reached: {because}")))
+}
