@@ -246,7 +246,7 @@ fn variables(spec: &AppSpec, secrets: &dyn Secrets) -> Result<Vec<pb::EnvEntry>,
 }
 
 fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment {
-    let WantedSlot { release: wanted, pre_commands_run, restart, restart_because, fallback } = wanted;
+    let WantedSlot { release: wanted, pre_commands_run, restart, restart_because, fallback, hot } = wanted;
     pb::SlotAssignment {
         app: app.to_string(),
         slot: u32::from(number.number()),
@@ -254,7 +254,11 @@ fn slot(app: &AppName, number: Slot, wanted: &WantedSlot) -> pb::SlotAssignment 
         pre_commands: pre_commands_run.clone().map(|run_id| pb::PreCommands { run_id }),
         restart_id: restart.map(|id| id.to_string()).unwrap_or_default(),
         restart_because: restart_because.clone().unwrap_or_default(),
-        hot: None,
+        hot: hot.as_ref().map(|it| pb::HotUpgrade {
+            attempt: it.attempt.clone(),
+            from: Some(pb::ReleaseKey::from(&it.from)),
+            required: it.required,
+        }),
         fallback: fallback.as_ref().map(|it| pb::Fallback {
             release: Some(release(&it.release)),
             within_ms: it.within.0,
@@ -319,6 +323,7 @@ mod tests {
             restart: None,
             restart_because: None,
             fallback: None,
+            hot: None,
         };
         NodeAssignment {
             generation: 9,

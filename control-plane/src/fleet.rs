@@ -8,9 +8,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use proto::hot_upgrade::Package;
 use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, RestartId, Slot};
 use proto::replicas::{ProbeList, VmLimits, check_sentence};
-use proto::state::{ExitCause, HostLevel, Liveness, Service, SlotState, StagingPhase, VmFigure};
+use proto::state::{
+    ExitCause, HostLevel, Liveness, Service, SlotState, StagingPhase, UpgradeState, VmFigure,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::Time;
@@ -89,6 +92,9 @@ pub struct AppFleet {
     pub placed: BTreeMap<NodeId, u16>,
     /// What was last assigned, by place. A place that is not here was never assigned, or its withdrawal was seen through.
     pub assigned: BTreeMap<Place, Assigned>,
+    /// What the packages hold of the releases that a rollout may move between, where hot upgrades are not ruled out; empty
+    /// where nothing moves.
+    pub packages: BTreeMap<ReleaseKey, Package>,
     /// What was last reported, by place. After a start of the control plane it fills as agents come back.
     pub observed: BTreeMap<Place, Observed>,
 }
@@ -148,6 +154,19 @@ pub struct Assigned {
     pub begun_at: u64,
     /// The last time that what runs was told to start anew; `None`: it was given a release since.
     pub restart: Option<ToldRestart>,
+    /// How `release` is to come there; `None`: what ran ends before it.
+    pub hot: Option<Hot>,
+}
+
+/// A release is to be brought into what runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hot {
+    /// One try for each: the rollout's id, where it is of one.
+    pub attempt: String,
+    /// What it is an upgrade of.
+    pub from: ReleaseKey,
+    /// What runs is never stopped for it.
+    pub required: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,6 +235,10 @@ pub struct Observed {
     pub erlang: Option<ObservedNode>,
     /// `None`: its VM was not asked yet.
     pub vm: Option<ObservedVm>,
+    /// The hot upgrade that is under way, or the last one. Shared, because observations are cloned for every plan.
+    pub upgrade: Option<Arc<ObservedUpgrade>>,
+    /// Its agent knows what that is.
+    pub hot_upgrades: bool,
     pub ports: Vec<(String, u16)>,
     pub reported_at: Time,
 }
@@ -309,6 +332,29 @@ pub struct ObservedLevel {
     /// Of which that is a share.
     pub limit: u64,
     pub since: Time,
+}
+
+/// A release that is brought into what runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedUpgrade {
+    pub attempt: String,
+    pub from: ReleaseKey,
+    pub to: ReleaseKey,
+    pub state: UpgradeState,
+    /// Steps that are done, with their milliseconds.
+    pub done: Vec<(String, u64)>,
+    /// What is being done, or failed; empty: all is done.
+    pub step: String,
+    /// When that began; `None`: it is over.
+    pub step_since: Option<Time>,
+    /// Why it failed, a sentence; empty: it has not.
+    pub because: String,
+    /// It would fail like this on any host.
+    pub of_package: bool,
+    /// What ran was no longer what it had been, and was started anew.
+    pub spoiled: bool,
+    /// When it was over.
+    pub at: Option<Time>,
 }
 
 /// A check that did not pass.

@@ -12,6 +12,7 @@ mod fault;
 #[allow(dead_code, clippy::unwrap_used, reason = "for tests, some of which are in another crate")]
 pub(crate) mod fixture;
 mod gate;
+mod hot;
 mod lifecycle;
 mod place;
 mod placement;
@@ -42,7 +43,7 @@ use proto::state::{RolloutPhase, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::fleet::{ObservedCheck, ObservedExit, Place, RestartWish};
+use crate::fleet::{Hot, ObservedCheck, ObservedExit, Place, RestartWish};
 
 pub use back::{NoWayBack, back_to};
 pub use fallback::has_way_back;
@@ -146,6 +147,8 @@ pub enum Step {
         /// The slot says that it runs something else: `release` is started for this word. Otherwise it may run already, and go
         /// on running.
         begins: bool,
+        /// How it comes there; `None`: what ran ends before it.
+        hot: Option<Hot>,
     },
     /// Nothing is to run there.
     Withdraw { place: Place },
@@ -257,6 +260,8 @@ pub enum HappeningKind {
     RollBackIncomplete,
     /// A first deployment failed: there is nothing to go back to.
     DeploymentFailed,
+    /// One slot has shown that it will not do: the others are deployed in full.
+    HotUpgradeGivenUp,
     /// The release failed on a node, and goes on elsewhere.
     NodeFailed,
     VersionGhosted,
@@ -281,6 +286,7 @@ impl HappeningKind {
             Self::DeploymentReverting => "deployment_reverting",
             Self::DeploymentRolledBack | Self::RollBackIncomplete => "deployment_rolled_back",
             Self::DeploymentFailed => "deployment_failed",
+            Self::HotUpgradeGivenUp => "hot_upgrade_given_up",
             Self::NodeFailed => "deployment_failed_on_node",
             Self::VersionGhosted => "version_ghosted",
             Self::PreCommandsStarted => "pre_commands_started",
@@ -304,6 +310,7 @@ impl HappeningKind {
             | Self::RestartComplete => Severity::Info,
             Self::DeploymentReverting
             | Self::DeploymentRolledBack
+            | Self::HotUpgradeGivenUp
             | Self::NodeFailed
             | Self::VersionGhosted
             | Self::RestartRequested

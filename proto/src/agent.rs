@@ -5,7 +5,7 @@
 
 use crate::ids::{BadName, Digest, NodeId, ReleaseKey};
 use crate::pb;
-use crate::state::{ExitCause, HostLevel, Language, SlotState, StagingPhase};
+use crate::state::{ExitCause, HostLevel, Language, SlotState, StagingPhase, UpgradeState};
 
 /// The protocol versions that this build speaks.
 pub const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=1;
@@ -161,6 +161,18 @@ impl From<StagingPhase> for pb::StagingPhase {
             StagingPhase::Staged => Self::Staged,
             StagingPhase::Failed => Self::Failed,
         }
+    }
+}
+
+impl pb::UpgradeState {
+    pub fn word(self) -> Option<UpgradeState> {
+        Some(match self {
+            Self::Unspecified => return None,
+            Self::Running => UpgradeState::Running,
+            Self::Undoing => UpgradeState::Undoing,
+            Self::Done => UpgradeState::Done,
+            Self::Failed => UpgradeState::Failed,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, NodeName, ReleaseKey, Slot, Version};
 use crate::metrics::VmPoint;
-use crate::state::{ExitCause, HostLevel, SlotState, StagingPhase, VmFigure};
+use crate::state::{ExitCause, HostLevel, SlotState, StagingPhase, UpgradeState, VmFigure};
 use crate::timestamp::Timestamp;
 
 /// One replica in as few bytes as an overview of fifteen thousand needs.
@@ -60,8 +60,45 @@ pub struct Replica {
     /// What its Erlang VM is; absent: it was not asked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<Vm>,
+    /// The hot upgrade that is under way, or the last one; absent: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
     /// When the agent said all this; absent: it has said nothing yet.
     pub reported_at: Option<Timestamp>,
+}
+
+/// A release that is brought into what runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Upgrade {
+    pub from: Version,
+    pub to: Version,
+    pub state: UpgradeState,
+    /// Steps that are done, in their order.
+    pub done: Vec<UpgradeStep>,
+    /// What is being done, or what failed: `lay`, `unpack`, `relup`, `check`, `configure`, `install`, `prove` or `permanent`;
+    /// absent: all is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// When that began; absent: it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_since: Option<Timestamp>,
+    /// Why it failed, a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// It failed when what ran was no longer what it had been: that was started anew.
+    #[serde(default)]
+    pub spoiled: bool,
+    /// When it was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UpgradeStep {
+    pub step: String,
+    pub took_ms: u64,
 }
 
 /// An Erlang node, and the agent's own connection to it.

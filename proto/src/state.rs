@@ -102,6 +102,11 @@ words! {
 }
 
 words! {
+    /// How far a hot upgrade is.
+    UpgradeState { Running = "running", Undoing = "undoing", Done = "done", Failed = "failed" }
+}
+
+words! {
     /// Whether a node is held by a session.
     Liveness {
         Up = "up",

@@ -69,6 +69,7 @@ pub fn replica(app: &str, node: &str, number: u32, state: SlotState) -> Replica 
         }),
         erlang: None,
         vm: None,
+        upgrade: None,
         reported_at: Some(NOW),
     }
 }

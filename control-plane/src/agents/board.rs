@@ -10,7 +10,7 @@ use proto::ids::{AppName, BadName, NodeId, ReleaseKey, Slot};
 use proto::metrics::{HostPoint, VmPoint};
 use proto::pb;
 use proto::replicas::{ProbeList, VmLimits};
-use proto::state::{ExitCause, HostLevel, Liveness, SlotState, VmFigure};
+use proto::state::{ExitCause, HostLevel, Liveness, SlotState, UpgradeState, VmFigure};
 
 use super::counted::CountedEvents;
 use super::history::Histories;
@@ -20,7 +20,8 @@ use super::vm_history::{VmHistories, VmPast};
 use crate::clock::Time;
 use crate::fleet::{
     Observed, ObservedCheck, ObservedExit, ObservedFallback, ObservedLevel, ObservedMesh, ObservedMissed,
-    ObservedNode, ObservedPreCommands, ObservedStaging, ObservedVm, Place, PreCommandsOutcome,
+    ObservedNode, ObservedPreCommands, ObservedStaging, ObservedUpgrade, ObservedVm, Place,
+    PreCommandsOutcome,
 };
 
 /// The last lines of a log, or of a command's output.
@@ -37,6 +38,9 @@ const MAX_NAME: usize = 1 << 10;
 
 /// Nodes of a mesh, and siblings that an agent is told of: Erlang's own meshes end far below.
 const MAX_SIBLINGS: usize = 1_024;
+
+/// Of a hot upgrade, done: it has eight.
+const MAX_STEPS: usize = 16;
 
 /// Figures of a host, or of a VM, that are watched.
 const MAX_LIMITS: usize = 8;
@@ -393,9 +397,33 @@ pub(crate) fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed
             mesh: node.mesh.as_ref().map(read_mesh),
         }),
         vm: report.vm.as_ref().map(read_vm),
+        upgrade: report.upgrade.as_ref().map(|it| read_upgrade(it, now)).transpose()?.flatten().map(Arc::new),
+        hot_upgrades: report.hot_upgrades,
         ports: report.ports.iter().take(64).filter_map(read_port).collect(),
         reported_at: now,
     })
+}
+
+/// `None`: an agent of a later version speaks of something else.
+fn read_upgrade(it: &pb::UpgradeReport, now: Time) -> Result<Option<ObservedUpgrade>, BadName> {
+    let key = |key: &Option<pb::ReleaseKey>| key.as_ref().map(ReleaseKey::try_from).transpose();
+    let (Some(from), Some(to), Some(state)) = (key(&it.from)?, key(&it.to)?, it.state().word()) else {
+        return Ok(None);
+    };
+    let is_over = matches!(state, UpgradeState::Done | UpgradeState::Failed);
+    Ok(Some(ObservedUpgrade {
+        attempt: first_part(&it.attempt),
+        from,
+        to,
+        state,
+        done: it.done.iter().take(MAX_STEPS).map(|it| (first_part(&it.step), it.took_ms)).collect(),
+        step: first_part(&it.step),
+        step_since: (!is_over).then(|| Time(now.since(Time(it.step_for_ms)))),
+        because: first_part(&it.because),
+        of_package: it.of_package,
+        spoiled: it.spoiled,
+        at: (it.at_unix_ms != 0).then_some(Time(it.at_unix_ms)),
+    }))
 }
 
 fn read_mesh(mesh: &pb::Mesh) -> ObservedMesh {

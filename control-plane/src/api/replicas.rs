@@ -11,7 +11,8 @@ use axum::extract::State;
 use proto::ids::{AppName, BadName, NodeName, Slot};
 use proto::page::Page;
 use proto::replicas::{
-    ErlangNode, FailedCheck, LastExit, Mesh, Missed, PortInUse, PreCommands, Replica, Staging, Vm, VmLevel,
+    ErlangNode, FailedCheck, LastExit, Mesh, Missed, PortInUse, PreCommands, Replica, Staging, Upgrade,
+    UpgradeStep, Vm, VmLevel,
 };
 use proto::state::{Liveness, SlotState};
 use serde::Deserialize;
@@ -20,7 +21,7 @@ use super::Api;
 use crate::error::{ApiError, ApiResult};
 use crate::fleet::{
     AppFleet, Assigned, Observed, ObservedCheck, ObservedExit, ObservedLevel, ObservedMesh, ObservedMissed,
-    ObservedNode, ObservedStaging, ObservedVm, Place, PreCommandsOutcome,
+    ObservedNode, ObservedStaging, ObservedUpgrade, ObservedVm, Place, PreCommandsOutcome,
 };
 use crate::http::input::{Path, Query, limit, page_of};
 use crate::picture::Picture;
@@ -139,6 +140,7 @@ fn view(picture: &Picture, fleet: &AppFleet, node: NodeName, place: Place) -> Re
         usage: usage.filter(|_| !lost),
         erlang: None,
         vm: None,
+        upgrade: None,
         reported_at: None,
     };
     match fleet.observed.get(&place) {
@@ -169,6 +171,8 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         fell_back: _,
         erlang,
         vm,
+        upgrade,
+        hot_upgrades: _,
         ports,
         reported_at,
     } = observed;
@@ -200,8 +204,25 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         // Of a lost node nobody knows whether it is connected.
         erlang: erlang.filter(|_| !lost).map(erlang_node),
         vm: vm.filter(|_| !lost && pid.is_some()).map(self::vm),
+        upgrade: upgrade.as_deref().map(self::upgrade),
         reported_at: Some(reported_at.into()),
         ..base
+    }
+}
+
+fn upgrade(observed: &ObservedUpgrade) -> Upgrade {
+    let some = |text: &String| Some(text.clone()).filter(|it| !it.is_empty());
+    let step = |(step, took_ms): &(String, u64)| UpgradeStep { step: step.clone(), took_ms: *took_ms };
+    Upgrade {
+        from: observed.from.version.clone(),
+        to: observed.to.version.clone(),
+        state: observed.state,
+        done: observed.done.iter().map(step).collect(),
+        step: some(&observed.step),
+        step_since: observed.step_since.map(Into::into),
+        because: some(&observed.because),
+        spoiled: observed.spoiled,
+        finished_at: observed.at.map(Into::into),
     }
 }
 

@@ -425,6 +425,7 @@ pub(super) fn empty_fleet(app: &str) -> AppFleet {
         nodes: BTreeMap::new(),
         placed: BTreeMap::new(),
         assigned: BTreeMap::new(),
+        packages: BTreeMap::new(),
         observed: BTreeMap::new(),
     }
 }

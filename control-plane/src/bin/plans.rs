@@ -125,6 +125,7 @@ fn fleet(count: u32, replicas: u16, situation: Situation) -> anyhow::Result<AppF
         nodes: BTreeMap::new(),
         placed: BTreeMap::new(),
         assigned: BTreeMap::new(),
+        packages: BTreeMap::new(),
         observed: BTreeMap::new(),
     };
     for number in 0..count {
@@ -221,6 +222,7 @@ fn put(fleet: &mut AppFleet, place: Place, release: &ReleaseKey) {
         since: Time(1),
         begun_at: 1,
         restart: None,
+        hot: None,
     };
     fleet.assigned.insert(place, assigned);
     let observed = Observed {
@@ -241,6 +243,8 @@ fn put(fleet: &mut AppFleet, place: Place, release: &ReleaseKey) {
         fell_back: None,
         erlang: None,
         vm: None,
+        upgrade: None,
+        hot_upgrades: false,
         pre_commands: None,
         ports: Vec::new(),
         reported_at: Time(1),

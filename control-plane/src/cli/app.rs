@@ -389,6 +389,7 @@ pub(super) mod tests {
                 tls: Some("shared".to_owned()),
                 mesh: None,
             }),
+            upgrade: None,
             vm: Some(Vm {
                 otp: Some("25".to_owned()),
                 erts: Some("13.1.5".to_owned()),

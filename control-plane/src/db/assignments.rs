@@ -14,7 +14,7 @@ use super::entity::row::Row;
 use super::error::{DbError, Fault, doing, missing};
 use super::releases::{self, Release};
 use super::{restarts, rollouts, settings};
-use crate::fleet::{Assigned, Place, ToldRestart};
+use crate::fleet::{Assigned, Hot, Place, ToldRestart};
 use crate::rollout::has_way_back;
 use crate::spec::monitoring::HostMonitoring;
 use crate::spec::{AppSpec, Millis};
@@ -55,6 +55,8 @@ pub struct WantedSlot {
     pub restart_because: Option<String>,
     /// Where its agent goes back to if it loses us before the release is stable.
     pub fallback: Option<WantedFallback>,
+    /// How the release comes there; `None`: what ran ends before it.
+    pub hot: Option<Hot>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +120,8 @@ impl Db {
                 let restart = assigned.restart.map(|it| it.id).filter(|id| under_way.contains_key(id));
                 let restart_because = restart.and_then(|id| under_way.get(&id).cloned().flatten());
                 let pre_commands_run = assigned.pre_commands_run;
-                let slot = WantedSlot { release, pre_commands_run, restart, restart_because, fallback };
+                let hot = assigned.hot;
+                let slot = WantedSlot { release, pre_commands_run, restart, restart_because, fallback, hot };
                 wanted.slots.insert((app, place.slot), slot);
             }
             Ok(wanted)
@@ -232,6 +235,7 @@ pub(super) fn parse(model: assignment::Model) -> Result<Parsed, Fault> {
         begun_at,
         restart,
         restart_at,
+        hot,
     } = model;
     let row = Row::new("assignments", format!("{node} {app} {slot}"));
     Ok(Parsed {
@@ -247,6 +251,7 @@ pub(super) fn parse(model: assignment::Model) -> Result<Parsed, Fault> {
                 (Some(id), Some(at)) => Some(ToldRestart { id: RestartId(id), at }),
                 _ => None,
             },
+            hot: hot.map(|hot| row.json("hot", &hot)).transpose()?,
         },
     })
 }

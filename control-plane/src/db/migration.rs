@@ -20,6 +20,7 @@ mod m20261126_000009_configurations;
 mod m20261127_000010_rollout_records;
 mod m20261127_000011_threshold_restarts;
 mod m20261128_000012_release_packages;
+mod m20261128_000013_hot_upgrades;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, TransactionTrait};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000010_rollout_records::Migration),
             Box::new(m20261127_000011_threshold_restarts::Migration),
             Box::new(m20261128_000012_release_packages::Migration),
+            Box::new(m20261128_000013_hot_upgrades::Migration),
         ]
     }
 }

@@ -9,7 +9,9 @@ mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::ids::{AppName, NodeId};
+use proto::hot_upgrade::{HotUpgradePolicy, Package};
+use proto::ids::{AppName, NodeId, ReleaseKey};
+use proto::state::Language;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::{Map, Value};
@@ -20,7 +22,7 @@ use super::entity::applications::application;
 use super::entity::row::{integer, json, sha256_of, version_of};
 use super::error::{DbError, Fault, doing};
 use super::events::{self, NewEvent};
-use super::{assignments, restarts, rollouts};
+use super::{assignments, releases, restarts, rollouts};
 use crate::clock::Time;
 use crate::fleet::AppFleet;
 use crate::rollout::{Happening, InForce, Plan, Rollout};
@@ -127,7 +129,26 @@ async fn with_earlier_rollouts(tx: &impl ConnectionTrait, fleet: AppFleet) -> Re
         Ok(Some(rollout))
     };
     let (last, tried, brought) = (read(last)?, read(tried)?, read(brought)?);
-    Ok(AppFleet { last, tried, brought, predecessor, ..fleet })
+    let packages = packages(tx, &fleet).await?;
+    Ok(AppFleet { last, tried, brought, predecessor, packages, ..fleet })
+}
+
+/// Of what it may move between, while it moves.
+async fn packages(
+    tx: &impl ConnectionTrait,
+    fleet: &AppFleet,
+) -> Result<BTreeMap<ReleaseKey, Package>, Fault> {
+    let wanted = fleet.wanted.as_ref().map(|it| &it.release);
+    let moves = fleet.rollout.is_some() || (wanted.is_some() && wanted != fleet.in_force.as_ref());
+    let may_be_hot = fleet.spec.as_ref().is_some_and(|spec| {
+        spec.language != Language::Gleam && spec.deploy.hot_upgrade != HotUpgradePolicy::Never
+    });
+    if !moves || !may_be_hot {
+        return Ok(BTreeMap::new());
+    }
+    let moving = fleet.rollout.iter().flat_map(|it| std::iter::once(&it.release).chain(&it.from));
+    let keys: BTreeSet<ReleaseKey> = moving.chain(wanted).chain(&fleet.in_force).cloned().collect();
+    releases::packages(tx, &fleet.app, &keys).await
 }
 
 /// Of what is over nobody asks for its places, which may be many thousands: the watch that goes on is in the predecessor's.

@@ -2,6 +2,8 @@
 
 mod buckets;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proto::hot_upgrade::Package;
 use proto::ids::{AppName, ReleaseKey, Version};
 use sea_orm::sea_query::{Expr, OnConflict};
@@ -192,6 +194,25 @@ pub(super) async fn must_be_recorded(
         Some(_) => Ok(()),
         None => Err(missing(format!("recorded release {key} of {app}"))),
     }
+}
+
+/// Of those of the releases that have one.
+pub(super) async fn packages(
+    tx: &impl ConnectionTrait,
+    app: &AppName,
+    keys: &BTreeSet<ReleaseKey>,
+) -> Result<BTreeMap<ReleaseKey, Package>, Fault> {
+    let rows = release::Entity::find()
+        .filter(release::Column::App.eq(app.as_str()))
+        .filter(release::Column::Version.is_in(keys.iter().map(|key| key.version.as_str())))
+        .all(tx)
+        .await?;
+    let mut found = BTreeMap::new();
+    for row in rows {
+        let Release { key, package, .. } = parse_release(row)?;
+        found.extend(package.filter(|_| keys.contains(&key)).map(|package| (key, package)));
+    }
+    Ok(found)
 }
 
 fn release_row(release: &Release) -> Result<release::Model, Fault> {

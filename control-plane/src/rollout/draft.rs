@@ -9,6 +9,7 @@ use proto::state::{Liveness, Service, SlotState, Strategy};
 use rustc_hash::FxHashMap;
 
 use super::fault::planted;
+use super::hot::{Ways, was_left_as_it_was};
 use super::place::{Next, NodeSlots, Pace, SlotView, Standing};
 use super::placement::{self, Placement};
 use super::room::Missing;
@@ -51,6 +52,7 @@ pub(super) struct Draft<'a> {
     /// `None`: not counted yet.
     pub(super) missing: RefCell<Option<Missing>>,
     pub(super) told: Told,
+    pub(super) ways: RefCell<Ways>,
     forgotten: BTreeSet<Place>,
 }
 
@@ -106,6 +108,7 @@ impl<'a> Draft<'a> {
             replicas_in_all: 0,
             missing: RefCell::new(None),
             told: Told::default(),
+            ways: RefCell::default(),
             forgotten: BTreeSet::new(),
         };
         let failed = fleet.rollout.iter().flat_map(|rollout| rollout.progress.failed.keys());
@@ -240,8 +243,10 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn assign(&mut self, place: Place, release: &ReleaseKey, pre_commands_run: Option<String>) {
-        let (release, begins) = (release.clone(), self.begins_with(place, release));
-        self.tell(Some(release.clone()), Step::Assign { place, release, pre_commands_run, begins });
+        let hot = self.hot_to(place, release);
+        // Nothing is started by an upgrade.
+        let (release, begins) = (release.clone(), hot.is_none() && self.begins_with(place, release));
+        self.tell(Some(release.clone()), Step::Assign { place, release, pre_commands_run, begins, hot });
     }
 
     /// What it was told last may never have taken the place of what ran before: a slot that is turned back to that never
@@ -414,11 +419,23 @@ impl<'a> Draft<'a> {
             None => (0, None, 0),
         };
         let view = |(slot, told, sight): (Slot, Option<&Option<ReleaseKey>>, Option<&Sight<'a>>)| {
-            let (release, standing) = look(told, sight);
+            let (release, mut standing) = look(told, sight);
+            let mut on_target = release == Some(target);
+            // It serves as it did, and takes the release up in another way once it is told anew.
+            if let Some(seen) = sight.filter(|_| told.is_none()).and_then(was_left_as_it_was) {
+                on_target = false;
+                standing = match seen.state {
+                    SlotState::Stable => Standing::Stable,
+                    SlotState::Ready => Standing::Ready,
+                    _ => Standing::Unready,
+                };
+            }
             // It goes back by itself, or has, and takes the release up once it is told anew.
             let fell_back = standing == Standing::Unready
                 && sight.and_then(|it| it.report).is_some_and(|seen| seen.fell_back.is_some());
-            SlotView { slot, on_target: release == Some(target) && !fell_back, standing }
+            let on_target = on_target && !fell_back;
+            let in_place = !on_target && standing.is_ready() && self.is_in_place(host, slot, target);
+            SlotView { slot, on_target, standing, in_place }
         };
         NodeSlots { slots: self.looks(host.id, highest).map(view).collect(), replicas, spare }
     }

@@ -62,6 +62,14 @@ mod switches {
         NewNodesGetTheNewest,
         /// One crash in the watch is a crash loop.
         OneCrashIsALoop,
+        /// Nothing is hot-upgraded.
+        NeverHot,
+        /// A slot is told to be upgraded once more, whatever failed.
+        HotWhateverFailed,
+        /// All slots of a node are upgraded side by side.
+        UpgradeAllAtOnce,
+        /// A full deployment is begun although nothing but a hot upgrade is allowed.
+        FullThoughHotIsRequired,
         /// A rolling restart does not wait for what it has restarted.
         RestartAllAtOnce,
         /// Whatever was told a release counts as started anew by that.

@@ -83,6 +83,7 @@ pub(crate) fn fleet(strategy: Strategy, replicas: u16, nodes: u8) -> AppFleet {
         nodes: (1..=nodes).map(|number| (node_id(number), node(number))).collect(),
         placed: BTreeMap::new(),
         assigned: BTreeMap::new(),
+        packages: BTreeMap::new(),
         observed: BTreeMap::new(),
     }
 }
@@ -120,6 +121,8 @@ pub(crate) fn seen(state: SlotState, running: Option<ReleaseKey>, generation: u6
         fell_back: None,
         erlang: None,
         vm: None,
+        upgrade: None,
+        hot_upgrades: false,
         ports: Vec::new(),
         reported_at: Time(0),
     }
@@ -149,13 +152,16 @@ pub(crate) fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMa
             since: now,
             begun_at,
             restart: None,
+            hot: None,
         };
         match step {
-            Step::Assign { place, release, pre_commands_run, begins } => {
-                let before = fleet.assigned.get(place).filter(|it| it.release.as_ref() == Some(release));
+            Step::Assign { place, release, pre_commands_run, begins, hot } => {
+                let same = |it: &&Assigned| hot.is_some() || it.release.as_ref() == Some(release);
+                let before = fleet.assigned.get(place).filter(same);
                 let kept = before.map_or(0, |it| it.begun_at);
                 let begun_at = if *begins { begun_at } else { kept };
                 let told = assigned(Some(release.clone()), pre_commands_run.clone(), begun_at);
+                let told = Assigned { hot: hot.clone(), ..told };
                 fleet.assigned.insert(*place, told);
             }
             Step::Withdraw { place } => {

@@ -1,7 +1,7 @@
 //! May the next slot be told? Which slots are on trial, which have failed, and what the others wait for.
 
 use proto::ids::ReleaseKey;
-use proto::state::{Liveness, SlotState, StagingPhase};
+use proto::state::{Liveness, SlotState, StagingPhase, UpgradeState};
 
 use super::draft::{Draft, Host};
 use super::fault::planted;
@@ -38,7 +38,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    fn of(place: Place, reason: String, rollout: &Rollout, seen: Option<&Observed>) -> Self {
+    pub(super) fn of(place: Place, reason: String, rollout: &Rollout, seen: Option<&Observed>) -> Self {
         let evidence = evidence(place, &rollout.release, seen);
         Self { place: Some(place), reason, evidence, pre_commands: None, never_began: false }
     }
@@ -109,6 +109,9 @@ impl Draft<'_> {
     /// The first failure that calls for going back, of a rollout that is still moving.
     pub(super) fn failure(&self, rollout: &Rollout) -> Option<Failure> {
         if let Some(failure) = self.pre_commands_failure(rollout) {
+            return Some(failure);
+        }
+        if let Some(failure) = self.upgrade_failure(rollout) {
             return Some(failure);
         }
         let counts = |place: &Place| !rollout.progress.failed.contains_key(&place.node);
@@ -317,6 +320,11 @@ impl Draft<'_> {
     pub(super) fn wait_for(&mut self, host: Host<'_>, place: Place, rollout: Option<&Rollout>) {
         let (node, slot) = (host.node.name.clone(), place.slot);
         let waiting = match self.report(place) {
+            Some(Observed { upgrade: Some(upgrade), .. })
+                if matches!(upgrade.state, UpgradeState::Running | UpgradeState::Undoing) =>
+            {
+                Waiting::Upgrading { node, slot, step: upgrade.step.clone() }
+            }
             None => Waiting::ToBeTakenUp { node, slot },
             Some(Observed { state: SlotState::Ready, ready_since: Some(since), .. }) => {
                 let stable_after = self.fleet.spec.as_ref().map_or(0, |spec| spec.deploy.stable_after.0);
@@ -535,8 +543,13 @@ mod tests {
         assert_eq!(ghost.evidence.place, Some(place(1, 1)));
         assert_eq!(moving.phase(), Some(RolloutPhase::Reverting));
         let told: Vec<_> = planned.steps.iter().map(Step::place).collect();
-        let runs_on =
-            Step::Assign { place: place(1, 1), release: release(1), pre_commands_run: None, begins: false };
+        let runs_on = Step::Assign {
+            place: place(1, 1),
+            release: release(1),
+            pre_commands_run: None,
+            begins: false,
+            hot: None,
+        };
         assert_eq!((told, planned.steps.first()), (vec![place(1, 1)], Some(&runs_on)));
         moving.until_calm();
         assert_eq!(moving.phase(), None);

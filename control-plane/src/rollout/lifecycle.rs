@@ -111,6 +111,10 @@ impl Draft<'_> {
             self.wait(Waiting::TakenBack { app, release });
             return false;
         }
+        if let Some(because) = self.is_refused_as_full(&release) {
+            self.wait(Waiting::HotUpgradeRequired { app, release, because });
+            return false;
+        }
         true
     }
 

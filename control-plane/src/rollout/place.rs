@@ -4,6 +4,7 @@
 //! ```text
 //!   start_first   spare slot N + 1 ─▶ stable ─▶ slots 1..N in place, one by one ─▶ spare withdrawn
 //!   stop_first                                  slots 1..N in place, one by one
+//!   hot                                         slots 1..N as they run, one by one
 //! ```
 //! The one rule: a ready slot is replaced only while enough others are ready, of which `room` may be missing because of what we
 //! do. A slot that is not ready can be replaced at any time: nobody is served by it.
@@ -38,6 +39,8 @@ pub(super) struct SlotView {
     /// It was told the target.
     pub(super) on_target: bool,
     pub(super) standing: Standing,
+    /// It is not there, serves, and can be brought there without an end of what runs.
+    pub(super) in_place: bool,
 }
 
 /// The slots 1..=N of a node, and the spare where the strategy has one.
@@ -122,6 +125,14 @@ impl NodeSlots {
         if let Some(view) = off.iter().find(|view| view.standing == Standing::Told) {
             return Next::TakingUp(view.slot);
         }
+        // What runs on serves meanwhile: nobody has to stand in for it. One after the other all the same.
+        if let Some(first) = off.iter().find(|view| view.in_place) {
+            let others: Vec<Slot> = self.on_their_way();
+            return match others.is_empty() || planted!(UpgradeAllAtOnce) {
+                true => Next::Assign(vec![first.slot]),
+                false => Next::Wait { slot: first.slot, others },
+            };
+        }
         if let Some(spare) = self.spare()
             && off.iter().any(|view| view.standing != Standing::Vacant)
             && !spare.on_target
@@ -141,7 +152,7 @@ impl NodeSlots {
         let mut assign: Vec<Slot> =
             off.iter().filter(|view| !view.standing.is_ready()).map(|view| view.slot).collect();
         let serving = || off.iter().filter(|view| view.standing.is_ready());
-        if let Some(view) = serving().find(|view| self.may_replace(**view, room)) {
+        if let Some(view) = serving().find(|view| view.in_place || self.may_replace(**view, room)) {
             assign.push(view.slot);
         } else if serving().next().is_some()
             && let Some(spare) = self.spare()
@@ -151,6 +162,11 @@ impl NodeSlots {
             assign.push(spare.slot);
         }
         if assign.is_empty() { self.wait(off) } else { Next::Assign(assign) }
+    }
+
+    fn on_their_way(&self) -> Vec<Slot> {
+        let on_their_way = self.slots.iter().filter(|it| it.on_target && !it.standing.is_ready());
+        on_their_way.map(|view| view.slot).collect()
     }
 
     fn catch_up(&self, off: &[SlotView], room: u64) -> Next {

@@ -80,6 +80,7 @@ impl Draft<'_> {
     fn move_on(&mut self, mut rollout: Rollout) -> bool {
         let before = (rollout.pre_commands.clone(), rollout.soaks());
         let failed_before = rollout.progress.failed.len();
+        self.hear_of_upgrades(&mut rollout);
         let mut failure = self.failure_that_counts(&mut rollout);
         let stable = failure.is_none() && self.roll(&mut rollout);
         if failure.is_none() && (rollout.pre_commands.clone(), rollout.soaks()) != before {

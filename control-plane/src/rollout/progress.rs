@@ -27,6 +27,9 @@ pub struct Progress {
     pub own_runs_kept: u32,
     /// Nodes on which the release failed, which was tolerated, and how.
     pub failed: BTreeMap<NodeId, String>,
+    /// Why no further slot is hot-upgraded in it, a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hot_given_up: Option<String>,
     /// Set where a person gave it up. Stays with a rollout that is over: its wish is not tried again.
     pub aborted: Option<Said>,
     /// It was taken back without being ghosted, because it never ran where it failed. Stays with a rollout that is over: its wish
@@ -174,6 +177,7 @@ mod tests {
             promoted: Some(Promoted { batch: 1, said: Said { by: "bob".to_owned(), at: Time(6) } }),
             own_runs_kept: 5,
             failed: [(place.node, "it does not start".to_owned())].into(),
+            hot_given_up: Some("slot 1 on node-1 has no appup".to_owned()),
             aborted: None,
             never_began: true,
             left: Some("node-1 is lost".to_owned()),

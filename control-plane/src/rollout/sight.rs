@@ -134,6 +134,7 @@ mod tests {
                 since: Time(1),
                 begun_at: 1,
                 restart: None,
+                hot: None,
             };
             fleet.assigned.insert(place(node, slot), assigned);
         };

@@ -443,6 +443,7 @@ fn a_slot_that_was_given_and_withdrawn_before_its_agent_heard_of_either_is_forgo
         since: Time(story.now),
         begun_at: 0,
         restart: None,
+        hot: None,
     };
     story.fleet.assigned.insert(spare, withdrawn);
     story.fleet.nodes.get_mut(&node_id(1)).unwrap().stored = 8;

@@ -146,6 +146,7 @@ mod tests {
                 since: Time(1),
                 begun_at: 1,
                 restart: None,
+                hot: None,
             };
             fleet.assigned.insert(place(node, slot), assigned);
             fleet.observed.insert(place(node, slot), seen(SlotState::Stable, Some(release(number)), 1));

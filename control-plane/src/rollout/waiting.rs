@@ -21,6 +21,18 @@ pub enum Waiting {
         detail: String,
         left_ms: Option<u64>,
     },
+    /// The release is being brought into what runs there.
+    Upgrading {
+        node: NodeName,
+        slot: Slot,
+        step: String,
+    },
+    /// Nothing but a hot upgrade is allowed, and there is none to it.
+    HotUpgradeRequired {
+        app: AppName,
+        release: ReleaseKey,
+        because: String,
+    },
     /// It is ready and must stay so.
     ToStayReady {
         node: NodeName,
@@ -164,6 +176,15 @@ impl fmt::Display for Waiting {
                     None => Ok(()),
                 }
             }
+            Self::Upgrading { node, slot, step } => {
+                write!(f, "slot {slot} on {node} is being hot-upgraded, and is at the step {step}")
+            }
+            Self::HotUpgradeRequired { app, release, because } => write!(
+                f,
+                "{0} would be a full deployment, because {because}, and deploy.hot_upgrade is `require`; `deployex release \
+                 check {app} {0}` says where",
+                release.version
+            ),
             Self::ToStayReady { node, slot, left_ms } => {
                 write!(f, "slot {slot} on {node} must stay ready for {} more", span(*left_ms))
             }

@@ -120,6 +120,7 @@ impl Replica {
             erlang: None,
             vm: None,
             upgrade: self.upgrade_report(around.now, unix),
+            hot_upgrades: true,
         }
     }
 

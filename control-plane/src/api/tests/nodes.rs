@@ -108,6 +108,7 @@ async fn a_node_says_what_a_drain_would_do_and_why_it_is_not_empty() {
             since: Time(1),
             begun_at: 0,
             restart: None,
+            hot: None,
         };
         fleets[0].assigned.insert(Place { node: here, slot: "1".parse().unwrap() }, told);
     }

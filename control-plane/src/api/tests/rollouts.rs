@@ -33,6 +33,7 @@ fn told(release: &ReleaseKey) -> Assigned {
         since: Time(1),
         begun_at: 0,
         restart: None,
+        hot: None,
     }
 }
 

@@ -37,6 +37,7 @@ async fn with_a_replica() -> Bench {
         since: Time(1),
         begun_at: 0,
         restart: None,
+        hot: None,
     };
     let place = Place { node, slot: "1".parse().unwrap() };
     bench.backend.fleets.lock().unwrap()[0].assigned.insert(place, told);

@@ -67,6 +67,7 @@ pub mod assignment {
         pub begun_at: i64,
         pub restart: Option<Uuid>,
         pub restart_at: Option<i64>,
+        pub hot: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

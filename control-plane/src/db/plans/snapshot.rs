@@ -104,6 +104,7 @@ impl Loaded {
             nodes,
             placed,
             assigned,
+            packages: BTreeMap::new(),
             observed: BTreeMap::new(),
             app,
         }

@@ -9,10 +9,10 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryF
 use crate::clock::Time;
 use crate::db::assignments;
 use crate::db::entity::nodes::assignment;
-use crate::db::entity::row::{integer, millis, sha256_of, slot_number, version_of};
+use crate::db::entity::row::{integer, json, millis, sha256_of, slot_number, version_of};
 use crate::db::error::Fault;
 use crate::db::{ROWS_PER_STATEMENT, nodes, rollouts};
-use crate::fleet::{Assigned, Place};
+use crate::fleet::{Assigned, Hot, Place};
 use crate::rollout::Step;
 
 /// Returns the nodes whose assignment is another one now: those that are told something, and `concerned`. `begun_at`: the
@@ -30,12 +30,14 @@ pub(super) async fn write(
     let (mut forgotten, mut restarted) = (Vec::new(), Vec::new());
     for step in steps {
         match step {
-            Step::Assign { place, release, pre_commands_run, begins } => {
-                let pre_commands_run = pre_commands_run.as_ref();
-                changed.insert(*place, Told { release: Some(release), pre_commands_run, begins: *begins });
+            Step::Assign { place, release, pre_commands_run, begins, hot } => {
+                let (pre_commands_run, hot) = (pre_commands_run.as_ref(), hot.as_ref());
+                let told = Told { release: Some(release), pre_commands_run, begins: *begins, hot };
+                changed.insert(*place, told);
             }
             Step::Withdraw { place } => {
-                changed.insert(*place, Told { release: None, pre_commands_run: None, begins: true });
+                changed
+                    .insert(*place, Told { release: None, pre_commands_run: None, begins: true, hot: None });
             }
             Step::Forget { place } => forgotten.push(*place),
             Step::Restart { place, restart, only_since } => {
@@ -50,9 +52,8 @@ pub(super) async fn write(
     if let Some(removed) = nodes.iter().find(|node| !generations.contains_key(node)) {
         return Err(Fault::Conflict(format!("node {removed}")));
     }
-    let rows: Vec<_> = changed
-        .iter()
-        .map(|(place, told)| assignment::Model {
+    let rows = changed.iter().map(|(place, told)| {
+        Ok(assignment::Model {
             node: place.node.0,
             app: app.to_string(),
             slot: slot_number(place.slot),
@@ -65,9 +66,10 @@ pub(super) async fn write(
             begun_at: integer(told.begun_at(begun_at, before.get(place))),
             restart: None,
             restart_at: None,
+            hot: told.hot.map(json).transpose()?,
         })
-        .collect();
-    upsert(tx, rows).await?;
+    });
+    upsert(tx, rows.collect::<Result<Vec<_>, Fault>>()?).await?;
     for (place, restart, begun_at) in restarted {
         let row = assignment::ActiveModel {
             node: Set(place.node.0),
@@ -102,12 +104,14 @@ struct Told<'a> {
     release: Option<&'a ReleaseKey>,
     pre_commands_run: Option<&'a String>,
     begins: bool,
+    hot: Option<&'a Hot>,
 }
 
 impl Told<'_> {
     /// What does not begin by this was begun when it was told the same before, or nobody knows when.
     fn begun_at(&self, now: u64, before: Option<&Assigned>) -> u64 {
-        let same = before.filter(|it| it.release.as_ref() == self.release);
+        // An upgrade starts nothing anew.
+        let same = before.filter(|it| self.hot.is_some() || it.release.as_ref() == self.release);
         if self.begins { now } else { same.map_or(0, |it| it.begun_at) }
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn rollout(name: &str, key: ReleaseKey, phase: RolloutPhase, now: u64
 }
 
 pub(super) fn assign(place: Place, release: &ReleaseKey) -> Step {
-    Step::Assign { place, release: release.clone(), pre_commands_run: None, begins: true }
+    Step::Assign { place, release: release.clone(), pre_commands_run: None, begins: true, hot: None }
 }
 
 /// What of it the node is told to start anew.
@@ -115,7 +115,7 @@ async fn a_restart_is_told_until_it_is_over_and_what_is_given_a_release_needs_no
     // Where it may go on running, only what was told the same before is known to have begun.
     let stays = |place, release: &ReleaseKey| match assign(place, release) {
         Step::Assign { place, release, pre_commands_run, .. } => {
-            Step::Assign { place, release, pre_commands_run, begins: false }
+            Step::Assign { place, release, pre_commands_run, begins: false, hot: None }
         }
         other => other,
     };
@@ -270,6 +270,7 @@ async fn a_stored_plan_comes_back_as_the_next_snapshot(it: TestDb) {
         release: key("1", 1),
         pre_commands_run: Some("run 1".to_owned()),
         begins: true,
+        hot: None,
     };
     let plan = Plan {
         rollouts: vec![done.clone(), running.clone()],
@@ -536,6 +537,7 @@ async fn a_places_history_tells_what_it_ran_and_when(it: TestDb) {
                 release: key("1", 1),
                 pre_commands_run: Some("1".to_owned()),
                 begins: false,
+                hot: None,
             }],
             ..Plan::default()
         },

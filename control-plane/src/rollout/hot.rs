@@ -1,0 +1,159 @@
+//! Which slots are brought to a release while what runs there runs on, and what follows when one of them cannot be.
+//!
+//! A slot is told so where its package allows it from exactly what runs there. One that fails before it changes anything goes
+//! on as it was: its next word, of this plan, is a full deployment, as if nothing had been tried. What would fail like that on
+//! every host, or has cost a virtual machine its state, is tried nowhere else in the same rollout.
+
+use proto::hot_upgrade::{HotUpgradePolicy, way};
+use proto::ids::ReleaseKey;
+use proto::state::{Language, RolloutPhase, SlotState, UpgradeState};
+
+use super::draft::{Draft, Host};
+use super::fault::planted;
+use super::gate::Failure;
+use super::sight::Sight;
+use super::{HappeningKind, Rollout};
+use crate::fleet::{Hot, Observed, ObservedUpgrade, Place};
+
+/// Ways between releases that were asked for already: of an application there are a handful.
+pub(super) type Ways = Vec<(ReleaseKey, ReleaseKey, bool)>;
+
+impl Observed {
+    fn serves(&self) -> bool {
+        matches!(self.state, SlotState::Ready | SlotState::Stable)
+    }
+
+    /// The upgrade that failed there last.
+    fn failed_upgrade(&self) -> Option<&ObservedUpgrade> {
+        self.upgrade.as_deref().filter(|it| it.state == UpgradeState::Failed)
+    }
+}
+
+/// It was told to be upgraded, could not be, and runs on as it was.
+pub(super) fn was_left_as_it_was<'a>(sight: &Sight<'a>) -> Option<&'a Observed> {
+    let (hot, seen) = (sight.assigned.hot.as_ref()?, sight.report?);
+    let failed = seen.failed_upgrade().filter(|it| it.attempt == hot.attempt && !it.spoiled)?;
+    (seen.running.as_ref() == Some(&failed.from)).then_some(seen)
+}
+
+impl<'a> Draft<'a> {
+    /// How `release` is to come to a slot; `None`: what runs there ends first, or nothing does.
+    pub(super) fn hot_to(&self, place: Place, release: &ReleaseKey) -> Option<Hot> {
+        // Whoever knows of no package knows of no way.
+        if self.fleet.packages.is_empty() || planted!(NeverHot) {
+            return None;
+        }
+        let spec = self.fleet.spec.as_ref()?;
+        let required = match spec.deploy.hot_upgrade {
+            HotUpgradePolicy::Never => return None,
+            HotUpgradePolicy::Auto => false,
+            HotUpgradePolicy::Require => true,
+        };
+        let seen = self.fleet.observed.get(&place).filter(|it| it.hot_upgrades)?;
+        let from = seen.running.clone().filter(|it| it != release)?;
+        let moving = self.rollout.as_ref();
+        if moving.is_some_and(|it| it.phase == RolloutPhase::Reverting) {
+            return None;
+        }
+        let attempt = match moving {
+            Some(rollout) => rollout.id.to_string(),
+            None => format!("{}-{}", self.fleet.app, self.fleet.generation),
+        };
+        let failed = seen.failed_upgrade().filter(|it| it.to == *release && it.from == from);
+        let tried = failed.is_some_and(|it| moving.is_none() || it.attempt == attempt);
+        if !required {
+            let given_up = moving.is_some_and(|it| it.progress.hot_given_up.is_some());
+            // Nobody is served by what is not ready, and into what cannot be talked to nothing can be brought.
+            let connected = seen.erlang.as_ref().is_some_and(|it| it.connected_since.is_some());
+            let apt = seen.serves() && connected && self.leads(&from, release);
+            if (tried || given_up || !apt) && !planted!(HotWhateverFailed) {
+                return None;
+            }
+        } else if tried && moving.is_none() {
+            return None;
+        }
+        Some(Hot { attempt, from, required })
+    }
+
+    /// Whether the packages lead from one to the other.
+    fn leads(&self, from: &ReleaseKey, to: &ReleaseKey) -> bool {
+        let known =
+            self.ways.borrow().iter().find(|(a, b, _)| a == from && b == to).map(|(.., leads)| *leads);
+        known.unwrap_or_else(|| {
+            let leads = self.full_because(from, to).is_none();
+            self.ways.borrow_mut().push((from.clone(), to.clone(), leads));
+            leads
+        })
+    }
+
+    /// Why it would be a full deployment, a sentence.
+    fn full_because(&self, from: &ReleaseKey, to: &ReleaseKey) -> Option<String> {
+        let package = |key: &ReleaseKey| self.fleet.packages.get(key);
+        let spec = self.fleet.spec.as_ref();
+        let (language, policy) = spec
+            .map_or((Language::Gleam, HotUpgradePolicy::Never), |it| (it.language, it.deploy.hot_upgrade));
+        let way = way((&from.version, package(from)), (&to.version, package(to)), language, policy);
+        way.because().map(ToString::to_string)
+    }
+
+    /// Where nothing but a hot upgrade is allowed and there is no way for one from what is in force.
+    pub(super) fn is_refused_as_full(&self, release: &ReleaseKey) -> Option<String> {
+        let spec = self.fleet.spec.as_ref()?;
+        let from = self.in_force.as_ref()?;
+        let required = spec.deploy.hot_upgrade == HotUpgradePolicy::Require;
+        if !required || from == release || planted!(FullThoughHotIsRequired) {
+            return None;
+        }
+        self.full_because(from, release)
+    }
+
+    /// Gives up hot upgrades for the rest of the rollout where one has shown that they will not do.
+    pub(super) fn hear_of_upgrades(&mut self, rollout: &mut Rollout) {
+        if rollout.progress.hot_given_up.is_some() || self.requires_hot() || planted!(HotWhateverFailed) {
+            return;
+        }
+        let id = rollout.id.to_string();
+        let shows = |seen: &&Observed| {
+            seen.failed_upgrade().is_some_and(|it| it.attempt == id && (it.of_package || it.spoiled))
+        };
+        let told = self.bearers(&rollout.release).into_iter();
+        let shown = told.filter_map(|it| Some((it.place, it.report.filter(shows)?))).next();
+        let Some((place, seen)) = shown else { return };
+        let Some(failed) = seen.failed_upgrade() else { return };
+        let because = format!("{} could not be hot-upgraded: {}", self.named(place), failed.because);
+        rollout.progress.hot_given_up = Some(because.clone());
+        let text = format!("{because}; {} goes on as a full deployment", rollout.release.version);
+        self.happened(HappeningKind::HotUpgradeGivenUp, rollout, Some(place), text);
+    }
+
+    pub(super) fn requires_hot(&self) -> bool {
+        self.fleet.spec.as_ref().is_some_and(|it| it.deploy.hot_upgrade == HotUpgradePolicy::Require)
+    }
+
+    /// A slot that could not be upgraded where nothing else is allowed.
+    pub(super) fn upgrade_failure(&self, rollout: &Rollout) -> Option<Failure> {
+        if !self.requires_hot() {
+            return None;
+        }
+        let id = rollout.id.to_string();
+        let counts = |place: &Place| !rollout.progress.failed.contains_key(&place.node);
+        let mut told = self.bearers(&rollout.release).into_iter().filter(|it| counts(&it.place));
+        told.find_map(|bearer| {
+            let seen = bearer.report?;
+            let failed = seen.failed_upgrade().filter(|it| it.attempt == id)?;
+            let ours = bearer.assigned.and_then(|it| it.hot.as_ref()).is_some_and(|it| it.attempt == id);
+            let reason = format!(
+                "{} could not be hot-upgraded, at the step {}, and deploy.hot_upgrade is `require`: {}",
+                self.named(bearer.place),
+                failed.step,
+                failed.because
+            );
+            ours.then(|| Failure::of(bearer.place, reason, rollout, Some(seen)))
+        })
+    }
+
+    /// Each of its slots that serves and is not there yet can be upgraded where it is.
+    pub(super) fn is_in_place(&self, host: Host<'_>, slot: proto::ids::Slot, target: &ReleaseKey) -> bool {
+        self.hot_to(host.place(slot), target).is_some()
+    }
+}
