@@ -1,5 +1,5 @@
 //! What earlier hot upgrades left in the folder: releases that are neither what ran nor what runs, and their libraries, as long as
-//! nobody uses them.
+//! nobody uses them. Of a release whose library is in use its `.rel` stays, which says later what is to go.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,10 @@ const IN_USE: &str = "[unicode:characters_to_binary(It) || It <- lists:usort(
 /// One release that leaves.
 struct Leaving {
     version: String,
+    /// What nobody needs any more.
     libraries: Vec<String>,
+    /// What is needed yet, for the release alone: code that an upgrade did not change is that of the earlier library.
+    in_use: bool,
 }
 
 pub(super) async fn tidy(connection: &Connection, site: &Site) -> Result<Vec<String>, Fault> {
@@ -52,22 +55,30 @@ fn leaving(site: &Site, kept: &[String], in_use: &[String]) -> Result<Vec<Leavin
         let description = Description::read(&text).ok_or_else(unreadable)?;
         Ok(description.libraries.iter().map(|(app, version)| folder_of(app, version)).collect())
     };
-    let mut needed: BTreeSet<String> = BTreeSet::new();
+    let mut of_kept: BTreeSet<String> = BTreeSet::new();
     for version in kept {
-        needed.extend(libraries_of(version)?);
+        of_kept.extend(libraries_of(version)?);
     }
-    needed.extend(in_use.iter().flat_map(|it| it.split('/')).map(str::to_owned));
+    let in_use: BTreeSet<&str> = in_use.iter().flat_map(|it| it.split('/')).collect();
+    let there = root.enter("lib")?.names()?;
+    let releases = root.enter("releases")?;
     let mut leaving = Vec::new();
-    for name in root.enter("releases")?.names()? {
+    for name in releases.names()? {
         let Some(version) = name.to_str().filter(|it| !it.starts_with('.')) else { continue };
-        let is_folder = root.enter("releases")?.kind(version)?.is_some_and(|(kind, _)| kind.is_dir());
+        let is_folder = releases.kind(version)?.is_some_and(|(kind, _)| kind.is_dir());
         if !is_folder || kept.iter().any(|it| it == version) {
             continue;
         }
         // Something else than a release is none of our business.
-        let Ok(mut libraries) = libraries_of(version) else { continue };
-        libraries.retain(|it| !needed.contains(it));
-        leaving.push(Leaving { version: version.to_owned(), libraries });
+        let Ok(libraries) = libraries_of(version) else { continue };
+        let own = |it: &String| !of_kept.contains(it) && there.contains(&it.as_str().into());
+        let (in_use, libraries): (Vec<_>, Vec<_>) =
+            libraries.into_iter().filter(own).partition(|it| in_use.contains(it.as_str()));
+        let in_use = !in_use.is_empty();
+        let entries = releases.enter(version)?.names()?.len();
+        if !in_use || !libraries.is_empty() || entries > 1 {
+            leaving.push(Leaving { version: version.to_owned(), libraries, in_use });
+        }
     }
     Ok(leaving)
 }
@@ -82,5 +93,14 @@ fn remove(site: &Site, release: &Leaving) -> Result<(), Fault> {
     root.enter("bin")?.remove(format!("{}-{}", site.app, release.version))?;
     let releases = root.enter("releases")?;
     releases.remove(format!("{}-{}.rel", site.app, release.version))?;
-    releases.remove(&release.version)
+    if !release.in_use {
+        return releases.remove(&release.version);
+    }
+    let folder = releases.enter(&release.version)?;
+    for name in folder.names()? {
+        if !name.as_encoded_bytes().ends_with(b".rel") {
+            folder.remove(name)?;
+        }
+    }
+    Ok(())
 }

@@ -2,10 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "all of it is test code")]
 
+mod again;
+mod back;
+mod configuration;
+mod laid;
+mod refusals;
 mod replica;
+mod tidy;
 
 use std::net::SocketAddr;
 
+use node_agent::dist::term::Term;
 use node_agent::hot::{self, Status};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -85,7 +92,17 @@ async fn erlang_is_upgraded_twice_under_load_without_a_failed_request() {
 async fn elixirs_protocols_are_those_of_the_new_release() {
     let replica = Replica::start(Sample::Elixir, "0.1.0").await;
     let connection = replica.connect().await;
-    replica.upgrade(&connection, "0.1.0", "0.2.0").await;
+    // One that is loaded, and another one of the same name in the new release.
+    let compile = "[One, Two] = [begin
+            Texts = [\"-module('Elixir.Drawn').\", \"-export([by/0]).\", \"by() -> \" ++ By ++ \".\"],
+            Forms = [begin {ok, T, _} = erl_scan:string(S), {ok, F} = erl_parse:parse_form(T), F end || S <- Texts],
+            {ok, _, Beam} = compile:forms(Forms), Beam end || By <- [\"one\", \"two\"]],
+        {module, _} = code:load_binary('Elixir.Drawn', \"one\", One), Two.";
+    let Term::Binary(beam) = value(&connection, compile).await else { panic!("no module") };
+    replica.bring("0.2.0").await;
+    std::fs::write(replica.incoming("releases/0.2.0/consolidated/Elixir.Drawn.beam"), beam).unwrap();
+    replica.install(&connection, &replica.site("0.1.0", "0.2.0")).await.unwrap();
+    assert_eq!(value(&connection, "'Elixir.Drawn':by().").await, Term::atom("two"));
     let paths =
         value(&connection, "[It || It <- code:get_path(), filename:basename(It) =:= \"consolidated\"].")
             .await;

@@ -169,11 +169,11 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> std::io::Result<Stri
     }
 }
 
-fn language(sample: Sample) -> Language {
+pub(crate) fn language(sample: Sample) -> Language {
     if sample == Sample::Erlang { Language::Erlang } else { Language::Elixir }
 }
 
-async fn stage(store: &Store, folder: &SlotFolder, sample: Sample, version: &str) {
+pub(crate) async fn stage(store: &Store, folder: &SlotFolder, sample: Sample, version: &str) {
     let version = version.to_owned();
     let built = tokio::task::spawn_blocking(move || tarball(sample, &version)).await.unwrap().unwrap();
     let wanted = Wanted {
