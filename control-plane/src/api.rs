@@ -150,6 +150,7 @@ fn v1(api: &Api) -> Routes {
         .get("/applications/{app}/logo", VIEWER, apps::logo::show)
         .get("/applications/{app}/history", VIEWER, apps::history)
         .get("/applications/{app}/releases", VIEWER, releases::list)
+        .get("/applications/{app}/releases/{version}/check", VIEWER, releases::check::show)
         .get("/applications/{app}/ghosted", VIEWER, releases::ghosted)
         .delete("/applications/{app}/ghosted", OPERATOR, releases::clear_all)
         .delete("/applications/{app}/ghosted/{version}", OPERATOR, releases::clear)

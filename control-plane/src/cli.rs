@@ -13,6 +13,7 @@ mod logs;
 mod node;
 mod output;
 mod plan;
+mod release;
 mod restart;
 mod rollout;
 mod rpc;
@@ -83,6 +84,9 @@ enum Command {
     /// Tokens of the API, for programs.
     #[command(subcommand)]
     Token(token::Token),
+    /// Releases: what a deployment of one would be.
+    #[command(subcommand)]
+    Release(release::Release),
     /// Releases that failed to become stable and are not deployed again.
     #[command(subcommand)]
     Ghosted(ghosted::Ghosted),
@@ -173,6 +177,7 @@ async fn dispatch(cli: Cli, out: &mut Out) -> Result<(), CliError> {
         Command::Node(node) => node.run(&client()?, out).await,
         Command::Event(event) => event.run(&client()?, out).await,
         Command::Token(token) => token.run(&client()?, out).await,
+        Command::Release(release) => release.run(&client()?, out).await,
         Command::Ghosted(ghosted) => ghosted.run(&client()?, out).await,
         Command::Config(configuration) => configuration.run(&client()?, out).await,
         Command::Plan(plan) => plan.run(&client()?, out).await,

@@ -84,6 +84,7 @@ codes! {
     Conflict = "conflict", 409, "This cannot be done in the present state.";
     Ghosted = "ghosted", 409, "The release is ghosted: it failed to become stable before.";
     ReleaseMissing = "release-missing", 409, "The release is not in the bucket.";
+    NotHot = "not-hot", 409, "The release cannot take over by hot upgrades alone.";
     NodeNotConnected = "node-not-connected", 503, "The node is not connected.";
     NotReady = "not-ready", 503, "The program is starting or stopping.";
     TooBusy = "too-busy", 503, "Too much is going on at once.";

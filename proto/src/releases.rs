@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{NodeName, ReleaseKey, Slot};
+use crate::hot_upgrade::HotUpgradePolicy;
+use crate::ids::{AppName, NodeName, ReleaseKey, Slot, Version};
 use crate::replicas::{FailedCheck, LastExit};
 use crate::timestamp::Timestamp;
 
@@ -54,4 +55,55 @@ pub struct Ghost {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GhostsCleared {
     pub cleared: Vec<ReleaseKey>,
+}
+
+/// What a deployment of a release would be, replica by replica, as the packages say; nothing was done for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReleaseCheck {
+    pub application: AppName,
+    pub release: ReleaseKey,
+    /// `deploy.hot_upgrade` of the application.
+    pub policy: HotUpgradePolicy,
+    /// All of it in a sentence: `hot on 6 replicas; full on 3: …`.
+    pub summary: String,
+    /// Those that run.
+    pub replicas: Vec<ReplicaCheck>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReplicaCheck {
+    pub node: NodeName,
+    pub slot: Slot,
+    /// What runs there.
+    pub from: Version,
+    pub way: CheckedWay,
+    /// Why it would be a full deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+}
+
+/// How a release would come to a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CheckedWay {
+    /// Inside the VM that runs.
+    Hot,
+    /// In a new VM.
+    Full,
+    /// It runs it already.
+    None,
+}
+
+impl ReleaseCheck {
+    /// The application's settings forbid its deployment as it is.
+    pub fn is_refused(&self) -> bool {
+        self.policy == HotUpgradePolicy::Require && self.count(CheckedWay::Full) > 0
+    }
+
+    pub fn count(&self, way: CheckedWay) -> usize {
+        self.replicas.iter().filter(|it| it.way == way).count()
+    }
 }

@@ -16,7 +16,7 @@ use super::{
     info(title = "DeployEx", description = "Refusals are `application/problem+json` with a stable `code`."),
     paths(
         sessions::current, sessions::sign_in, sessions::sign_out, me::show, me::change_password, tokens::list, tokens::create, tokens::revoke,
-        fleet::show, apps::list, apps::show, apps::deploy::deploy, apps::deploy::pin, apps::deploy::unpin, apps::deploy::rollback, apps::scale::scale, apps::doctor::look, apps::logo::show, apps::history, releases::list, releases::ghosted,
+        fleet::show, apps::list, apps::show, apps::deploy::deploy, apps::deploy::pin, apps::deploy::unpin, apps::deploy::rollback, apps::scale::scale, apps::doctor::look, apps::logo::show, apps::history, releases::list, releases::check::show, releases::ghosted,
         releases::clear_all, releases::clear, replicas::list, replicas::show, replicas::history::of_replica, replicas::telemetry::show, logs::follow, rpc::evaluate, nodes::list,
         nodes::show, nodes::change::label, nodes::change::cordon, nodes::change::uncordon, nodes::change::drain, nodes::remove, nodes::join_token, restarts::application, restarts::replica, restarts::node, restarts::show, programs::show, programs::control_plane, programs::agent, configuration::show, configuration::plan, configuration::apply, configuration::versions, configuration::version, rollouts::list, rollouts::show, rollouts::pause, rollouts::resume, rollouts::promote, rollouts::abort, events::list,
         history::show, history::show_vm, live::connect, document, health::health, metrics::show,

@@ -1,5 +1,7 @@
 //! Releases of an application, and its ghosts.
 
+pub(super) mod check;
+
 use axum::Json;
 use axum::extract::State;
 use proto::ids::{AppName, Version};

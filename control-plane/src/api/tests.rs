@@ -1,6 +1,7 @@
 //! The real router over a database of its own, with a backend that says what a test wants.
 
 mod access;
+mod check;
 mod configuration;
 mod fleet;
 mod history;

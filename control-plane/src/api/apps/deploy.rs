@@ -14,6 +14,7 @@ use proto::state::{Language, RolloutPhase, Severity};
 use serde::Deserialize;
 
 use crate::api::Api;
+use crate::api::releases::check;
 use crate::auth::principal::Principal;
 use crate::clock::Time;
 use crate::db::{Application, ManualWish};
@@ -21,6 +22,7 @@ use crate::error::{ApiError, ApiResult, chain};
 use crate::http::input::{Input, Path, Query};
 use crate::releases::SeekError;
 use crate::rollout::{Rollout, back_to};
+use crate::spec::HotUpgradePolicy;
 
 /// How long an answer waits for the rollout to begin, so that it can name it.
 const BEGIN_WITHIN: Duration = Duration::from_secs(3);
@@ -31,8 +33,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
     responses(
         (status = 202, description = "The release is wanted now, until the bucket names another; follow the rollout.",
             body = Deployment),
-        (status = 409, description = "`ghosted`, or `release-missing`: neither recorded nor \
-            usable in the bucket.", body = Problem)))]
+        (status = 409, description = "`ghosted`; `release-missing`: neither recorded nor usable in the bucket; or `not-hot`: \
+            the application's `deploy.hot_upgrade` is `require`, and a replica that runs would need a full deployment.",
+            body = Problem)))]
 pub(in crate::api) async fn deploy(
     State(api): State<Api>,
     principal: Principal,
@@ -47,8 +50,9 @@ pub(in crate::api) async fn deploy(
     responses(
         (status = 202, description = "The release is wanted until it is unpinned, whatever the bucket names.",
             body = Deployment),
-        (status = 409, description = "`ghosted`, or `release-missing`: neither recorded nor \
-            usable in the bucket.", body = Problem)))]
+        (status = 409, description = "`ghosted`; `release-missing`: neither recorded nor usable in the bucket; or `not-hot`: \
+            the application's `deploy.hot_upgrade` is `require`, and a replica that runs would need a full deployment.",
+            body = Problem)))]
 pub(in crate::api) async fn pin(
     State(api): State<Api>,
     principal: Principal,
@@ -143,6 +147,9 @@ async fn ask_by_version(
 ) -> ApiResult<(StatusCode, Json<Deployment>)> {
     let known = configured(api, app).await?;
     let release = find_release(api, app, known.spec.language, wish).await?;
+    if known.spec.deploy.hot_upgrade == HotUpgradePolicy::Require {
+        check::allow(api, app, &release).await?;
+    }
     let asked = match (asked, known.manual) {
         (Asked::Deployment { .. }, Some(manual)) => Asked::Deployment { unpins: manual.pinned },
         (asked, _) => asked,

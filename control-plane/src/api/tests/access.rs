@@ -20,6 +20,7 @@ GET /api/v1/applications/{app}/doctor viewer
 GET /api/v1/applications/{app}/logo viewer
 GET /api/v1/applications/{app}/history viewer
 GET /api/v1/applications/{app}/releases viewer
+GET /api/v1/applications/{app}/releases/{version}/check viewer
 GET /api/v1/configuration viewer
 GET /api/v1/configuration/versions viewer
 GET /api/v1/configuration/versions/{number} viewer

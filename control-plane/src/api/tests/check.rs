@@ -1,0 +1,142 @@
+//! What a deployment would be is said before it, and refused where it may only be a hot upgrade and cannot be one.
+
+use std::collections::BTreeMap;
+
+use axum::http::{Method, StatusCode};
+use proto::hot_upgrade::{Appup, HotUpgradePolicy, Matcher, Package, Versions};
+use proto::ids::{Digest, ReleaseKey};
+use proto::releases::{CheckedWay, ReleaseCheck};
+use proto::state::{Language, Role};
+
+use super::rollouts::moving;
+use super::{Bench, Call};
+use crate::db::{ApplicationsDiff, NewApplication, Release, Source};
+use crate::spec::AppSpec;
+
+fn key(version: &str, byte: u8) -> ReleaseKey {
+    ReleaseKey { version: version.parse().unwrap(), sha256: Digest([byte; 32]) }
+}
+
+/// Of that version, with an appup from this one.
+fn package(version: &str, from: Option<&str>) -> Package {
+    let exact = |from: &str| Matcher { versions: Versions::Exact(from.to_owned()), restarts: false };
+    let up = from.map(exact).into_iter().collect();
+    let appup = Appup { to: version.to_owned(), up, ..Appup::default() };
+    let libs = [("sasl", "4.2"), ("myapp", version)];
+    Package {
+        erts: "13.1.5".to_owned(),
+        name: "myapp".to_owned(),
+        libs: libs.map(|(lib, version)| (lib.to_owned(), version.to_owned())).into(),
+        appups: BTreeMap::from([("myapp".to_owned(), appup)]),
+        ..Package::default()
+    }
+}
+
+async fn record(bench: &Bench, key: &ReleaseKey, package: Option<Package>) {
+    let release = Release {
+        app: "myapp".parse().unwrap(),
+        key: key.clone(),
+        size: 1,
+        declared_hash: None,
+        pre_commands: Vec::new(),
+        etag: None,
+        recorded_at: bench.api.clock.now(),
+        package,
+    };
+    bench.api.db.record_release(&release, &[]).await.unwrap();
+}
+
+async fn wish(bench: &Bench, policy: HotUpgradePolicy) {
+    let mut spec = AppSpec::new("myapp".parse().unwrap(), Language::Elixir);
+    spec.deploy.hot_upgrade = policy;
+    let put = vec![NewApplication { spec, source: Source::Yaml, cookie: vec![1] }];
+    let diff = ApplicationsDiff { put, ..ApplicationsDiff::default() };
+    Box::pin(bench.api.db.put_applications(diff, bench.api.clock.now())).await.unwrap();
+}
+
+fn said(check: &ReleaseCheck) -> Vec<String> {
+    let of = |it: &proto::releases::ReplicaCheck| {
+        let because = it.because.as_ref().map(|because| format!(": {because}")).unwrap_or_default();
+        format!("{}/{} {} {:?}{because}", it.node, it.slot, it.from, it.way)
+    };
+    check.replicas.iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn each_replica_that_runs_is_said_with_its_reason() {
+    let bench = Bench::new().await;
+    moving(&bench).await;
+    let viewer = bench.token(Role::Viewer).await;
+    let get = |version: &str| {
+        let path = match version.contains('/') {
+            true => format!("/api/v1/applications/myapp/releases/{version}"),
+            false => format!("/api/v1/applications/myapp/releases/{version}/check"),
+        };
+        bench.send(Call::new(Method::GET, &path).bearer(&viewer))
+    };
+    let unknown = get("3.0.0").await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    assert!(unknown.text().contains("3.0.0 of myapp is not recorded: none was recorded yet"));
+
+    record(&bench, &key("1.0.0", 1), Some(package("1.0.0", None))).await;
+    record(&bench, &key("2.0.0", 2), Some(package("2.0.0", Some("1.0.0")))).await;
+    let unknown = get("3.0.0").await;
+    assert!(unknown.text().contains("recorded are 2.0.0, 1.0.0"), "{}", unknown.text());
+    let check: ReleaseCheck = get("2.0.0").await.json();
+    assert_eq!(said(&check), ["web-1/1 2.0.0 None", "web-2/1 1.0.0 Hot", "web-3/1 1.0.0 Hot"]);
+    assert_eq!(check.summary, "hot on 2 replicas; 1 replica runs it already");
+    assert_eq!((check.policy, check.release), (HotUpgradePolicy::Auto, key("2.0.0", 2)));
+
+    record(&bench, &key("3.0.0", 3), Some(package("3.0.0", Some("2.0.0")))).await;
+    let check: ReleaseCheck = get("3.0.0").await.json();
+    let because = "lib myapp has no appup from 1.0.0: it has one from 2.0.0";
+    let full = |node: &str| format!("{node}/1 1.0.0 Full: {because}");
+    assert_eq!(said(&check), ["web-1/1 2.0.0 Hot".to_owned(), full("web-2"), full("web-3")]);
+    assert_eq!(check.summary, format!("hot on 1 replica; full on 2 replicas: {because}"));
+
+    // Of two tarballs of one version the newer one, as it would be deployed; that one nobody has looked into.
+    record(&bench, &key("3.0.0", 4), None).await;
+    let check: ReleaseCheck = get("3.0.0").await.json();
+    assert_eq!((&check.release, check.count(CheckedWay::Full)), (&key("3.0.0", 4), 3));
+    let other: ReleaseCheck = get(&format!("3.0.0/check?sha256={}", key("3.0.0", 3).sha256)).await.json();
+    assert_eq!((&other.release, other.count(CheckedWay::Hot)), (&key("3.0.0", 3), 1));
+    wish(&bench, HotUpgradePolicy::Never).await;
+    let check: ReleaseCheck = get("2.0.0").await.json();
+    assert_eq!(check.count(CheckedWay::Full), 2);
+    assert!(check.summary.contains("deploy.hot_upgrade is never"), "{}", check.summary);
+    bench.backend.fleets.lock().unwrap()[0].observed.clear();
+    let check: ReleaseCheck = get("2.0.0").await.json();
+    assert_eq!((said(&check).len(), check.summary.starts_with("nothing runs")), (0, true));
+}
+
+#[tokio::test]
+async fn what_may_only_be_hot_and_cannot_be_is_not_deployed() {
+    let bench = Bench::new().await;
+    moving(&bench).await;
+    let operator = bench.token(Role::Operator).await;
+    record(&bench, &key("1.0.0", 1), Some(package("1.0.0", None))).await;
+    record(&bench, &key("2.0.0", 2), Some(package("2.0.0", Some("1.0.0")))).await;
+    record(&bench, &key("3.0.0", 3), Some(package("3.0.0", Some("2.0.0")))).await;
+    let ask = |what: &str, version: &str| {
+        let path = format!("/api/v1/applications/myapp/{what}");
+        bench.send(Call::post(&path, &serde_json::json!({ "version": version })).bearer(&operator))
+    };
+    wish(&bench, HotUpgradePolicy::Require).await;
+    for what in ["deploy", "pin"] {
+        let refused = ask(what, "3.0.0").await;
+        assert_eq!((refused.status, refused.code().as_str()), (StatusCode::CONFLICT, "not-hot"));
+        let text = refused.text();
+        for part in
+            ["require", "full on 2 replicas: lib myapp has no appup from 1.0.0", "deployex release check"]
+        {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+    let app = "myapp".parse().unwrap();
+    assert_eq!(bench.api.db.application(&app).await.unwrap().unwrap().manual, None);
+    let taken = ask("deploy", "2.0.0").await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED, "{}", taken.text());
+    wish(&bench, HotUpgradePolicy::Auto).await;
+    let taken = ask("deploy", "3.0.0").await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED, "{}", taken.text());
+}
