@@ -21,6 +21,7 @@ mod host;
 mod host_faults;
 mod hostile;
 mod hosts;
+mod hot_upgrade;
 mod keys;
 mod membership;
 mod next_start;

@@ -32,13 +32,13 @@ async fn ask_for_numbers(address: SocketAddr, until: CancellationToken) -> Vec<u
 }
 
 async fn upgrades_under_load(sample: Sample) {
-    let mut replica = Replica::start(sample, "0.1.0").await;
+    let mut replica = Replica::start(sample, "1.1.0").await;
     let pid = replica.vm.id();
     let done = CancellationToken::new();
     let tasks = TaskTracker::new();
     let load = [(); 2].map(|()| tasks.spawn(ask_for_numbers(replica.address, done.clone())));
     let connection = replica.connect().await;
-    for (from, to) in [("0.1.0", "0.2.0"), ("0.2.0", "0.3.0")] {
+    for (from, to) in [("1.1.0", "1.2.0"), ("1.2.0", "1.3.0")] {
         replica.bring(to).await;
         let incoming = tree(&replica.incoming(""));
         let site = replica.site(from, to);
@@ -73,7 +73,7 @@ async fn upgrades_under_load(sample: Sample) {
     drop(connection);
 
     replica.start_again().await;
-    replica.serves("0.3.0").await;
+    replica.serves("1.3.0").await;
     let port = replica.get("/status").await.unwrap();
     assert!(port.contains(&format!("port={}", replica.address.port())), "{port}");
 }
@@ -90,7 +90,7 @@ async fn erlang_is_upgraded_twice_under_load_without_a_failed_request() {
 
 #[tokio::test]
 async fn elixirs_protocols_are_those_of_the_new_release() {
-    let replica = Replica::start(Sample::Elixir, "0.1.0").await;
+    let replica = Replica::start(Sample::Elixir, "1.1.0").await;
     let connection = replica.connect().await;
     // One that is loaded, and another one of the same name in the new release.
     let compile = "[One, Two] = [begin
@@ -99,14 +99,14 @@ async fn elixirs_protocols_are_those_of_the_new_release() {
             {ok, _, Beam} = compile:forms(Forms), Beam end || By <- [\"one\", \"two\"]],
         {module, _} = code:load_binary('Elixir.Drawn', \"one\", One), Two.";
     let Term::Binary(beam) = value(&connection, compile).await else { panic!("no module") };
-    replica.bring("0.2.0").await;
-    std::fs::write(replica.incoming("releases/0.2.0/consolidated/Elixir.Drawn.beam"), beam).unwrap();
-    replica.install(&connection, &replica.site("0.1.0", "0.2.0")).await.unwrap();
+    replica.bring("1.2.0").await;
+    std::fs::write(replica.incoming("releases/1.2.0/consolidated/Elixir.Drawn.beam"), beam).unwrap();
+    replica.install(&connection, &replica.site("1.1.0", "1.2.0")).await.unwrap();
     assert_eq!(value(&connection, "'Elixir.Drawn':by().").await, Term::atom("two"));
     let paths =
         value(&connection, "[It || It <- code:get_path(), filename:basename(It) =:= \"consolidated\"].")
             .await;
     let paths: Vec<_> = paths.as_list().unwrap().iter().map(|it| it.as_text().unwrap()).collect();
     assert_eq!(paths.len(), 1);
-    assert!(paths[0].ends_with("releases/0.2.0/consolidated"), "{paths:?}");
+    assert!(paths[0].ends_with("releases/1.2.0/consolidated"), "{paths:?}");
 }

@@ -148,6 +148,7 @@ async fn upsert(tx: &impl ConnectionTrait, rows: Vec<assignment::Model>) -> Resu
                     assignment::Column::BegunAt,
                     assignment::Column::Restart,
                     assignment::Column::RestartAt,
+                    assignment::Column::Hot,
                 ])
                 .to_owned(),
             )

@@ -10,10 +10,10 @@ use super::replica::{Replica, assert_same, tree};
 use crate::dist::world::value;
 
 async fn each_step_twice(sample: Sample) {
-    let replica = Replica::start(sample, "0.1.0").await;
+    let replica = Replica::start(sample, "1.1.0").await;
     assert_eq!(replica.count().await, 1);
-    replica.bring("0.2.0").await;
-    let site = replica.site("0.1.0", "0.2.0");
+    replica.bring("1.2.0").await;
+    let site = replica.site("1.1.0", "1.2.0");
     // Each time as another agent.
     for _ in 0..2 {
         hot::lay(&site).await.unwrap();
@@ -54,7 +54,7 @@ async fn each_step_twice(sample: Sample) {
         hot::settle(&site).await.unwrap();
     }
     assert_eq!(hot::standing(&connection, &site).await.unwrap().to, Some(Status::Permanent));
-    assert_eq!(replica.get("/version").await.unwrap().trim(), "0.2.0");
+    assert_eq!(replica.get("/version").await.unwrap().trim(), "1.2.0");
 }
 
 #[tokio::test]
@@ -68,11 +68,11 @@ async fn each_step_of_erlangs_may_be_repeated() {
 }
 
 async fn taken_back(sample: Sample) {
-    let mut replica = Replica::start(sample, "0.1.0").await;
+    let mut replica = Replica::start(sample, "1.1.0").await;
     let connection = replica.connect().await;
     let terms = "length([It || {{deployex_hot_upgrade, _}, _} = It <- persistent_term:get()]).";
-    replica.bring("0.2.0").await;
-    let (site, before) = (replica.site("0.1.0", "0.2.0"), tree(&replica.root("")));
+    replica.bring("1.2.0").await;
+    let (site, before) = (replica.site("1.1.0", "1.2.0"), tree(&replica.root("")));
     replica.prepare(&connection, &site).await.unwrap();
     assert_eq!(value(&connection, terms).await.as_u64(), Some(u64::from(sample == Sample::Elixir)));
     for _ in 0..2 {
@@ -89,17 +89,17 @@ async fn taken_back(sample: Sample) {
     hot::undo(None, &site.root).await.unwrap();
     assert_same(&before, &tree(&replica.root("")));
     replica.start_again().await;
-    replica.serves("0.1.0").await;
+    replica.serves("1.1.0").await;
 
     // A node that lost what was resolved resolves it again.
     let connection = replica.connect().await;
     replica.prepare(&connection, &site).await.unwrap();
     drop(connection);
     replica.start_again().await;
-    replica.serves("0.1.0").await;
+    replica.serves("1.1.0").await;
     let connection = replica.connect().await;
     hot::install(&connection, &site).await.unwrap();
-    replica.serves("0.2.0").await;
+    replica.serves("1.2.0").await;
     let status = replica.get("/status").await.unwrap();
     assert!(status.contains(&format!("port={}", replica.address.port())), "{status}");
 }
@@ -115,30 +115,30 @@ async fn an_upgrade_of_erlang_that_is_undone_leaves_nothing_and_can_begin_again(
 }
 
 async fn a_crash_in_code_change(sample: Sample) {
-    let replica = Replica::start(sample, "0.1.0").await;
+    let replica = Replica::start(sample, "1.1.0").await;
     let pid = replica.vm.id();
     let connection = replica.connect().await;
-    replica.bring("0.2.0-unchangeable").await;
-    let (site, before) = (replica.site("0.1.0", "0.2.0-unchangeable"), tree(&replica.root("")));
+    replica.bring("1.2.0-unchangeable").await;
+    let (site, before) = (replica.site("1.1.0", "1.2.0-unchangeable"), tree(&replica.root("")));
     assert_eq!(replica.count().await, 1);
     let fault = replica.install(&connection, &site).await.unwrap_err();
     let module = if sample == Sample::Erlang { "erlang_demo_counter" } else { "Elixir.ElixirDemo.Counter" };
     assert!(fault.is_of_package(), "{fault}");
-    for word in ["code_change", module, "reboots itself in the same OS process", "0.1.0"] {
+    for word in ["code_change", module, "reboots itself in the same OS process", "1.1.0"] {
         assert!(fault.to_string().contains(word), "{fault}");
     }
     assert!(hot::pending(&site.root).unwrap().unwrap().installing);
     connection.lost().await;
-    replica.serves("0.1.0").await;
+    replica.serves("1.1.0").await;
     assert_eq!((replica.vm.id(), replica.count().await), (pid, 1), "in the same process, without its state");
 
     let connection = replica.connect().await;
     let standing = hot::standing(&connection, &site).await.unwrap();
-    assert!(standing.runs("0.1.0") && standing.up_ms < 60_000, "{standing:?}");
+    assert!(standing.runs("1.1.0") && standing.up_ms < 60_000, "{standing:?}");
     assert!(hot::lay(&site).await.is_err(), "it is to be undone first");
     hot::undo(Some(&connection), &site.root).await.unwrap();
     assert_same(&before, &tree(&replica.root("")));
-    replica.upgrade(&connection, "0.1.0", "0.2.0").await;
+    replica.upgrade(&connection, "1.1.0", "1.2.0").await;
     assert_eq!(replica.count().await, 2);
 }
 

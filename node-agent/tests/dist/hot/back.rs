@@ -6,44 +6,44 @@ use super::replica::{Replica, assert_same, tree};
 use node_agent::hot;
 
 async fn after_a_hot_upgrade(sample: Sample) {
-    let mut replica = Replica::start(sample, "0.1.0").await;
+    let mut replica = Replica::start(sample, "1.1.0").await;
     let pid = replica.vm.id();
     let connection = replica.connect().await;
     let mut number = 0;
-    for (from, to) in [("0.1.0", "0.2.0"), ("0.2.0", "0.1.0"), ("0.1.0", "0.2.0")] {
+    for (from, to) in [("1.1.0", "1.2.0"), ("1.2.0", "1.1.0"), ("1.1.0", "1.2.0")] {
         replica.upgrade(&connection, from, to).await;
         number += 1;
         assert_eq!(replica.count().await, number);
     }
     // One that is given up leaves what lay there from before.
-    replica.bring("0.1.0").await;
-    let (site, before) = (replica.site("0.2.0", "0.1.0"), tree(&replica.root("")));
+    replica.bring("1.1.0").await;
+    let (site, before) = (replica.site("1.2.0", "1.1.0"), tree(&replica.root("")));
     replica.prepare(&connection, &site).await.unwrap();
     hot::undo(Some(&connection), &site.root).await.unwrap();
     assert_same(&before, &tree(&replica.root("")));
-    replica.upgrade(&connection, "0.2.0", "0.1.0").await;
+    replica.upgrade(&connection, "1.2.0", "1.1.0").await;
     assert_eq!((replica.count().await, replica.vm.id()), (number + 1, pid));
     let status = replica.get("/status").await.unwrap();
     assert!(status.contains(&format!("port={}", replica.address.port())), "{status}");
     drop(connection);
     replica.start_again().await;
-    replica.serves("0.1.0").await;
+    replica.serves("1.1.0").await;
 }
 
 async fn after_a_full_deployment(sample: Sample) {
-    let mut replica = Replica::start(sample, "0.2.0").await;
+    let mut replica = Replica::start(sample, "1.2.0").await;
     let connection = replica.connect().await;
     assert_eq!(replica.count().await, 1);
-    replica.bring("0.1.0").await;
-    let (site, before) = (replica.site("0.2.0", "0.1.0"), tree(&replica.root("")));
+    replica.bring("1.1.0").await;
+    let (site, before) = (replica.site("1.2.0", "1.1.0"), tree(&replica.root("")));
     replica.prepare(&connection, &site).await.unwrap();
     hot::undo(Some(&connection), &site.root).await.unwrap();
     assert_same(&before, &tree(&replica.root("")));
-    replica.upgrade(&connection, "0.2.0", "0.1.0").await;
+    replica.upgrade(&connection, "1.2.0", "1.1.0").await;
     assert_eq!(replica.count().await, 2);
     drop(connection);
     replica.start_again().await;
-    replica.serves("0.1.0").await;
+    replica.serves("1.1.0").await;
 }
 
 #[tokio::test]

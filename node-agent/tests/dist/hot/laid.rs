@@ -61,7 +61,7 @@ async fn as_root_a_full_disk_is_said_and_what_was_laid_can_be_taken_back() {
     }
     fs::remove_file(disk.0.join("ballast")).unwrap();
     hot::lay(&site).await.unwrap();
-    assert!(site.root.join("releases/0.2.0/start.boot").exists());
+    assert!(site.root.join("releases/1.2.0/start.boot").exists());
 }
 
 #[tokio::test]
@@ -91,20 +91,20 @@ async fn as_root_what_is_laid_belongs_to_the_replicas_user() {
     assert_same(&before, &tree(&site.root));
 }
 
-/// 0.1.0 as what runs, which it does not, and 0.2.0 beside it.
+/// 1.1.0 as what runs, which it does not, and 1.2.0 beside it.
 async fn laid_out(home: &TempDir, at: &Path, owner: Option<Owner>) -> Site {
     let folder = SlotFolder::at(at.to_owned(), "boot".to_owned());
     let store = Store::open(home.path().join("store")).await.unwrap();
-    stage(&store, &folder, Sample::Elixir, "0.1.0").await;
+    stage(&store, &folder, Sample::Elixir, "1.1.0").await;
     folder.swap().await.unwrap();
-    stage(&store, &folder, Sample::Elixir, "0.2.0").await;
+    stage(&store, &folder, Sample::Elixir, "1.2.0").await;
     Site {
         root: folder.current(),
         incoming: folder.incoming(),
         app: Sample::Elixir.name().to_owned(),
         language: language(Sample::Elixir),
-        from: "0.1.0".to_owned(),
-        to: "0.2.0".to_owned(),
+        from: "1.1.0".to_owned(),
+        to: "1.2.0".to_owned(),
         owner,
     }
 }

@@ -11,7 +11,7 @@ use super::replica::{Replica, assert_same, tree};
 
 /// What is in `new` is refused with these words. Afterwards a good one is taken.
 async fn is_refused(replica: &Replica, connection: &Connection, to: &str, words: &[&str]) {
-    let (site, before) = (replica.site("0.1.0", to), tree(&replica.root("")));
+    let (site, before) = (replica.site("1.1.0", to), tree(&replica.root("")));
     let fault = replica.prepare(connection, &site).await.expect_err(words[0]);
     assert!(fault.is_of_package(), "{fault}");
     for word in words {
@@ -22,19 +22,19 @@ async fn is_refused(replica: &Replica, connection: &Connection, to: &str, words:
 }
 
 async fn broken_appups(sample: Sample) {
-    let replica = Replica::start(sample, "0.1.0").await;
+    let replica = Replica::start(sample, "1.1.0").await;
     let connection = replica.connect().await;
     assert_eq!(replica.count().await, 1);
     for (to, words) in [
         ("0.4.0", &["no appup", sample.name()][..]),
-        ("0.2.0-malformed", &["appup"]),
-        ("0.2.0-stranger", &["0.2.0-stranger", "0.1.0"]),
-        ("0.2.0-missing", &["owhere"]),
+        ("1.2.0-malformed", &["appup"]),
+        ("1.2.0-stranger", &["1.2.0-stranger", "1.1.0"]),
+        ("1.2.0-missing", &["owhere"]),
     ] {
         replica.bring(to).await;
         is_refused(&replica, &connection, to, words).await;
     }
-    replica.upgrade(&connection, "0.1.0", "0.2.0").await;
+    replica.upgrade(&connection, "1.1.0", "1.2.0").await;
     assert_eq!(replica.count().await, 2);
 }
 
@@ -50,27 +50,27 @@ async fn broken_appups_of_erlang_are_refused_in_words() {
 
 #[tokio::test]
 async fn what_takes_a_restart_of_the_emulator_is_refused() {
-    let replica = Replica::start(Sample::Erlang, "0.1.0").await;
+    let replica = Replica::start(Sample::Erlang, "1.1.0").await;
     let connection = replica.connect().await;
-    replica.bring("0.2.0").await;
-    let description = replica.incoming("releases/0.2.0/erlang_demo.rel");
+    replica.bring("1.2.0").await;
+    let description = replica.incoming("releases/1.2.0/erlang_demo.rel");
     let text = fs::read_to_string(&description).unwrap();
     let erts = text.split("{erts,\"").nth(1).unwrap().split('"').next().unwrap();
     fs::write(&description, text.replace(&format!("{{erts,\"{erts}\"}}"), "{erts,\"99.1\"}")).unwrap();
-    is_refused(&replica, &connection, "0.2.0", &["ERTS 99.1", erts]).await;
+    is_refused(&replica, &connection, "1.2.0", &["ERTS 99.1", erts]).await;
 
-    replica.bring("0.2.0").await;
-    let appup = replica.incoming("lib/erlang_demo-0.2.0/priv/appup/erlang_demo.appup");
-    fs::write(&appup, "{\"0.2.0\", [{\"0.1.0\", [restart_new_emulator]}], [{\"0.1.0\", []}]}.").unwrap();
-    is_refused(&replica, &connection, "0.2.0", &["restarts the emulator"]).await;
-    assert_eq!(replica.get("/version").await.unwrap().trim(), "0.1.0");
+    replica.bring("1.2.0").await;
+    let appup = replica.incoming("lib/erlang_demo-1.2.0/priv/appup/erlang_demo.appup");
+    fs::write(&appup, "{\"1.2.0\", [{\"1.1.0\", [restart_new_emulator]}], [{\"1.1.0\", []}]}.").unwrap();
+    is_refused(&replica, &connection, "1.2.0", &["restarts the emulator"]).await;
+    assert_eq!(replica.get("/version").await.unwrap().trim(), "1.1.0");
 }
 
 #[tokio::test]
 async fn other_code_under_the_same_version_is_refused_and_other_debug_information_is_not() {
-    let replica = Replica::start(Sample::Erlang, "0.1.0").await;
+    let replica = Replica::start(Sample::Erlang, "1.1.0").await;
     let connection = replica.connect().await;
-    replica.bring("0.2.0").await;
+    replica.bring("1.2.0").await;
     let library = fs::read_dir(replica.incoming("lib")).unwrap().flatten().map(|it| it.path());
     let sasl = library
         .into_iter()
@@ -87,24 +87,24 @@ async fn other_code_under_the_same_version_is_refused_and_other_debug_informatio
     fs::remove_file(&module).unwrap();
     fs::write(&module, changed).unwrap();
     let name = sasl.file_name().unwrap().to_string_lossy().into_owned();
-    is_refused(&replica, &connection, "0.2.0", &[&name, "alarm_handler", "other code"]).await;
+    is_refused(&replica, &connection, "1.2.0", &[&name, "alarm_handler", "other code"]).await;
 
     let mut described = original;
     described.extend(b"Docs\0\0\0\x04text");
     let length = u32::try_from(described.len() - 8).unwrap().to_be_bytes();
     described[4..8].copy_from_slice(&length);
     fs::write(&module, described).unwrap();
-    let site = replica.site("0.1.0", "0.2.0");
+    let site = replica.site("1.1.0", "1.2.0");
     replica.install(&connection, &site).await.unwrap();
-    replica.serves("0.2.0").await;
+    replica.serves("1.2.0").await;
 }
 
 #[tokio::test]
 async fn a_node_that_runs_from_elsewhere_is_left_alone() {
-    let replica = Replica::start(Sample::Erlang, "0.1.0").await;
-    let other = Replica::start(Sample::Erlang, "0.1.0").await;
-    replica.bring("0.2.0").await;
-    let site = replica.site("0.1.0", "0.2.0");
+    let replica = Replica::start(Sample::Erlang, "1.1.0").await;
+    let other = Replica::start(Sample::Erlang, "1.1.0").await;
+    replica.bring("1.2.0").await;
+    let site = replica.site("1.1.0", "1.2.0");
     hot::lay(&site).await.unwrap();
     let fault = hot::unpack(&other.connect().await, &site).await.unwrap_err();
     assert!(fault.to_string().contains("runs from") && !fault.is_of_package(), "{fault}");
