@@ -3,6 +3,7 @@
 use proto::apps::{Deploy, Deployment};
 use proto::ids::ReleaseKey;
 use proto::releases::Release;
+use serde::Deserialize;
 use wasm_bindgen_futures::spawn_local;
 use yew::{Callback, Html, Properties, component, html, use_state, use_state_eq};
 
@@ -18,6 +19,13 @@ use crate::router::use_go;
 use crate::session::use_account;
 use crate::shared::Shared;
 use crate::words;
+
+/// Of [`proto::releases::ReleaseCheck`] what is shown here: to read all of it costs every first visit the code that does it.
+#[derive(PartialEq, Deserialize)]
+struct Checked {
+    release: ReleaseKey,
+    summary: String,
+}
 
 #[derive(Properties, PartialEq)]
 pub(super) struct Props {
@@ -35,12 +43,13 @@ pub(super) fn DeployDialog(props: &Props) -> Html {
     let keep = use_state_eq(|| application.application.pinned.is_some());
     let busy = use_state_eq(|| false);
     let answer = use_state(|| None::<Result<Deployment, ClientError>>);
+    let checked = use_state_eq(|| None::<Checked>);
     let pages = use_pages::<Release, _>(format!("/applications/{}/releases", summary.name), ());
 
     let deploy = {
         let (name, chosen) = (summary.name.clone(), chosen.clone());
         let what = if *keep { "pin" } else { "deploy" };
-        let (busy, answer, onclose) = (busy.clone(), answer.clone(), onclose.clone());
+        let (client, busy, answer, onclose) = (client.clone(), busy.clone(), answer.clone(), onclose.clone());
         Callback::from(move |_| {
             let Some(key) = (*chosen).clone() else { return };
             let (client, go, onclose) = (client.clone(), go.clone(), onclose.clone());
@@ -63,10 +72,20 @@ pub(super) fn DeployDialog(props: &Props) -> Html {
         })
     };
     let choose = {
-        let (chosen, answer) = (chosen.clone(), answer.clone());
-        Callback::from(move |key| {
+        let (chosen, answer, checked, name) =
+            (chosen.clone(), answer.clone(), checked.clone(), summary.name.clone());
+        Callback::from(move |key: ReleaseKey| {
+            let (client, checked) = (client.clone(), checked.clone());
+            let ReleaseKey { version, sha256 } = &key;
+            let path = format!("/applications/{name}/releases/{version}/check?sha256={sha256}");
             chosen.set(Some(key));
             answer.set(None);
+            spawn_local(async move {
+                // Where it cannot be said, the deployment itself says it.
+                if let Ok(said) = client.get(&path).await {
+                    checked.set(Some(said));
+                }
+            });
         })
     };
     let toggle = {
@@ -81,6 +100,8 @@ pub(super) fn DeployDialog(props: &Props) -> Html {
                     return html! { <Empty title="No release was seen in the bucket yet." /> };
                 }
                 let picked = releases.iter().find(|it| chosen.as_ref() == Some(&it.key));
+                // The answer of an earlier choice may come late.
+                let check = checked.as_ref().filter(|it| chosen.as_ref() == Some(&it.release));
                 html! {
                     <>
                         <ul class="choices" role="radiogroup" aria-label="Release">
@@ -90,6 +111,9 @@ pub(super) fn DeployDialog(props: &Props) -> Html {
                             Some(release) => words::deploy_sentence(summary, release, application.application.settings.strategy),
                             None => "Choose the release that is to run.".to_owned(),
                         } }</p>
+                        { for check.map(|it| html! {
+                            <p id="deploy-check" class="consequence" role="status">{ words::sentence(&it.summary) }</p>
+                        }) }
                         <label class="option">
                             <input id="deploy-pin" type="checkbox" checked={*keep} onchange={toggle.clone()} />
                             <span>{ "Pin it: keep it whatever the bucket names, until it is unpinned." }</span>
