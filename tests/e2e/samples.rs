@@ -130,7 +130,7 @@ async fn package(sample: Sample, language: Language, version: &str) -> (Version,
     (version.parse().unwrap(), found.package)
 }
 
-/// What mix and Jellyfish, and relx and rebar3_appup_plugin, make of them is understood before anything runs.
+/// What mix and Jellyfish, and relx and `rebar3_appup_plugin`, make of them is understood before anything runs.
 #[tokio::test]
 async fn their_packages_lead_from_one_version_to_the_other_and_back() {
     for (sample, language) in [

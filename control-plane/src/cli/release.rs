@@ -13,7 +13,7 @@ use super::output::{Out, place, wrap, wrap_below};
 pub(super) enum Release {
     /// Say what a deployment of a release would be on each replica that runs: hot, or full and why.
     ///
-    /// Nothing is done. Exits with 1 where deploy.hot_upgrade is require and a replica would need a full deployment.
+    /// Nothing is done. Exits with 1 where `deploy.hot_upgrade` is require and a replica would need a full deployment.
     #[command(after_help = "Example:\n  deployex release check myapp 2.6.0")]
     Check {
         /// The application's name.
@@ -63,7 +63,9 @@ fn render(check: &ReleaseCheck) -> String {
             (CheckedWay::None, _) => format!("{}  runs it already", replica.from),
         };
         let said = wrap_below(&indent, &said);
-        text.push_str(&format!("{name:<width$}  {}", said.trim_start()));
+        text.push_str(name);
+        text.push_str(&indent[name.len()..]);
+        text.push_str(said.trim_start());
     }
     text
 }

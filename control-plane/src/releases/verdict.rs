@@ -159,7 +159,7 @@ pub(super) fn judge(look: &Look<'_>) -> Verdict {
     let other = known.filter(|release| release.pre_commands != current.pre_commands);
     let described =
         other.map(|_| Record::PreCommands { key: found.clone(), pre_commands: current.pre_commands.clone() });
-    let records = record.into_iter().chain(described).collect();
+    let records = record.map(|it| *it).into_iter().chain(described).collect();
     let outcome =
         if is_republished { Outcome::Trouble(Trouble::Republished { found }) } else { Outcome::Wish(found) };
     Verdict::Stand(Stand { records, outcome })
@@ -168,7 +168,7 @@ pub(super) fn judge(look: &Look<'_>) -> Verdict {
 enum Identity<'a> {
     Unread,
     Refused(&'a Fault),
-    Known(Digest, Option<Record>),
+    Known(Digest, Option<Box<Record>>),
 }
 
 /// Which bytes the tarball has: as recorded for this very object, or as read since.
@@ -183,7 +183,7 @@ fn identify<'a>(look: &Look<'a>, version: &Version, tarball: &Tarball) -> Identi
                 let inspection = read.archive.as_ref().ok().filter(|it| it.summary.sha256 == sha256);
                 let package = inspection.and_then(|it| it.package.clone());
                 let key = release.key.clone();
-                Identity::Known(sha256, package.map(|package| Record::Package { key, package }))
+                Identity::Known(sha256, package.map(|package| Box::new(Record::Package { key, package })))
             }
             _ => Identity::Known(sha256, None),
         };
@@ -199,7 +199,7 @@ fn identify<'a>(look: &Look<'a>, version: &Version, tarball: &Tarball) -> Identi
             } else {
                 Record::New { key, size: summary.size, etag, package: package.clone() }
             };
-            Identity::Known(summary.sha256, Some(record))
+            Identity::Known(summary.sha256, Some(Box::new(record)))
         }
     }
 }

@@ -29,7 +29,6 @@ const MAX_PACKAGE: usize = 256 << 10;
 /// Whether a file of a release is one that is read here.
 pub(crate) fn is_wanted(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
-    let named = |name: &str, end: &str| name.ends_with(end);
     match parts.as_slice() {
         ["releases", "start_erl.data"] => true,
         ["releases", name] | ["releases", _, name] => named(name, ".rel"),
@@ -37,6 +36,11 @@ pub(crate) fn is_wanted(path: &str) -> bool {
         ["lib", _, "priv", "appup", name] => named(name, ".appup"),
         _ => false,
     }
+}
+
+/// Such files are named in small letters, whatever file system they come from.
+fn named(path: &str, end: &str) -> bool {
+    path.ends_with(end)
 }
 
 pub(crate) fn read(app: &AppName, files: &Files) -> Package {
@@ -102,7 +106,7 @@ fn release(app: &AppName, files: &Files) -> Result<Package, String> {
 
 /// The file that describes the release which the start script starts.
 fn rel_path<'a>(app: &AppName, started: Option<&str>, files: &'a Files) -> Result<&'a str, String> {
-    let all = || files.kept.keys().chain(&files.too_large).filter(|it| it.ends_with(".rel"));
+    let all = || files.kept.keys().chain(&files.too_large).filter(|it| named(it, ".rel"));
     let Some(version) = started else {
         return Err("it has no releases/start_erl.data that names a version".to_owned());
     };
