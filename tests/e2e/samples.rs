@@ -138,8 +138,8 @@ async fn their_packages_lead_from_one_version_to_the_other_and_back() {
         (Sample::Erlang, Language::Erlang),
         (Sample::Gleam, Language::Gleam),
     ] {
-        let (old, old_package) = package(sample, language, "0.1.0").await;
-        let (new, new_package) = package(sample, language, "0.2.0").await;
+        let (old, old_package) = package(sample, language, "1.1.0").await;
+        let (new, new_package) = package(sample, language, "1.2.0").await;
         let (from, to) = ((&old, old_package.as_ref()), (&new, new_package.as_ref()));
         let ways = [(from, to), (to, from)].map(|(from, to)| way(from, to, language, HotUpgradePolicy::Auto));
         if language == Language::Gleam {
@@ -150,7 +150,7 @@ async fn their_packages_lead_from_one_version_to_the_other_and_back() {
         assert_eq!(ways, [Way::Hot, Way::HotDown], "{sample}: {old_package:#?} {new_package:#?}");
         let package = new_package.unwrap();
         assert_eq!(package.name, sample.name());
-        assert_eq!(package.libs[sample.name()], "0.2.0");
+        assert_eq!(package.libs[sample.name()], "1.2.0");
         assert_eq!(package.jellyfish.len(), usize::from(sample == Sample::Elixir));
         let stored = serde_json::to_string(&package).unwrap();
         assert!(stored.len() < 8_192, "{} bytes: {stored}", stored.len());
