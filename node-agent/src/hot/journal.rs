@@ -247,9 +247,9 @@ mod tests {
             for laid in [true, false] {
                 let mut bad = journal();
                 if laid {
-                    bad.laid.push(path.to_owned())
+                    bad.laid.push(path.to_owned());
                 } else {
-                    bad.replaced.push(path.to_owned())
+                    bad.replaced.push(path.to_owned());
                 }
                 bad.write(&folder).unwrap();
                 let fault = undo(root.path()).unwrap_err();

@@ -6,6 +6,7 @@ mod again;
 mod back;
 mod configuration;
 mod laid;
+mod libraries;
 mod refusals;
 mod replica;
 mod tidy;
@@ -72,7 +73,7 @@ async fn upgrades_under_load(sample: Sample) {
     assert!(!replica.vm.has_ended());
     drop(connection);
 
-    replica.start_again().await;
+    replica.start_again();
     replica.serves("1.3.0").await;
     let port = replica.get("/status").await.unwrap();
     assert!(port.contains(&format!("port={}", replica.address.port())), "{port}");

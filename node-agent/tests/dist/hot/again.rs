@@ -88,14 +88,14 @@ async fn taken_back(sample: Sample) {
     replica.vm.kill();
     hot::undo(None, &site.root).await.unwrap();
     assert_same(&before, &tree(&replica.root("")));
-    replica.start_again().await;
+    replica.start_again();
     replica.serves("1.1.0").await;
 
     // A node that lost what was resolved resolves it again.
     let connection = replica.connect().await;
     replica.prepare(&connection, &site).await.unwrap();
     drop(connection);
-    replica.start_again().await;
+    replica.start_again();
     replica.serves("1.1.0").await;
     let connection = replica.connect().await;
     hot::install(&connection, &site).await.unwrap();

@@ -26,7 +26,7 @@ async fn after_a_hot_upgrade(sample: Sample) {
     let status = replica.get("/status").await.unwrap();
     assert!(status.contains(&format!("port={}", replica.address.port())), "{status}");
     drop(connection);
-    replica.start_again().await;
+    replica.start_again();
     replica.serves("1.1.0").await;
 }
 
@@ -42,7 +42,7 @@ async fn after_a_full_deployment(sample: Sample) {
     replica.upgrade(&connection, "1.2.0", "1.1.0").await;
     assert_eq!(replica.count().await, 2);
     drop(connection);
-    replica.start_again().await;
+    replica.start_again();
     replica.serves("1.1.0").await;
 }
 

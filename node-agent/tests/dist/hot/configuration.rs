@@ -44,7 +44,7 @@ async fn what_elixir_configures_at_run_time_is_the_new_releases_and_may_hold_fun
     assert_eq!(value(&connection, seen).await, expected);
     hot::permanent(&connection, &site).await.unwrap();
     drop(connection);
-    replica.start_again().await;
+    replica.start_again();
     replica.serves("1.2.0").await;
     assert_eq!(value(&replica.connect().await, seen).await, expected);
 }
@@ -114,7 +114,7 @@ async fn what_relx_configures_is_rendered_with_the_environment_of_the_vm() {
     assert_eq!(value(&connection, seen).await.to_string(), expected);
     hot::permanent(&connection, &site).await.unwrap();
     drop(connection);
-    replica.start_again().await;
+    replica.start_again();
     replica.serves("1.2.0").await;
     assert_eq!(value(&replica.connect().await, seen).await.to_string(), expected);
 }

@@ -81,7 +81,7 @@ impl Replica {
     }
 
     /// After a kill, by the start script that is there now.
-    pub(crate) async fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.vm.kill();
         let (sample, root) = (self.sample, self.folder.current());
         self.vm = boot(sample, &root, self.home.path(), &self.epmd, self.address, &self.environment);

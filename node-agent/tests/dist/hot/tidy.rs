@@ -25,7 +25,7 @@ async fn older_releases_leave(sample: Sample) {
     assert_eq!(known.to_string(), "[\"1.2.0\",\"1.3.0\"]");
     assert_eq!(libraries(), before);
     drop(connection);
-    replica.start_again().await;
+    replica.start_again();
     replica.serves("1.3.0").await;
 
     let connection = replica.connect().await;
