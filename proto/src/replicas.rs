@@ -101,6 +101,32 @@ pub struct UpgradeStep {
     pub took_ms: u64,
 }
 
+impl Upgrade {
+    /// For people: how far it is, or what became of it, with how long each step took.
+    pub fn sentence(&self) -> String {
+        let Self { from, to, state, done, step, because, .. } = self;
+        let steps: Vec<String> = done.iter().map(|it| format!("{} {} ms", it.step, it.took_ms)).collect();
+        let steps = if steps.is_empty() { String::new() } else { format!(" ({})", steps.join(", ")) };
+        let step = step.as_deref().unwrap_or("an unknown step");
+        let because = because.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
+        match state {
+            UpgradeState::Running => format!("hot upgrade from {from} to {to}, at the step {step}{steps}"),
+            UpgradeState::Undoing => {
+                format!(
+                    "the hot upgrade from {from} to {to} failed at the step {step} and is being undone{because}"
+                )
+            }
+            UpgradeState::Done => {
+                let all: u64 = done.iter().map(|it| it.took_ms).sum();
+                format!("hot-upgraded from {from} to {to} in {all} ms{steps}")
+            }
+            UpgradeState::Failed => {
+                format!("the hot upgrade from {from} to {to} failed at the step {step}{because}")
+            }
+        }
+    }
+}
+
 /// An Erlang node, and the agent's own connection to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -14,17 +14,25 @@ use tests::release::Bucket;
 use tests::wait::{Seen, eventually};
 use xtask::fixtures::Sample;
 
+mod deaths;
+mod failures;
+
 struct World {
     sample: Sample,
     bucket: Bucket,
     control_plane: ControlPlane,
-    _agent: Agent,
+    agent: Agent,
     port: u16,
 }
 
 impl World {
     /// With 1.1.0 in force. `deploy`: more of that section.
     async fn new(sample: Sample, replicas: u16, deploy: &str) -> Self {
+        Self::with(sample, replicas, deploy, "").await
+    }
+
+    /// `more`: of the application's settings, lines of their own.
+    async fn with(sample: Sample, replicas: u16, deploy: &str, more: &str) -> Self {
         let (bucket, port) = (Bucket::new(), ports::free(replicas + 1));
         bucket.publish(sample, "1.1.0").await;
         let (name, language) = (sample.name(), sample.language());
@@ -32,12 +40,12 @@ impl World {
             "  - name: {name}\n    language: {language}\n    replicas: {replicas}\n    \
              replica_ports: [{{ key: PORT, base: {port} }}]\n    deploy_schedule_interval_ms: 200\n    \
              restart: {{ backoff_min_ms: 100, backoff_max_ms: 200 }}\n    \
-             deploy: {{ stable_after_ms: 500, drain_ms: 0, {deploy} }}\n"
+             deploy: {{ stable_after_ms: 500, drain_ms: 0, {deploy} }}\n{more}"
         );
         let control_plane = ControlPlane::start(&bucket, &applications).await;
         let agent = Agent::join(&control_plane, "only").await;
         control_plane.settles_on(name, "1.1.0").await;
-        let world = Self { sample, bucket, control_plane, _agent: agent, port };
+        let world = Self { sample, bucket, control_plane, agent, port };
         world.connected().await;
         world
     }
@@ -54,6 +62,30 @@ impl World {
 
     async fn publish(&self, version: &str) {
         self.bucket.publish(self.sample, version).await;
+    }
+
+    /// What a person asks for, of what was published before.
+    fn deploy(&self, version: &str) {
+        let said = self.control_plane.command_line().run(&["deploy", self.sample.name(), version]);
+        assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    }
+
+    /// Of one kind.
+    fn told(&self, kind: &str) -> Vec<String> {
+        self.events().into_iter().filter(|(it, _)| it == kind).map(|(_, text)| text).collect()
+    }
+
+    /// Nothing of an upgrade is left in the slot, and no release waits in it.
+    async fn lies_still(&self, slot: u16) {
+        let folder = self.agent.var_path().join("service").join(self.sample.name()).join(slot.to_string());
+        eventually("a slot at rest", || {
+            let left: Vec<_> = [folder.join("new"), folder.join("current/releases/.deployex-upgrade")]
+                .into_iter()
+                .filter(|it| it.exists())
+                .collect();
+            async move { if left.is_empty() { Seen::Done(()) } else { Seen::NotYet(format!("{left:?}")) } }
+        })
+        .await;
     }
 
     async fn settles_on(&self, version: &str) -> Application {
@@ -122,8 +154,24 @@ async fn keeps_what_it_counts(sample: Sample) {
         .await;
     tests::http::serves_version(world.port, "1.3.0").await;
     assert_eq!(world.count(1).await, 1);
-    let complete = world.events().into_iter().filter(|(kind, _)| kind == "hot_upgrade_complete").count();
-    assert_eq!(complete, 4, "{:?}", world.events());
+    assert_eq!(world.told("hot_upgrade_complete").len(), 4, "{:?}", world.events());
+    for slot in [1, 2] {
+        world.lies_still(slot).await;
+    }
+    // A restart that somebody asks for starts it too.
+    let said = world.control_plane.command_line().run(&["restart", sample.name(), "--wait"]);
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    for slot in [1, 2] {
+        tests::http::serves_version(world.port + slot - 1, "1.3.0").await;
+    }
+    // And back, where the package knows the way.
+    let counted = [world.count(1).await, world.count(2).await];
+    world.when("the borrowed slot given back", |it| it.slots.len() == 2).await;
+    let before = pids(&world.connected().await);
+    world.deploy("1.2.0");
+    let back = world.settles_on("1.2.0").await;
+    assert_eq!(pids(&back), before, "{:#?}", world.events());
+    assert_eq!([world.count(1).await, world.count(2).await], counted.map(|it| it + 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,4 +182,17 @@ async fn elixir_goes_from_one_release_to_the_next_and_keeps_what_it_counts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn erlang_goes_from_one_release_to_the_next_and_keeps_what_it_counts() {
     keeps_what_it_counts(Sample::Erlang).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_talk_tls_are_upgraded_like_others() {
+    for sample in [Sample::Elixir, Sample::Erlang] {
+        let world =
+            World::with(sample, 1, "strategy: stop_first", "    distribution: { tls: managed }\n").await;
+        let (before, counted) = (pids(&world.connected().await), world.count(1).await);
+        world.publish("1.2.0").await;
+        let after = world.settles_on("1.2.0").await;
+        assert_eq!(pids(&after), before, "{sample}: {:#?}", world.events());
+        assert_eq!(world.count(1).await, counted + 1);
+    }
 }

@@ -198,7 +198,7 @@ impl World {
             let because = because.to_owned();
             Err(UpgradeFailure { step, because, of_package: false, spoiled })
         };
-        let fails = self.hostile && self.dice.one_in(20);
+        let fails = self.hostile && !self.gentle && self.dice.one_in(20);
         let now = self.now;
         let it = self.slot(host, slot);
         let Some(alive) = it.alive.as_mut().filter(|it| !it.told) else {

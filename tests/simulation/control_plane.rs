@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use control_plane::clock::Time;
 use control_plane::fleet::Place;
 use control_plane::rollout::{Plan, Steering, Step, Waiting, has_way_back, plan, simulation};
-use node_agent::replica::{Assignment, Event, Fallback, PreCommands, Wanted};
+use node_agent::replica::{Assignment, Event, Fallback, Hot, PreCommands, Wanted};
 use proto::ids::{NodeId, Slot};
 use proto::pb;
 use proto::state::Liveness;
@@ -115,7 +115,10 @@ impl World {
             };
             let wanted = Wanted {
                 fallback: self.way_back(&release).map(Box::new),
-                hot: None,
+                hot: assigned
+                    .hot
+                    .clone()
+                    .map(|it| Box::new(Hot { attempt: it.attempt, from: it.from, required: it.required })),
                 pre_commands: assigned.pre_commands_run.clone().map(|run_id| {
                     let count = if has_pre_commands(&release) { PRE_COMMANDS } else { 0 };
                     PreCommands { run_id, count }

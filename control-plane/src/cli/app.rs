@@ -180,6 +180,9 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
         if let Some(check) = &replica.failed_check {
             text.push_str(&wrap(&format!("{at}: {}", failed_check(check, now))));
         }
+        if let Some(upgrade) = &replica.upgrade {
+            text.push_str(&wrap(&format!("{at}: {}", one_line(&upgrade.sentence()))));
+        }
     }
     text.push_str(&how_they_are_connected(replicas));
     text.push_str(&what_they_run_on(replicas));
@@ -305,8 +308,8 @@ pub(super) mod tests {
     use proto::apps::{Pin, PortBase, Settings};
     use proto::ids::{Digest, ReleaseKey};
     use proto::releases::Ghost;
-    use proto::replicas::PortInUse;
-    use proto::state::{Language, Strategy, Tone, VmFigure};
+    use proto::replicas::{PortInUse, Upgrade, UpgradeStep};
+    use proto::state::{Language, Strategy, Tone, UpgradeState, VmFigure};
 
     use super::*;
 
@@ -389,7 +392,17 @@ pub(super) mod tests {
                 tls: Some("shared".to_owned()),
                 mesh: None,
             }),
-            upgrade: None,
+            upgrade: Some(Upgrade {
+                from: "1.1.0".parse().unwrap(),
+                to: "1.2.0".parse().unwrap(),
+                state: UpgradeState::Running,
+                done: vec![UpgradeStep { step: "lay".to_owned(), took_ms: 41 }],
+                step: Some("unpack".to_owned()),
+                step_since: None,
+                because: None,
+                spoiled: false,
+                finished_at: None,
+            }),
             vm: Some(Vm {
                 otp: Some("25".to_owned()),
                 erts: Some("13.1.5".to_owned()),

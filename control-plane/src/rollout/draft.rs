@@ -9,7 +9,7 @@ use proto::state::{Liveness, Service, SlotState, Strategy};
 use rustc_hash::FxHashMap;
 
 use super::fault::planted;
-use super::hot::{Ways, was_left_as_it_was};
+use super::hot::{Moving, Ways, was_left_as_it_was};
 use super::place::{Next, NodeSlots, Pace, SlotView, Standing};
 use super::placement::{self, Placement};
 use super::room::Missing;
@@ -53,6 +53,8 @@ pub(super) struct Draft<'a> {
     pub(super) missing: RefCell<Option<Missing>>,
     pub(super) told: Told,
     pub(super) ways: RefCell<Ways>,
+    /// `None`: nothing moves.
+    pub(super) moving: Option<Moving>,
     forgotten: BTreeSet<Place>,
 }
 
@@ -109,6 +111,7 @@ impl<'a> Draft<'a> {
             missing: RefCell::new(None),
             told: Told::default(),
             ways: RefCell::default(),
+            moving: None,
             forgotten: BTreeSet::new(),
         };
         let failed = fleet.rollout.iter().flat_map(|rollout| rollout.progress.failed.keys());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
+use proto::hot_upgrade::{Appup, Matcher, Package, Versions};
 use proto::ids::{Digest, NodeId, ReleaseKey, RolloutId, Slot};
 use proto::state::{HostLevel, Language, Liveness, RolloutPhase, Service, SlotState, Strategy, VmFigure};
 use uuid::Uuid;
@@ -10,7 +11,8 @@ use uuid::Uuid;
 use super::{InForce, Plan, PreCommandsState, Progress, Rollout, Step};
 use crate::clock::Time;
 use crate::fleet::{
-    AppFleet, Assigned, Node, Observed, ObservedLevel, ObservedVm, Place, ToldRestart, Wish, WishedBy,
+    AppFleet, Assigned, Node, Observed, ObservedLevel, ObservedNode, ObservedVm, Place, ToldRestart, Wish,
+    WishedBy,
 };
 use crate::spec::{AppSpec, Millis};
 
@@ -125,6 +127,32 @@ pub(crate) fn seen(state: SlotState, running: Option<ReleaseKey>, generation: u6
         hot_upgrades: false,
         ports: Vec::new(),
         reported_at: Time(0),
+    }
+}
+
+/// Of a release to which there is a way from every other, and back.
+pub(crate) fn package(release: &ReleaseKey) -> Package {
+    let version = release.version.to_string();
+    let any = vec![Matcher { versions: Versions::Expression(".*".to_owned()), restarts: false }];
+    let appup = Appup { to: version.clone(), up: any.clone(), down: any, fault: None };
+    Package {
+        erts: "13.1.5".to_owned(),
+        name: "shop".to_owned(),
+        libs: [("sasl", "4.2".to_owned()), ("shop", version)].map(|(lib, of)| (lib.to_owned(), of)).into(),
+        appups: [("shop".to_owned(), appup)].into(),
+        ..Package::default()
+    }
+}
+
+/// Its agent talks to it.
+pub(crate) fn connected() -> ObservedNode {
+    ObservedNode {
+        name: "shop-1@host".to_owned(),
+        connected_since: Some(Time(1)),
+        kind: String::new(),
+        because: String::new(),
+        tls: String::new(),
+        mesh: None,
     }
 }
 

@@ -36,7 +36,42 @@ pub(super) fn was_left_as_it_was<'a>(sight: &Sight<'a>) -> Option<&'a Observed> 
     (seen.running.as_ref() == Some(&failed.from)).then_some(seen)
 }
 
+/// The rollout that this plan is about, as far as it decides how a release comes to a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Moving {
+    attempt: String,
+    /// No further slot is upgraded in it.
+    given_up: bool,
+    /// It goes back, because its release is not good.
+    has_failed: bool,
+}
+
+impl Rollout {
+    /// What its slots are told to be upgraded for. The way back is a try of its own.
+    fn attempt(&self) -> String {
+        match self.phase {
+            RolloutPhase::Reverting => format!("{}-back", self.id),
+            _ => self.id.to_string(),
+        }
+    }
+}
+
 impl<'a> Draft<'a> {
+    /// Before anything is told for it.
+    pub(super) fn moves(&mut self, rollout: Option<&Rollout>) {
+        self.moving = rollout.map(|it| {
+            let ghosted = |release: &ReleaseKey| {
+                let now = self.plan.ghosts.iter().any(|ghost| ghost.release == *release);
+                now || self.fleet.ghosted.contains(release)
+            };
+            Moving {
+                attempt: it.attempt(),
+                given_up: it.progress.hot_given_up.is_some() && it.phase != RolloutPhase::Reverting,
+                has_failed: it.phase == RolloutPhase::Reverting && ghosted(&it.release),
+            }
+        });
+    }
+
     /// How `release` is to come to a slot; `None`: what runs there ends first, or nothing does.
     pub(super) fn hot_to(&self, place: Place, release: &ReleaseKey) -> Option<Hot> {
         // Whoever knows of no package knows of no way.
@@ -51,18 +86,19 @@ impl<'a> Draft<'a> {
         };
         let seen = self.fleet.observed.get(&place).filter(|it| it.hot_upgrades)?;
         let from = seen.running.clone().filter(|it| it != release)?;
-        let moving = self.rollout.as_ref();
-        if moving.is_some_and(|it| it.phase == RolloutPhase::Reverting) {
+        let moving = self.moving.as_ref();
+        // What has failed is not trusted with the way back either.
+        if moving.is_some_and(|it| it.has_failed) {
             return None;
         }
         let attempt = match moving {
-            Some(rollout) => rollout.id.to_string(),
+            Some(moving) => moving.attempt.clone(),
             None => format!("{}-{}", self.fleet.app, self.fleet.generation),
         };
         let failed = seen.failed_upgrade().filter(|it| it.to == *release && it.from == from);
         let tried = failed.is_some_and(|it| moving.is_none() || it.attempt == attempt);
         if !required {
-            let given_up = moving.is_some_and(|it| it.progress.hot_given_up.is_some());
+            let given_up = moving.is_some_and(|it| it.given_up);
             // Nobody is served by what is not ready, and into what cannot be talked to nothing can be brought.
             let connected = seen.erlang.as_ref().is_some_and(|it| it.connected_since.is_some());
             let apt = seen.serves() && connected && self.leads(&from, release);
@@ -112,7 +148,7 @@ impl<'a> Draft<'a> {
         if rollout.progress.hot_given_up.is_some() || self.requires_hot() || planted!(HotWhateverFailed) {
             return;
         }
-        let id = rollout.id.to_string();
+        let id = rollout.attempt();
         let shows = |seen: &&Observed| {
             seen.failed_upgrade().is_some_and(|it| it.attempt == id && (it.of_package || it.spoiled))
         };
@@ -122,6 +158,7 @@ impl<'a> Draft<'a> {
         let Some(failed) = seen.failed_upgrade() else { return };
         let because = format!("{} could not be hot-upgraded: {}", self.named(place), failed.because);
         rollout.progress.hot_given_up = Some(because.clone());
+        self.moves(Some(rollout));
         let text = format!("{because}; {} goes on as a full deployment", rollout.release.version);
         self.happened(HappeningKind::HotUpgradeGivenUp, rollout, Some(place), text);
     }
@@ -135,7 +172,7 @@ impl<'a> Draft<'a> {
         if !self.requires_hot() {
             return None;
         }
-        let id = rollout.id.to_string();
+        let id = rollout.attempt();
         let counts = |place: &Place| !rollout.progress.failed.contains_key(&place.node);
         let mut told = self.bearers(&rollout.release).into_iter().filter(|it| counts(&it.place));
         told.find_map(|bearer| {
@@ -152,7 +189,12 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// Each of its slots that serves and is not there yet can be upgraded where it is.
+    /// It was told to be upgraded, could not be, and is to be told anew.
+    pub(super) fn is_left_as_it_was(&self, place: Place) -> bool {
+        !self.has_been_told(place) && self.sights.at(place).and_then(was_left_as_it_was).is_some()
+    }
+
+    /// It can be upgraded where it is.
     pub(super) fn is_in_place(&self, host: Host<'_>, slot: proto::ids::Slot, target: &ReleaseKey) -> bool {
         self.hot_to(host.place(slot), target).is_some()
     }

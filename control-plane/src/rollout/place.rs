@@ -152,7 +152,11 @@ impl NodeSlots {
         let mut assign: Vec<Slot> =
             off.iter().filter(|view| !view.standing.is_ready()).map(|view| view.slot).collect();
         let serving = || off.iter().filter(|view| view.standing.is_ready());
-        if let Some(view) = serving().find(|view| view.in_place || self.may_replace(**view, room)) {
+        let in_turn = self.on_their_way().is_empty() || planted!(UpgradeAllAtOnce);
+        let may = |view: &&&SlotView| {
+            (view.in_place && in_turn) || (!view.in_place && self.may_replace(***view, room))
+        };
+        if let Some(view) = serving().find(|view| may(&view)) {
             assign.push(view.slot);
         } else if serving().next().is_some()
             && let Some(spare) = self.spare()

@@ -43,6 +43,7 @@ impl Draft<'_> {
         self.tidy();
         self.restart_named();
         let Some(rollout) = self.rollout.take() else {
+            self.moves(None);
             if self.begin() {
                 return true;
             }
@@ -65,6 +66,7 @@ impl Draft<'_> {
             }
             Heeded::Over => return true,
         };
+        self.moves(Some(&rollout));
         let turned = match rollout.phase {
             RolloutPhase::Pending | RolloutPhase::Running => self.move_on(rollout),
             RolloutPhase::Watching => self.keep_watch(rollout),

@@ -255,6 +255,8 @@ impl<'a> Draft<'a> {
     pub(super) fn on_trial(&self, rollout: &Rollout) -> Vec<(Host<'a>, Place)> {
         let told = self.bearers(&rollout.release).into_iter();
         let seen = told.filter(|it| !it.host.is(Liveness::Lost) && !it.is_stable());
+        // One that could not be upgraded is told anew: nothing is to be waited for.
+        let seen = seen.filter(|it| !self.is_left_as_it_was(it.place));
         let seen = seen.filter(|it| !rollout.progress.failed.contains_key(&it.host.id));
         seen.map(|it| (it.host, it.place)).collect()
     }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use proto::ids::{BadName, NodeId};
+use proto::hot_upgrade::Package;
+use proto::ids::{BadName, NodeId, ReleaseKey};
 use proto::pb;
 use proto::state::Strategy;
 
@@ -30,7 +31,13 @@ pub fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMap<NodeI
     fixture::store(fleet, plan, generations, now);
 }
 
-/// What is known of a slot once an agent has said so.
+/// Of releases between each two of which there is a way for what runs.
+pub fn packages(releases: impl IntoIterator<Item = ReleaseKey>) -> BTreeMap<ReleaseKey, Package> {
+    releases.into_iter().map(|release| (release.clone(), fixture::package(&release))).collect()
+}
+
+/// What is known of a slot once an agent has said so that talks to what runs there.
 pub fn observed(report: &pb::SlotReport, now: Time) -> Result<Observed, BadName> {
-    crate::agents::read_report(report, now)
+    let observed = crate::agents::read_report(report, now)?;
+    Ok(Observed { erlang: Some(fixture::connected()), ..observed })
 }

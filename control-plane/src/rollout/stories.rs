@@ -7,7 +7,7 @@ use proto::ids::{NodeId, RestartId};
 use proto::replicas::ProbeList;
 use proto::state::{Liveness, RolloutPhase, Service, SlotState, Strategy};
 
-use super::fixture::{fleet, node, node_id, place, release, seen, store, wish};
+use super::fixture::{connected, fleet, node, node_id, place, release, seen, store, wish};
 use super::{Happening, InForce, Plan, Recorded, Rollout, Said, Step, plan};
 use crate::clock::Time;
 use crate::fleet::{
@@ -119,11 +119,19 @@ impl Story {
     /// Every slot of a node that is up has done what it was told.
     fn all_do_as_told(&mut self) {
         for (place, assigned) in &self.fleet.assigned {
+            // What cannot be upgraded waits for another word.
+            let upgrade = self.fleet.observed.get(place).and_then(|seen| seen.upgrade.clone());
+            if assigned.hot.as_ref().is_some_and(|hot| upgrade.is_some_and(|it| it.attempt == hot.attempt)) {
+                continue;
+            }
             if self.fleet.nodes[&place.node].liveness == Liveness::Up {
                 let state = if assigned.release.is_some() { SlotState::Stable } else { SlotState::Empty };
                 let crashes = self.fleet.observed.get(place).map_or(0, |seen| seen.crashes_since_deploy);
                 let mut observed = seen(state, assigned.release.clone(), assigned.generation);
                 observed.crashes_since_deploy = crashes;
+                if !self.fleet.packages.is_empty() {
+                    (observed.hot_upgrades, observed.erlang) = (true, Some(connected()));
+                }
                 self.fleet.observed.insert(*place, observed);
             }
         }
@@ -165,6 +173,9 @@ impl Story {
         for step in &planned.steps {
             let name = self.name(step.place());
             lines.push(match step {
+                Step::Assign { release, hot: Some(hot), .. } => {
+                    format!("{name} is hot-upgraded from {} to {}", hot.from.version, release.version)
+                }
                 Step::Assign { release, pre_commands_run: None, .. } => {
                     format!("{name} gets {}", release.version)
                 }
@@ -200,6 +211,7 @@ macro_rules! told {
 
 mod back;
 mod fleets;
+mod hot;
 mod places;
 mod pre_commands;
 mod predecessors;

@@ -208,6 +208,9 @@ fn Detail(props: &DetailProps) -> Html {
             </dl>
             <vm::About replica={it.clone()} />
             if let Some(staging) = &it.staging { <p class="staging">{ words::staging(staging) }</p> }
+            if let Some(upgrade) = &it.upgrade {
+                <p class={if upgrade.because.is_some() { "trouble" } else { "staging" }}>{ words::sentence(&upgrade.sentence()) }</p>
+            }
             { pre_commands(it.pre_commands.as_ref()) }
             { for it.failed_check.iter().map(|check| evidence::failed_check(check, true)) }
             { for it.last_exit.iter().map(|exit| evidence::last_exit(exit, true)) }
