@@ -184,8 +184,6 @@ impl World {
                 let event = Event::Upgraded { ticket, result: Ok(()) };
                 self.later(5, 400, Due::Answer { host, agent, slot, event });
             }
-            Action::Note(Note::Upgraded { .. }) => self.seen.saw(Deed::Upgraded),
-            Action::Note(Note::UpgradeFailed { .. }) => self.seen.saw(Deed::UpgradeFailed),
             Action::Note(Note::FellBack { .. }) => self.seen.saw(Deed::FellBack),
             Action::Withdraw { .. } | Action::Note(_) => {}
         }
@@ -209,13 +207,21 @@ impl World {
             _ if fails => return failed("no room", step.changes_what_runs()),
             Step::Install => {
                 alive.release = to.clone();
+                // It is as ready as what it is now.
+                let never = matches!(behaviour(to), Behaviour::NeverReady | Behaviour::CrashesAtStart);
+                let was_ready = alive.ready_at.is_some();
+                alive.ready_at = (!never).then(|| alive.ready_at.unwrap_or(now));
+                if !was_ready && !never {
+                    self.at(now + 1, Due::ProcessReady { host, slot, pid });
+                }
                 if behaviour(to) == Behaviour::CrashesLate {
                     let cause = ExitCause::Code(1);
                     self.later(7_000, 3_000, Due::ProcessEnds { host, slot, pid, cause });
                 }
             }
             Step::Prove => {
-                let ready = alive.is_ready(now);
+                // One that is not ready yet is waited for.
+                let ready = alive.ready_at.is_some();
                 if !ready || matches!(behaviour(to), Behaviour::NeverReady | Behaviour::CrashesAtStart) {
                     return failed("its check does not pass", true);
                 }

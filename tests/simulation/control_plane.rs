@@ -219,7 +219,8 @@ impl World {
         for step in &plan.steps {
             let place = step.place();
             // Where nothing is in force, all is moved at once.
-            if self.fleet.in_force.is_some() && laws::is_ready(&self.fleet, place) {
+            let goes_on = matches!(step, Step::Assign { hot: Some(_), .. });
+            if self.fleet.in_force.is_some() && laws::is_ready(&self.fleet, place) && !goes_on {
                 self.believed_ready.insert(place);
             } else {
                 self.believed_ready.remove(&place);

@@ -185,13 +185,22 @@ impl Made<'_> {
 
     fn leaves_enough(&self, step: &Step) -> Checked {
         let Self { fleet, plan, .. } = self;
+        // What is upgraded goes on serving.
+        if matches!(step, Step::Assign { hot: Some(_), .. }) {
+            return Ok(());
+        }
         let place = step.place();
         let count = self.count(place.node);
         let goes = matches!(step, Step::Withdraw { .. } | Step::Forget { .. })
             && (place.slot.number() > count || self.takes_all_down());
         let stepped = |other: &Place| plan.steps.iter().any(|step| step.place() == *other);
         let others = fleet.assigned.keys().filter(|it| it.node == place.node && **it != place);
-        let ready = others.filter(|it| !stepped(it) && is_ready(fleet, **it)).count() as u64;
+        let serves = |it: &Place| {
+            let state = fleet.observed.get(it).map(|it| it.state);
+            let is_up = matches!(state, Some(SlotState::Ready | SlotState::Stable));
+            is_ready(fleet, *it) || (is_up && moves::is_left_as_it_was(fleet, *it))
+        };
+        let ready = others.filter(|it| !stepped(it) && serves(it)).count() as u64;
         let needed = u64::from(count).saturating_sub(allowed_down(fleet, &self.counts));
         if is_ready(fleet, place) && !goes && ready < needed {
             return broken(ENOUGH_READY, format!("{step:?} with {ready} others ready of {needed}"));

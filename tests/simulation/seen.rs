@@ -29,8 +29,6 @@ deeds! {
     CutOff,
     Outage,
     FellBack,
-    Upgraded,
-    UpgradeFailed,
     Ghosted,
     Reverted,
     /// The release failed on a node, and went on elsewhere.

@@ -8,7 +8,7 @@
 use std::num::NonZeroU16;
 
 use control_plane::fleet::Node;
-use control_plane::spec::{Amount, AppSpec, CanarySpec, HotUpgradePolicy, Millis, PreCommandsRun, Promote};
+use control_plane::spec::{Amount, AppSpec, CanarySpec, Millis, PreCommandsRun, Promote};
 use proto::state::Strategy;
 
 use crate::dice::Dice;
@@ -34,10 +34,6 @@ pub(crate) fn draw(spec: &mut AppSpec, dice: &mut Dice, hosts: usize) {
     deploy.order_by = dice.one_in(3).then(|| LABEL.to_owned());
     deploy.pause_between = Millis(if dice.one_in(3) { 4_000 } else { 0 });
     deploy.tolerate_failed_nodes = u32::from(dice.one_in(3));
-    deploy.hot_upgrade = dice
-        .pick(&[HotUpgradePolicy::Auto, HotUpgradePolicy::Never, HotUpgradePolicy::Require])
-        .copied()
-        .unwrap_or_default();
     deploy.pre_commands_run =
         if dice.one_in(4) { PreCommandsRun::EveryReplica } else { PreCommandsRun::Once };
 }

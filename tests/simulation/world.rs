@@ -12,7 +12,6 @@ use crate::agent::Host;
 use crate::dice::Dice;
 use crate::laws::{self, Broken, Canary, Checked, Law};
 use crate::network::Due;
-use crate::releases::{RELEASES, release};
 use crate::seen::{Deed, Seen};
 use crate::settings;
 
@@ -79,7 +78,6 @@ impl World {
         if let Some(spec) = &mut fleet.spec {
             settings::draw(spec, &mut dice, hosts.into());
         }
-        fleet.packages = control_plane::rollout::simulation::packages((1..=RELEASES).map(release));
         fleet.nodes.values_mut().for_each(|node| settings::label(node, &mut dice));
         let hosts = fleet.nodes.keys().map(|id| Host::new(*id)).collect();
         let (gentle, is_left_alone) = (dice.one_in(2), dice.one_in(4));

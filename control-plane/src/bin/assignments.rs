@@ -67,6 +67,7 @@ fn steps(nodes: &[NodeId], release: &ReleaseKey) -> anyhow::Result<Vec<Step>> {
         release: release.clone(),
         pre_commands_run: None,
         begins: true,
+        hot: None,
     };
     Ok(nodes.iter().map(assign).collect())
 }

@@ -423,10 +423,10 @@ impl<'a> Draft<'a> {
         };
         let view = |(slot, told, sight): (Slot, Option<&Option<ReleaseKey>>, Option<&Sight<'a>>)| {
             let (release, mut standing) = look(told, sight);
-            let mut on_target = release == Some(target);
+            let (mut on_target, mut runs_it) = (release == Some(target), false);
             // It serves as it did, and takes the release up in another way once it is told anew.
             if let Some(seen) = sight.filter(|_| told.is_none()).and_then(was_left_as_it_was) {
-                on_target = false;
+                (on_target, runs_it) = (false, seen.running.as_ref() == Some(target));
                 standing = match seen.state {
                     SlotState::Stable => Standing::Stable,
                     SlotState::Ready => Standing::Ready,
@@ -437,7 +437,9 @@ impl<'a> Draft<'a> {
             let fell_back = standing == Standing::Unready
                 && sight.and_then(|it| it.report).is_some_and(|seen| seen.fell_back.is_some());
             let on_target = on_target && !fell_back;
-            let in_place = !on_target && standing.is_ready() && self.is_in_place(host, slot, target);
+            // To be told what it runs costs it nothing.
+            let in_place =
+                !on_target && standing.is_ready() && (runs_it || self.is_in_place(host, slot, target));
             SlotView { slot, on_target, standing, in_place }
         };
         NodeSlots { slots: self.looks(host.id, highest).map(view).collect(), replicas, spare }

@@ -32,7 +32,9 @@ impl Observed {
 /// It was told to be upgraded, could not be, and runs on as it was.
 pub(super) fn was_left_as_it_was<'a>(sight: &Sight<'a>) -> Option<&'a Observed> {
     let (hot, seen) = (sight.assigned.hot.as_ref()?, sight.report?);
-    let failed = seen.failed_upgrade().filter(|it| it.attempt == hot.attempt && !it.spoiled)?;
+    // Where nothing else was allowed, it was started anew as it was.
+    let waits = |it: &&ObservedUpgrade| it.attempt == hot.attempt && (!it.spoiled || hot.required);
+    let failed = seen.failed_upgrade().filter(waits)?;
     (seen.running.as_ref() == Some(&failed.from)).then_some(seen)
 }
 
@@ -42,6 +44,8 @@ pub(super) struct Moving {
     attempt: String,
     /// No further slot is upgraded in it.
     given_up: bool,
+    /// It does not go back.
+    goes_on: bool,
     /// It goes back, because its release is not good.
     has_failed: bool,
 }
@@ -56,7 +60,7 @@ impl Rollout {
     }
 }
 
-impl<'a> Draft<'a> {
+impl Draft<'_> {
     /// Before anything is told for it.
     pub(super) fn moves(&mut self, rollout: Option<&Rollout>) {
         self.moving = rollout.map(|it| {
@@ -67,6 +71,7 @@ impl<'a> Draft<'a> {
             Moving {
                 attempt: it.attempt(),
                 given_up: it.progress.hot_given_up.is_some() && it.phase != RolloutPhase::Reverting,
+                goes_on: it.phase != RolloutPhase::Reverting,
                 has_failed: it.phase == RolloutPhase::Reverting && ghosted(&it.release),
             }
         });
@@ -79,11 +84,9 @@ impl<'a> Draft<'a> {
             return None;
         }
         let spec = self.fleet.spec.as_ref()?;
-        let required = match spec.deploy.hot_upgrade {
-            HotUpgradePolicy::Never => return None,
-            HotUpgradePolicy::Auto => false,
-            HotUpgradePolicy::Require => true,
-        };
+        if spec.deploy.hot_upgrade == HotUpgradePolicy::Never {
+            return None;
+        }
         let seen = self.fleet.observed.get(&place).filter(|it| it.hot_upgrades)?;
         let from = seen.running.clone().filter(|it| it != release)?;
         let moving = self.moving.as_ref();
@@ -91,6 +94,8 @@ impl<'a> Draft<'a> {
         if moving.is_some_and(|it| it.has_failed) {
             return None;
         }
+        // Back, and to what is in force, there has to be a way.
+        let required = self.requires_hot() && moving.is_some_and(|it| it.goes_on);
         let attempt = match moving {
             Some(moving) => moving.attempt.clone(),
             None => format!("{}-{}", self.fleet.app, self.fleet.generation),
@@ -105,8 +110,6 @@ impl<'a> Draft<'a> {
             if (tried || given_up || !apt) && !planted!(HotWhateverFailed) {
                 return None;
             }
-        } else if tried && moving.is_none() {
-            return None;
         }
         Some(Hot { attempt, from, required })
     }
@@ -152,8 +155,8 @@ impl<'a> Draft<'a> {
         let shows = |seen: &&Observed| {
             seen.failed_upgrade().is_some_and(|it| it.attempt == id && (it.of_package || it.spoiled))
         };
-        let told = self.bearers(&rollout.release).into_iter();
-        let shown = told.filter_map(|it| Some((it.place, it.report.filter(shows)?))).next();
+        let mut told = self.bearers(&rollout.release).into_iter();
+        let shown = told.find_map(|it| Some((it.place, it.report.filter(shows)?)));
         let Some((place, seen)) = shown else { return };
         let Some(failed) = seen.failed_upgrade() else { return };
         let because = format!("{} could not be hot-upgraded: {}", self.named(place), failed.because);

@@ -158,7 +158,7 @@ impl NodeSlots {
         };
         if let Some(view) = serving().find(|view| may(&view)) {
             assign.push(view.slot);
-        } else if serving().next().is_some()
+        } else if serving().any(|view| !view.in_place)
             && let Some(spare) = self.spare()
             && !spare.on_target
             && !spare.standing.is_ready()

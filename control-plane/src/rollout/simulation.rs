@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::hot_upgrade::Package;
-use proto::ids::{BadName, NodeId, ReleaseKey};
+use proto::ids::{BadName, NodeId};
 use proto::pb;
 use proto::state::Strategy;
 
@@ -29,11 +28,6 @@ pub fn node(number: u8) -> (NodeId, Node) {
 /// What the database makes of a plan; `generations` are the nodes'.
 pub fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMap<NodeId, u64>, now: Time) {
     fixture::store(fleet, plan, generations, now);
-}
-
-/// Of releases between each two of which there is a way for what runs.
-pub fn packages(releases: impl IntoIterator<Item = ReleaseKey>) -> BTreeMap<ReleaseKey, Package> {
-    releases.into_iter().map(|release| (release.clone(), fixture::package(&release))).collect()
 }
 
 /// What is known of a slot once an agent has said so that talks to what runs there.

@@ -16,7 +16,7 @@ use super::{World, pids};
 const STEPS: [&str; 8] = ["lay", "unpack", "relup", "check", "configure", "install", "prove", "permanent"];
 
 /// The agent is begun anew with this place to die at.
-async fn dies_at(world: &mut World, file: &Path, place: &str) {
+fn dies_at(world: &mut World, file: &Path, place: &str) {
     fs::write(file, place).unwrap();
     world.agent.set_environment(&[("DEPLOYEX_CRASH_AT", file.to_str().unwrap())]);
     world.agent.kill();
@@ -53,7 +53,7 @@ async fn at_each_step(sample: Sample) {
         .flat_map(|step| ["to be done", "done"].map(|when| place(sample, "1.2.0", step, when)))
         .collect();
     for (at, place) in places.iter().enumerate() {
-        dies_at(&mut world, &file, place).await;
+        dies_at(&mut world, &file, place);
         if at == 0 {
             world.publish("1.2.0").await;
         }
@@ -105,7 +105,7 @@ async fn machine_at_each_step(sample: Sample) {
         let version = versions.next().unwrap();
         let running = world.connected().await;
         let place = place(sample, version, step, when);
-        dies_at(&mut world, &file, &place).await;
+        dies_at(&mut world, &file, &place);
         world.connected().await;
         world.deploy(version);
         died(&mut world, &place).await;

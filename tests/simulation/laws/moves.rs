@@ -6,7 +6,7 @@ use control_plane::fleet::{AppFleet, Place};
 use control_plane::rollout::{Batch, InForce, Plan, PreCommandsState, Rollout};
 use control_plane::spec::{Amount, DeploySpec, Promote};
 use proto::ids::{NodeId, ReleaseKey, RolloutId};
-use proto::state::{Liveness, RolloutPhase, Service};
+use proto::state::{Liveness, RolloutPhase, Service, UpgradeState};
 
 use super::{
     BATCHES, CANARY, Checked, GIVEN_UP, LOST_ALL, Made, PAUSE, PAUSED, STABLE_IN_FORCE, TOLERATED, broken,
@@ -62,6 +62,16 @@ fn told(fleet: &AppFleet, place: Place, release: &ReleaseKey) -> bool {
     fleet.assigned.get(&place).is_some_and(|it| it.release.as_ref() == Some(release))
 }
 
+/// It could not be upgraded, and waits for another word.
+pub(super) fn is_left_as_it_was(fleet: &AppFleet, place: Place) -> bool {
+    let hot = fleet.assigned.get(&place).and_then(|it| it.hot.as_ref());
+    let upgrade = fleet.observed.get(&place).and_then(|it| it.upgrade.as_ref());
+    let failed = upgrade.filter(|it| it.state == UpgradeState::Failed);
+    failed
+        .zip(hot)
+        .is_some_and(|(failed, hot)| failed.attempt == hot.attempt && (!failed.spoiled || hot.required))
+}
+
 impl Made<'_> {
     /// A slot may be told it now.
     pub(super) fn may_move(&self, place: Place, release: &ReleaseKey) -> Checked {
@@ -97,7 +107,7 @@ impl Made<'_> {
             self.is_seen(place.node) && !failed && !self.withdraws(*place)
         };
         let places = of_it.map(|(place, _)| *place).filter(counts);
-        places.filter(|place| !is_stable(self.fleet, *place))
+        places.filter(|place| !is_stable(self.fleet, *place) && !is_left_as_it_was(self.fleet, *place))
     }
 
     pub(super) fn moves(&self, canary: &Canary) -> Checked {

@@ -19,7 +19,9 @@ impl World {
         let it = self.slot(host, slot);
         let Some(alive) = it.alive.clone().filter(|it| it.ticket == ticket) else { return Ok(()) };
         let wanted = it.replica.wanted().map(|it| it.release.clone());
-        let asked = wanted.as_ref() != Some(&alive.release) || it.replica.restart_is_due();
+        // Nobody knows what it is.
+        let half_upgraded = it.replica.condemned.as_ref().is_some_and(|(of, _)| *of == ticket);
+        let asked = wanted.as_ref() != Some(&alive.release) || it.replica.restart_is_due() || half_upgraded;
         // A machine that was just begun has not heard of it for as long.
         let stable = alive.ready_at.is_some_and(|ready| now >= ready + STABLE_AFTER + 1_000);
         if stable && !asked && !alive.told {
@@ -29,7 +31,7 @@ impl World {
         let staged = target.clone().is_some_and(|release| it.replica.stage == Stage::Staged { release });
         let stale = it.replica.current.as_ref().is_some_and(|it| ticket < it.since);
         let restarts = it.replica.restart_is_due();
-        if !alive.told && target.is_some() && !staged && !stale && !restarts {
+        if !alive.told && target.is_some() && !staged && !stale && !restarts && !half_upgraded {
             return broken(SERVES_ON, format!("{alive:?} on host {host}: {:?}", it.replica));
         }
         let by_itself = it.replica.fell_back().is_some();
@@ -44,7 +46,7 @@ impl World {
             return Ok(());
         }
         let believed = self.believed_ready.remove(&place(self.hosts[host].id, slot));
-        if !believed || by_itself || !alive.is_ready(now) {
+        if !believed || by_itself || half_upgraded || !alive.is_ready(now) {
             return Ok(());
         }
         self.takes_down(host, slot)

@@ -34,7 +34,7 @@ impl World {
 
     /// Of what lies there, or now and then of something else.
     fn hot(&mut self, attempt: &str) -> Option<Hot> {
-        if self.roll(3) > 0 {
+        if !self.hot || self.roll(2) == 0 {
             return None;
         }
         let number = 1 + self.roll(5);

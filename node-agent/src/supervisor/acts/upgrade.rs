@@ -204,7 +204,7 @@ impl Work<'_> {
         match tidied.await {
             Ok(gone) if gone.is_empty() => {}
             Ok(gone) => {
-                tracing::info!(releases = gone.join(", "), "older releases were removed from the slot")
+                tracing::info!(releases = gone.join(", "), "older releases were removed from the slot");
             }
             Err(fault) => tracing::warn!(fault = chain(&fault), "older releases stay in the slot"),
         }
