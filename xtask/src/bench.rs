@@ -12,6 +12,7 @@ mod assignments;
 mod dist;
 mod fleet;
 mod footprint;
+mod hot_upgrade;
 mod machine;
 mod plan;
 mod procfs;
@@ -52,6 +53,19 @@ pub enum Bench {
         /// How long the agent is left alone before it is measured, and how long its CPU time is watched then
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         idle: u64,
+    },
+    /// What clients wait for while a running VM takes another release, beside the bare release handler
+    #[command(long_about = hot_upgrade::ABOUT)]
+    HotUpgrade {
+        /// Alternating pairs of ours and the bare sequence, each with a full deployment
+        #[arg(long, default_value_t = 3)]
+        pairs: usize,
+        /// Requests a second
+        #[arg(long, default_value_t = 1_000)]
+        rate: u32,
+        /// Processes whose state the upgrade changes
+        #[arg(long, default_value_t = 10_000)]
+        processes: u32,
     },
     /// How long the planner takes for fleets of 50 to 5,000 nodes
     #[command(long_about = plan::ABOUT)]
@@ -111,6 +125,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Assignments { turns, each } => assignments::run(turns, Duration::from_secs(each)),
         Bench::Dist { pairs } => dist::run(pairs),
         Bench::Footprint { replicas, idle } => footprint::run(replicas, Duration::from_secs(idle)),
+        Bench::HotUpgrade { pairs, rate, processes } => hot_upgrade::run(pairs, rate, processes),
         Bench::Plan { turns } => plan::run(turns),
         Bench::Restart { pairs } => restart::run(pairs),
         Bench::Sampling { processes, turns, each } => {

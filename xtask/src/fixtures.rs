@@ -15,6 +15,8 @@ use crate::workspace;
 
 mod build;
 
+pub(crate) use build::tool;
+
 /// A sample application, named as its folder and as the application that it is deployed as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sample {
@@ -161,7 +163,7 @@ fn read_tree(root: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
     Ok(files)
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     for (path, contents) in read_tree(from)? {
         let file = to.join(&path);
         if let Some(folder) = file.parent() {

@@ -156,8 +156,12 @@ impl Fleet {
         pid.with_context(|| format!("nothing runs in slot {slot} of {app}"))
     }
 
-    fn slots(&self, app: &str) -> Result<Vec<Value>> {
+    pub(super) fn slots(&self, app: &str) -> Result<Vec<Value>> {
         Ok(self.home.ask(&["app", "show", app])?["slots"].as_array().cloned().unwrap_or_default())
+    }
+
+    pub(super) fn events(&self, app: &str) -> Result<Vec<Value>> {
+        Ok(self.home.ask(&["event", "list", "--app", app])?.as_array().cloned().unwrap_or_default())
     }
 
     /// One of the list, in few words.
