@@ -80,6 +80,7 @@ impl Deployed {
     }
 
     /// When the one event of this kind happened.
+    #[expect(clippy::disallowed_methods, reason = "an event has a time of day")]
     fn at(&self, kind: &str) -> Result<Instant> {
         let events = self.fleet.events(APP)?;
         let event = events.iter().find(|it| it["kind"] == kind);
