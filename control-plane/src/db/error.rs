@@ -24,10 +24,10 @@ pub enum DbError {
     #[error("the database address {url:?} is neither sqlite://FILE nor postgres://…")]
     UnknownEngine { url: String },
     #[error(
-        "the database was last used by a newer deployex (it has the change {change:?}, unknown to this one): run that \
-         version, or restore a backup from before it"
+        "the database was last used by deployex {program}, which made the change {change:?}; this one, {this}, is too old for \
+         it: run that version, or one that is not so far from it, or restore a backup from before it. Nothing was changed"
     )]
-    Newer { change: String },
+    Newer { change: String, program: String, this: &'static str },
     #[error(
         "the database was used without --demo before, and a demo gives its admin a password that everybody knows: start \
          without --demo, or name another folder with --data-dir"

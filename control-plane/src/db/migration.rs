@@ -1,7 +1,9 @@
 //! The database's tables as a list of changes, applied in order and only forward.
 //!
 //! One file per change, never edited once released, and none imports an entity: entities move on, changes stay what they
-//! were. Changes that this program does not know mean that a newer one was here: it is refused in words.
+//! were. Changes that this program does not know mean that a newer one was here. It says in the settings which change a
+//! program has to know so that the later ones do not matter to it: they only added what may be missing. Who knows that one
+//! goes on, who does not is refused in words; neither changes a table.
 
 #![allow(
     elided_lifetimes_in_paths,
@@ -25,7 +27,16 @@ mod m20261128_000013_hot_upgrades;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, TransactionTrait};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
-use super::error::DbError;
+use super::error::{DbError, doing};
+use super::settings;
+
+/// Whoever knows this change may use the tables as the last one leaves them: raised with the first change after which the
+/// version before can no longer read or write them, and then to that change, in the version after it.
+const NEEDS: &str = "m20261128_000013_hot_upgrades";
+/// The settings that say so to an older program, and who the newest was.
+const NEEDS_KEY: &str = "database_needs";
+const PROGRAM_KEY: &str = "database_program";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 struct Migrator;
 
@@ -65,11 +76,42 @@ pub(super) async fn migrate(connection: &DatabaseConnection) -> Result<(), DbErr
     let known: Vec<String> =
         Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
     Migrator::install(&tx).await.map_err(failed)?;
-    for applied in Migrator::get_migration_models(&tx).await.map_err(failed)? {
-        if !known.contains(&applied.version) {
-            return Err(DbError::Newer { change: applied.version });
+    let applied = Migrator::get_migration_models(&tx).await.map_err(failed)?;
+    let applied: Vec<String> = applied.into_iter().map(|it| it.version).collect();
+    if let Some(change) = applied.iter().filter(|it| !known.contains(it)).max() {
+        let (program, needs) = doing("read which program the database needs", async {
+            let program = settings::get(&tx, PROGRAM_KEY).await?;
+            Ok((
+                program.unwrap_or_else(|| "of a newer version".to_owned()),
+                settings::get(&tx, NEEDS_KEY).await?,
+            ))
+        })
+        .await?;
+        let knows = needs.as_ref().is_some_and(|it| known.contains(it));
+        if !knows || known.iter().any(|it| !applied.contains(it)) {
+            return Err(DbError::Newer { change: change.clone(), program, this: VERSION });
         }
+        tracing::warn!(
+            "the database was last used by deployex {program}, which made the change {change}; that only added to it, and \
+             this one, {VERSION}, goes on without what was added"
+        );
+        return tx.commit().await.map_err(failed);
     }
     Migrator::up(&tx, None).await.map_err(failed)?;
+    doing("say which program the database needs", async {
+        settings::put(&tx, NEEDS_KEY, NEEDS).await?;
+        settings::put(&tx, PROGRAM_KEY, VERSION).await
+    })
+    .await?;
     tx.commit().await.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_program_has_to_know_is_a_change_of_this_one() {
+        assert!(Migrator::migrations().iter().any(|it| it.name() == NEEDS));
+    }
 }
