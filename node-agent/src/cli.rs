@@ -1,10 +1,9 @@
-//! The agent's commands: `enrol` once, `run` for ever. Everything else about a fleet is asked of the control plane.
+//! The agent's commands: `enrol` once, `run` for ever, `upgrade` where another program is to go on. Everything else about a fleet is asked of the control plane.
 
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,24 +11,23 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use proto::ids::NodeName;
 use proto::join_token::JoinToken;
-use proto::pb;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::cgroup::home::{Hierarchy, Home};
-use crate::clock;
 use crate::host;
 use crate::inherited::Inherited;
 use crate::limits;
 use crate::link::{Address, Edges, Enrolment, Identity, Link, enrol};
 use crate::logs::LogFolder;
 use crate::oom;
-use crate::program::{self, KEEPER};
+use crate::program::{self, KEEPER, VERSION};
+use crate::succession::{self, Asked, Succession};
 use crate::supervisor::process::Keepers;
 use crate::supervisor::{Paths, Settings, Supervisor};
 use crate::systemd::Systemd;
@@ -51,7 +49,7 @@ const EVENTS: usize = 256;
 
 /// `DeployEx`'s agent: supervises the replicas of this host.
 #[derive(Debug, Parser)]
-#[command(name = "deployex-agent", version)]
+#[command(name = "deployex-agent", version, long_version = program::LONG_VERSION)]
 pub struct Cli {
     #[command(subcommand)]
     command: Does,
@@ -73,6 +71,9 @@ enum Does {
     /// Supervises this host's replicas until it is told to stop; they go on running then.
     #[command(after_help = "Example:\n  deployex-agent run --var-path /var/lib/deployex")]
     Run(PathArgs),
+    /// Has the agent that runs make room for the program that lies in its place now. No replica is touched.
+    #[command(after_help = "Example:\n  deployex-agent upgrade --var-path /var/lib/deployex")]
+    Upgrade(UpgradeArgs),
     /// Says which agent this is.
     Version,
 }
@@ -88,6 +89,13 @@ struct PathArgs {
     /// `ca.crt`, `deployex.crt` and `deployex.key` for TLS between Erlang nodes [default: what the control plane says, else none].
     #[arg(long, value_name = "DIR")]
     otp_tls_certificates: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct UpgradeArgs {
+    /// Of the agent that is meant [default: what the control plane says, else /var/lib/deployex].
+    #[arg(long, value_name = "DIR")]
+    var_path: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -124,7 +132,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         match cli.command {
             Does::Enrol(args) => join(args).await,
             Does::Run(paths) => supervise(paths).await,
-            Does::Version => say(&format!("deployex-agent {}", env!("CARGO_PKG_VERSION"))),
+            Does::Upgrade(args) => upgrade(args).await,
+            Does::Version => say(&format!("deployex-agent {VERSION}")),
         }
     };
     let result = result.await;
@@ -188,9 +197,18 @@ fn identity_folder(var: &Path) -> PathBuf {
     Paths::new(var.to_owned(), PathBuf::new()).agent().join("identity")
 }
 
+async fn upgrade(args: UpgradeArgs) -> anyhow::Result<()> {
+    let looked_in = args.var_path.clone().unwrap_or_else(|| VAR_PATH.into());
+    let said = || Identity::load(&identity_folder(&looked_in)).ok().and_then(|it| it.host.var_path);
+    let var = args.var_path.clone().or_else(said).unwrap_or_else(|| VAR_PATH.into());
+    say(&succession::ask(&Paths::new(var, PathBuf::new())).await?)
+}
+
 async fn supervise(args: PathArgs) -> anyhow::Result<()> {
+    // Before all else: whoever does not listen yet ends when it is asked.
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     // Asked before anybody can have put another program in its place.
-    let program = std::env::current_exe().context("cannot tell where this program lies")?;
+    let program = program::lies().context("cannot tell where this program lies")?;
     let again_as = program::by_its_name(&program);
     let inherited = Inherited::take().context("cannot listen for the end of children")?;
     let looked_in = args.var_path.clone().unwrap_or_else(|| VAR_PATH.into());
@@ -224,6 +242,8 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
         tracing::warn!("not root: every replica runs as the agent's own user, whatever run_as says");
     }
     let mut supervisor = Supervisor::start(settings, link.fetch(), notes.clone(), cancel.clone()).await?;
+    let succession = Succession::new(again_as, &Paths::new(var.clone(), logs.clone()), notes);
+    succession.begun();
     let (orders, ordered) = mpsc::channel(ORDERS);
     let begin_anew = Arc::new(Notify::new());
     let (sampled, samples) = watch::channel(None);
@@ -269,17 +289,20 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let again = loop {
-        tokio::select! {
+        let asked = tokio::select! {
             biased; // who is told to stop does not begin anew
             _ = terminate.recv() => break false,
             _ = interrupt.recv() => break false,
-            () = begin_anew.notified() => {}
+            () = begin_anew.notified() => Asked::Anew,
+            Some(()) = hangup.recv() => Asked::Upgrade,
             () = tasks.wait() => break false,
-        }
+        };
         // Whoever ended first and could not begin would leave this host to itself.
-        match program::would_begin(&again_as).await {
-            Ok(()) => break true,
-            Err(why) => refuse_to_begin_anew(&why, &notes),
+        tokio::select! {
+            biased; // nor does whoever is told meanwhile
+            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break false,
+            due = succession.is_due(asked) => if due { break true },
         }
     };
     info!(again, "stopping; replicas go on running");
@@ -293,18 +316,9 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
             () = std::future::ready(()) => true,
         };
     if again {
-        // The same process: whoever looks after it sees no end. What lies there by now is what begins.
-        let error = Command::new(&again_as).args(std::env::args_os().skip(1)).exec();
-        return Err(error).with_context(|| format!("cannot begin {} anew", again_as.display()));
+        return Err(succession.make_room()).context("neither another agent nor this one can be begun");
     }
     Ok(())
-}
-
-fn refuse_to_begin_anew(why: &str, notes: &mpsc::Sender<pb::AgentEvent>) {
-    let text = format!("the agent was to begin anew and goes on as it is: {why}");
-    error!("{text}");
-    let kind = "agent_restart_refused".to_owned();
-    let _ = notes.try_send(pb::AgentEvent { at_unix_ms: clock::unix_ms(), kind, text, ..Default::default() });
 }
 
 /// Where keepers are, and the control groups of what they start.

@@ -22,6 +22,7 @@ mod oom;
 mod program;
 pub mod releases;
 pub mod replica;
+mod succession;
 pub mod supervisor;
 pub mod systemd;
 pub mod telemetry;

@@ -12,7 +12,7 @@ mod evaluate;
 mod hindrance;
 mod host_watch;
 pub mod launch;
-mod ledger;
+pub(crate) mod ledger;
 mod listeners;
 mod notes;
 mod otp_tls;
@@ -45,7 +45,7 @@ use tracing::{error, info, warn};
 use self::accounts::Accounts;
 use self::epmd::Epmd;
 use self::host_watch::Watch;
-use self::ledger::LedgerError;
+use self::ledger::{LedgerError, forms};
 pub use self::paths::Paths;
 use self::process::Keepers;
 use self::shared::Shared;
@@ -121,6 +121,7 @@ impl Supervisor {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&agent);
         made.with_context(|| format!("cannot make {}", agent.display()))?;
         let only_one = only_one(&paths).await?;
+        forms::none_is_too_new(&paths)?;
         let store = Store::open(agent.join("releases")).await?;
         let shared = Arc::new(Shared {
             epmd: Epmd::new(epmd_port, paths.epmd()),

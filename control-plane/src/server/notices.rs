@@ -114,6 +114,7 @@ fn told(told: Told) -> NewEvent {
         "crash_restart" | "fell_back" | "watchdog_threshold_warning" | "watchdog_threshold_exceeded" => {
             Severity::Warning
         }
+        kind if kind.ends_with("_refused") => Severity::Warning,
         kind if kind.ends_with("_failed") => Severity::Error,
         _ => Severity::Info,
     };

@@ -4,8 +4,10 @@
 //! its actions, flushed to the disk only where it says something that a restart of the host must not undo; `deployed` (the
 //! application as it was when the running release took its place, or was last asked to be started anew, which `deployed-for`
 //! names). `remains` (the last words of the process before) and `mark` (where the output of a pre-command begins) are for people
-//! and decide nothing. A file that is torn or from a
-//! newer program is set aside and said so, never guessed at.
+//! and decide nothing. A file that is torn or from a newer program is set aside and said so, never guessed at. Which program
+//! reads what another wrote: `forms`.
+
+pub(crate) mod forms;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -14,24 +16,24 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 use proto::pb;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use self::forms::{Framed, READS, frame, unframe};
 use super::acts::Mark;
 use super::host_watch::Remembered;
 use super::slot::RememberedLevels;
 use super::traffic::Pending;
 use crate::clock::Time;
+use crate::program::VERSION;
 use crate::replica::Replica;
+use crate::succession::Handover;
 
-/// The form of the files. A program that finds a higher one does not read on.
-const VERSION: u32 = 1;
-const MAGIC: &str = "deployex-ledger";
 /// An assignment carries one application's settings; more than this is not one.
 const MAX_BYTES: u64 = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LedgerError {
+pub(crate) enum LedgerError {
     #[error("cannot {what} {}", path.display())]
     Io {
         what: &'static str,
@@ -50,15 +52,27 @@ pub(super) enum LedgerError {
         #[source]
         source: io::Error,
     },
-    #[error("{} was written by a newer version of the agent (form {found}, this one reads {VERSION}); it was set aside as {}", path.display(), aside.display())]
-    Newer { path: PathBuf, found: u32, aside: PathBuf },
+    #[error("{} was written by {writer} in form {found}, and this one, {VERSION}, reads up to {READS}; it was set aside as {}", path.display(), aside.display())]
+    Newer { path: PathBuf, found: u32, writer: String, aside: PathBuf },
+    #[error("{} was written whole by {writer}, and this one, {VERSION}, does not understand it; it was set aside as {}", path.display(), aside.display())]
+    Foreign {
+        path: PathBuf,
+        writer: String,
+        aside: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 impl LedgerError {
     /// The file is out of the way, and a new one can be written.
     pub(super) fn was_set_aside(&self) -> bool {
         match self {
-            Self::Torn { .. } | Self::NotAFile { .. } | Self::Denied { .. } | Self::Newer { .. } => true,
+            Self::Torn { .. }
+            | Self::NotAFile { .. }
+            | Self::Denied { .. }
+            | Self::Newer { .. }
+            | Self::Foreign { .. } => true,
             Self::Io { .. } => false,
         }
     }
@@ -66,7 +80,7 @@ impl LedgerError {
 
 /// The folder of one slot, or of the agent for what concerns the whole node.
 #[derive(Clone, Debug)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     folder: PathBuf,
 }
 
@@ -128,7 +142,7 @@ impl Ledger {
     /// The last request for a restart that `deployed` takes into account; empty: none. `None`: an agent before this one did not
     /// write it.
     pub(super) fn deployed_for(&self) -> Result<Option<String>, LedgerError> {
-        let Some(payload) = self.read("deployed-for")? else { return Ok(None) };
+        let Some((payload, _)) = self.read("deployed-for")? else { return Ok(None) };
         String::from_utf8(payload).map(Some).map_err(|_| self.torn("deployed-for"))
     }
 
@@ -137,8 +151,11 @@ impl Ledger {
     }
 
     pub(super) fn runtime(&self) -> Result<Option<Runtime>, LedgerError> {
-        let Some(payload) = self.read("runtime")? else { return Ok(None) };
-        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("runtime"))
+        let Some((payload, writer)) = self.read("runtime")? else { return Ok(None) };
+        let read = serde_json::from_slice(&payload);
+        read.or_else(|fault| forms::without_what_may_be_forgotten(&payload).ok_or(fault))
+            .map(Some)
+            .map_err(|source| self.foreign("runtime", writer, source))
     }
 
     /// `durable`: on the disk when this returns; otherwise it survives the agent's death but not the host's.
@@ -147,8 +164,7 @@ impl Ledger {
     }
 
     pub(super) fn remains(&self) -> Result<Option<Remains>, LedgerError> {
-        let Some(payload) = self.read("remains")? else { return Ok(None) };
-        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("remains"))
+        self.value("remains")
     }
 
     pub(super) fn store_remains(&self, remains: &Remains) -> Result<(), LedgerError> {
@@ -157,8 +173,7 @@ impl Ledger {
 
     /// Where the output of the pre-command that was begun last begins.
     pub(super) fn mark(&self) -> Result<Option<Mark>, LedgerError> {
-        let Some(payload) = self.read("mark")? else { return Ok(None) };
-        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("mark"))
+        self.value("mark")
     }
 
     pub(super) fn store_mark(&self, mark: &Mark) -> Result<(), LedgerError> {
@@ -167,8 +182,7 @@ impl Ledger {
 
     /// The upstream file that is being replaced.
     pub(super) fn pending(&self) -> Result<Option<Pending>, LedgerError> {
-        let Some(payload) = self.read("pending")? else { return Ok(None) };
-        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("pending"))
+        self.value("pending")
     }
 
     pub(super) fn store_pending(&self, pending: &Pending) -> Result<(), LedgerError> {
@@ -187,8 +201,7 @@ impl Ledger {
 
     /// Where the figures of the process stood to their limits that was watched last.
     pub(super) fn levels(&self) -> Result<Option<RememberedLevels>, LedgerError> {
-        let Some(payload) = self.read("levels")? else { return Ok(None) };
-        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("levels"))
+        self.value("levels")
     }
 
     pub(super) fn store_levels(&self, levels: &RememberedLevels) -> Result<(), LedgerError> {
@@ -197,12 +210,25 @@ impl Ledger {
 
     /// What was last said of the host's limits.
     pub(super) fn watch(&self) -> Result<Option<Remembered>, LedgerError> {
-        let Some(payload) = self.read("watch")? else { return Ok(None) };
-        serde_json::from_slice(&payload).map(Some).map_err(|_| self.torn("watch"))
+        self.value("watch")
     }
 
     pub(super) fn store_watch(&self, watch: &Remembered) -> Result<(), LedgerError> {
         self.replace("watch", &self.json("watch", watch)?, false)
+    }
+
+    /// How the last succession of one agent by another went.
+    pub(crate) fn handover(&self) -> Result<Option<Handover>, LedgerError> {
+        self.value("handover")
+    }
+
+    pub(crate) fn store_handover(&self, handover: &Handover) -> Result<(), LedgerError> {
+        self.replace("handover", &self.json("handover", handover)?, true)
+    }
+
+    fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, LedgerError> {
+        let Some((payload, writer)) = self.read(name)? else { return Ok(None) };
+        serde_json::from_slice(&payload).map(Some).map_err(|source| self.foreign(name, writer, source))
     }
 
     fn json(&self, name: &str, value: &impl Serialize) -> Result<Vec<u8>, LedgerError> {
@@ -214,11 +240,12 @@ impl Ledger {
     }
 
     fn message<M: Message + Default>(&self, name: &str) -> Result<Option<M>, LedgerError> {
-        let Some(payload) = self.read(name)? else { return Ok(None) };
+        let Some((payload, _)) = self.read(name)? else { return Ok(None) };
         M::decode(payload.as_slice()).map(Some).map_err(|_| self.torn(name))
     }
 
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+    /// The payload, and who wrote it.
+    fn read(&self, name: &str) -> Result<Option<(Vec<u8>, String)>, LedgerError> {
         let path = self.folder.join(name);
         let mut bytes = Vec::new();
         match fs::symlink_metadata(&path) {
@@ -244,16 +271,21 @@ impl Ledger {
             }
         }
         match unframe(&bytes) {
-            Framed::Whole(payload) => Ok(Some(payload.to_vec())),
+            Framed::Whole { payload, writer } => Ok(Some((payload.to_vec(), writer))),
             Framed::Torn => Err(self.torn(name)),
-            Framed::Newer(found) => {
-                Err(self.set_aside(name, |path, aside| LedgerError::Newer { path, found, aside }))
+            Framed::Newer { form: found, writer } => {
+                Err(self.set_aside(name, |path, aside| LedgerError::Newer { path, found, writer, aside }))
             }
         }
     }
 
     fn torn(&self, name: &str) -> LedgerError {
         self.set_aside(name, |path, aside| LedgerError::Torn { path, aside })
+    }
+
+    /// Its checksum is right: it is as somebody meant it.
+    fn foreign(&self, name: &str, writer: String, source: serde_json::Error) -> LedgerError {
+        self.set_aside(name, |path, aside| LedgerError::Foreign { path, writer, aside, source })
     }
 
     fn set_aside(&self, name: &str, fault: impl FnOnce(PathBuf, PathBuf) -> LedgerError) -> LedgerError {
@@ -296,36 +328,6 @@ impl Ledger {
         }
         Ok(())
     }
-}
-
-/// `deployex-ledger 1 <sha256>\n` and the payload.
-fn frame(payload: &[u8]) -> Vec<u8> {
-    let mut framed = format!("{MAGIC} {VERSION} {}\n", checksum(payload)).into_bytes();
-    framed.extend_from_slice(payload);
-    framed
-}
-
-enum Framed<'a> {
-    Whole(&'a [u8]),
-    Torn,
-    Newer(u32),
-}
-
-fn unframe(bytes: &[u8]) -> Framed<'_> {
-    let Some(end) = bytes.iter().take(160).position(|byte| *byte == b'\n') else { return Framed::Torn };
-    let (header, payload) = (&bytes[..end], &bytes[end + 1..]);
-    let mut words = std::str::from_utf8(header).unwrap_or_default().split(' ');
-    let (magic, version, sum) =
-        (words.next(), words.next().and_then(|it| it.parse::<u32>().ok()), words.next());
-    match (magic, version) {
-        (Some(MAGIC), Some(found)) if found > VERSION => Framed::Newer(found),
-        (Some(MAGIC), Some(VERSION)) if sum == Some(checksum(payload).as_str()) => Framed::Whole(payload),
-        _ => Framed::Torn,
-    }
-}
-
-fn checksum(payload: &[u8]) -> String {
-    proto::ids::Digest(Sha256::digest(payload).into()).to_string()
 }
 
 #[cfg(test)]
@@ -383,6 +385,7 @@ mod tests {
         fs::write(folder.path().join("assignment"), "deployex-ledger 2 0\nanything").unwrap();
         let error = ledger.assignment().unwrap_err();
         assert!(matches!(error, LedgerError::Newer { found: 2, .. }), "{error}");
+        assert!(error.to_string().contains(VERSION), "{error}");
         assert_eq!(ledger.assignment().unwrap(), None);
     }
 }

@@ -48,8 +48,19 @@ impl Paths {
         Ledger::at(self.slot_state(id))
     }
 
-    pub(super) fn node_ledger(&self) -> Ledger {
+    pub(crate) fn node_ledger(&self) -> Ledger {
         Ledger::at(self.agent())
+    }
+
+    /// Every folder in which an agent writes for those after it.
+    pub(super) fn ledgers(&self) -> io::Result<Vec<PathBuf>> {
+        let mut folders = vec![self.agent()];
+        folders.extend(children(&self.agent().join("traffic"))?.into_iter().map(|(_, folder)| folder));
+        for id in self.known_slots()? {
+            let slot = self.slot_state(&id);
+            folders.extend([slot.join("pre"), slot]);
+        }
+        Ok(folders)
     }
 
     /// What is under way with an application's upstream file.
