@@ -36,6 +36,7 @@ mod restarts;
 mod rollback;
 mod rpc;
 mod samples;
+mod self_upgrade;
 mod steering;
 mod survival;
 mod telemetry;

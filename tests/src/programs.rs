@@ -10,14 +10,20 @@ use xtask::workspace;
 mod agent;
 mod command_line;
 mod control_plane;
+mod version;
 
 pub use agent::{Agent, JoinError, Joining};
 pub use command_line::{CommandLine, Said};
 pub use control_plane::{ControlPlane, Setup};
+pub use version::{LATER, THIS, later};
 
 /// A program of the workspace, with nothing of DeployEx's from the environment.
 fn program(name: &str) -> Command {
-    let path: &Path = &workspace::program(name);
+    program_at(&workspace::program(name))
+}
+
+/// The same of one that lies elsewhere.
+fn program_at(path: &Path) -> Command {
     assert!(path.exists(), "{} is not built: cargo build --workspace", path.display());
     let mut command = Command::new(path);
     for (variable, _) in std::env::vars_os() {

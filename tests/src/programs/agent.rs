@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use xtask::processes;
 
-use super::{ControlPlane, program};
+use super::{ControlPlane, Said, program, program_at};
 use crate::hosts::Host;
 use crate::ports;
 use crate::process::Running;
@@ -30,6 +30,7 @@ pub struct Agent {
     environment: Vec<(String, String)>,
     /// Whose it is, where that is not the test's user.
     user: Option<u32>,
+    own_program: Option<PathBuf>,
 }
 
 /// How a host joins.
@@ -113,7 +114,15 @@ impl Agent {
         let epmd_port = if host.has_all_ports() { EPMD } else { ports::free(1) };
         // Where several hosts are one machine, replicas find the address of theirs here.
         fs::write(folder.path().join("address"), host.address().to_string()).expect("the folder is ours");
-        Self { running: None, folder, host, epmd_port, environment: Vec::new(), user: None }
+        Self {
+            running: None,
+            folder,
+            host,
+            epmd_port,
+            environment: Vec::new(),
+            user: None,
+            own_program: None,
+        }
     }
 
     pub async fn enrol(&mut self, joining: Joining<'_>) -> Result<(), JoinError> {
@@ -139,16 +148,56 @@ impl Agent {
 
     /// All of it belongs to this user from now on, and so does the next start. Its programs too: he need not reach the workspace.
     pub fn give_to(&mut self, user: u32) {
-        let programs = self.folder.path().join("bin");
-        fs::create_dir_all(&programs).expect("the folder is ours");
         fs::create_dir_all(self.folder.path().join("log")).expect("the folder is ours");
-        for name in ["deployex-agent", "deployex-keeper"] {
-            fs::copy(xtask::workspace::program(name), programs.join(name)).expect("the program is built");
-        }
+        self.have_own_programs();
         let given =
             Command::new("chown").arg("-R").arg(format!("{user}:{user}")).arg(self.folder.path()).status();
         assert!(given.expect("chown can be run").success(), "only root gives folders away");
         self.user = Some(user);
+    }
+
+    /// Copies of its own are what the next start begins: others can be put in their place.
+    pub fn have_own_programs(&mut self) {
+        let programs = self.folder.path().join("bin");
+        fs::create_dir_all(&programs).expect("the folder is ours");
+        for name in ["deployex-agent", "deployex-keeper"] {
+            fs::copy(xtask::workspace::program(name), programs.join(name)).expect("the program is built");
+        }
+        self.own_program = Some(programs.join("deployex-agent"));
+    }
+
+    /// Where that of its own lies.
+    pub fn own_program(&self) -> &Path {
+        self.own_program.as_deref().expect("it has programs of its own")
+    }
+
+    /// A copy of this in its place, as whoever installs it does: beside it, and renamed.
+    pub fn put_program(&self, program: &Path) {
+        let new = self.own_program().with_extension("new");
+        fs::copy(program, &new).expect("there is room");
+        fs::set_permissions(&new, Permissions::from_mode(0o755)).expect("the file is ours");
+        fs::rename(&new, self.own_program()).expect("the folder is ours");
+    }
+
+    /// `deployex-agent upgrade`.
+    pub async fn upgrade(&self) -> Said {
+        let mut asking = program("deployex-agent");
+        asking.arg("upgrade").arg("--var-path").arg(self.var_path()).stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || asking.output()).await.expect("it does not panic");
+        let output = output.expect("the agent's program is built");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Said {
+            status: output.status.code().unwrap_or(-1),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+
+    /// SIGHUP to the agent alone.
+    pub fn hang_up(&self) {
+        if let Some(running) = &self.running {
+            running.signal(Signal::HUP);
+        }
     }
 
     /// Runs a second agent in the first one's folder to its end: its status, and what it said.
@@ -208,7 +257,7 @@ impl Agent {
     }
 
     fn command(&self, word: &str) -> Command {
-        let mut command = program("deployex-agent");
+        let mut command = self.own_program.as_deref().map_or_else(|| program("deployex-agent"), program_at);
         if let Some(name) = self.host.name() {
             // In the same process, so that it is the agent's.
             let mut named = Command::new("unshare");

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use xtask::postgres::Database;
 
-use super::{CommandLine, program};
+use super::{CommandLine, program, program_at};
 use crate::database::Engine;
 use crate::hosts::Host;
 use crate::ports;
@@ -50,6 +50,7 @@ pub struct ControlPlane {
     auto_apply: bool,
     database: Option<Database>,
     data_dir: PathBuf,
+    own_program: Option<PathBuf>,
     folder: TempDir,
 }
 
@@ -73,6 +74,7 @@ impl ControlPlane {
             auto_apply,
             database: engine.create(),
             data_dir: data_dir.map_or_else(|| folder.path().join("data"), Path::to_owned),
+            own_program: None,
             folder,
         };
         control_plane.configure(bucket, applications);
@@ -104,7 +106,7 @@ impl ControlPlane {
 
     /// Starts it (again), and waits until it answers.
     pub async fn resume(&mut self) {
-        let mut command = program("deployex");
+        let mut command = self.own_program.as_deref().map_or_else(|| program("deployex"), program_at);
         command.arg("serve").arg("--config").arg(self.configuration_file());
         command.arg("--data-dir").arg(self.data_dir());
         if self.is_demo {
@@ -135,6 +137,11 @@ impl ControlPlane {
         })
         .await;
         self.running = Some(running);
+    }
+
+    /// What the next start begins; `None`: what was built.
+    pub fn set_program(&mut self, program: Option<PathBuf>) {
+        self.own_program = program;
     }
 
     /// SIGKILL.
