@@ -17,6 +17,7 @@ pub mod lease;
 mod listener;
 pub mod pki;
 mod reached;
+mod read;
 pub mod registry;
 mod roots;
 mod roster;
@@ -47,13 +48,13 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use self::board::Board;
-#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
-pub(crate) use self::board::read_report;
 pub use self::board::{HostReport, ReplicaLoad, Turned};
 pub use self::counted::Counted;
 use self::gate::Gate;
 use self::listener::Listener;
 use self::pki::{Authority, PkiError};
+#[cfg(any(test, all(feature = "simulation", debug_assertions)))]
+pub(crate) use self::read::read_report;
 use self::registry::{AssignmentSource, PeerAuthorities, Registry, ReleaseRelay};
 pub use self::roots::{ApplicationRoots, RootsError, authority};
 use self::roster::Roster;
