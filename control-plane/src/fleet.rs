@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use proto::hot_upgrade::Package;
-use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, RestartId, Slot};
+use proto::ids::{AppName, BadName, NodeId, NodeName, ReleaseKey, RestartId, RolloutId, Slot};
 use proto::replicas::{ProbeList, VmLimits, check_sentence};
 use proto::state::{
     ExitCause, HostLevel, Liveness, Service, SlotState, StagingPhase, UpgradeState, VmFigure,
@@ -167,6 +167,21 @@ pub struct Hot {
     pub from: ReleaseKey,
     /// What runs is never stopped for it.
     pub required: bool,
+}
+
+impl Hot {
+    /// What a try is called that is of no rollout.
+    pub fn outside_of_any(app: &AppName, generation: u64) -> String {
+        format!("{app}-{generation}")
+    }
+
+    /// Told for this rollout, on its way there or back; `None`: for none.
+    pub fn is_of(&self, app: &AppName, rollout: Option<RolloutId>) -> bool {
+        match rollout {
+            Some(id) => self.attempt.starts_with(&id.to_string()),
+            None => self.attempt.strip_prefix(app.as_str()).is_some_and(|it| it.starts_with('-')),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

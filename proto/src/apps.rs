@@ -147,7 +147,9 @@ pub struct HistoryEntry {
     pub rollout: RolloutId,
     pub release: ReleaseKey,
     pub from: Option<ReleaseKey>,
-    pub kind: DeploymentKind,
+    /// How its slots were told to take it; absent: none was told yet.
+    #[serde(default)]
+    pub kind: Option<DeploymentKind>,
     pub by: String,
     pub started_at: Timestamp,
     pub finished_at: Option<Timestamp>,
@@ -160,7 +162,11 @@ pub struct HistoryEntry {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReplicaHistoryEntry {
     pub release: ReleaseKey,
+    /// How it was told to take it. A hot upgrade that could not be is followed by an entry that says how it went on.
     pub kind: DeploymentKind,
+    /// What the slot was told before, or what ran there was upgraded of; absent: nothing, or an older version wrote the entry.
+    #[serde(default)]
+    pub from: Option<ReleaseKey>,
     pub started_at: Timestamp,
     /// When it was told something else; absent: it is what the slot is to run.
     pub finished_at: Option<Timestamp>,
@@ -178,7 +184,12 @@ pub struct ReplicaHistoryEntry {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DeploymentKind {
+    /// What ran before ended, or nothing did.
     Full,
+    /// What ran was upgraded while it ran on.
+    Hot,
+    /// Of a rollout: some slots so, some so.
+    Mixed,
 }
 
 impl DeploymentKind {
@@ -186,6 +197,8 @@ impl DeploymentKind {
     pub fn word(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::Hot => "hot",
+            Self::Mixed => "mixed",
         }
     }
 }

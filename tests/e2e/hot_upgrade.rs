@@ -1,9 +1,8 @@
 //! Releases that take the place of others while these run: state, process and listener kept, every request answered; and what
 //! follows where that cannot be, from the package to the middle of the install.
 
-use proto::apps::Application;
+use proto::apps::{Application, DeploymentKind, HistoryEntry, ReplicaHistoryEntry};
 use proto::events::Event;
-
 use proto::replicas::Replica;
 use proto::state::{SlotState, UpgradeState};
 use rustix::process::{Pid, Signal, kill_process};
@@ -108,11 +107,30 @@ impl World {
         said.trim().parse().expect("a number")
     }
 
+    /// Version and kind of what was deployed, the newest first.
+    fn history(&self) -> Vec<(String, String)> {
+        let entries: Vec<HistoryEntry> =
+            self.control_plane.ask(&["app", "history", self.sample.name()]).expect("a history");
+        let kind = |it: &HistoryEntry| it.kind.map_or("", DeploymentKind::word).to_owned();
+        entries.iter().map(|it| (it.release.version.to_string(), kind(it))).collect()
+    }
+
+    /// Of one slot, the newest first.
+    fn told_to(&self, slot: u16) -> Vec<ReplicaHistoryEntry> {
+        let slot = slot.to_string();
+        let words = ["app", "history", self.sample.name(), "--node", "only", "--slot", &slot];
+        self.control_plane.ask(&words).expect("a history")
+    }
+
     fn events(&self) -> Vec<(String, String)> {
         let words = ["event", "list", "--app", self.sample.name(), "--limit", "200"];
         let events: Vec<Event> = self.control_plane.ask(&words).expect("events");
         events.into_iter().map(|it| (it.kind, it.text)).collect()
     }
+}
+
+fn words((version, kind): (&str, &str)) -> (String, String) {
+    (version.to_owned(), kind.to_owned())
 }
 
 fn pids(application: &Application) -> Vec<u32> {
@@ -144,6 +162,12 @@ async fn keeps_what_it_counts(sample: Sample) {
             tests::http::serves_version(world.port + slot - 1, version).await;
         }
     }
+    assert_eq!(world.history(), [("1.3.0", "hot"), ("1.2.0", "hot"), ("1.1.0", "full")].map(words));
+    let told = world.told_to(1);
+    let hot = |it: &ReplicaHistoryEntry| (it.kind, it.from.as_ref().map(|it| it.version.to_string()));
+    let from = |version: &str| (DeploymentKind::Hot, Some(version.to_owned()));
+    let expected = [from("1.2.0"), from("1.1.0"), (DeploymentKind::Full, None)];
+    assert_eq!(told.iter().map(hot).collect::<Vec<_>>(), expected, "{told:#?}");
     // A crash starts what it was upgraded to.
     kill_process(Pid::from_raw(i32::try_from(before[0]).unwrap()).unwrap(), Signal::KILL).unwrap();
     world

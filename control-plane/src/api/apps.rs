@@ -8,9 +8,7 @@ mod standing;
 
 use axum::Json;
 use axum::extract::State;
-use proto::apps::{
-    Application, ApplicationSummary, DeploymentKind, HistoryEntry, Pin, PortBase, ReleaseFault, Settings,
-};
+use proto::apps::{Application, ApplicationSummary, HistoryEntry, Pin, PortBase, ReleaseFault, Settings};
 use proto::ids::{AppName, NodeId};
 use proto::page::Page;
 use proto::releases::Ghost;
@@ -72,11 +70,12 @@ pub(super) async fn history(
     let page = PageRequest { after, limit: limit(query.limit)? };
     let filter = RolloutFilter { app: Some(app), ..RolloutFilter::default() };
     let page = api.db.rollouts(&filter, page).await?;
+    let kinds = api.db.deployment_kinds(&page.items).await?;
     let entry = |rollout: crate::rollout::Rollout| HistoryEntry {
+        kind: kinds.get(&rollout.id).copied(),
         rollout: rollout.id,
         release: rollout.release,
         from: rollout.from,
-        kind: DeploymentKind::Full,
         by: rollout.by,
         started_at: rollout.started_at.into(),
         finished_at: rollout.finished_at.map(Into::into),

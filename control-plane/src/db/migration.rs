@@ -23,6 +23,7 @@ mod m20261127_000010_rollout_records;
 mod m20261127_000011_threshold_restarts;
 mod m20261128_000012_release_packages;
 mod m20261128_000013_hot_upgrades;
+mod m20261128_000014_history_of_upgrades;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, TransactionTrait};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -32,7 +33,7 @@ use super::settings;
 
 /// Whoever knows this change may use the tables as the last one leaves them: raised with the first change after which the
 /// version before can no longer read or write them, and then to that change, in the version after it.
-const NEEDS: &str = "m20261128_000013_hot_upgrades";
+const NEEDS: &str = "m20261128_000014_history_of_upgrades";
 /// The settings that say so to an older program, and who the newest was.
 const NEEDS_KEY: &str = "database_needs";
 const PROGRAM_KEY: &str = "database_program";
@@ -56,6 +57,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000011_threshold_restarts::Migration),
             Box::new(m20261128_000012_release_packages::Migration),
             Box::new(m20261128_000013_hot_upgrades::Migration),
+            Box::new(m20261128_000014_history_of_upgrades::Migration),
         ]
     }
 }

@@ -29,7 +29,7 @@ pub use history::HistoryEntry;
 pub use record::RolloutRecord;
 
 pub(super) use ghosted::{all as all_ghosted, insert as insert_ghost};
-pub(super) use history::{begin as begin_history, end as end_history};
+pub(super) use history::{Placed, begin as begin_history, end as end_history};
 pub(super) use record::write as write_record;
 
 /// Further back nobody rolls back without naming a version.

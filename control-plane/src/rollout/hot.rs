@@ -98,7 +98,7 @@ impl Draft<'_> {
         let required = self.requires_hot() && moving.is_some_and(|it| it.goes_on);
         let attempt = match moving {
             Some(moving) => moving.attempt.clone(),
-            None => format!("{}-{}", self.fleet.app, self.fleet.generation),
+            None => Hot::outside_of_any(&self.fleet.app, self.fleet.generation),
         };
         let failed = seen.failed_upgrade().filter(|it| it.to == *release && it.from == from);
         let tried = failed.is_some_and(|it| moving.is_none() || it.attempt == attempt);

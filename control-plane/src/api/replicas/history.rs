@@ -45,7 +45,7 @@ pub(in crate::api) async fn of_replica(
 }
 
 fn view(entry: HistoryEntry, rollouts: &BTreeMap<RolloutId, Rollout>) -> ReplicaHistoryEntry {
-    let HistoryEntry { app: _, place: _, release, kind, rollout, since, until } = entry;
+    let HistoryEntry { app: _, place: _, release, kind, from, rollout, since, until } = entry;
     let known = rollout.and_then(|id| rollouts.get(&id));
     let (by, outcome, reason) = match known {
         Some(it) if it.release == release => (Some(it.by.clone()), Some(it.phase), it.reason.clone()),
@@ -60,7 +60,7 @@ fn view(entry: HistoryEntry, rollouts: &BTreeMap<RolloutId, Rollout>) -> Replica
         _ => (None, None, None),
     };
     let (started_at, finished_at) = (since.into(), until.map(Into::into));
-    ReplicaHistoryEntry { release, kind, started_at, finished_at, rollout, by, outcome, reason }
+    ReplicaHistoryEntry { release, kind, from, started_at, finished_at, rollout, by, outcome, reason }
 }
 
 fn takes_back(rollout: &Rollout) -> bool {
@@ -99,6 +99,7 @@ mod tests {
             place: Place { node: NodeId(uuid::Uuid::nil()), slot: "1".parse().unwrap() },
             release,
             kind: DeploymentKind::Full,
+            from: None,
             rollout: Some(id),
             since: Time(5),
             until: None,

@@ -62,7 +62,7 @@ fn of_application(entries: &[HistoryEntry], paint: Paint, now: Timestamp) -> Str
         table.row(vec![
             (&release.version).into(),
             or_dash(from.as_ref().map(|it| &it.version)).into(),
-            kind.word().into(),
+            or_dash(kind.map(|it| it.word())).into(),
             age(Some(*started_at), now).into(),
             took(*started_at, *finished_at),
             by.into(),
@@ -74,11 +74,14 @@ fn of_application(entries: &[HistoryEntry], paint: Paint, now: Timestamp) -> Str
 }
 
 fn of_replica(entries: &[ReplicaHistoryEntry], paint: Paint, now: Timestamp) -> String {
-    let mut table = Table::new(&["VERSION", "KIND", "SINCE", "FOR", "BY", "ROLLOUT", "OUTCOME"]);
+    let mut table = Table::new(&["VERSION", "FROM", "KIND", "SINCE", "FOR", "BY", "ROLLOUT", "OUTCOME"]);
     for entry in entries {
-        let ReplicaHistoryEntry { release, kind, started_at, finished_at, rollout, by, outcome, .. } = entry;
+        let ReplicaHistoryEntry {
+            release, kind, from, started_at, finished_at, rollout, by, outcome, ..
+        } = entry;
         table.row(vec![
             (&release.version).into(),
+            or_dash(from.as_ref().map(|it| &it.version)).into(),
             kind.word().into(),
             age(Some(*started_at), now).into(),
             took(*started_at, *finished_at),
@@ -115,7 +118,7 @@ mod tests {
             rollout: ID.parse().unwrap(),
             release: release("2.4.1"),
             from: None,
-            kind: DeploymentKind::Full,
+            kind: Some(DeploymentKind::Full),
             by: "bucket".to_owned(),
             started_at: Timestamp(1_000),
             finished_at: Some(Timestamp(91_000)),
@@ -125,6 +128,7 @@ mod tests {
         let reverted = HistoryEntry {
             release: release("2.5.0"),
             from: Some(release("2.4.1")),
+            kind: Some(DeploymentKind::Mixed),
             by: "ann".to_owned(),
             started_at: Timestamp(100_000),
             finished_at: None,
@@ -141,6 +145,7 @@ mod tests {
         let told = ReplicaHistoryEntry {
             release: release("2.4.1"),
             kind: DeploymentKind::Full,
+            from: None,
             started_at: Timestamp(100_000),
             finished_at: None,
             rollout: None,
@@ -150,6 +155,8 @@ mod tests {
         };
         let taken_back = ReplicaHistoryEntry {
             release: release("2.5.0"),
+            kind: DeploymentKind::Hot,
+            from: Some(release("2.4.0")),
             started_at: Timestamp(40_000),
             finished_at: Some(Timestamp(100_000)),
             rollout: Some(ID.parse().unwrap()),

@@ -109,6 +109,8 @@ pub mod history {
         pub rollout: Option<Uuid>,
         pub since: i64,
         pub until: Option<i64>,
+        pub from_version: Option<String>,
+        pub from_sha256: Option<Vec<u8>>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proto::apps::DeploymentKind;
 use proto::ids::{AppName, NodeId, ReleaseKey, RolloutId};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, Set};
@@ -11,6 +12,7 @@ use crate::db::assignments;
 use crate::db::entity::nodes::assignment;
 use crate::db::entity::row::{integer, json, millis, sha256_of, slot_number, version_of};
 use crate::db::error::Fault;
+use crate::db::rollouts::Placed;
 use crate::db::{ROWS_PER_STATEMENT, nodes, rollouts};
 use crate::fleet::{Assigned, Hot, Place};
 use crate::rollout::Step;
@@ -90,11 +92,12 @@ pub(super) async fn write(
     }
     let moved: Vec<_> = changed
         .iter()
-        .filter(|(place, told)| before.get(place).and_then(|it| it.release.as_ref()) != told.release)
+        .filter(|(place, told)| told.is_another_than(before.get(place), app, rollout))
         .collect();
     let places: Vec<_> = moved.iter().map(|(place, _)| **place).collect();
     rollouts::end_history(tx, app, &places, now).await?;
-    let placed: Vec<_> = moved.iter().filter_map(|(place, told)| Some((**place, told.release?))).collect();
+    let placed: Vec<_> =
+        moved.iter().filter_map(|(place, told)| told.placed(**place, before.get(place))).collect();
     rollouts::begin_history(tx, app, &placed, rollout, now).await?;
     Ok(generations.into_keys().collect())
 }
@@ -107,7 +110,30 @@ struct Told<'a> {
     hot: Option<&'a Hot>,
 }
 
-impl Told<'_> {
+impl<'a> Told<'a> {
+    /// Worth an entry of the history: another release, or the same one after it could not be brought in hot.
+    fn is_another_than(&self, before: Option<&Assigned>, app: &AppName, rollout: Option<RolloutId>) -> bool {
+        if before.and_then(|it| it.release.as_ref()) != self.release {
+            return true;
+        }
+        let tried = before.and_then(|it| it.hot.as_ref()).is_some_and(|it| it.is_of(app, rollout));
+        tried && self.hot.is_none()
+    }
+
+    fn placed(&self, place: Place, before: Option<&'a Assigned>) -> Option<Placed<'a>> {
+        let release = self.release?;
+        let told_before = before.and_then(|it| match it.release.as_ref() {
+            // The second try: from where the first one began.
+            Some(same) if same == release => it.hot.as_ref().map(|hot| &hot.from),
+            other => other,
+        });
+        let (kind, from) = match self.hot {
+            Some(hot) => (DeploymentKind::Hot, Some(&hot.from)),
+            None => (DeploymentKind::Full, told_before),
+        };
+        Some(Placed { place, release, kind, from })
+    }
+
     /// What does not begin by this was begun when it was told the same before, or nobody knows when.
     fn begun_at(&self, now: u64, before: Option<&Assigned>) -> u64 {
         // An upgrade starts nothing anew.

@@ -1,4 +1,6 @@
-//! What each place was told to run, from when to when, and in which rollout.
+//! What each place was told to run, from when to when, how, and in which rollout.
+
+use std::collections::BTreeMap;
 
 use proto::apps::DeploymentKind;
 use proto::ids::{AppName, NodeId, ReleaseKey, RolloutId};
@@ -12,10 +14,11 @@ use uuid::Uuid;
 use crate::clock::Time;
 use crate::db::connection::Db;
 use crate::db::entity::rollouts::history;
-use crate::db::entity::row::{Row, digest_bytes, millis, slot_number};
+use crate::db::entity::row::{Row, digest_bytes, millis, sha256_of, slot_number, version_of};
 use crate::db::error::{DbError, Fault, doing};
 use crate::db::{Page, PageRequest};
 use crate::fleet::Place;
+use crate::rollout::Rollout;
 
 /// One release at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +26,10 @@ pub struct HistoryEntry {
     pub app: AppName,
     pub place: Place,
     pub release: ReleaseKey,
+    /// `Hot`: it was told to be upgraded while it runs. Where that failed the next entry says how it went on.
     pub kind: DeploymentKind,
+    /// What the place was told before, or was upgraded of. `None`: nothing.
+    pub from: Option<ReleaseKey>,
     /// The rollout that put it there: it says by whom and with what outcome. `None`: a place was filled or put right.
     pub rollout: Option<RolloutId>,
     pub since: Time,
@@ -35,6 +41,14 @@ pub struct HistoryEntry {
 const ROWS_PER_STATEMENT: usize = 500;
 
 impl Db {
+    /// How the places of these rollouts were told to take their release; a rollout that told none is missing.
+    pub async fn deployment_kinds(
+        &self,
+        rollouts: &[Rollout],
+    ) -> Result<BTreeMap<RolloutId, DeploymentKind>, DbError> {
+        doing("read how releases were brought", async { kinds(self.reader(), rollouts).await }).await
+    }
+
     /// Of one place of an application, the newest first.
     pub async fn place_history(
         &self,
@@ -58,6 +72,36 @@ impl Db {
         })
         .await
     }
+}
+
+async fn kinds(
+    reader: &impl ConnectionTrait,
+    rollouts: &[Rollout],
+) -> Result<BTreeMap<RolloutId, DeploymentKind>, Fault> {
+    let mut found: BTreeMap<RolloutId, DeploymentKind> = BTreeMap::new();
+    for some in rollouts.chunks(ROWS_PER_STATEMENT) {
+        let rows: Vec<(Uuid, String, String)> = history::Entity::find()
+            .select_only()
+            .columns([history::Column::Rollout, history::Column::Version, history::Column::Kind])
+            .distinct()
+            .filter(history::Column::Rollout.is_in(some.iter().map(|it| it.id.0)))
+            .into_tuple()
+            .all(reader)
+            .await?;
+        for (id, version, kind) in rows {
+            let id = RolloutId(id);
+            // What it went back to is no part of it.
+            if !some.iter().any(|it| it.id == id && it.release.version.as_str() == version) {
+                continue;
+            }
+            let kind = Row::new("history", id).word("kind", &kind, from_word)?;
+            let so_far = found.entry(id).or_insert(kind);
+            if *so_far != kind {
+                *so_far = DeploymentKind::Mixed;
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// These places are told something else from now on.
@@ -86,26 +130,35 @@ pub(in crate::db) async fn end(
     Ok(())
 }
 
-/// These places are told to run these releases from now on.
+/// What a place is told to run from now on.
+pub(in crate::db) struct Placed<'a> {
+    pub(in crate::db) place: Place,
+    pub(in crate::db) release: &'a ReleaseKey,
+    pub(in crate::db) kind: DeploymentKind,
+    pub(in crate::db) from: Option<&'a ReleaseKey>,
+}
+
 pub(in crate::db) async fn begin(
     tx: &impl ConnectionTrait,
     app: &AppName,
-    placed: &[(Place, &ReleaseKey)],
+    placed: &[Placed<'_>],
     rollout: Option<RolloutId>,
     now: Time,
 ) -> Result<(), Fault> {
     for batch in placed.chunks(ROWS_PER_STATEMENT) {
-        let rows = batch.iter().map(|(place, release)| history::Model {
+        let rows = batch.iter().map(|Placed { place, release, kind, from }| history::Model {
             id: Uuid::now_v7(),
             app: app.to_string(),
             node: place.node.0,
             slot: slot_number(place.slot),
             version: release.version.to_string(),
             sha256: digest_bytes(&release.sha256),
-            kind: DeploymentKind::Full.word().to_owned(),
+            kind: kind.word().to_owned(),
             rollout: rollout.map(|rollout| rollout.0),
             since: millis(now),
             until: None,
+            from_version: version_of(*from),
+            from_sha256: sha256_of(*from),
         });
         history::Entity::insert_many(rows.map(IntoActiveModel::into_active_model))
             .exec_without_returning(tx)
@@ -115,17 +168,31 @@ pub(in crate::db) async fn begin(
 }
 
 fn from_word(text: &str) -> Option<DeploymentKind> {
-    [DeploymentKind::Full].into_iter().find(|kind| kind.word() == text)
+    [DeploymentKind::Full, DeploymentKind::Hot].into_iter().find(|kind| kind.word() == text)
 }
 
 fn parse(model: history::Model) -> Result<HistoryEntry, Fault> {
-    let history::Model { id, app, node, slot, version, sha256, kind, rollout, since, until } = model;
+    let history::Model {
+        id,
+        app,
+        node,
+        slot,
+        version,
+        sha256,
+        kind,
+        rollout,
+        since,
+        until,
+        from_version,
+        from_sha256,
+    } = model;
     let row = Row::new("history", id);
     Ok(HistoryEntry {
         app: row.text("app", &app)?,
         place: Place { node: NodeId(node), slot: row.slot("slot", slot)? },
         release: row.key(&version, &sha256)?,
         kind: row.word("kind", &kind, from_word)?,
+        from: row.key_or_none(from_version.as_deref(), from_sha256.as_deref())?,
         rollout: rollout.map(RolloutId),
         since: row.time("since", since)?,
         until: row.time_or_none("until", until)?,

@@ -53,7 +53,7 @@ async fn a_database_of_a_program_too_new_is_refused_in_words(it: TestDb) {
     is_refused(&it).await;
     // Nor where a change of this program's own is missing: the other's past was another.
     it.db.put_setting("database_needs", "m20261123_000001_applications").await.unwrap();
-    let earlier = "DELETE FROM seaql_migrations WHERE version = 'm20261128_000013_hot_upgrades'";
+    let earlier = "DELETE FROM seaql_migrations WHERE version = 'm20261128_000014_history_of_upgrades'";
     it.db.writer().execute_unprepared(earlier).await.unwrap();
     is_refused(&it).await;
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proto::apps::DeploymentKind;
 use proto::ids::{NodeId, ReleaseKey, RestartId, RolloutId};
 use proto::state::{FaultKind, Liveness, RolloutPhase, Severity, Strategy};
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use crate::db::{
     ApplicationsDiff, AuditEntry, BucketFault, Db, ManualWish, NewApplication, NewEvent, PageRequest,
     RolloutFilter, Source, WantedFallback,
 };
-use crate::fleet::{AppFleet, Place, RestartWish, ToldRestart, WishedBy};
+use crate::fleet::{AppFleet, Hot, Place, RestartWish, ToldRestart, WishedBy};
 use crate::rollout::{
     Evidence, Ghost, Happening, HappeningKind, Held, InForce, Plan, PreCommandsState, Progress, RestartOver,
     Rollout, Said, Steering, Step,
@@ -36,6 +37,7 @@ on_both_engines!(
     a_rollout_that_moves_is_paused_once_and_older_plans_are_stale,
     ghosts_are_cleared_by_version_or_all,
     a_places_history_tells_what_it_ran_and_when,
+    a_history_says_what_was_hot_from_where_and_how_it_went_on,
     an_application_without_nodes_labels_match_gets_none,
     fifty_plans_at_once_are_each_stored_once,
 );
@@ -556,6 +558,72 @@ async fn a_places_history_tells_what_it_ran_and_when(it: TestDb) {
     let page = it.db.place_history(&shop, it_runs, PageRequest::newest(1)).await.unwrap();
     let rest = PageRequest { after: page.next, limit: 1 };
     assert_eq!(it.db.place_history(&shop, it_runs, rest).await.unwrap().items, history[1..]);
+}
+
+async fn a_history_says_what_was_hot_from_where_and_how_it_went_on(it: TestDb) {
+    let (one, _) = shop(&it).await;
+    it.db.record_release(&release("shop", key("2", 2), 1), &[]).await.unwrap();
+    let shop = app("shop");
+    let (first, second) = (place(one, 1), place(one, 2));
+    let hot = |place, to: &ReleaseKey, rollout: &Rollout| {
+        let mut step = assign(place, to);
+        if let Step::Assign { hot, begins, .. } = &mut step {
+            let attempt = rollout.id.to_string();
+            (*hot, *begins) = (Some(Hot { attempt, from: key("1", 1), required: false }), false);
+        }
+        step
+    };
+    let begin = rollout("shop", key("1", 1), RolloutPhase::Done, 10);
+    let next = rollout("shop", key("2", 2), RolloutPhase::Running, 11);
+    let both = |release: &ReleaseKey| vec![assign(first, release), assign(second, release)];
+    let plans = [
+        Plan { rollouts: vec![begin.clone()], steps: both(&key("1", 1)), ..Plan::default() },
+        Plan {
+            rollouts: vec![next.clone()],
+            steps: vec![hot(first, &key("2", 2), &next)],
+            ..Plan::default()
+        },
+        Plan {
+            rollouts: vec![next.clone()],
+            steps: vec![hot(second, &key("2", 2), &next)],
+            ..Plan::default()
+        },
+        // Told again while it is under way: no other entry.
+        Plan {
+            rollouts: vec![next.clone()],
+            steps: vec![hot(second, &key("2", 2), &next)],
+            ..Plan::default()
+        },
+        // It could not be there.
+        Plan { rollouts: vec![next.clone()], steps: vec![assign(second, &key("2", 2))], ..Plan::default() },
+        // Back: that is no part of how the release came.
+        Plan { rollouts: vec![next.clone()], steps: vec![assign(first, &key("1", 1))], ..Plan::default() },
+    ];
+    let both_rollouts = [begin, next];
+    let mut kinds = Vec::new();
+    for (at, plan) in plans.iter().enumerate() {
+        let generation = fleet(&it.db, "shop").await.generation;
+        it.db.store_plan(&shop, generation, plan, Time(at as u64)).await.unwrap();
+        let found = it.db.deployment_kinds(&both_rollouts).await.unwrap();
+        kinds.push(both_rollouts.each_ref().map(|it| found.get(&it.id).copied()));
+    }
+    let (full, is_hot) = (Some(DeploymentKind::Full), Some(DeploymentKind::Hot));
+    let mixed = Some(DeploymentKind::Mixed);
+    assert_eq!(
+        kinds,
+        [[full, None], [full, is_hot], [full, is_hot], [full, is_hot], [full, mixed], [full, mixed]]
+    );
+    let told = async |place| {
+        let history = it.db.place_history(&shop, place, PageRequest::newest(10)).await.unwrap().items;
+        history.into_iter().map(|it| (it.release, it.kind, it.from)).collect::<Vec<_>>()
+    };
+    let (one, two) = (key("1", 1), key("2", 2));
+    let begun = (one.clone(), DeploymentKind::Full, None);
+    let upgraded = (two.clone(), DeploymentKind::Hot, Some(one.clone()));
+    let back = (one.clone(), DeploymentKind::Full, Some(two.clone()));
+    assert_eq!(told(first).await, [back, upgraded.clone(), begun.clone()]);
+    let went_on = (two, DeploymentKind::Full, Some(one));
+    assert_eq!(told(second).await, [went_on, upgraded, begun]);
 }
 
 async fn an_application_without_nodes_labels_match_gets_none(it: TestDb) {

@@ -1,6 +1,6 @@
 //! What was deployed of an application, and what became of it.
 
-use proto::apps::HistoryEntry;
+use proto::apps::{DeploymentKind, HistoryEntry};
 use proto::ids::{AppName, RolloutId};
 use yew::{Html, Properties, component, html};
 
@@ -25,9 +25,9 @@ const COLUMNS: &[Column<HistoryEntry>] = &[
     Column {
         title: "Kind",
         class: "wide",
-        cell: |it| html! { it.kind.word() },
-        text: |it| it.kind.word().to_owned(),
-        compare: |a, b| a.kind.word().cmp(b.kind.word()),
+        cell: |it| html! { kind(it) },
+        text: |it| kind(it).to_owned(),
+        compare: |a, b| kind(a).cmp(kind(b)),
     },
     Column {
         title: "Outcome",
@@ -68,6 +68,10 @@ const COLUMNS: &[Column<HistoryEntry>] = &[
         compare: |a, b| a.reason.cmp(&b.reason),
     },
 ];
+
+fn kind(it: &HistoryEntry) -> &'static str {
+    it.kind.map_or("", DeploymentKind::word)
+}
 
 const KIND: Kind<HistoryEntry> = Kind {
     id: "history",

@@ -1,6 +1,7 @@
 //! What one slot was told to run, and what became of it.
 
-use proto::apps::ReplicaHistoryEntry;
+use proto::apps::{DeploymentKind, ReplicaHistoryEntry};
+use proto::ids::ReleaseKey;
 use proto::replicas::Replica;
 use yew::{Html, Properties, component, html};
 
@@ -35,8 +36,16 @@ pub(super) fn ReplicaHistory(props: &Props) -> Html {
     }
 }
 
+fn came(kind: DeploymentKind, from: Option<&ReleaseKey>) -> String {
+    match from {
+        Some(from) => format!("{} from {}", kind.word(), from.version),
+        None => kind.word().to_owned(),
+    }
+}
+
 fn entry(it: &ReplicaHistoryEntry) -> Html {
-    let ReplicaHistoryEntry { release, kind, started_at, finished_at, rollout, by, outcome, reason } = it;
+    let ReplicaHistoryEntry { release, kind, from, started_at, finished_at, rollout, by, outcome, reason } =
+        it;
     let lasted = match finished_at {
         Some(until) => html! { { format::elapsed(*started_at, *until) } },
         None => html! { <Elapsed at={*started_at} /> },
@@ -48,7 +57,7 @@ fn entry(it: &ReplicaHistoryEntry) -> Html {
     };
     html! {
         <li>
-            <span>{ version }{ " " }<span class="dim">{ kind.word() }</span></span>
+            <span>{ version }{ " " }<span class="dim">{ came(*kind, from.as_ref()) }</span></span>
             <span class="dim"><Ago at={*started_at} />{ ", for " }{ lasted }</span>
             <span class="dim">{ by.as_ref().map_or_else(|| "outside of any rollout".to_owned(), |by| format!("by {by}")) }</span>
             <span>{ for outcome.map(phase) }</span>
