@@ -151,6 +151,8 @@ async fn keeps_what_it_counts(sample: Sample) {
             assert_eq!(upgrade.done.len(), 8, "{upgrade:?}");
             assert_eq!((slot.crash_restarts, slot.forced_restarts), (0, 0));
         }
+        let says = |it: &Replica| it.vm.as_ref().and_then(|it| it.application.as_deref()) == Some(version);
+        world.when("what the VMs say of themselves", |it| it.slots.iter().all(says)).await;
         for slot in [1, 2] {
             let count = world.count(slot).await;
             assert_eq!(

@@ -23,7 +23,7 @@ use proto::ids::ReleaseKey;
 use proto::pb;
 use proto::state::ExitCause;
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -63,6 +63,8 @@ pub(super) struct SlotContext {
     pub(super) folders: Mutex<()>,
     /// Held by a step of a hot upgrade: nothing is started in `current` beside it.
     pub(super) upgrading: Mutex<()>,
+    /// How often another release was made what runs: whoever knows what runs asks again.
+    pub(super) upgrades: watch::Sender<u64>,
 }
 
 type Answers = mpsc::Sender<Answer>;

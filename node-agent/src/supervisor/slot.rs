@@ -170,6 +170,7 @@ impl SlotTask {
             dir: shared.paths.slot_dir(&id),
             folders: Mutex::new(()),
             upgrading: Mutex::new(()),
+            upgrades: watch::channel(0).0,
         });
         let sending = traffic::Sending::new(&shared);
         let mut standing = shared.standing.clone();

@@ -67,6 +67,9 @@ pub(in crate::supervisor) fn upgrade(
         };
         crash_point::here(|| place("step: done"));
         drop((upgrading, folders));
+        if step.changes_what_runs() {
+            context.upgrades.send_modify(|it| *it = it.wrapping_add(1));
+        }
         let done = result.is_ok() && step == Step::Permanent;
         let _ = answers.send(Answer::Event(Event::Upgraded { ticket, result })).await;
         if done {

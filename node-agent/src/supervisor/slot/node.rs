@@ -84,7 +84,8 @@ impl SlotTask {
             let levels = self.levels_of(ticket);
             let (sender, said) = watch::channel(Said { vm: levels.as_vm(), ..Said::default() });
             let (id, shared) = (self.id.clone(), self.shared.clone());
-            let sampled = Sampled { id, pid, shared, watched: self.watched.subscribe(), levels };
+            let (watched, upgrades) = (self.watched.subscribe(), self.context.upgrades.subscribe());
+            let sampled = Sampled { id, pid, shared, watched, levels, upgrades };
             let (stands, standing) = watch::channel(Standing::default());
             let (id, shared) = (self.id.clone(), self.shared.clone());
             let counted = Counted { id, shared, wished: self.telemetry.subscribe() };

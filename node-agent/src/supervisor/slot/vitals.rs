@@ -29,9 +29,19 @@ const EVERY: Duration = Duration::from_secs(2);
 const ABOUT_EVERY: u32 = 30;
 
 /// Whether a round asks what the system is. Within the first minute each does: a node is met while it boots, and loads its
-/// applications one by one.
+/// applications one by one. After a hot upgrade the first minute begins anew.
 fn asks_about(round: u32) -> bool {
     round < ABOUT_EVERY || round.is_multiple_of(ABOUT_EVERY)
+}
+
+/// The number of the round that follows this one.
+fn next_round(last: Option<u32>, upgrades: &mut watch::Receiver<u64>) -> u32 {
+    // Whoever tells of upgrades is gone when the slot is; a round more asks for nobody.
+    let upgraded = upgrades.has_changed().unwrap_or(false);
+    if upgraded {
+        upgrades.mark_unchanged();
+    }
+    last.filter(|_| !upgraded).map_or(0, |it| it.wrapping_add(1))
 }
 
 /// Whether a round asks where it is reached, which takes some more calls; its endpoints start last.
@@ -46,6 +56,8 @@ pub(super) struct Sampled {
     pub(super) shared: Arc<Shared>,
     pub(super) watched: watch::Receiver<Watched>,
     pub(super) levels: RememberedLevels,
+    /// Changes whenever another release runs in it.
+    pub(super) upgrades: watch::Receiver<u64>,
 }
 
 impl Sampled {
@@ -73,11 +85,17 @@ impl Sampled {
     async fn over(&mut self, connection: &Connection, said: &watch::Sender<Said>) {
         let mut turns = Turns::every(EVERY);
         let (mut known, mut endpoints): (Option<About>, Vec<Endpoint>) = (None, Vec::new());
-        let logo = self.has_logo().await;
+        let mut logo = self.has_logo().await;
         let mut before: Option<Before> = None;
         let mut schedulers = Schedulers::of(self.pid);
-        for round in 0_u32.. {
+        let mut last = None;
+        loop {
             turns.next().await;
+            let round = next_round(last, &mut self.upgrades);
+            if round == 0 && last.is_some() {
+                logo = self.has_logo().await;
+            }
+            last = Some(round);
             if asks_about(round) || known.is_none() {
                 match about::look(connection, self.id.app.as_str()).await {
                     Ok(about) => {
@@ -251,6 +269,10 @@ mod tests {
     #[test]
     fn what_is_met_while_it_boots_is_asked_again_soon_and_then_seldom() {
         assert!((0..ABOUT_EVERY).all(asks_about));
+        let (upgraded, mut upgrades) = watch::channel(0);
+        assert_eq!((next_round(None, &mut upgrades), next_round(Some(70), &mut upgrades)), (0, 71));
+        upgraded.send_modify(|it| *it += 1);
+        assert_eq!((next_round(Some(71), &mut upgrades), next_round(Some(0), &mut upgrades)), (0, 1));
         let later: Vec<u32> = (ABOUT_EVERY..100).filter(|it| asks_about(*it)).collect();
         assert_eq!(later, [30, 60, 90]);
         // Only a round that asks what it is asks where it is reached.
