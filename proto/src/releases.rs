@@ -65,7 +65,7 @@ pub struct ReleaseCheck {
     pub release: ReleaseKey,
     /// `deploy.hot_upgrade` of the application.
     pub policy: HotUpgradePolicy,
-    /// All of it in a sentence: `hot on 6 replicas; full on 3: …`.
+    /// All of it in a sentence: `hot from 1.1.0 on 6 replicas; full on 3 replicas: …`.
     pub summary: String,
     /// Those that run.
     pub replicas: Vec<ReplicaCheck>,

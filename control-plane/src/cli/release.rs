@@ -92,7 +92,7 @@ mod tests {
             application: "myapp".parse().unwrap(),
             release: release("1.3.0"),
             policy,
-            summary: "hot on 1 replica".to_owned(),
+            summary: "hot from 1.2.0 on 1 replica".to_owned(),
             replicas: vec![
                 replica("web-1", "1", "1.2.0", CheckedWay::Hot),
                 replica("web-1", "10", "1.3.0", CheckedWay::None),

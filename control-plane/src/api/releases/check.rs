@@ -107,15 +107,16 @@ fn checked(
     ReleaseCheck { application, release, policy, summary: summary(&replicas), replicas }
 }
 
-/// `hot on 6 replicas; full on 3: lib demo has no appup from 1.1.0`
+/// `hot from 1.1.0 on 6 replicas; full on 3 replicas: lib demo has no appup from 1.1.0`
 fn summary(replicas: &[ReplicaCheck]) -> String {
     let count = |way| replicas.iter().filter(|it| it.way == way).count();
     let replicas_of = |count| if count == 1 { "1 replica".to_owned() } else { format!("{count} replicas") };
     let mut parts = Vec::new();
-    match count(CheckedWay::Hot) {
-        0 => {}
-        hot => parts.push(format!("hot on {}", replicas_of(hot))),
+    let mut hot: BTreeMap<&Version, usize> = BTreeMap::new();
+    for replica in replicas.iter().filter(|it| it.way == CheckedWay::Hot) {
+        *hot.entry(&replica.from).or_default() += 1;
     }
+    parts.extend(hot.into_iter().map(|(from, count)| format!("hot from {from} on {}", replicas_of(count))));
     match count(CheckedWay::Full) {
         0 => {}
         full => parts.push(format!("full on {}: {}", replicas_of(full), reasons(replicas).join("; "))),

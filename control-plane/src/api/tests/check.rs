@@ -10,6 +10,7 @@ use proto::state::{Language, Role};
 
 use super::rollouts::moving;
 use super::{Bench, Call};
+use crate::clock::Time;
 use crate::db::{ApplicationsDiff, NewApplication, Release, Source};
 use crate::spec::AppSpec;
 
@@ -40,7 +41,8 @@ async fn record(bench: &Bench, key: &ReleaseKey, package: Option<Package>) {
         declared_hash: None,
         pre_commands: Vec::new(),
         etag: None,
-        recorded_at: bench.api.clock.now(),
+        // One after the other, also within one millisecond.
+        recorded_at: Time(u64::from(key.sha256.0[0])),
         package,
     };
     bench.api.db.record_release(&release, &[]).await.unwrap();
@@ -84,7 +86,7 @@ async fn each_replica_that_runs_is_said_with_its_reason() {
     assert!(unknown.text().contains("recorded are 2.0.0, 1.0.0"), "{}", unknown.text());
     let check: ReleaseCheck = get("2.0.0").await.json();
     assert_eq!(said(&check), ["web-1/1 2.0.0 None", "web-2/1 1.0.0 Hot", "web-3/1 1.0.0 Hot"]);
-    assert_eq!(check.summary, "hot on 2 replicas; 1 replica runs it already");
+    assert_eq!(check.summary, "hot from 1.0.0 on 2 replicas; 1 replica runs it already");
     assert_eq!((check.policy, check.release), (HotUpgradePolicy::Auto, key("2.0.0", 2)));
 
     record(&bench, &key("3.0.0", 3), Some(package("3.0.0", Some("2.0.0")))).await;
@@ -92,7 +94,7 @@ async fn each_replica_that_runs_is_said_with_its_reason() {
     let because = "lib myapp has no appup from 1.0.0: it has one from 2.0.0";
     let full = |node: &str| format!("{node}/1 1.0.0 Full: {because}");
     assert_eq!(said(&check), ["web-1/1 2.0.0 Hot".to_owned(), full("web-2"), full("web-3")]);
-    assert_eq!(check.summary, format!("hot on 1 replica; full on 2 replicas: {because}"));
+    assert_eq!(check.summary, format!("hot from 2.0.0 on 1 replica; full on 2 replicas: {because}"));
 
     // Of two tarballs of one version the newer one, as it would be deployed; that one nobody has looked into.
     record(&bench, &key("3.0.0", 4), None).await;
