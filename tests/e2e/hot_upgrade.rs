@@ -3,6 +3,7 @@
 
 use proto::apps::{Application, DeploymentKind, HistoryEntry, ReplicaHistoryEntry};
 use proto::events::Event;
+use proto::releases::ReleaseCheck;
 use proto::replicas::Replica;
 use proto::state::{SlotState, UpgradeState};
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,8 +14,10 @@ use tests::release::Bucket;
 use tests::wait::{Seen, eventually};
 use xtask::fixtures::Sample;
 
+mod console;
 mod deaths;
 mod failures;
+mod pre_commands;
 
 struct World {
     sample: Sample,
@@ -61,6 +64,18 @@ impl World {
 
     async fn publish(&self, version: &str) {
         self.bucket.publish(self.sample, version).await;
+    }
+
+    /// The control plane has read it in the bucket.
+    async fn is_recorded(&self, version: &str) {
+        eventually("a recorded release", || async {
+            let words = ["release", "check", self.sample.name(), version];
+            match self.control_plane.ask::<ReleaseCheck>(&words) {
+                Ok(_) => Seen::Done(()),
+                Err(said) => Seen::NotYet(format!("{said:?}")),
+            }
+        })
+        .await;
     }
 
     /// What a person asks for, of what was published before.

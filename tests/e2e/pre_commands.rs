@@ -93,7 +93,7 @@ pub(crate) fn write_line(sample: Sample, file: &Path, word: &str) -> String {
 }
 
 /// Fails, and says why, for as long as there is no such file; then says that there is.
-fn needs(sample: Sample, file: &Path) -> String {
+pub(crate) fn needs(sample: Sample, file: &Path) -> String {
     let file = file.display();
     match sample {
         Sample::Elixir => {

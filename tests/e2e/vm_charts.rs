@@ -2,8 +2,6 @@
 //! said where there is nothing more to be known.
 
 use std::cell::Cell;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use fantoccini::Locator;
@@ -46,22 +44,6 @@ const PHOENIX: &str = "
     end
     load.(:phoenix, ~s(1.7.10), [:kernel], [])
     load.(:demo_web, ~s(1.0.0), [:kernel, :phoenix], [DemoWeb.Endpoint])";
-
-/// Into the folder that the environment names, so that a person can look.
-async fn pictured(browser: &Browser, name: &str) {
-    let Some(folder) = std::env::var_os("PICTURES") else { return };
-    for theme in ["light", "dark"] {
-        let script = format!("document.documentElement.dataset.theme = '{theme}'");
-        browser.client.execute(&script, Vec::new()).await.expect("a theme");
-        for width in [1_440, 390] {
-            // As high as it is, so that all of it is seen.
-            browser.client.set_window_size(width, 2_400).await.expect("a window has a size");
-            let picture = browser.client.screenshot().await.expect("a picture");
-            fs::write(Path::new(&folder).join(format!("{name}-{theme}-{width}.png")), picture)
-                .expect("it is kept");
-        }
-    }
-}
 
 /// When the newest point was measured, as the chart says.
 async fn newest(browser: &Browser) -> String {
@@ -147,7 +129,7 @@ async fn a_vm_is_seen_as_it_goes_and_why_not_is_said() {
     goes_on(&browser).await;
     goes_on(&browser).await;
     browser.reads("that is warned of").await;
-    pictured(&browser, "whole").await;
+    browser.pictured("whole").await;
 
     browser.client.set_window_size(1_280, 900).await.expect("a window has a size");
 
@@ -164,14 +146,14 @@ async fn a_vm_is_seen_as_it_goes_and_why_not_is_said() {
     control_plane.kill();
     browser.there(".vm-hour [data-banner=old]").await;
     browser.there(&format!("{chart} path.series")).await;
-    pictured(&browser, "failing").await;
+    browser.pictured("failing").await;
     control_plane.resume().await;
     browser.gone(".vm-hour [data-banner=old]").await;
 
     agent.kill();
     browser.reads("Its node is not connected: nothing is known of its VM.").await;
     browser.there(&format!("{chart} path.series")).await;
-    pictured(&browser, "lost").await;
+    browser.pictured("lost").await;
 
     // Nobody reads on for a row that is closed.
     browser.client.set_window_size(1_280, 900).await.expect("a window has a size");

@@ -119,6 +119,23 @@ impl Browser {
         .await;
     }
 
+    /// Pictures of the page, in each theme, wide and narrow, into the folder that the environment's `PICTURES` names, so that a
+    /// person can look.
+    pub async fn pictured(&self, name: &str) {
+        let Some(folder) = std::env::var_os("PICTURES") else { return };
+        for theme in ["light", "dark"] {
+            let script = format!("document.documentElement.dataset.theme = '{theme}'");
+            self.client.execute(&script, Vec::new()).await.expect("a theme");
+            for width in [1_440, 390] {
+                // As high as it is, so that all of it is seen.
+                self.client.set_window_size(width, 2_400).await.expect("a window has a size");
+                let picture = self.client.screenshot().await.expect("a picture");
+                let file = PathBuf::from(&folder).join(format!("{name}-{theme}-{width}.png"));
+                std::fs::write(file, picture).expect("it is kept");
+            }
+        }
+    }
+
     /// Where it is on the page: the left upper corner, in CSS pixels.
     pub async fn place(&self, selector: &str) -> (f64, f64) {
         let element = self.client.find(Locator::Css(selector)).await.expect("it is there");

@@ -8,6 +8,7 @@ use node_agent::hot;
 use xtask::fixtures::Sample;
 
 use super::replica::{Replica, assert_same, tree};
+use crate::dist::world::value;
 
 /// What is in `new` is refused with these words, and nothing of it stays.
 async fn is_refused(replica: &Replica, connection: &Connection, to: &str, words: &[&str]) {
@@ -46,6 +47,22 @@ async fn broken_appups_of_elixir_are_refused_in_words() {
 #[tokio::test]
 async fn broken_appups_of_erlang_are_refused_in_words() {
     broken_appups(Sample::Erlang).await;
+}
+
+/// `{badrpc, _}` is an answer like others, and no end of whoever asked.
+#[tokio::test]
+async fn a_call_that_the_node_cannot_make_is_named_and_the_upgrade_can_be_repeated() {
+    let replica = Replica::start(Sample::Erlang, "1.1.0").await;
+    let connection = replica.connect().await;
+    replica.bring("1.2.0").await;
+    let folder = value(&connection, "code:lib_dir(sasl, ebin).").await.as_text().unwrap();
+    let without = "true = code:del_path(sasl), code:delete(systools), code:purge(systools).";
+    value(&connection, without).await;
+    is_refused(&replica, &connection, "1.2.0", &["working out the way", "undef", "sasl"]).await;
+    let again =
+        format!("true = code:add_pathz(\"{folder}\"), {{module, It}} = code:load_file(systools), It.");
+    assert_eq!(value(&connection, &again).await.to_string(), "systools");
+    replica.upgrade(&connection, "1.1.0", "1.2.0").await;
 }
 
 #[tokio::test]

@@ -1,0 +1,47 @@
+//! A hot upgrade as the console shows it: what would happen, while it is chosen; and afterwards how it went, and in the history.
+
+use proto::apps::Deployment;
+use tests::browser::{ADMIN, Browser};
+use xtask::fixtures::Sample;
+
+use super::World;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_console_says_before_what_is_hot_and_afterwards_how_it_went() {
+    let world = World::new(Sample::Erlang, 2, "strategy: start_first").await;
+    let app = world.sample.name();
+    // What is published is recorded, and waits for a person.
+    let _: Deployment = world.control_plane.ask(&["pin", app, "1.1.0"]).expect("it can be pinned");
+    for version in ["1.2.0-stranger", "1.2.0"] {
+        world.publish(version).await;
+        world.is_recorded(version).await;
+    }
+    let browser = Browser::open().await;
+    let page = format!("/applications/{app}?deploy");
+    browser.client.goto(&world.control_plane.url(&page)).await.expect("the console answers");
+    browser.sign_in(ADMIN).await;
+    browser.click("#deploy-dialog input[value='1.2.0-stranger']").await;
+    browser.there("#deploy-check").await;
+    browser.reads("no appup").await;
+    browser.pictured("deploy-full").await;
+    browser.click("#deploy-dialog input[value='1.2.0']").await;
+    browser.reads("Hot from 1.1.0 on 2 replicas.").await;
+    let said = browser.text("#deploy-check").await;
+    assert!(!said.contains("stranger"), "{said}");
+    browser.pictured("deploy-hot").await;
+    browser.click("#deploy-confirm").await;
+    world.settles_on("1.2.0").await;
+    browser.pictured("rollout").await;
+
+    let page = format!("/applications/{app}?replica=only/1");
+    browser.client.goto(&world.control_plane.url(&page)).await.expect("the console answers");
+    browser.reads("Hot-upgraded from 1.1.0 to 1.2.0 in").await;
+    browser.reads("install").await;
+    browser.click("button.replica-history").await;
+    browser.reads("hot from 1.1.0").await;
+    browser.pictured("replica").await;
+    browser.client.goto(&world.control_plane.url(&format!("/applications/{app}"))).await.expect("it answers");
+    browser.pictured("application").await;
+    assert!(browser.console_errors().await.is_empty(), "{:?}", browser.console_errors().await);
+    browser.close().await;
+}
