@@ -35,7 +35,8 @@ pub(super) fn own(folder: &Path, app: &str) -> Result<(), LogFolderError> {
     fs::create_dir_all(folder).map_err(failed)?;
     for entry in fs::read_dir(folder).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        if !is_log_of(&name, app) {
+        // Another slot of the application made the folder its own since we looked.
+        if name != MARK && !is_log_of(&name, app) {
             return Err(LogFolderError::Foreign { folder: folder.to_owned(), found: name });
         }
     }
@@ -69,6 +70,19 @@ mod tests {
         fs::rename(folder.path().join("access.log"), folder.path().join("nginx-15-main.log")).unwrap();
         assert!(own(folder.path(), "nginx").is_err());
         assert!(!folder.path().join(MARK).exists());
+    }
+
+    #[test]
+    fn slots_that_begin_at_once_own_it_together() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..200 {
+            let logs = folder.path().join(round.to_string());
+            let own = || own(&logs, "demo").map_err(|error| error.to_string());
+            let owned = std::thread::scope(|slots| {
+                [(); 4].map(|()| slots.spawn(own)).map(|slot| slot.join().unwrap())
+            });
+            assert_eq!(owned, [(); 4].map(|()| Ok(())));
+        }
     }
 
     #[test]
