@@ -71,6 +71,21 @@ async fn who_waits_is_told_when_the_agent_goes_midway() {
     until("the agent gives it up", || over.load(Ordering::Relaxed) == 1).await;
 }
 
+/// The agent's second connection went with the control plane before, which nobody noticed.
+#[tokio::test]
+async fn the_first_question_after_a_restart_of_the_control_plane_is_answered() {
+    let mut plane = ControlPlane::start().await;
+    let agent = plane.agent("web-1").await;
+    plane.up(agent.node).await;
+    for size in [3, 4] {
+        let stream = ask(&plane, &agent, &size.to_string()).await.unwrap();
+        assert_eq!(length_of_answer(stream).await.unwrap(), size);
+        plane.kill().await;
+        plane.start_again().await;
+        plane.up(agent.node).await;
+    }
+}
+
 #[tokio::test]
 async fn so_many_are_under_way_at_a_time_and_one_more_is_refused() {
     let plane = ControlPlane::start().await;

@@ -23,9 +23,11 @@ use crate::releases::{Chunks, Fetch, FetchError};
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Chunks of a stream on their way to the control plane; a slow reader there stops the reading here.
-pub(super) const STREAM_CHUNKS: usize = 4;
+const STREAM_CHUNKS: usize = 4;
 
 type Client = AgentClient<Channel>;
+/// Where chunks are put, and where it is said that nobody reads them any more.
+type Opened = (mpsc::Sender<pb::StreamChunk>, Streaming<pb::StreamChunk>);
 
 pub(super) struct Bulk {
     identity: watch::Receiver<Arc<Identity>>,
@@ -57,18 +59,22 @@ impl Bulk {
         self.client.lock().await.take();
     }
 
-    /// Answers a request for a stream. What is put into the sender's other end goes up; the answer's end says that nobody
-    /// reads any more.
-    pub(super) async fn stream(
-        &self,
-        id: String,
-        chunks: mpsc::Receiver<pb::StreamChunk>,
-    ) -> Result<Streaming<pb::StreamChunk>, LinkError> {
-        let first = pb::StreamChunk { stream_id: id, ..Default::default() };
+    /// Answers a request for a stream. What is put into the sender goes up; the answer's end says that nobody reads any more.
+    pub(super) async fn stream(&self, id: &str) -> Result<Opened, LinkError> {
+        match self.stream_once(id).await {
+            // That the connection broke, with an earlier control plane say, is found out by the first call after that.
+            Err(LinkError::Broken(_)) => self.stream_once(id).await,
+            opened => opened,
+        }
+    }
+
+    async fn stream_once(&self, id: &str) -> Result<Opened, LinkError> {
+        let (sender, chunks) = mpsc::channel(STREAM_CHUNKS);
+        let first = pb::StreamChunk { stream_id: id.to_owned(), ..Default::default() };
         let first = futures_util::stream::once(std::future::ready(first));
         let outgoing = first.chain(ReceiverStream::new(chunks));
         let answer = timeout(ANSWER_TIMEOUT, self.client().await?.stream(outgoing)).await;
-        Ok(self.heard(answer).await?.into_inner())
+        Ok((sender, self.heard(answer).await?.into_inner()))
     }
 
     pub(super) async fn heard<T>(

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use super::Wiring;
-use super::bulk::{ANSWER_TIMEOUT, Bulk, STREAM_CHUNKS};
+use super::bulk::{ANSWER_TIMEOUT, Bulk};
 use crate::logs;
 
 /// Streams at once: each is a person looking at something.
@@ -69,9 +69,8 @@ async fn serve<F: Future<Output = ()>>(
     ending: CancellationToken,
     work: impl FnOnce(mpsc::Sender<pb::StreamChunk>) -> F,
 ) {
-    let (sender, chunks) = mpsc::channel(STREAM_CHUNKS);
-    let mut answer = match bulk.stream(id, chunks).await {
-        Ok(answer) => answer,
+    let (sender, mut answer) = match bulk.stream(&id).await {
+        Ok(opened) => opened,
         Err(error) => {
             tracing::debug!(error = &error as &dyn std::error::Error, "cannot open a stream");
             return;
