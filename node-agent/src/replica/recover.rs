@@ -64,6 +64,7 @@ impl Replica {
             Boot::Earlier { whole } => {
                 next.forget_stage();
                 next.forget_process();
+                next.leave_upgrades_behind(now, &mut again);
                 match found {
                     // Of this boot, from an agent that could not write its ledger.
                     Found::Running { ticket, pid } => next.hold(ticket, pid, now),
@@ -212,5 +213,73 @@ impl Replica {
         self.process = Process::Down;
         self.failures = 0;
         self.last_exit = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::Digest;
+
+    use super::super::{At, Note, Step, Upgrade, UpgradeFailure, Upgraded};
+    use super::*;
+
+    fn release(version: &str) -> ReleaseKey {
+        ReleaseKey { version: version.parse().unwrap(), sha256: Digest([1; 32]) }
+    }
+
+    /// 1.0.0 runs, and is being upgraded to 2.0.0.
+    fn upgrading(step: Step) -> Replica {
+        let upgrade = Upgrade {
+            attempt: "a".to_owned(),
+            from: release("1.0.0"),
+            to: release("2.0.0"),
+            process: Ticket(1),
+            at: At::Step { ticket: Ticket(2), step, since: Time(5) },
+            done: Vec::new(),
+            began: Time(5),
+        };
+        Replica {
+            current: Some(Current { release: release("1.0.0"), since: Ticket(0) }),
+            process: Process::Up { ticket: Ticket(1), pid: 7, since: Time(1), health: Health::Starting },
+            stage: Stage::Staged { release: release("2.0.0") },
+            upgrade: Some(upgrade),
+            next_ticket: 3,
+            ..Replica::default()
+        }
+    }
+
+    fn after_an_outage(replica: &Replica) -> (Replica, Vec<Action>) {
+        let boot = Boot::Earlier { whole: Some(release("1.0.0")) };
+        replica.recover(Found::Nothing, Found::Nothing, boot, Time(9))
+    }
+
+    #[test]
+    fn an_upgrade_in_whose_middle_the_host_restarted_is_over_and_not_its_packages_fault() {
+        for step in [Step::Relup, Step::Install, Step::Prove] {
+            let (next, told) = after_an_outage(&upgrading(step));
+            assert_eq!((next.upgrade, next.process), (None, Process::Down));
+            let failure = next.upgraded.unwrap().outcome.unwrap_err();
+            assert_eq!((failure.step, failure.of_package, failure.spoiled), (step, false, false));
+            assert!(failure.because.contains("host restarted"), "{failure:?}");
+            assert!(matches!(&told[..], [Action::Note(Note::UpgradeFailed { .. })]), "{told:?}");
+            assert_eq!(next.current.map(|it| it.release), Some(release("1.0.0")));
+        }
+        // It may have become permanent.
+        assert_eq!(after_an_outage(&upgrading(Step::Permanent)).0.current, None);
+    }
+
+    #[test]
+    fn what_an_upgrade_had_spoiled_before_the_host_restarted_is_spoiled_no_more() {
+        let failure =
+            UpgradeFailure { step: Step::Install, because: String::new(), of_package: true, spoiled: true };
+        let (from, to) = (release("1.0.0"), release("2.0.0"));
+        let (attempt, at, done) = ("a".to_owned(), Time(6), Vec::new());
+        let upgraded = Upgraded { attempt, from, to, done, at, outcome: Err(failure) };
+        let replica = Replica { upgrade: None, upgraded: Some(upgraded), ..upgrading(Step::Install) };
+        let spoiled = |it: &Replica| it.upgraded.clone().unwrap().outcome.unwrap_err().spoiled;
+        assert!(!spoiled(&after_an_outage(&replica).0));
+        // What came of it since is no business of the outage.
+        let later = Current { release: release("3.0.0"), since: Ticket(2) };
+        assert!(spoiled(&after_an_outage(&Replica { current: Some(later), ..replica }).0));
     }
 }

@@ -257,13 +257,39 @@ impl Replica {
                 }
                 At::Undoing { failure, .. } => failure.clone(),
             };
-            // It may have been written already that this lies there: what does is found out by a swap, or it is staged anew.
-            if matches!(upgrade.at, At::Step { step: Step::Permanent, .. })
-                && !planted(Fault::TrustAHalfUpgradedFolder)
-            {
-                self.current = None;
-            }
+            self.distrust_current(&upgrade);
             self.end_upgrade(upgrade, Err(failure), now, actions);
+        }
+    }
+
+    /// The host has restarted: one that was under way is over, which no package can help. What is started next is what lies
+    /// there, so that nothing is spoiled any more, and whoever wishes the release says anew how it is to come.
+    pub(super) fn leave_upgrades_behind(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if let Some(upgrade) = self.upgrade.take() {
+            let failure = match &upgrade.at {
+                At::Next { step } | At::Step { step, .. } => {
+                    let because = "the host restarted in the middle of it".to_owned();
+                    UpgradeFailure { step: *step, because, of_package: false, spoiled: false }
+                }
+                At::Undoing { failure, .. } => failure.clone(),
+            };
+            self.distrust_current(&upgrade);
+            self.end_upgrade(upgrade, Err(failure), now, actions);
+        }
+        let lies = self.current.as_ref().map(|it| &it.release);
+        if let Some(Upgraded { from, outcome: Err(failure), .. }) = &mut self.upgraded
+            && lies == Some(from)
+        {
+            failure.spoiled = false;
+        }
+    }
+
+    /// It may have been written already that this lies there: what does is found out by a swap, or it is staged anew.
+    fn distrust_current(&mut self, upgrade: &Upgrade) {
+        if matches!(upgrade.at, At::Step { step: Step::Permanent, .. })
+            && !planted(Fault::TrustAHalfUpgradedFolder)
+        {
+            self.current = None;
         }
     }
 
