@@ -39,6 +39,22 @@ async fn a_release_is_fetched_whole_and_from_where_it_was_cut() {
     assert!(fetch(&agent, 3_000_000).await.unwrap().is_empty());
 }
 
+/// The agent's second connection went with the control plane before, which nobody noticed.
+#[tokio::test]
+async fn a_release_is_fetched_at_once_after_a_restart_of_the_control_plane() {
+    let mut plane = ControlPlane::start().await;
+    plane.wishes.assign(1);
+    *plane.wishes.tarball.lock().unwrap() = tarball();
+    let agent = plane.agent("web-1").await;
+    plane.up(agent.node).await;
+    for _ in 0..2 {
+        assert!(fetch(&agent, 0).await.unwrap() == tarball());
+        plane.kill().await;
+        plane.start_again().await;
+        plane.up(agent.node).await;
+    }
+}
+
 #[tokio::test]
 async fn a_node_may_fetch_only_what_it_is_to_run() {
     let plane = ControlPlane::start().await;

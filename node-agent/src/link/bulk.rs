@@ -61,11 +61,7 @@ impl Bulk {
 
     /// Answers a request for a stream. What is put into the sender goes up; the answer's end says that nobody reads any more.
     pub(super) async fn stream(&self, id: &str) -> Result<Opened, LinkError> {
-        match self.stream_once(id).await {
-            // That the connection broke, with an earlier control plane say, is found out by the first call after that.
-            Err(LinkError::Broken(_)) => self.stream_once(id).await,
-            opened => opened,
-        }
+        once_more(|| self.stream_once(id)).await
     }
 
     async fn stream_once(&self, id: &str) -> Result<Opened, LinkError> {
@@ -100,23 +96,49 @@ impl Bulk {
     }
 }
 
+/// That the connection broke, with an earlier control plane say, is found out by the first call after that, which is made once
+/// more over another one.
+pub(super) async fn once_more<T, F>(call: impl Fn() -> F) -> Result<T, LinkError>
+where
+    F: Future<Output = Result<T, LinkError>>,
+{
+    match call().await {
+        Err(LinkError::Broken(_)) => call().await,
+        answer => answer,
+    }
+}
+
+impl Bulk {
+    /// What the control plane answers, or why nothing was heard of it.
+    async fn fetch_once(
+        &self,
+        request: &pb::FetchReleaseRequest,
+    ) -> Result<Result<Chunks, FetchError>, LinkError> {
+        let mut client = match self.client().await {
+            Ok(client) => client,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "no connection to fetch a release over");
+                return Ok(Err(FetchError::NotConnected));
+            }
+        };
+        let answer = match timeout(ANSWER_TIMEOUT, client.fetch_release(request.clone())).await {
+            Ok(Err(status)) if status.code() == Code::NotFound => return Ok(Err(FetchError::Gone)),
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
+                return Ok(Err(FetchError::Changed));
+            }
+            answer => self.heard(answer).await?,
+        };
+        Ok(Ok(answer.into_inner().map(read_chunk).boxed()))
+    }
+}
+
 #[async_trait]
 impl Fetch for Bulk {
     async fn open(&self, app: &AppName, key: &ReleaseKey, offset: u64) -> Result<Chunks, FetchError> {
         let request = pb::FetchReleaseRequest { app: app.to_string(), key: Some(key.into()), offset };
-        let mut client = self.client().await.map_err(|error| {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "no connection to fetch a release over"
-            );
-            FetchError::NotConnected
-        })?;
-        let answer = match timeout(ANSWER_TIMEOUT, client.fetch_release(request)).await {
-            Ok(Err(status)) if status.code() == Code::NotFound => return Err(FetchError::Gone),
-            Ok(Err(status)) if status.code() == Code::FailedPrecondition => return Err(FetchError::Changed),
-            answer => self.heard(answer).await.map_err(|error| FetchError::Interrupted(error.into()))?,
-        };
-        Ok(answer.into_inner().map(read_chunk).boxed())
+        let answer = once_more(|| self.fetch_once(&request)).await;
+        answer.unwrap_or_else(|error| Err(FetchError::Interrupted(error.into())))
     }
 }
 
