@@ -48,7 +48,7 @@ const AGENTS_OWN: [(&str, &str); 8] = [
 /// Ours for that language.
 fn for_language(sample: Sample) -> &'static [&'static str] {
     match sample {
-        Sample::Elixir => &["RELEASE_DISTRIBUTION"],
+        Sample::Elixir | Sample::Umbrella => &["RELEASE_DISTRIBUTION"],
         Sample::Erlang => &["RELEASE_SSL_OPTIONS", "RELX_REPLACE_OS_VARS"],
         Sample::Gleam => &[],
     }
@@ -57,7 +57,7 @@ fn for_language(sample: Sample) -> &'static [&'static str] {
 /// What `erl` and the release's own script set on their way.
 fn by_its_script(sample: Sample) -> &'static [&'static str] {
     match sample {
-        Sample::Elixir => &[
+        Sample::Elixir | Sample::Umbrella => &[
             "BINDIR",
             "EMU",
             "PROGNAME",

@@ -85,7 +85,7 @@ impl Story {
 pub(crate) fn write_line(sample: Sample, file: &Path, word: &str) -> String {
     let file = file.display();
     match sample {
-        Sample::Elixir => format!("eval File.write!('{file}', '{word}\\n', [:append])"),
+        Sample::Elixir | Sample::Umbrella => format!("eval File.write!('{file}', '{word}\\n', [:append])"),
         Sample::Erlang | Sample::Gleam => {
             format!("eval ok = file:write_file(\"{file}\", \"{word}\\n\", [append])")
         }
@@ -96,7 +96,7 @@ pub(crate) fn write_line(sample: Sample, file: &Path, word: &str) -> String {
 pub(crate) fn needs(sample: Sample, file: &Path) -> String {
     let file = file.display();
     match sample {
-        Sample::Elixir => {
+        Sample::Elixir | Sample::Umbrella => {
             format!(
                 "eval File.exists?('{file}') || (IO.puts(:stderr, 'no such table'); System.halt(3)); IO.puts('found')"
             )
@@ -109,7 +109,7 @@ pub(crate) fn needs(sample: Sample, file: &Path) -> String {
 
 pub(crate) fn sleeps(sample: Sample, millis: u32) -> String {
     match sample {
-        Sample::Elixir => format!("eval Process.sleep({millis})"),
+        Sample::Elixir | Sample::Umbrella => format!("eval Process.sleep({millis})"),
         Sample::Erlang | Sample::Gleam => format!("eval timer:sleep({millis})"),
     }
 }

@@ -19,8 +19,8 @@ async fn unpacked(sample: Sample, version: &str, folder: &Path, port: u16) -> Co
     let unpacked = Command::new("tar").arg("-xzf").arg(&tarball.path).arg("-C").arg(folder).status().unwrap();
     assert!(unpacked.success());
     let mut command = match sample {
-        Sample::Elixir => {
-            let mut command = Command::new(folder.join("bin/elixir_demo"));
+        Sample::Elixir | Sample::Umbrella => {
+            let mut command = Command::new(folder.join("bin").join(sample.name()));
             command.arg("start").env("RELEASE_DISTRIBUTION", "sname");
             command
         }
@@ -155,4 +155,29 @@ async fn their_packages_lead_from_one_version_to_the_other_and_back() {
         let stored = serde_json::to_string(&package).unwrap();
         assert!(stored.len() < 8_192, "{} bytes: {stored}", stored.len());
     }
+}
+
+/// Of an umbrella each application has an appup of its own, and one that did not change keeps what it had.
+#[tokio::test]
+async fn packages_of_an_umbrella_lead_on_by_the_appups_of_all_that_changed() {
+    let (sample, language) = (Sample::Umbrella, Language::Elixir);
+    let [first, second, third] = [
+        package(sample, language, "1.1.0").await,
+        package(sample, language, "1.2.0").await,
+        package(sample, language, "1.3.0").await,
+    ];
+    let between = |one: &(Version, Option<Package>), other: &(Version, Option<Package>)| {
+        way((&one.0, one.1.as_ref()), (&other.0, other.1.as_ref()), language, HotUpgradePolicy::Auto)
+    };
+    assert_eq!([between(&first, &second), between(&second, &third)], [Way::Hot, Way::Hot]);
+    assert_eq!([between(&second, &first), between(&third, &second)], [Way::HotDown, Way::HotDown]);
+    let because = between(&first, &third).because().map(ToString::to_string);
+    let because = because.expect("1.3.0 knows of 1.2.0 only");
+    assert!(because.contains("umbrella_tally has no appup from 1.1.0"), "{because}");
+    let versions = [&second, &third].map(|it| {
+        let package = it.1.as_ref().unwrap();
+        assert_eq!(package.jellyfish.len(), 2, "{package:#?}");
+        ["umbrella_demo", "umbrella_tally"].map(|lib| package.libs[lib].as_str())
+    });
+    assert_eq!(versions, [["1.2.0", "1.2.0"], ["1.2.0", "1.3.0"]]);
 }

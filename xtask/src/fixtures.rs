@@ -23,6 +23,8 @@ pub enum Sample {
     Elixir,
     Erlang,
     Gleam,
+    /// An Elixir umbrella of two applications. For hot upgrades alone: neither the demo nor [`Sample::ALL`] has it.
+    Umbrella,
 }
 
 /// A tarball that was built, as it goes into a bucket.
@@ -34,6 +36,7 @@ pub struct Tarball {
 }
 
 impl Sample {
+    /// One in each language.
     pub const ALL: [Self; 3] = [Self::Elixir, Self::Erlang, Self::Gleam];
 
     pub fn name(self) -> &'static str {
@@ -41,13 +44,14 @@ impl Sample {
             Self::Elixir => "elixir_demo",
             Self::Erlang => "erlang_demo",
             Self::Gleam => "gleam_demo",
+            Self::Umbrella => "umbrella_demo",
         }
     }
 
     /// As `language:` in `deployex.yaml`.
     pub fn language(self) -> &'static str {
         match self {
-            Self::Elixir => "elixir",
+            Self::Elixir | Self::Umbrella => "elixir",
             Self::Erlang => "erlang",
             Self::Gleam => "gleam",
         }
@@ -215,7 +219,7 @@ mod tests {
 
     #[test]
     fn every_sample_has_sources() {
-        for sample in Sample::ALL {
+        for sample in Sample::ALL.into_iter().chain([Sample::Umbrella]) {
             assert!(read_tree(&workspace::root().join("tests/fixtures").join(sample.name())).is_ok());
         }
     }

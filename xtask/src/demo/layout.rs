@@ -46,6 +46,7 @@ fn sample_port(sample: Sample) -> u16 {
             Sample::Elixir => 0,
             Sample::Erlang => 10,
             Sample::Gleam => 20,
+            Sample::Umbrella => 30,
         }
 }
 
