@@ -1,6 +1,8 @@
 //! Releases that take the place of others while these run: state, process and listener kept, every request answered; and what
 //! follows where that cannot be, from the package to the middle of the install.
 
+use std::path::PathBuf;
+
 use proto::apps::{Application, DeploymentKind, HistoryEntry, ReplicaHistoryEntry};
 use proto::events::Event;
 use proto::releases::ReleaseCheck;
@@ -17,7 +19,10 @@ use xtask::fixtures::Sample;
 mod console;
 mod deaths;
 mod failures;
+mod full;
+mod outages;
 mod pre_commands;
+mod umbrella;
 
 struct World {
     sample: Sample,
@@ -37,19 +42,31 @@ impl World {
     async fn with(sample: Sample, replicas: u16, deploy: &str, more: &str) -> Self {
         let (bucket, port) = (Bucket::new(), ports::free(replicas + 1));
         bucket.publish(sample, "1.1.0").await;
+        let applications = Self::applications(sample, (port, replicas), deploy, more);
+        let control_plane = ControlPlane::start(&bucket, &applications).await;
+        let agent = Agent::join(&control_plane, "only").await;
+        control_plane.settles_on(sample.name(), "1.1.0").await;
+        let world = Self { sample, bucket, control_plane, agent, port };
+        world.connected().await;
+        world
+    }
+
+    fn applications(sample: Sample, (port, replicas): (u16, u16), deploy: &str, more: &str) -> String {
         let (name, language) = (sample.name(), sample.language());
-        let applications = format!(
+        format!(
             "  - name: {name}\n    language: {language}\n    replicas: {replicas}\n    \
              replica_ports: [{{ key: PORT, base: {port} }}]\n    deploy_schedule_interval_ms: 200\n    \
              restart: {{ backoff_min_ms: 100, backoff_max_ms: 200 }}\n    \
              deploy: {{ stable_after_ms: 500, drain_ms: 0, {deploy} }}\n{more}"
-        );
-        let control_plane = ControlPlane::start(&bucket, &applications).await;
-        let agent = Agent::join(&control_plane, "only").await;
-        control_plane.settles_on(name, "1.1.0").await;
-        let world = Self { sample, bucket, control_plane, agent, port };
-        world.connected().await;
-        world
+        )
+    }
+
+    /// From now on it is deployed like this.
+    async fn configure(&mut self, replicas: u16, deploy: &str) {
+        self.control_plane.kill();
+        let applications = Self::applications(self.sample, (self.port, replicas), deploy, "");
+        self.control_plane.configure(&self.bucket, &applications);
+        self.control_plane.resume().await;
     }
 
     /// Its agent talks to every node.
@@ -84,6 +101,26 @@ impl World {
         assert_eq!(said.status, 0, "{}{}", said.out, said.err);
     }
 
+    /// What `release check` says, once the release is recorded.
+    async fn check(&self, version: &str) -> ReleaseCheck {
+        eventually("what a deployment would be", || async {
+            match self.control_plane.ask(&["release", "check", self.sample.name(), version]) {
+                Ok(check) => Seen::Done(check),
+                Err(error) => Seen::NotYet(error),
+            }
+        })
+        .await
+    }
+
+    /// A folder or file of what runs in the slot.
+    fn current(&self, slot: u16, path: &str) -> PathBuf {
+        self.slot(slot).join("current").join(path)
+    }
+
+    fn slot(&self, slot: u16) -> PathBuf {
+        self.agent.var_path().join("service").join(self.sample.name()).join(slot.to_string())
+    }
+
     /// Of one kind.
     fn told(&self, kind: &str) -> Vec<String> {
         self.events().into_iter().filter(|(it, _)| it == kind).map(|(_, text)| text).collect()
@@ -91,7 +128,7 @@ impl World {
 
     /// Nothing of an upgrade is left in the slot, and no release waits in it.
     async fn lies_still(&self, slot: u16) {
-        let folder = self.agent.var_path().join("service").join(self.sample.name()).join(slot.to_string());
+        let folder = self.slot(slot);
         eventually("a slot at rest", || {
             let left: Vec<_> = [folder.join("new"), folder.join("current/releases/.deployex-upgrade")]
                 .into_iter()
@@ -108,8 +145,12 @@ impl World {
 
     /// One more is counted in that slot.
     async fn count(&self, slot: u16) -> u64 {
-        let url = format!("http://127.0.0.1:{}/count", self.port + slot - 1);
-        let said = eventually("the count", || {
+        self.get(slot, "/count").await.trim().parse().expect("a number")
+    }
+
+    async fn get(&self, slot: u16, path: &str) -> String {
+        let url = format!("http://127.0.0.1:{}{path}", self.port + slot - 1);
+        eventually(path, || {
             let url = &url;
             async move {
                 match get(url).await {
@@ -118,8 +159,7 @@ impl World {
                 }
             }
         })
-        .await;
-        said.trim().parse().expect("a number")
+        .await
     }
 
     /// Version and kind of what was deployed, the newest first.

@@ -15,6 +15,7 @@ pub mod http;
 pub mod link;
 pub mod nginx;
 pub mod numbers;
+pub mod outage;
 pub mod ports;
 pub mod process;
 pub mod programs;

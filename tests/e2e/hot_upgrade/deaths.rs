@@ -16,14 +16,14 @@ use super::{World, pids};
 const STEPS: [&str; 8] = ["lay", "unpack", "relup", "check", "configure", "install", "prove", "permanent"];
 
 /// The agent is begun anew with this place to die at.
-fn dies_at(world: &mut World, file: &Path, place: &str) {
+pub(super) fn dies_at(world: &mut World, file: &Path, place: &str) {
     fs::write(file, place).unwrap();
     world.agent.set_environment(&[("DEPLOYEX_CRASH_AT", file.to_str().unwrap())]);
     world.agent.kill();
     world.agent.resume();
 }
 
-async fn died(world: &mut World, place: &str) {
+pub(super) async fn died(world: &mut World, place: &str) {
     eventually(place, || {
         let ended = world.agent.ended();
         async move {
@@ -39,7 +39,7 @@ async fn died(world: &mut World, place: &str) {
     .await;
 }
 
-fn place(sample: Sample, version: &str, step: &str, when: &str) -> String {
+pub(super) fn place(sample: Sample, version: &str, step: &str, when: &str) -> String {
     format!("{}/1 {version} {step} step: {when}", sample.name())
 }
 

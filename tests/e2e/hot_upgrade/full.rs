@@ -1,0 +1,150 @@
+//! Full deployments between hot upgrades, and instead of one: where the policy says so, and where a package brings another ERTS.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use proto::releases::CheckedWay;
+use proto::state::UpgradeState;
+use tests::http::serves_version;
+use tests::release;
+use tests::wait::{Seen, eventually};
+use xtask::fixtures::Sample;
+
+use super::{World, pids};
+
+/// Names below a folder of what runs, as far as they are the sample's own or versions.
+fn names(world: &World, path: &str) -> Vec<String> {
+    let entries = fs::read_dir(world.current(1, path)).unwrap().flatten();
+    let own = format!("{}-", world.sample);
+    let mut names: Vec<_> = entries
+        .filter(|it| it.path().is_dir())
+        .map(|it| it.file_name().to_string_lossy().into_owned())
+        .filter(|it| path == "releases" || it.starts_with(&own))
+        .map(|it| it.trim_start_matches(&own).to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Whether the releases in the slot, and the sample's own libraries, come to be these.
+async fn has(world: &World, releases: &[&str], libraries: &[&str]) {
+    eventually("what is needed and nothing else", || {
+        let found = (names(world, "releases"), names(world, "lib"));
+        let same = found.0 == releases && found.1 == libraries;
+        async move { if same { Seen::Done(()) } else { Seen::NotYet(format!("{found:?}")) } }
+    })
+    .await;
+    // Each module that is loaded lies where it was loaded from.
+    let gone = "[F || {_, F} <- code:all_loaded(), is_list(F), not filelib:is_regular(F)]";
+    let said = world.control_plane.command_line().run(&["rpc", world.sample.name(), gone, "--slot", "1"]);
+    assert_eq!((said.out.trim(), said.status), ("[]", 0), "{}", said.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_deployments_and_hot_upgrades_follow_each_other() {
+    let mut world = World::new(Sample::Erlang, 1, "strategy: stop_first").await;
+    let first = pids(&world.connected().await);
+    assert_eq!((world.count(1).await, world.count(1).await), (1, 2));
+    world.publish("1.2.0").await;
+    let hot = world.settles_on("1.2.0").await;
+    assert_eq!((pids(&hot), world.count(1).await), (first.clone(), 3), "{:#?}", world.events());
+    has(&world, &["1.1.0", "1.2.0"], &["1.1.0", "1.2.0"]).await;
+
+    // There would be a way back.
+    world.configure(1, "strategy: stop_first, hot_upgrade: never").await;
+    world.deploy("1.1.0");
+    let full = world.settles_on("1.1.0").await;
+    let second = pids(&full);
+    assert_ne!(second, first, "{:#?}", world.events());
+    world.connected().await;
+    assert_eq!(world.count(1).await, 1);
+    has(&world, &["1.1.0"], &["1.1.0"]).await;
+
+    world.configure(1, "strategy: stop_first").await;
+    world.connected().await;
+    world.deploy("1.2.0");
+    let hot = world.settles_on("1.2.0").await;
+    assert_eq!((pids(&hot), world.count(1).await), (second.clone(), 2), "{:#?}", world.events());
+    has(&world, &["1.1.0", "1.2.0"], &["1.1.0", "1.2.0"]).await;
+
+    // Code that no upgrade changed runs from the first library, which therefore stays; of its release only the `.rel`.
+    world.publish("1.3.0").await;
+    let hot = world.settles_on("1.3.0").await;
+    assert_eq!((pids(&hot), world.count(1).await), (second.clone(), 3), "{:#?}", world.events());
+    has(&world, &["1.1.0", "1.2.0", "1.3.0"], &["1.1.0", "1.2.0", "1.3.0"]).await;
+    eventually("nothing to be started from", || {
+        let left = fs::read_dir(world.current(1, "releases/1.1.0")).unwrap().flatten().count();
+        async move { if left == 1 { Seen::Done(()) } else { Seen::NotYet(format!("{left} files")) } }
+    })
+    .await;
+    let said = world.control_plane.command_line().run(&["restart", world.sample.name(), "--wait"]);
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    let third = pids(&world.connected().await);
+    world.deploy("1.2.0");
+    let back = world.settles_on("1.2.0").await;
+    assert_eq!((pids(&back), world.count(1).await), (third, 1), "{:#?}", world.events());
+    has(&world, &["1.2.0", "1.3.0"], &["1.2.0", "1.3.0"]).await;
+
+    // And once more in full, to a release that no appup knows.
+    world.publish("0.2.0").await;
+    world.settles_on("0.2.0").await;
+    world.connected().await;
+    has(&world, &["0.2.0"], &["0.2.0"]).await;
+    // The control plane was begun anew in between, of which nobody is to hear.
+    for kind in ["hot_upgrade_failed", "release_failed"] {
+        assert_eq!(world.told(kind), Vec::<String>::new());
+    }
+}
+
+/// The same release, built for an ERTS that is called otherwise.
+async fn with_another_erts(sample: Sample, version: &str, erts: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let tarball = release::tarball(sample, version).await;
+    let script = "set -e; cd \"$1\"; tar -xzf \"$2\"; old=$(echo erts-*); mv \"$old\" \"erts-$3\"; \
+                  grep -rIl --fixed-strings \"${old#erts-}\" . | xargs sed -i \"s/${old#erts-}/$3/g\"; tar -czf - *";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(folder.path()).arg(&tarball.path).arg(erts);
+    let packed = shell.output().unwrap();
+    assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+    packed.stdout
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_package_for_another_erts_is_a_full_deployment_and_says_so() {
+    let mut world = World::new(Sample::Elixir, 1, "strategy: stop_first, hot_upgrade: require").await;
+    let name = world.sample.name();
+    let before = pids(&world.connected().await);
+    world.bucket.put_tarball(name, "1.2.0", &with_another_erts(world.sample, "1.2.0", "99.1").await);
+    world.bucket.write_current(name, r#"{"version": "1.2.0", "hash": "ci"}"#);
+    let erts = fs::read_dir(world.current(1, "")).unwrap().flatten();
+    let erts: Vec<_> = erts.filter_map(|it| it.file_name().into_string().ok()).collect();
+    let erts = erts.iter().find_map(|it| it.strip_prefix("erts-")).unwrap();
+    let because = format!("it brings ERTS 99.1, what runs has {erts}");
+
+    // Where it may only be hot, it is refused in these words, and what runs goes on.
+    let said = eventually("the refusal", || async {
+        let said = world.control_plane.command_line().run(&["release", "check", name, "1.2.0"]);
+        if said.out.contains("1.2.0") { Seen::Done(said) } else { Seen::NotYet(format!("{said:?}")) }
+    })
+    .await;
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.status == 1 && words(&said.out).contains(&because), "{said:?}");
+    let refused = world.control_plane.command_line().run(&["deploy", name, "1.2.0"]);
+    assert!(refused.status != 0 && words(&refused.err).contains(&because), "{refused:?}");
+    assert_eq!(pids(&world.settles_on("1.1.0").await), before);
+
+    // Where it may be full, it is, and nothing hot is tried.
+    world.configure(1, "strategy: stop_first").await;
+    let after = world.settles_on("1.2.0").await;
+    assert_ne!(pids(&after), before);
+    serves_version(world.port, "1.2.0").await;
+    let program = fs::read_link(format!("/proc/{}/exe", pids(&after)[0])).unwrap();
+    assert!(program.ancestors().any(|it| it.ends_with(Path::new("erts-99.1"))), "{}", program.display());
+    assert_eq!(world.told("hot_upgrade_started"), Vec::<String>::new());
+    assert!(after.slots[0].upgrade.as_ref().is_none_or(|it| it.state != UpgradeState::Done), "{after:#?}");
+    let check = world.check("1.1.0").await;
+    let [replica] = &check.replicas[..] else { panic!("{check:#?}") };
+    assert_eq!(replica.way, CheckedWay::Full);
+    assert_eq!(replica.because.as_deref(), Some(&*format!("it brings ERTS {erts}, what runs has 99.1")));
+}
