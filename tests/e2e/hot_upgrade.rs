@@ -83,18 +83,6 @@ impl World {
         self.bucket.publish(self.sample, version).await;
     }
 
-    /// The control plane has read it in the bucket.
-    async fn is_recorded(&self, version: &str) {
-        eventually("a recorded release", || async {
-            let words = ["release", "check", self.sample.name(), version];
-            match self.control_plane.ask::<ReleaseCheck>(&words) {
-                Ok(_) => Seen::Done(()),
-                Err(said) => Seen::NotYet(format!("{said:?}")),
-            }
-        })
-        .await;
-    }
-
     /// What a person asks for, of what was published before.
     fn deploy(&self, version: &str) {
         let said = self.control_plane.command_line().run(&["deploy", self.sample.name(), version]);

@@ -14,7 +14,7 @@ async fn the_console_says_before_what_is_hot_and_afterwards_how_it_went() {
     let _: Deployment = world.control_plane.ask(&["pin", app, "1.1.0"]).expect("it can be pinned");
     for version in ["1.2.0-stranger", "1.2.0"] {
         world.publish(version).await;
-        world.is_recorded(version).await;
+        world.check(version).await;
     }
     let browser = Browser::open().await;
     let page = format!("/applications/{app}?deploy");

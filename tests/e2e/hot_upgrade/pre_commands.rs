@@ -14,7 +14,7 @@ use crate::pre_commands::needs;
 fn writes_its_version(sample: Sample, file: &Path) -> String {
     let file = file.display();
     match sample {
-        Sample::Elixir => format!(
+        Sample::Elixir | Sample::Umbrella => format!(
             "eval Application.load(:{sample}); \
              File.write!('{file}', [Application.spec(:{sample}, :vsn), 10], [:append])"
         ),
