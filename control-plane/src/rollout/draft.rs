@@ -9,7 +9,7 @@ use proto::state::{Liveness, Service, SlotState, Strategy};
 use rustc_hash::FxHashMap;
 
 use super::fault::planted;
-use super::hot::{Moving, Ways, was_left_as_it_was};
+use super::hot::{Moving, Ways, standing_as_it_was};
 use super::place::{Next, NodeSlots, Pace, SlotView, Standing};
 use super::placement::{self, Placement};
 use super::room::Missing;
@@ -425,13 +425,9 @@ impl<'a> Draft<'a> {
             let (release, mut standing) = look(told, sight);
             let (mut on_target, mut runs_it) = (release == Some(target), false);
             // It serves as it did, and takes the release up in another way once it is told anew.
-            if let Some(seen) = sight.filter(|_| told.is_none()).and_then(was_left_as_it_was) {
-                (on_target, runs_it) = (false, seen.running.as_ref() == Some(target));
-                standing = match seen.state {
-                    SlotState::Stable => Standing::Stable,
-                    SlotState::Ready => Standing::Ready,
-                    _ => Standing::Unready,
-                };
+            if let Some(as_it_was) = standing_as_it_was(told, sight) {
+                let running = sight.and_then(|it| it.report?.running.as_ref());
+                (on_target, runs_it, standing) = (false, running == Some(target), as_it_was);
             }
             // It goes back by itself, or has, and takes the release up once it is told anew.
             let fell_back = standing == Standing::Unready
@@ -440,7 +436,7 @@ impl<'a> Draft<'a> {
             // To be told what it runs costs it nothing.
             let in_place =
                 !on_target && standing.is_ready() && (runs_it || self.is_in_place(host, slot, target));
-            SlotView { slot, on_target, standing, in_place }
+            SlotView { slot, on_target, standing, runs_it, in_place }
         };
         NodeSlots { slots: self.looks(host.id, highest).map(view).collect(), replicas, spare }
     }

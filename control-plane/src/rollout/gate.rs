@@ -224,7 +224,9 @@ impl Draft<'_> {
             let away = bearer.host.is(Liveness::Lost) && !planted!(CountLostTime);
             let stable = bearer.is_stable();
             // While it is stable its trial rests, and is not forgotten: a slot that is stable now and then gets nowhere.
-            let counts = !away && !stable && !self.is_being_restarted(place);
+            // One that could not be upgraded has not begun: it waits to be told anew.
+            let begins = !self.is_being_restarted(place) && !self.is_left_as_it_was(place);
+            let counts = !away && !stable && begins;
             let trial = match before {
                 Some(trial) => trial.kept(counts, now, portion),
                 None if counts => Trial::started(now),

@@ -11,9 +11,13 @@ use proto::state::{Language, RolloutPhase, SlotState, UpgradeState};
 use super::draft::{Draft, Host};
 use super::fault::planted;
 use super::gate::Failure;
+use super::place::Standing;
 use super::sight::Sight;
 use super::{HappeningKind, Rollout};
 use crate::fleet::{Hot, Observed, ObservedUpgrade, Place};
+
+/// So often a slot is told to be upgraded in one rollout where something else than the upgrade is in its way.
+const MOST_TRIES: u32 = 3;
 
 /// Ways between releases that were asked for already: of an application there are a handful.
 pub(super) type Ways = Vec<(ReleaseKey, ReleaseKey, bool)>;
@@ -21,6 +25,12 @@ pub(super) type Ways = Vec<(ReleaseKey, ReleaseKey, bool)>;
 impl Observed {
     fn serves(&self) -> bool {
         matches!(self.state, SlotState::Ready | SlotState::Stable)
+    }
+
+    /// What ends a try that is neither of the package nor of the install: a full disk, a process that ended, a host that lost its
+    /// power, a wish that was taken back. What runs is what it was, and the next try may well pass.
+    fn was_hindered(&self) -> bool {
+        self.failed_upgrade().is_some_and(|it| !it.of_package && !it.spoiled)
     }
 
     /// The upgrade that failed there last.
@@ -35,7 +45,37 @@ pub(super) fn was_left_as_it_was<'a>(sight: &Sight<'a>) -> Option<&'a Observed> 
     // Where nothing else was allowed, it was started anew as it was.
     let waits = |it: &&ObservedUpgrade| it.attempt == hot.attempt && (!it.spoiled || hot.required);
     let failed = seen.failed_upgrade().filter(waits)?;
+    // What is only to be upgraded has to serve first: it was just started anew.
+    if hot.required && seen.was_hindered() && !seen.serves() {
+        return None;
+    }
     (seen.running.as_ref() == Some(&failed.from)).then_some(seen)
+}
+
+/// What the `number`th try is called of all that are made `of` one thing.
+fn nth(of: &str, number: u32) -> String {
+    if number == 1 { of.to_owned() } else { format!("{of}.{number}") }
+}
+
+/// `None`: it is of another thing.
+fn number_of(attempt: &str, of: &str) -> Option<u32> {
+    match attempt.strip_prefix(of)? {
+        "" => Some(1),
+        rest => rest.strip_prefix('.')?.parse().ok(),
+    }
+}
+
+/// How it stands that runs on as it was; `told`: by this plan.
+pub(super) fn standing_as_it_was(
+    told: Option<&Option<ReleaseKey>>,
+    sight: Option<&Sight<'_>>,
+) -> Option<Standing> {
+    let seen = sight.filter(|_| told.is_none()).and_then(was_left_as_it_was)?;
+    Some(match seen.state {
+        SlotState::Stable => Standing::Stable,
+        SlotState::Ready => Standing::Ready,
+        _ => Standing::Unready,
+    })
 }
 
 /// The rollout that this plan is about, as far as it decides how a release comes to a slot.
@@ -44,8 +84,8 @@ pub(super) struct Moving {
     attempt: String,
     /// No further slot is upgraded in it.
     given_up: bool,
-    /// It does not go back.
-    goes_on: bool,
+    /// Its release is not in force yet, and it does not go back.
+    moves: bool,
     /// It goes back, because its release is not good.
     has_failed: bool,
 }
@@ -71,7 +111,7 @@ impl Draft<'_> {
             Moving {
                 attempt: it.attempt(),
                 given_up: it.progress.hot_given_up.is_some() && it.phase != RolloutPhase::Reverting,
-                goes_on: it.phase != RolloutPhase::Reverting,
+                moves: it.phase.moves(),
                 has_failed: it.phase == RolloutPhase::Reverting && ghosted(&it.release),
             }
         });
@@ -83,7 +123,8 @@ impl Draft<'_> {
         if self.fleet.packages.is_empty() || planted!(NeverHot) {
             return None;
         }
-        let spec = self.fleet.spec.as_ref()?;
+        // Nor is anything kept where nothing is in force.
+        let spec = self.fleet.spec.as_ref().filter(|_| self.in_force.is_some())?;
         if spec.deploy.hot_upgrade == HotUpgradePolicy::Never {
             return None;
         }
@@ -94,14 +135,25 @@ impl Draft<'_> {
         if moving.is_some_and(|it| it.has_failed) {
             return None;
         }
-        // Back, and to what is in force, there has to be a way.
-        let required = self.requires_hot() && moving.is_some_and(|it| it.goes_on);
-        let attempt = match moving {
+        let of = match moving {
             Some(moving) => moving.attempt.clone(),
             None => Hot::outside_of_any(&self.fleet.app, self.fleet.generation),
         };
-        let failed = seen.failed_upgrade().filter(|it| it.to == *release && it.from == from);
-        let tried = failed.is_some_and(|it| moving.is_none() || it.attempt == attempt);
+        let failed = seen.failed_upgrade();
+        let same = failed.is_some_and(|it| it.to == *release && it.from == from);
+        let number = failed.and_then(|it| number_of(&it.attempt, &of));
+        let (attempt, tried) = match number {
+            None => (of, same && moving.is_none()),
+            // From what ran there before.
+            Some(number) if !same => (nth(&of, number + 1), false),
+            Some(number) if self.may_try_again(seen, number) => (nth(&of, number + 1), false),
+            Some(number) => (nth(&of, number), true),
+        };
+        // Back, and to what is in force, there has to be a way, and in a rollout that goes on in full since before; and from what another rollout has left over, where that serves
+        // nobody or cannot be upgraded.
+        let is_to_be_kept = self.in_force.as_ref() == Some(&from) || (seen.serves() && !tried);
+        let required =
+            self.requires_hot() && moving.is_some_and(|it| it.moves && !it.given_up) && is_to_be_kept;
         if !required {
             let given_up = moving.is_some_and(|it| it.given_up);
             // Nobody is served by what is not ready, and into what cannot be talked to nothing can be brought.
@@ -112,6 +164,12 @@ impl Draft<'_> {
             }
         }
         Some(Hot { attempt, from, required })
+    }
+
+    /// Where nothing else is allowed, what has nothing to do with the upgrade does not end it.
+    fn may_try_again(&self, seen: &Observed, number: u32) -> bool {
+        let moves = self.moving.as_ref().is_some_and(|it| it.moves);
+        self.requires_hot() && moves && seen.was_hindered() && number < MOST_TRIES
     }
 
     /// Whether the packages lead from one to the other.
@@ -153,7 +211,8 @@ impl Draft<'_> {
         }
         let id = rollout.attempt();
         let shows = |seen: &&Observed| {
-            seen.failed_upgrade().is_some_and(|it| it.attempt == id && (it.of_package || it.spoiled))
+            let of_it = |it: &ObservedUpgrade| number_of(&it.attempt, &id).is_some();
+            seen.failed_upgrade().is_some_and(|it| of_it(it) && !seen.was_hindered())
         };
         let mut told = self.bearers(&rollout.release).into_iter();
         let shown = told.find_map(|it| Some((it.place, it.report.filter(shows)?)));
@@ -172,7 +231,7 @@ impl Draft<'_> {
 
     /// A slot that could not be upgraded where nothing else is allowed.
     pub(super) fn upgrade_failure(&self, rollout: &Rollout) -> Option<Failure> {
-        if !self.requires_hot() {
+        if !self.requires_hot() || rollout.progress.hot_given_up.is_some() {
             return None;
         }
         let id = rollout.attempt();
@@ -180,15 +239,20 @@ impl Draft<'_> {
         let mut told = self.bearers(&rollout.release).into_iter().filter(|it| counts(&it.place));
         told.find_map(|bearer| {
             let seen = bearer.report?;
-            let failed = seen.failed_upgrade().filter(|it| it.attempt == id)?;
-            let ours = bearer.assigned.and_then(|it| it.hot.as_ref()).is_some_and(|it| it.attempt == id);
+            // What was left over by another rollout says nothing of a way from what is in force.
+            let from_in_force = |it: &&ObservedUpgrade| Some(&it.from) == self.in_force.as_ref();
+            let failed = seen.failed_upgrade().filter(from_in_force)?;
+            let number = number_of(&failed.attempt, &id)?;
+            let told = bearer.assigned.and_then(|it| it.hot.as_ref());
+            let ours = told.is_some_and(|it| it.attempt == failed.attempt);
+            let goes_on = self.may_try_again(seen, number) || seen.running.as_ref() == Some(&rollout.release);
             let reason = format!(
                 "{} could not be hot-upgraded, at the step {}, and deploy.hot_upgrade is `require`: {}",
                 self.named(bearer.place),
                 failed.step,
                 failed.because
             );
-            ours.then(|| Failure::of(bearer.place, reason, rollout, Some(seen)))
+            (ours && !goes_on).then(|| Failure::of(bearer.place, reason, rollout, Some(seen)))
         })
     }
 

@@ -39,6 +39,8 @@ pub(super) struct SlotView {
     /// It was told the target.
     pub(super) on_target: bool,
     pub(super) standing: Standing,
+    /// It was told another release, could not be upgraded to that, and runs the target.
+    pub(super) runs_it: bool,
     /// It is not there, serves, and can be brought there without an end of what runs.
     pub(super) in_place: bool,
 }

@@ -217,7 +217,8 @@ impl<'a> Draft<'a> {
     }
 
     /// What a rollout before this one broke where this one does not go on now goes back to what is in force: it may hold up
-    /// those whose turn it is, and nobody knows how long a pause lasts. While it is paused, new slots get that on every node: one
+    /// those whose turn it is, and nobody knows how long a pause lasts. So does what could not be upgraded from it, which would
+    /// else take up the other release as soon as it ends by itself. While it is paused, new slots get that on every node: one
     /// that drains may wait for them.
     pub(super) fn mend_elsewhere(&mut self, rollout: &Rollout) {
         let Some(in_force) = self.in_force.clone() else { return };
@@ -235,7 +236,8 @@ impl<'a> Draft<'a> {
                 let vacant = view.standing == Standing::Vacant && paused;
                 let serves_nobody = view.standing == Standing::Unready || vacant;
                 let ours = self.release_at(host.place(view.slot)) == Some(&rollout.release);
-                !view.on_target && serves_nobody && !ours
+                let left = view.runs_it && (paused || !in_batch(&host));
+                !view.on_target && (serves_nobody && !ours || left)
             });
             let broken: Vec<Slot> = broken.map(|view| view.slot).collect();
             self.fill(host, &broken, &in_force, own_pre_commands);

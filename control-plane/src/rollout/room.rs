@@ -9,6 +9,7 @@ use proto::state::Liveness;
 
 use super::draft::{Draft, Host, look};
 use super::fault::planted;
+use super::hot::standing_as_it_was;
 use crate::fleet::Place;
 
 /// Replicas that are missing because of what we do.
@@ -76,7 +77,8 @@ impl Draft<'_> {
         let replicas = self.replicas_on(host.id);
         let (mut ready, mut ours) = (0, 0);
         for (slot, told, sight) in self.looks(host.id, self.highest_on(host.id)) {
-            if look(told, sight).1.is_ready() {
+            let as_it_was = standing_as_it_was(told, sight);
+            if as_it_was.unwrap_or(look(told, sight).1).is_ready() {
                 ready += 1;
             } else if slot.number() <= replicas && self.is_our_doing(host, host.place(slot)) {
                 ours += 1;

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use proto::ids::{BadName, NodeId};
+use proto::hot_upgrade::Package;
+use proto::ids::{BadName, NodeId, ReleaseKey};
 use proto::pb;
 use proto::state::Strategy;
 
@@ -28,6 +29,11 @@ pub fn node(number: u8) -> (NodeId, Node) {
 /// What the database makes of a plan; `generations` are the nodes'.
 pub fn store(fleet: &mut AppFleet, plan: &Plan, generations: &mut BTreeMap<NodeId, u64>, now: Time) {
     fixture::store(fleet, plan, generations, now);
+}
+
+/// What the package of a release holds to which there is a way from every other of its runtime, and back.
+pub fn package(release: &ReleaseKey) -> Package {
+    fixture::package(release)
 }
 
 /// What is known of a slot once an agent has said so that talks to what runs there.

@@ -217,6 +217,7 @@ mod pre_commands;
 mod predecessors;
 mod records;
 mod thresholds;
+mod tries;
 
 #[test]
 fn a_first_deployment_starts_every_slot_at_once_after_its_pre_commands() {

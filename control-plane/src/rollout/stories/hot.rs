@@ -11,7 +11,7 @@ use crate::rollout::fixture::package;
 
 impl Story {
     /// With release 1 in force, agents that know of hot upgrades, and a way from every release to every other.
-    fn hot(strategy: Strategy, replicas: u16, nodes: u8, policy: HotUpgradePolicy) -> Self {
+    pub(super) fn hot(strategy: Strategy, replicas: u16, nodes: u8, policy: HotUpgradePolicy) -> Self {
         let mut story = Self::new(strategy, replicas, nodes);
         let releases = (1..=4).map(release);
         story.fleet.packages = releases.map(|it| (it.clone(), package(&it))).collect();
@@ -26,7 +26,7 @@ impl Story {
     }
 
     /// It runs on as it was.
-    fn cannot_be_upgraded(&mut self, place: Place, because: &str, of_package: bool) {
+    pub(super) fn cannot_be_upgraded(&mut self, place: Place, because: &str, of_package: bool) {
         let assigned = &self.fleet.assigned[&place];
         let hot = assigned.hot.clone().expect("it was told to be upgraded");
         let mut observed = seen(SlotState::Stable, Some(hot.from.clone()), assigned.generation);
@@ -92,7 +92,7 @@ fn where_nothing_else_is_allowed_what_cannot_be_upgraded_is_ghosted() {
     story.plan();
     story.all_do_as_told();
     story.plan();
-    story.cannot_be_upgraded(place(2, 1), "the disk is full", false);
+    story.cannot_be_upgraded(place(2, 1), "the disk is full", true);
     story.plan();
     story.until_calm();
     assert!(story.fleet.ghosted.contains(&release(2)), "{}", story.text);
