@@ -14,7 +14,7 @@ use proto::state::ExitCause;
 
 use crate::laws::{self, Checked, broken};
 use crate::network::{Due, Snapshot};
-use crate::releases::{Behaviour, behaviour};
+use crate::releases::{Behaviour, Upgrading, behaviour, upgrading};
 use crate::seen::Deed;
 use crate::slot::{Process, Slot};
 use crate::world::World;
@@ -96,24 +96,26 @@ impl World {
     }
 
     fn settle(&mut self, host: usize, slot: u16, actions: Vec<Action>) -> Checked {
-        if self.dies_here() {
+        if self.dies_here(host, slot) {
             return self.agent_dies(host);
         }
         let boot = self.hosts[host].boot;
         self.slot(host, slot).write(boot);
         for action in actions {
-            if self.dies_here() {
+            if self.dies_here(host, slot) {
                 return self.agent_dies(host);
             }
             self.note(|_| format!("host {host} slot {slot}:   {action:?}"));
             self.act(host, slot, action)?;
         }
         self.report(host, slot);
-        Ok(())
+        self.says_what_runs(host, slot)
     }
 
-    fn dies_here(&mut self) -> bool {
-        self.hostile && self.dice.one_in(400)
+    /// Rather in the middle of an upgrade than elsewhere.
+    fn dies_here(&mut self, host: usize, slot: u16) -> bool {
+        let upgrades = self.slot(host, slot).replica.upgrade.is_some();
+        self.hostile && self.dice.one_in(if upgrades { 150 } else { 400 })
     }
 
     fn act(&mut self, host: usize, slot: u16, action: Action) -> Checked {
@@ -175,8 +177,8 @@ impl World {
                     }
                 }
             }
-            Action::Upgrade { ticket, step, from: _, to } => {
-                let result = self.upgrade(host, slot, step, &to);
+            Action::Upgrade { ticket, step, from, to } => {
+                let result = self.upgrade(host, slot, step, (&from, &to));
                 let event = Event::Upgraded { ticket, result };
                 self.later(5, 400, Due::Answer { host, agent, slot, event });
             }
@@ -184,6 +186,16 @@ impl World {
                 let event = Event::Upgraded { ticket, result: Ok(()) };
                 self.later(5, 400, Due::Answer { host, agent, slot, event });
             }
+            Action::Note(Note::Upgraded { .. }) => {
+                self.seen.saw(Deed::Upgraded);
+                if self.slot(host, slot).inherited_upgrade {
+                    self.seen.saw(Deed::UpgradedAfterDeath);
+                }
+            }
+            Action::Note(Note::UpgradeFailed { step, .. }) if step.changes_what_runs() => {
+                self.seen.saw(Deed::HalfUpgraded);
+            }
+            Action::Note(Note::UpgradeFailed { .. }) => self.seen.saw(Deed::LeftAsItWas),
             Action::Note(Note::FellBack { .. }) => self.seen.saw(Deed::FellBack),
             Action::Withdraw { .. } | Action::Note(_) => {}
         }
@@ -191,24 +203,43 @@ impl World {
     }
 
     /// What the node makes of a step. What was done is done, whoever is there to hear of it.
-    fn upgrade(&mut self, host: usize, slot: u16, step: Step, to: &ReleaseKey) -> Result<(), UpgradeFailure> {
-        let failed = |because: &str, spoiled| {
+    fn upgrade(
+        &mut self,
+        host: usize,
+        slot: u16,
+        step: Step,
+        (from, to): (&ReleaseKey, &ReleaseKey),
+    ) -> Result<(), UpgradeFailure> {
+        let failed = |because: &str, spoiled, of_package| {
             let because = because.to_owned();
-            Err(UpgradeFailure { step, because, of_package: false, spoiled })
+            Err(UpgradeFailure { step, because, of_package, spoiled })
         };
-        let fails = self.hostile && !self.gentle && self.dice.one_in(20);
-        let now = self.now;
+        let fails = self.hostile && !self.gentle && self.dice.one_in(40);
+        let (now, poor) = (self.now, self.hosts[host].poor && to.sha256.0[0].is_multiple_of(2));
         let it = self.slot(host, slot);
         let Some(alive) = it.alive.as_mut().filter(|it| !it.told) else {
-            return failed("nobody answers", step.changes_what_runs());
+            return failed("nobody answers", step.changes_what_runs(), false);
         };
         let pid = alive.pid;
+        match upgrading(from, to) {
+            _ if fails => return failed("no room", step.changes_what_runs(), false),
+            Upgrading::Fails { at } if at == step => {
+                self.not_exchanged.insert(to.clone());
+                return failed("its relup is wrong", step.changes_what_runs(), true);
+            }
+            Upgrading::EndsTheMachine { at } if at == step => {
+                self.not_exchanged.insert(to.clone());
+                self.later(1, 300, Due::ProcessEnds { host, slot, pid, cause: ExitCause::Signal(11) });
+                return failed("nobody answers any more", step.changes_what_runs(), false);
+            }
+            Upgrading::Works | Upgrading::Fails { .. } | Upgrading::EndsTheMachine { .. } => {}
+        }
         match step {
-            _ if fails => return failed("no room", step.changes_what_runs()),
             Step::Install => {
                 alive.release = to.clone();
                 // It is as ready as what it is now.
-                let never = matches!(behaviour(to), Behaviour::NeverReady | Behaviour::CrashesAtStart);
+                let never =
+                    poor || matches!(behaviour(to), Behaviour::NeverReady | Behaviour::CrashesAtStart);
                 let was_ready = alive.ready_at.is_some();
                 alive.ready_at = (!never).then(|| alive.ready_at.unwrap_or(now));
                 if !was_ready && !never {
@@ -223,7 +254,7 @@ impl World {
                 // One that is not ready yet is waited for.
                 let ready = alive.ready_at.is_some();
                 if !ready || matches!(behaviour(to), Behaviour::NeverReady | Behaviour::CrashesAtStart) {
-                    return failed("its check does not pass", true);
+                    return failed("its check does not pass", true, false);
                 }
             }
             Step::Permanent => (it.current, it.new) = (Some(to.clone()), None),
@@ -360,8 +391,19 @@ impl World {
 
     pub(crate) fn process_ends(&mut self, host: usize, slot: u16, pid: u32, cause: ExitCause) -> Checked {
         let it = self.slot(host, slot);
+        // What would have crashed was exchanged for what does not.
+        let crashes = |it: &Process| {
+            matches!(behaviour(&it.release), Behaviour::CrashesLate | Behaviour::CrashesAtStart)
+        };
+        if cause == ExitCause::Code(1) && !it.alive.as_ref().is_some_and(crashes) {
+            return Ok(());
+        }
         let Some(gone) = it.alive.take_if(|it| it.pid == pid) else { return Ok(()) };
+        let cut_off = it.replica.upgrade.is_some();
         it.ended = Some((gone.ticket, cause));
+        if cut_off {
+            self.seen.saw(Deed::UpgradeCutOff);
+        }
         self.feed(host, slot, Event::Exited { ticket: gone.ticket, cause })
     }
 
@@ -400,6 +442,10 @@ impl World {
             self.hosts[host].boot += 1;
             // What was not made to last is done once more: everything begins anew by then all the same.
             self.restarted.retain(|(of, ..)| *of != host || !forgets);
+            let upgrades = |it: &Slot| it.alive.is_some() && it.replica.upgrade.is_some();
+            for _ in 0..self.hosts[host].slots.values().filter(|it| upgrades(it)).count() {
+                self.seen.saw(Deed::UpgradeCutOff);
+            }
             for slot in self.hosts[host].slots.values_mut() {
                 slot.lose_power(forgets);
             }

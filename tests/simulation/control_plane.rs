@@ -1,19 +1,20 @@
 //! The control plane around the planner: what it hears and forgets, what it sends, and when it plans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use control_plane::clock::Time;
 use control_plane::fleet::Place;
-use control_plane::rollout::{Plan, Steering, Step, Waiting, has_way_back, plan, simulation};
+use control_plane::rollout::{InForce, Plan, Steering, Step, Waiting, has_way_back, plan, simulation};
+use control_plane::spec::HotUpgradePolicy;
 use node_agent::replica::{Assignment, Event, Fallback, Hot, PreCommands, Wanted};
-use proto::ids::{NodeId, Slot};
+use proto::ids::{NodeId, ReleaseKey, Slot};
 use proto::pb;
 use proto::state::Liveness;
 
 use crate::agent::POLICY;
 use crate::laws::{self, Checked, broken};
 use crate::network::{Due, Snapshot};
-use crate::releases::{PRE_COMMANDS, has_pre_commands, is_good};
+use crate::releases::{PRE_COMMANDS, has_pre_commands, is_good, package};
 use crate::seen::Deed;
 use crate::world::World;
 
@@ -134,7 +135,7 @@ impl World {
         mine.filter_map(part).collect()
     }
 
-    fn way_back(&self, release: &proto::ids::ReleaseKey) -> Option<Fallback> {
+    fn way_back(&self, release: &ReleaseKey) -> Option<Fallback> {
         let (rollout, spec) = (self.fleet.rollout.as_ref()?, self.fleet.spec.as_ref()?);
         let has_one = has_way_back(rollout.phase, spec.deploy.strategy) && rollout.release == *release;
         let from = rollout.from.as_ref().filter(|_| has_one)?;
@@ -162,6 +163,23 @@ impl World {
         }
     }
 
+    /// What is read of packages: of what may be moved between, while something moves.
+    fn read_packages(&mut self) {
+        let fleet = &mut self.fleet;
+        let wanted = fleet.wanted.as_ref().map(|it| &it.release);
+        let moves = fleet.rollout.is_some() || (wanted.is_some() && wanted != fleet.in_force.as_ref());
+        let never = |it: &control_plane::spec::AppSpec| it.deploy.hot_upgrade == HotUpgradePolicy::Never;
+        if !moves || fleet.spec.as_ref().is_none_or(never) {
+            fleet.packages.clear();
+            return;
+        }
+        let moving = fleet.rollout.iter().flat_map(|it| std::iter::once(&it.release).chain(&it.from));
+        let keys: BTreeSet<&ReleaseKey> = moving.chain(wanted).chain(&fleet.in_force).collect();
+        if !fleet.packages.keys().eq(keys.iter().copied()) {
+            fleet.packages = keys.into_iter().map(|it| (it.clone(), package(it))).collect();
+        }
+    }
+
     /// Plans and stores, with every law looked after.
     pub(crate) fn plan(&mut self) -> Checked {
         // Others were due later, or were waited for in vain.
@@ -173,6 +191,7 @@ impl World {
             return Ok(());
         }
         self.fill_in();
+        self.read_packages();
         let now = self.clock();
         let planned = plan(&self.fleet, now);
         self.note(|_| render(&planned));
@@ -180,12 +199,17 @@ impl World {
         laws::planned(&self.fleet, &planned, &self.canary)?;
         // What a host that restarts cuts off is not begun anew, and fails its rollout.
         let by_itself = planned.ghosts.iter().filter(|it| !it.reason.starts_with("its pre-commands failed"));
+        // Good it may be: where nothing but an upgrade is allowed, one to which an upgrade fails is taken back.
+        let by_itself = by_itself.filter(|it| {
+            !it.reason.contains("could not be hot-upgraded") || !self.not_exchanged.contains(&it.release)
+        });
         if let (true, Some(ghost)) = (self.gentle, by_itself.into_iter().find(|it| is_good(&it.release))) {
             return broken(laws::GOOD_STAYS, ghost.reason.clone());
         }
         let mut last = planned;
         if !last.is_empty() {
             self.put(&last);
+            self.read_packages();
             let again = plan(&self.fleet, now);
             if !again.is_empty() {
                 return broken(laws::ONCE, render(&again));
@@ -194,7 +218,8 @@ impl World {
             last = again;
         }
         if let Some(at) = last.wake_at {
-            self.plans_by(at.0.saturating_sub(self.ahead));
+            // A planner that waits for what has been would keep its time from passing.
+            self.plans_by(at.0.saturating_sub(self.ahead).max(self.now + 1));
         }
         laws::says_why(&self.fleet, &last)?;
         self.waiting = last.waiting;
@@ -216,11 +241,12 @@ impl World {
 
     fn put(&mut self, plan: &Plan) {
         self.saw_plan(plan);
+        // Where nothing is in force, all is moved at once; also from now on, because what was is taken back.
+        let in_force = self.fleet.in_force.is_some() && plan.in_force != Some(InForce::Nothing);
         for step in &plan.steps {
             let place = step.place();
-            // Where nothing is in force, all is moved at once.
             let goes_on = matches!(step, Step::Assign { hot: Some(_), .. });
-            if self.fleet.in_force.is_some() && laws::is_ready(&self.fleet, place) && !goes_on {
+            if in_force && laws::is_ready(&self.fleet, place) && !goes_on {
                 self.believed_ready.insert(place);
             } else {
                 self.believed_ready.remove(&place);
@@ -229,7 +255,7 @@ impl World {
         let now = self.clock();
         simulation::store(&mut self.fleet, plan, &mut self.generations, now);
         let told = plan.steps.iter().filter(|step| !matches!(step, Step::Forget { .. }));
-        let nodes: std::collections::BTreeSet<NodeId> = told.map(|step| step.place().node).collect();
+        let nodes: BTreeSet<NodeId> = told.map(|step| step.place().node).collect();
         for host in 0..self.hosts.len() {
             if nodes.contains(&self.hosts[host].id) {
                 self.send(host);

@@ -63,6 +63,9 @@ mod of_the_planner {
         giving_to_a_cordoned_node_is_caught: FillCordoned => KEPT_AWAY,
         leaving_a_node_without_successors_is_caught: MoveWithoutSuccessor => SUCCESSORS,
         dealing_a_spread_unevenly_is_caught: DealUnevenly => ENDS,
+        upgrading_again_whatever_failed_is_caught: HotWhateverFailed => HOT_ONCE,
+        upgrading_all_of_a_node_at_once_is_caught: UpgradeAllAtOnce => HOT_IN_TURN,
+        beginning_in_full_what_has_to_be_hot_is_caught: FullThoughHotIsRequired => REQUIRED,
     }
 }
 
@@ -78,5 +81,6 @@ mod of_the_machine {
         restarting_every_time_is_caught: RestartEveryTime => RESTARTS_ONCE,
         stopping_before_staged_is_caught: StopBeforeStaged => SERVES_ON,
         falling_back_though_stable_is_caught: FallBackThoughStable => UNASKED,
+        keeping_what_an_upgrade_has_spoiled_is_caught: TrustTheSpoiled => WHAT_RUNS,
     }
 }

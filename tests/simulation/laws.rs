@@ -1,6 +1,7 @@
 //! What must always hold. Each law has a name, which is what a failing fleet says. Here are those of every plan; `moves` has
-//! those of rollouts, `places` those of where replicas are, and `stops` those of what an agent ends.
+//! those of rollouts, `hot` those of what is upgraded as it runs, `places` those of where replicas are, and `stops` those of what an agent ends.
 
+mod hot;
 mod moves;
 mod places;
 mod stops;
@@ -45,6 +46,14 @@ pub(crate) const STABLE_IN_FORCE: Law = "a release is in force once every slot i
 pub(crate) const DRAINS: Law = "a node is emptied no faster than replicas may be missing";
 pub(crate) const KEPT_AWAY: Law = "a node that is cordoned or drained is given no replica more";
 pub(crate) const SUCCESSORS: Law = "a spread leaves a node once its successors elsewhere are ready";
+
+pub(crate) const HOT_WHERE_LED: Law =
+    "what runs is upgraded where it serves, from what it is, as packages lead and policy allows";
+pub(crate) const HOT_ONCE: Law = "what could not be upgraded is not upgraded once more in the same rollout";
+pub(crate) const HOT_IN_TURN: Law = "of a node's replicas one is upgraded at a time";
+pub(crate) const REQUIRED: Law =
+    "where nothing but an upgrade is allowed, nothing is begun to which there is none";
+pub(crate) const WHAT_RUNS: Law = "what is said to run is what runs";
 
 /// A law, and where it broke.
 pub(crate) struct Broken {
@@ -154,6 +163,7 @@ pub(crate) fn planned(fleet: &AppFleet, plan: &Plan, canary: &Canary) -> Checked
             made.may_give(*place, release)?;
             made.may_move(*place, release)?;
             made.may_place(*place)?;
+            made.may_upgrade(step)?;
         }
         made.leaves_enough(step)?;
     }
@@ -162,6 +172,7 @@ pub(crate) fn planned(fleet: &AppFleet, plan: &Plan, canary: &Canary) -> Checked
         return broken(NO_GHOST, format!("{bad} is in force"));
     }
     made.moves(canary)?;
+    made.begins_as_required()?;
     made.places()
 }
 
@@ -198,7 +209,7 @@ impl Made<'_> {
         let serves = |it: &Place| {
             let state = fleet.observed.get(it).map(|it| it.state);
             let is_up = matches!(state, Some(SlotState::Ready | SlotState::Stable));
-            is_ready(fleet, *it) || (is_up && moves::is_left_as_it_was(fleet, *it))
+            is_ready(fleet, *it) || (is_up && hot::is_left_as_it_was(fleet, *it))
         };
         let ready = others.filter(|it| !stepped(it) && serves(it)).count() as u64;
         let needed = u64::from(count).saturating_sub(allowed_down(fleet, &self.counts));

@@ -129,7 +129,7 @@ impl World {
 
     /// Everybody comes back, and nothing more is wanted. Who cares for the fleet opens a host where none is, lets a rollout go on
     /// that is paused, and promotes what waits for it, now and later; in some fleets nobody does.
-    pub(crate) fn calm(&mut self) {
+    pub(crate) fn calm(&mut self) -> Checked {
         self.note(|_| "all is quiet".to_owned());
         self.hostile = false;
         if !self.is_left_alone {
@@ -147,10 +147,16 @@ impl World {
                 continue;
             }
             self.hosts[host].cut_off_until = 0;
+            // An agent that holds nothing says which assignment it has stored only when it connects: what was withdrawn before
+            // it had heard of it would be waited for as long as its session lasts.
+            if self.hosts[host].slots.is_empty() {
+                self.cut(host)?;
+            }
             self.later(1, 1_000, Due::AgentBegins { host });
             self.later(2_000, 1_000, Due::Connects { host });
         }
         self.plans_within(300);
+        Ok(())
     }
 
     /// What could not become ready because of its host now does.

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use control_plane::rollout::Waiting;
+use control_plane::spec::{AppSpec, HotUpgradePolicy};
 use proto::ids::{NodeId, ReleaseKey};
 use proto::state::Service;
 
 use crate::control_plane::place;
 use crate::laws;
-use crate::releases::is_good;
+use crate::releases::{is_good, leads};
 use crate::world::World;
 
 impl World {
@@ -35,6 +36,10 @@ impl World {
         let wish = fleet.wanted.as_ref().map(|it| &it.release);
         let wish = wish.filter(|it| !fleet.ghosted.contains(it) && Some(*it) != in_force);
         let over = [&fleet.last, &fleet.tried];
+        // Nothing but an upgrade is allowed, and there is none to it.
+        let required = |it: &AppSpec| it.deploy.hot_upgrade == HotUpgradePolicy::Require;
+        let requires = fleet.spec.as_ref().is_some_and(required);
+        let wish = wish.filter(|it| !requires || in_force.is_none_or(|from| leads(from, it)));
         let tried = |it: &&ReleaseKey| over.into_iter().flatten().any(|over| over.release == **it);
         if let Some(open) = wish.filter(|it| !tried(it)) {
             return Some(format!("{} is wished and not in force", open.version));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use control_plane::rollout::{Plan, Rollout, Step};
+use control_plane::rollout::{HappeningKind, Plan, Rollout, Step};
 use control_plane::spec::Promote;
 use proto::ids::NodeId;
 use proto::state::{Liveness, RolloutPhase, Service};
@@ -29,6 +29,20 @@ deeds! {
     CutOff,
     Outage,
     FellBack,
+    /// What ran was brought to another release, and went on.
+    Upgraded,
+    /// The same, by an agent that was not the one that had begun it.
+    UpgradedAfterDeath,
+    /// It could not be, and went on as it was.
+    LeftAsItWas,
+    /// It failed in the middle, and was started anew.
+    HalfUpgraded,
+    /// The process ended, or its host lost its power, while it was being upgraded.
+    UpgradeCutOff,
+    /// The rest of a rollout went on in full.
+    HotGivenUp,
+    /// A release was taken back because nothing but an upgrade was allowed, and that failed.
+    GhostedForItsUpgrade,
     Ghosted,
     Reverted,
     /// The release failed on a node, and went on elsewhere.
@@ -106,6 +120,12 @@ impl World {
         }
         if !plan.ghosts.is_empty() {
             self.seen.saw(Deed::Ghosted);
+        }
+        if plan.ghosts.iter().any(|it| it.reason.contains("could not be hot-upgraded")) {
+            self.seen.saw(Deed::GhostedForItsUpgrade);
+        }
+        if plan.events.iter().any(|it| it.kind == HappeningKind::HotUpgradeGivenUp) {
+            self.seen.saw(Deed::HotGivenUp);
         }
         let moved = |(id, placed): (&NodeId, &u16)| {
             let node = self.fleet.nodes.get(id).filter(|it| it.liveness == Liveness::Up);

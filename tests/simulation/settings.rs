@@ -1,14 +1,15 @@
 //! What an application is set to, drawn: by which strategy and how many replicas, on each host or spread over them; how many
 //! hosts make a batch, counted or as a share, and what orders them; whether a canary goes first, how long it soaks or that a
 //! person is to promote it; how long the next batch waits; how many replicas may be missing, and on how many hosts a release
-//! may fail; and whether each replica runs its own pre-commands.
+//! may fail; whether each replica runs its own pre-commands; and whether what runs is upgraded where it can be, has to be, or
+//! never is.
 //!
 //! Times are short beside the minute in which things go wrong, so that most rollouts come to their end in it.
 
 use std::num::NonZeroU16;
 
 use control_plane::fleet::Node;
-use control_plane::spec::{Amount, AppSpec, CanarySpec, Millis, PreCommandsRun, Promote};
+use control_plane::spec::{Amount, AppSpec, CanarySpec, HotUpgradePolicy, Millis, PreCommandsRun, Promote};
 use proto::state::Strategy;
 
 use crate::dice::Dice;
@@ -29,13 +30,18 @@ pub(crate) fn draw(spec: &mut AppSpec, dice: &mut Dice, hosts: usize) {
     deploy.watch = Millis(15_000);
     deploy.strategy = if dice.one_in(2) { Strategy::StartFirst } else { Strategy::StopFirst };
     deploy.batch = if dice.one_in(2) { amount(dice, 1) } else { Amount::Count(1) };
-    deploy.max_unavailable = if dice.one_in(3) { amount(dice, 0) } else { Amount::Count(0) };
+    deploy.max_unavailable = if dice.one_in(2) { amount(dice, 0) } else { Amount::Count(0) };
     deploy.canary = dice.one_in(3).then(|| canary(dice));
     deploy.order_by = dice.one_in(3).then(|| LABEL.to_owned());
     deploy.pause_between = Millis(if dice.one_in(3) { 4_000 } else { 0 });
     deploy.tolerate_failed_nodes = u32::from(dice.one_in(3));
     deploy.pre_commands_run =
         if dice.one_in(4) { PreCommandsRun::EveryReplica } else { PreCommandsRun::Once };
+    deploy.hot_upgrade = match dice.below(4) {
+        0 => HotUpgradePolicy::Never,
+        1 => HotUpgradePolicy::Require,
+        _ => HotUpgradePolicy::Auto,
+    };
 }
 
 fn canary(dice: &mut Dice) -> CanarySpec {

@@ -35,6 +35,8 @@ pub(crate) struct Slot {
     /// When the machine is to be called back.
     pub(crate) wake: Option<u64>,
     pub(crate) preparing: Option<Ticket>,
+    /// The upgrade that is under way was begun by an agent before this one.
+    pub(crate) inherited_upgrade: bool,
     // The ledger.
     pub(crate) assignment: Option<Assignment>,
     written: Replica,
@@ -92,6 +94,7 @@ impl Slot {
         let same = self.boot == boot || !self.is_known();
         let boot = if same { Boot::Present } else { Boot::Earlier { whole: self.current.clone() } };
         let (replica, again) = self.written.recover(found, pre_found, boot, now);
+        self.inherited_upgrade = replica.upgrade.is_some();
         self.replica = replica;
         (self.is_ours, self.preparing, self.reported) = (false, None, None);
         again

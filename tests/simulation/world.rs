@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use control_plane::fleet::{AppFleet, Place};
 use control_plane::rollout::Waiting;
 use node_agent::replica::Event;
-use proto::ids::NodeId;
+use proto::ids::{NodeId, ReleaseKey};
 use proto::state::Strategy;
 
 use crate::agent::Host;
@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) canary: Canary,
     /// What the last plan waits for.
     pub(crate) waiting: Vec<Waiting>,
+    /// Releases to which an upgrade failed by itself somewhere.
+    pub(crate) not_exchanged: BTreeSet<ReleaseKey>,
     /// Which slot was ended for which restart.
     pub(crate) restarted: BTreeSet<(usize, u16, String)>,
     pub(crate) wishes: u64,
@@ -101,6 +103,7 @@ impl World {
             believed_ready: BTreeSet::new(),
             canary: Canary::default(),
             waiting: Vec::new(),
+            not_exchanged: BTreeSet::new(),
             restarted: BTreeSet::new(),
             wishes: 0,
             at_rest: false,
@@ -146,7 +149,7 @@ impl World {
         while self.now < until || self.steps < LEAST_STEPS {
             self.step()?;
         }
-        self.calm();
+        self.calm()?;
         let until = self.now + QUIET;
         while !self.at_rest {
             if self.now > until || self.steps > MOST_STEPS {

@@ -6,8 +6,9 @@ use control_plane::fleet::{AppFleet, Place};
 use control_plane::rollout::{Batch, InForce, Plan, PreCommandsState, Rollout};
 use control_plane::spec::{Amount, DeploySpec, Promote};
 use proto::ids::{NodeId, ReleaseKey, RolloutId};
-use proto::state::{Liveness, RolloutPhase, Service, UpgradeState};
+use proto::state::{Liveness, RolloutPhase, Service};
 
+use super::hot::is_left_as_it_was;
 use super::{
     BATCHES, CANARY, Checked, GIVEN_UP, LOST_ALL, Made, PAUSE, PAUSED, STABLE_IN_FORCE, TOLERATED, broken,
     is_stable,
@@ -60,16 +61,6 @@ fn is_over(made: &Made<'_>, rollout: &Rollout, batch: &Batch) -> bool {
 
 fn told(fleet: &AppFleet, place: Place, release: &ReleaseKey) -> bool {
     fleet.assigned.get(&place).is_some_and(|it| it.release.as_ref() == Some(release))
-}
-
-/// It could not be upgraded, and waits for another word.
-pub(super) fn is_left_as_it_was(fleet: &AppFleet, place: Place) -> bool {
-    let hot = fleet.assigned.get(&place).and_then(|it| it.hot.as_ref());
-    let upgrade = fleet.observed.get(&place).and_then(|it| it.upgrade.as_ref());
-    let failed = upgrade.filter(|it| it.state == UpgradeState::Failed);
-    failed
-        .zip(hot)
-        .is_some_and(|(failed, hot)| failed.attempt == hot.attempt && (!failed.spoiled || hot.required))
 }
 
 impl Made<'_> {
