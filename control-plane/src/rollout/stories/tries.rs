@@ -160,7 +160,7 @@ fn the_time_of_what_waits_to_be_told_anew_does_not_run_out() {
     story.fleet.observed.get_mut(&place(1, 2)).unwrap().state = SlotState::Unready;
     story.wish(2);
     story.plan();
-    let mut passes = |story: &mut Story, seconds: u64| {
+    let passes = |story: &mut Story, seconds: u64| {
         for _ in 0..seconds / 4 {
             story.leap(4);
             story.plan();
