@@ -25,6 +25,7 @@ mod rest;
 mod seen;
 mod settings;
 mod slot;
+mod upgrade;
 mod world;
 
 use self::world::World;
