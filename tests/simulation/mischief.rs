@@ -147,8 +147,8 @@ impl World {
                 continue;
             }
             self.hosts[host].cut_off_until = 0;
-            // An agent that holds nothing says which assignment it has stored only when it connects: what was withdrawn before
-            // it had heard of it would be waited for as long as its session lasts.
+            // An agent that holds nothing says which assignment it has stored with its heartbeats, of which there are none here,
+            // and when it connects.
             if self.hosts[host].slots.is_empty() {
                 self.cut(host)?;
             }

@@ -1,5 +1,6 @@
 //! What goes over a session, and how it comes back after whatever ended it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -133,6 +134,17 @@ async fn a_slot_that_the_agent_holds_no_more_is_seen_empty() {
     until("the report is seen", || seen(&plane) == Some((1, SlotState::Stable))).await;
     agent.observed.send_modify(|observed| observed.slots.clear());
     until("the slot is seen empty", || seen(&plane) == Some((1, SlotState::Empty))).await;
+}
+
+/// Else whoever waits for a slot that was withdrawn before it was ever told would wait until the agent connects anew.
+#[tokio::test]
+async fn an_agent_without_slots_says_what_it_has_stored_while_it_is_connected() {
+    let plane = ControlPlane::start().await;
+    let agent = plane.agent("web-1").await;
+    plane.up(agent.node).await;
+    assert_eq!(plane.agents.stored(agent.node), 0);
+    agent.observed.send_replace(Observed { generation: 4, slots: BTreeMap::new() });
+    until("what is stored", || plane.agents.stored(agent.node) == 4).await;
 }
 
 #[tokio::test]

@@ -210,9 +210,12 @@ impl Board {
         Ok(())
     }
 
-    pub(super) fn heartbeat(&mut self, node: NodeId, heartbeat: &pb::Heartbeat, now: Time) {
+    /// True: it has stored an assignment of which nothing was heard yet.
+    pub(super) fn heartbeat(&mut self, node: NodeId, heartbeat: &pb::Heartbeat, now: Time) -> bool {
         let entry = self.nodes.entry(node).or_default();
         entry.heard = Some(now);
+        let news = heartbeat.generation > entry.stored;
+        entry.stored = entry.stored.max(heartbeat.generation);
         entry.vm_samples_dropped = heartbeat.vm_samples_dropped;
         for sample in &heartbeat.vms {
             if let Some((app, place)) = self.known(node, &sample.app, sample.slot) {
@@ -225,7 +228,7 @@ impl Board {
             }
         }
         let entry = self.nodes.entry(node).or_default();
-        let Some(sample) = heartbeat.host.clone() else { return };
+        let Some(sample) = heartbeat.host.clone() else { return news };
         self.histories.add(node, &sample, now);
         let replicas = heartbeat.replicas.iter().take(MAX_SLOTS).filter_map(|replica| {
             let place = (replica.app.parse().ok()?, Slot::new(replica.slot).ok()?);
@@ -244,6 +247,7 @@ impl Board {
         });
         entry.host =
             Some(HostReport { limits: limits.collect(), sample, replicas: replicas.collect(), at: now });
+        news
     }
 
     /// A replica that is known, so that nobody's names fill the memory.
@@ -372,6 +376,12 @@ mod tests {
         board.report(node, &at(9), START).unwrap();
         board.report(node, &at(8), START).unwrap();
         assert_eq!(board.stored(node), 9);
+        // And with what it says now and then, as one without slots does alone.
+        let beat = |generation| pb::Heartbeat { generation, ..Default::default() };
+        assert_eq!([9, 11, 11].map(|it| board.heartbeat(node, &beat(it), START)), [false, true, false]);
+        // One of an earlier version does not.
+        assert!(!board.heartbeat(node, &beat(0), START));
+        assert_eq!(board.stored(node), 11);
         board.hello(node, &pb::Hello { generation: 3, ..Default::default() }, (START, START));
         assert_eq!(board.stored(node), 3);
     }

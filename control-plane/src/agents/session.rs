@@ -167,7 +167,9 @@ impl Session {
         match message.kind {
             Some(Said::Heartbeat(heartbeat)) => {
                 let wall = self.hub.clock.wall();
-                self.hub.board().heartbeat(node, &heartbeat, now);
+                if self.hub.board().heartbeat(node, &heartbeat, now) {
+                    self.hub.changed();
+                }
                 self.hub.board().clock_shown(node, heartbeat.clock_unix_ms, wall);
                 self.events.clock_shown(heartbeat.clock_unix_ms, wall);
                 let sequence = heartbeat.sequence;

@@ -48,6 +48,8 @@ pub(super) struct Session<'a> {
     sequence: u64,
     heard: Instant,
     reported: BTreeMap<(AppName, Slot), pb::SlotReport>,
+    /// The generation with which that was reported: an agent without slots would else say it in its hello alone.
+    stored: u64,
     /// The control plane says which events it has recorded.
     acknowledges: bool,
     /// Not yet taken by the supervisor.
@@ -95,6 +97,7 @@ impl<'a> Session<'a> {
             sequence: 0,
             heard: Instant::now(),
             reported: told,
+            stored: observed.generation,
             acknowledges: welcome.acknowledges_events,
             waiting: None,
         })
@@ -163,6 +166,7 @@ impl<'a> Session<'a> {
             vms,
             vm_samples_dropped,
             telemetry,
+            generation: self.stored,
         };
         self.say(Say::Heartbeat(heartbeat)).await
     }
@@ -228,7 +232,7 @@ impl<'a> Session<'a> {
                 self.say(Say::Slot(gone)).await?;
             }
         }
-        self.reported = observed.slots;
+        (self.reported, self.stored) = (observed.slots, observed.generation);
         Ok(())
     }
 
