@@ -275,7 +275,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The last word on a place is the only one.
-    fn tell(&mut self, release: Option<ReleaseKey>, step: Step) {
+    pub(super) fn tell(&mut self, release: Option<ReleaseKey>, step: Step) {
         let place = step.place();
         self.forgotten.remove(&place);
         if self.told.tell(place, release) {

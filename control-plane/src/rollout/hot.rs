@@ -13,7 +13,7 @@ use super::fault::planted;
 use super::gate::Failure;
 use super::place::Standing;
 use super::sight::Sight;
-use super::{HappeningKind, Rollout};
+use super::{HappeningKind, Rollout, Step};
 use crate::fleet::{Hot, Observed, ObservedUpgrade, Place};
 
 /// So often a slot is told to be upgraded in one rollout where something else than the upgrade is in its way.
@@ -149,8 +149,8 @@ impl Draft<'_> {
             Some(number) if self.may_try_again(seen, number) => (nth(&of, number + 1), false),
             Some(number) => (nth(&of, number), true),
         };
-        // Back, and to what is in force, there has to be a way, and in a rollout that goes on in full since before; and from what another rollout has left over, where that serves
-        // nobody or cannot be upgraded.
+        // What is in force is kept, and so is what serves and can be upgraded. Whatever else runs is a leftover of another rollout;
+        // back, to what is in force, and in a rollout that went on in full already, a slot may be told in full as well.
         let is_to_be_kept = self.in_force.as_ref() == Some(&from) || (seen.serves() && !tried);
         let required =
             self.requires_hot() && moving.is_some_and(|it| it.moves && !it.given_up) && is_to_be_kept;
@@ -223,6 +223,23 @@ impl Draft<'_> {
         self.moves(Some(rollout));
         let text = format!("{because}; {} goes on as a full deployment", rollout.release.version);
         self.happened(HappeningKind::HotUpgradeGivenUp, rollout, Some(place), text);
+    }
+
+    /// What was to be upgraded, could not be, and was started anew as what is wanted all the same: told so, for its history.
+    pub(super) fn tell_what_came_in_full(&mut self, rollout: &Rollout) {
+        let release = &rollout.release;
+        let came = self.bearers(release).into_iter().filter_map(|it| {
+            let (assigned, seen) = (it.assigned?, it.report?);
+            let failed = seen.failed_upgrade()?;
+            let of_it = assigned.hot.as_ref().is_some_and(|hot| hot.attempt == failed.attempt);
+            let runs_it = seen.running.as_ref() == Some(release);
+            (of_it && runs_it).then(|| (it.place, assigned.pre_commands_run.clone()))
+        });
+        let came: Vec<_> = came.collect();
+        for (place, pre_commands_run) in came {
+            let (release, told) = (release.clone(), Some(release.clone()));
+            self.tell(told, Step::Assign { place, release, pre_commands_run, begins: false, hot: None });
+        }
     }
 
     pub(super) fn requires_hot(&self) -> bool {

@@ -92,6 +92,9 @@ impl Draft<'_> {
         // A leader that is done may stand on a node that drains.
         let done = matches!(before.0, PreCommandsState::RunBy { .. }) && rollout.pre_commands != before.0;
         let failed = rollout.progress.failed.len() != failed_before;
+        if failure.is_none() {
+            self.tell_what_came_in_full(&rollout);
+        }
         let turned = stable || failure.is_some() || done || failed;
         if let Some(failure) = failure {
             self.fail(&mut rollout, failure);

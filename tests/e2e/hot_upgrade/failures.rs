@@ -1,5 +1,6 @@
 //! Packages that cannot be upgraded to, each under each policy.
 
+use proto::apps::DeploymentKind;
 use proto::releases::Ghost;
 use proto::state::{SlotState, UpgradeState};
 use tests::http::serves_version;
@@ -61,6 +62,13 @@ async fn unchangeable(sample: Sample) {
     let [failed] = failed[..] else { panic!("{failed:?}") };
     assert!(failed.spoiled && failed.step.as_deref() == Some("install"), "{failed:?}");
     assert!(failed.state == UpgradeState::Failed && failed.because.is_some(), "{failed:?}");
+    // The history says so of each, and of the rollout that it was not hot.
+    let kinds = |slot| world.told_to(slot).iter().map(|it| it.kind).collect::<Vec<_>>();
+    assert_eq!(world.history()[0], ("1.2.0-unchangeable".to_owned(), "mixed".to_owned()));
+    let (full, hot) = (DeploymentKind::Full, DeploymentKind::Hot);
+    let mut both = [kinds(1), kinds(2)];
+    both.sort_by_key(Vec::len);
+    assert_eq!(both, [vec![full, full], vec![full, hot, full]]);
     for slot in [1, 2] {
         serves_version(world.port + slot - 1, "1.2.0-unchangeable").await;
         world.lies_still(slot).await;

@@ -74,6 +74,25 @@ fn what_fails_by_its_package_is_tried_nowhere_else_and_goes_on_with_a_spare() {
 }
 
 #[test]
+fn what_was_spoiled_and_started_anew_is_told_that_it_came_in_full() {
+    let mut story = Story::hot(Strategy::StopFirst, 1, 2, HotUpgradePolicy::Auto);
+    story.wish(2);
+    story.plan();
+    let spoiled = place(1, 1);
+    story.cannot_be_upgraded(spoiled, "code_change raised", true);
+    let observed = story.fleet.observed.get_mut(&spoiled).unwrap();
+    (observed.state, observed.running) = (SlotState::Starting, Some(release(2)));
+    Arc::make_mut(observed.upgrade.as_mut().unwrap()).spoiled = true;
+    story.plan();
+    let told = &story.fleet.assigned[&spoiled];
+    assert_eq!((told.release.as_ref(), told.hot.as_ref()), (Some(&release(2)), None));
+    let generation = told.generation;
+    story.until_calm();
+    assert_eq!(story.fleet.assigned[&spoiled].generation, generation, "{}", story.text);
+    told!(story);
+}
+
+#[test]
 fn what_fails_by_its_host_is_deployed_in_full_there_alone() {
     let mut story = Story::hot(Strategy::StopFirst, 1, 3, HotUpgradePolicy::Auto);
     story.wish(2);
