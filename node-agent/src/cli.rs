@@ -47,6 +47,9 @@ const THREAD_EVERY: Duration = Duration::from_secs(5);
 /// The link takes them at once.
 const EVENTS: usize = 256;
 
+/// What the link has asked of a thread that waits for a disk or for the network.
+const LINK_ENDS_WITHIN: Duration = Duration::from_secs(5);
+
 /// `DeployEx`'s agent: supervises the replicas of this host.
 #[derive(Debug, Parser)]
 #[command(name = "deployex-agent", version, long_version = program::LONG_VERSION)]
@@ -281,6 +284,8 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
             drop(helper.await);
             link.run(edges, linked).await;
         });
+        // A name or a file that is not to be had holds back nobody who is to end or to begin.
+        own_thread.shutdown_timeout(LINK_ENDS_WITHIN);
     });
     tasks.spawn(keep_a_thread(cancel.clone()));
     tasks.spawn(supervisor.run(ordered));
@@ -310,10 +315,10 @@ async fn supervise(args: PathArgs) -> anyhow::Result<()> {
     tasks.wait().await;
     let again = again
         && tokio::select! {
-            biased; // also where it was told meanwhile
+            biased; // also where it was told meanwhile, which is heard once the runtime has looked
             _ = terminate.recv() => false,
             _ = interrupt.recv() => false,
-            () = std::future::ready(()) => true,
+            () = sleep(Duration::from_millis(1)) => true,
         };
     if again {
         return Err(succession.make_room()).context("neither another agent nor this one can be begun");

@@ -83,10 +83,17 @@ impl Succession {
     pub(crate) fn begun(&self) {
         let began = self.last().filter(|it| it.stage == Stage::Began);
         let Some(Handover { from, to, file, .. }) = began else { return };
-        if file.is_some() && file == ProgramFile::running().ok() {
-            let text = format!(
-                "{to} was to take over from {from} and did not begin: {VERSION} goes on; the agent's log says more"
-            );
+        // Another file, and not what was to begin: that did not come up, and somebody put this in its place.
+        let is_another = to != VERSION;
+        if (file.is_some() && file == ProgramFile::running().ok()) || is_another {
+            let text = match is_another && from != VERSION {
+                true => format!(
+                    "{to} was to take over from {from} and did not begin: {VERSION} does; no replica was touched"
+                ),
+                false => format!(
+                    "{to} was to take over from {from} and did not begin: {VERSION} goes on; the agent's log says more"
+                ),
+            };
             error!("{text}");
             self.tell("agent_upgrade_failed", &text, &from, &to);
             self.write(Stage::Failed, text, (from, to), None);
@@ -140,8 +147,9 @@ impl Succession {
         // What lies there by now is what begins.
         let failed = exec(&self.program);
         error!(error = %failed, "cannot begin {}; this program begins anew instead", self.program.display());
-        // The file that runs, also where it was removed: the next one says that it is still the same.
-        exec(Path::new(ProgramFile::RUNNING));
+        // The file that runs, also where it was removed: the next one says that it is still the same. It goes by the name that it
+        // had, or it would look for its successors below /proc.
+        exec_as(Path::new(ProgramFile::RUNNING), &self.program);
         failed
     }
 
@@ -183,7 +191,11 @@ impl Succession {
 
 /// With the same arguments and environment.
 fn exec(program: &Path) -> io::Error {
-    Command::new(program).args(std::env::args_os().skip(1)).exec()
+    exec_as(program, program)
+}
+
+fn exec_as(program: &Path, name: &Path) -> io::Error {
+    Command::new(program).arg0(name).args(std::env::args_os().skip(1)).exec()
 }
 
 fn reads_enough(program: &Path, next: Successor) -> Result<Successor, String> {
@@ -210,7 +222,12 @@ mod tests {
     }
 
     fn began(file: Option<ProgramFile>) -> (Stage, String, (String, String), Option<ProgramFile>) {
-        (Stage::Began, String::new(), ("0.0.9".to_owned(), "9.9.9".to_owned()), file)
+        (Stage::Began, String::new(), ("0.0.9".to_owned(), VERSION.to_owned()), file)
+    }
+
+    fn did_not(from: &str) -> (Stage, String, (String, String), Option<ProgramFile>) {
+        let file = ProgramFile::at(Path::new("/")).ok();
+        (Stage::Began, String::new(), (from.to_owned(), "9.9.9".to_owned()), file)
     }
 
     fn write(
@@ -245,12 +262,18 @@ mod tests {
         succession.begun();
         let event = told.try_recv().unwrap();
         assert_eq!(event.kind, "agent_upgrade_failed");
-        assert!(
-            event.text.starts_with("9.9.9 was to take over from 0.0.9 and did not begin"),
-            "{}",
-            event.text
-        );
+        let text = format!("{VERSION} was to take over from 0.0.9 and did not begin");
+        assert!(event.text.starts_with(&text), "{}", event.text);
         assert_eq!(succession.last().unwrap().stage, Stage::Failed);
+        // It said its version and then could not run: somebody put the old one back, or a third in its place.
+        for (from, what) in [(VERSION, "goes on"), ("0.0.9", "does")] {
+            write(&succession, did_not(from));
+            succession.begun();
+            let event = told.try_recv().unwrap();
+            assert_eq!(event.kind, "agent_upgrade_failed");
+            let text = format!("9.9.9 was to take over from {from} and did not begin: {VERSION} {what}");
+            assert!(event.text.starts_with(&text), "{}", event.text);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::Stage;
 use crate::supervisor::Paths;
 
 /// Looking at the new program takes ten seconds where it hangs; what ends may wait for a disk.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// One that ends is begun again by systemd within a second.
 const AWAY: Duration = Duration::from_secs(5);

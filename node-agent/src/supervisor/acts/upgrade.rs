@@ -7,6 +7,7 @@ use std::time::Duration;
 use proto::ids::ReleaseKey;
 use proto::pb;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::super::accounts::account;
 use super::super::assigned;
@@ -50,6 +51,7 @@ pub(in crate::supervisor) fn upgrade(
     let broken = failure(step, BROKEN_OFF.to_owned(), false, step.changes_what_runs());
     let owed = owed(shared, &answers, Event::Upgraded { ticket, result: Err(broken) });
     let shared = shared.clone();
+    let cancel = shared.cancel.clone();
     let work = async move {
         let (upgrading, folders) = (context.upgrading.lock().await, context.folders.lock().await);
         let place = |what: &str| format!("{} {} {} {what}", context.id, subject.to.version, step.word());
@@ -79,7 +81,7 @@ pub(in crate::supervisor) fn upgrade(
             work.tidy().await;
         }
     };
-    owed.by(work);
+    owed.by(until(cancel, work));
 }
 
 pub(in crate::supervisor) fn undo_upgrade(
@@ -91,6 +93,7 @@ pub(in crate::supervisor) fn undo_upgrade(
 ) {
     let broken = failure(Step::Lay, BROKEN_OFF.to_owned(), false, true);
     let owed = owed(shared, &answers, Event::Upgraded { ticket, result: Err(broken) });
+    let cancel = shared.cancel.clone();
     let work = async move {
         let (_upgrading, _folders) = (context.upgrading.lock().await, context.folders.lock().await);
         crash_point::here(|| format!("{} upgrade: to be undone", context.id));
@@ -106,7 +109,16 @@ pub(in crate::supervisor) fn undo_upgrade(
         let result = result.map_err(|fault| of_fault(Step::Lay, &fault, true));
         let _ = answers.send(Answer::Event(Event::Upgraded { ticket, result })).await;
     };
-    owed.by(work);
+    owed.by(until(cancel, work));
+}
+
+/// A step takes minutes where a node does not answer, and an agent that is to end leaves it as its death would: the next one looks
+/// what came of it.
+async fn until(cancel: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = cancel.cancelled() => {}
+    }
 }
 
 /// What an upgrade has left whose process has ended: nothing runs in the slot, and what starts next is what `current` is said
@@ -258,4 +270,16 @@ async fn connected(node: Option<&NodeEnd>) -> Result<Connection, Fault> {
         }
     });
     Err(Fault::here(format!("its node cannot be reached: {because}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_that_is_to_end_waits_for_no_step() {
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        until(cancel, std::future::pending()).await;
+    }
 }

@@ -11,12 +11,14 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use serde::Deserialize as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::super::Paths;
 use super::Runtime;
 use crate::program::VERSION;
+use crate::replica::Charge;
 
 /// The newest form that this version reads.
 pub(crate) const READS: u32 = 1;
@@ -110,17 +112,23 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// A machine in whose memory a newer agent wrote words that this one lacks: without those that decide nothing here, and with
 /// the nearest that is known for why a process is to end. `None`: there is more that is not understood, and it is not guessed at.
 pub(super) fn without_what_may_be_forgotten(payload: &[u8]) -> Option<Runtime> {
-    let mut value: Value = serde_json::from_slice(payload).ok()?;
-    let read = |value: &Value| serde_json::from_value::<Runtime>(value.clone()).ok();
-    if let Some(charge) = value.pointer_mut("/replica/condemned/1/charge") {
+    let mut whole: Value = serde_json::from_slice(payload).ok()?;
+    if let Some(charge) = whole.pointer_mut("/replica/condemned/1/charge")
+        && Charge::deserialize(&*charge).is_err()
+    {
         // Whatever it was charged with, it ends, and nothing is held against its release.
         *charge = Value::from("OverLimit");
     }
-    for forgotten in [None, Some("/replica/upgraded"), Some("/replica/last_exit")] {
-        if let Some(field) = forgotten.and_then(|it| value.pointer_mut(it)) {
-            *field = Value::Null;
+    let (upgraded, last_exit) = ("/replica/upgraded", "/replica/last_exit");
+    // As little as will do.
+    for forgotten in [&[][..], &[last_exit], &[upgraded], &[upgraded, last_exit]] {
+        let mut value = whole.clone();
+        for path in forgotten {
+            if let Some(field) = value.pointer_mut(path) {
+                *field = Value::Null;
+            }
         }
-        if let Some(runtime) = read(&value) {
+        if let Ok(runtime) = serde_json::from_value::<Runtime>(value) {
             tracing::warn!(
                 "a newer agent wrote more about a slot than this one understands; it goes on with the rest"
             );

@@ -87,6 +87,14 @@ fn words_that_are_to_come_lose_no_more_than_they_must() {
     assert_eq!((read.process, read.last_exit), (today.replica.process, None));
     assert_eq!(read.assignment, today.replica.assignment);
 
+    // What is understood is kept.
+    *later.pointer_mut("/replica/condemned/1/charge").unwrap() =
+        serde_json::to_value(today.replica.condemned.as_ref().unwrap().1.charge).unwrap();
+    let (_folder, _, ledger) = slot(&later.to_string());
+    let read = ledger.runtime().unwrap().unwrap().replica;
+    assert_eq!((&read.condemned, &read.upgraded), (&today.replica.condemned, &today.replica.upgraded));
+    assert!(read.upgraded.is_some() && read.last_exit.is_none());
+
     // What a process does cannot be guessed: the file is kept, and it is said whose it is.
     *later.pointer_mut("/replica/process").unwrap() = Value::from("Dreaming");
     let (_folder, _, ledger) = slot(&later.to_string());
