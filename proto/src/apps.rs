@@ -190,6 +190,9 @@ pub enum DeploymentKind {
     Hot,
     /// Of a rollout: some slots so, some so.
     Mixed,
+    /// In another way, which a newer version knows.
+    #[serde(other)]
+    Unknown,
 }
 
 impl DeploymentKind {
@@ -199,6 +202,7 @@ impl DeploymentKind {
             Self::Full => "full",
             Self::Hot => "hot",
             Self::Mixed => "mixed",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -25,7 +25,10 @@ mod m20261128_000012_release_packages;
 mod m20261128_000013_hot_upgrades;
 mod m20261128_000014_history_of_upgrades;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, TransactionTrait};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
 use super::error::{DbError, doing};
@@ -71,7 +74,12 @@ pub(super) async fn migrate(connection: &DatabaseConnection) -> Result<(), DbErr
         doing: "bring the database's tables up to date",
         source: Box::new(source),
     };
-    let tx = connection.begin().await.map_err(failed)?;
+    let options = TransactionOptions {
+        // It reads, and then writes.
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let tx = connection.begin_with_options(options).await.map_err(failed)?;
     if tx.get_database_backend() == DbBackend::Postgres {
         tx.execute_unprepared(LOCK).await.map_err(failed)?;
     }

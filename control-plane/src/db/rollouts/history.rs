@@ -94,7 +94,7 @@ async fn kinds(
             if !some.iter().any(|it| it.id == id && it.release.version.as_str() == version) {
                 continue;
             }
-            let kind = Row::new("history", id).word("kind", &kind, from_word)?;
+            let kind = read_kind(&kind);
             let so_far = found.entry(id).or_insert(kind);
             if *so_far != kind {
                 *so_far = DeploymentKind::Mixed;
@@ -167,8 +167,10 @@ pub(in crate::db) async fn begin(
     Ok(())
 }
 
-fn from_word(text: &str) -> Option<DeploymentKind> {
-    [DeploymentKind::Full, DeploymentKind::Hot].into_iter().find(|kind| kind.word() == text)
+/// A word of a newer program is no damage.
+fn read_kind(text: &str) -> DeploymentKind {
+    let known = [DeploymentKind::Full, DeploymentKind::Hot].into_iter().find(|kind| kind.word() == text);
+    known.unwrap_or(DeploymentKind::Unknown)
 }
 
 fn parse(model: history::Model) -> Result<HistoryEntry, Fault> {
@@ -191,7 +193,7 @@ fn parse(model: history::Model) -> Result<HistoryEntry, Fault> {
         app: row.text("app", &app)?,
         place: Place { node: NodeId(node), slot: row.slot("slot", slot)? },
         release: row.key(&version, &sha256)?,
-        kind: row.word("kind", &kind, from_word)?,
+        kind: read_kind(&kind),
         from: row.key_or_none(from_version.as_deref(), from_sha256.as_deref())?,
         rollout: rollout.map(RolloutId),
         since: row.time("since", since)?,
