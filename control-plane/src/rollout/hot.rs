@@ -232,7 +232,8 @@ impl Draft<'_> {
             let (assigned, seen) = (it.assigned?, it.report?);
             let failed = seen.failed_upgrade()?;
             let of_it = assigned.hot.as_ref().is_some_and(|hot| hot.attempt == failed.attempt);
-            let runs_it = seen.running.as_ref() == Some(release);
+            // What serves already would count as away until it has heard of it.
+            let runs_it = seen.running.as_ref() == Some(release) && !it.standing.is_ready();
             (of_it && runs_it).then(|| (it.place, assigned.pre_commands_run.clone()))
         });
         let came: Vec<_> = came.collect();
