@@ -1,7 +1,7 @@
 //! `deployex app history`: every version of an application or of one replica, with what became of it.
 
 use clap::Args;
-use proto::apps::{HistoryEntry, ReplicaHistoryEntry};
+use proto::apps::{DeploymentKind, HistoryEntry, ReplicaHistoryEntry};
 use proto::ids::{AppName, NodeName, Slot};
 use proto::page::Page;
 use proto::timestamp::Timestamp;
@@ -62,7 +62,7 @@ fn of_application(entries: &[HistoryEntry], paint: Paint, now: Timestamp) -> Str
         table.row(vec![
             (&release.version).into(),
             or_dash(from.as_ref().map(|it| &it.version)).into(),
-            or_dash(kind.map(|it| it.word())).into(),
+            or_dash(kind.map(DeploymentKind::word)).into(),
             age(Some(*started_at), now).into(),
             took(*started_at, *finished_at),
             by.into(),
@@ -103,7 +103,6 @@ fn said<'a>(reasons: impl Iterator<Item = (&'a proto::ids::Version, &'a String)>
 
 #[cfg(test)]
 mod tests {
-    use proto::apps::DeploymentKind;
     use proto::state::RolloutPhase;
 
     use super::super::tests::release;
@@ -163,7 +162,6 @@ mod tests {
             by: Some("bucket".to_owned()),
             outcome: Some(RolloutPhase::Reverted),
             reason: Some(WHY.to_owned()),
-            ..told.clone()
         };
         insta::assert_snapshot!(of_replica(&[told, taken_back], Paint { on: false }, Timestamp(200_000)));
     }
