@@ -23,22 +23,21 @@ async fn rotation_loses_and_doubles_nothing() {
     let world = World::new();
     let script = "i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done; sleep 1000";
     let mut keeper = world.launch(&world.sh(1, script)).await.unwrap();
+    let rotated = |count: u32| {
+        let of = |n| std::fs::read_to_string(world.path(&format!("log/stdout.log.{n}"))).unwrap();
+        (0..count).map(of).collect::<String>() + &world.stdout()
+    };
     for n in 0..10 {
         let before = world.stdout().len();
+        // The last of it may have been rotated away already.
         eventually("more output", || {
-            (world.stdout().len() > before || world.stdout().contains("29999\n")).then_some(())
+            (world.stdout().len() > before || rotated(n).ends_with("29999\n")).then_some(())
         })
         .await;
         keeper.rotate(Stream::Stdout, &format!("stdout.log.{n}")).await.unwrap();
     }
-    let rotated = || {
-        (0..10)
-            .map(|n| std::fs::read_to_string(world.path(&format!("log/stdout.log.{n}"))).unwrap())
-            .collect::<String>()
-            + &world.stdout()
-    };
-    eventually("the last line", || rotated().ends_with("29999\n").then_some(())).await;
-    assert!(rotated() == numbered("", 30_000));
+    eventually("the last line", || rotated(10).ends_with("29999\n").then_some(())).await;
+    assert!(rotated(10) == numbered("", 30_000));
     let again = keeper.rotate(Stream::Stdout, "stdout.log.3").await.unwrap_err();
     assert!(matches!(&again, RotateError::Refused(why) if why.contains("exists")), "{again}");
     assert!(matches!(keeper.rotate(Stream::Stderr, "../up").await, Err(RotateError::Name(_))));

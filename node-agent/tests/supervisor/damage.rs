@@ -173,36 +173,22 @@ async fn what_a_newer_agent_wrote_is_neither_guessed_at_nor_lost() {
     agent.assign(world.assignment(1, "0.1.0")).await;
     let before = agent.runs("0.1.0").await;
     agent.end().await;
-    let newer = |file: &str| format!("deployex-ledger 2 0\n{file} in a form that is not known yet");
-    for file in ["assignment", "runtime", "deployed"] {
-        fs::write(world.ledger(file), newer(file)).unwrap();
-    }
+    // Each on its own: none is put out of the way for the others.
     let of_node = world.path("var/agent/assignment");
-    fs::write(&of_node, newer("of the node")).unwrap();
-
-    let mut agent = world.agent().await;
-    let lost = agent.reports("the process taken up", |it| it.pid == before.pid).await;
-    assert!(lost.fault.contains("was written by a newer version of the agent"), "{}", lost.fault);
-    assert_eq!(agent.generation(), 0, "it must come again");
-    let told = std::iter::from_fn(|| agent.events.try_recv().ok()).filter(|it| it.kind == "ledger_failed");
-    let told: Vec<_> = told.map(|it| it.slot).collect();
-    assert_eq!(told, [0, 1], "of the node and of the slot");
-
-    agent.assign(world.assignment(1, "0.1.0")).await;
-    agent.reports("that it is healed", |it| it.fault.is_empty() && it.ready_for_ms > 0).await;
-    agent.assign(world.assignment(2, "0.2.0")).await;
-    agent.runs("0.2.0").await;
-    agent.end().await;
-    // The newer agent, should it return, finds all of it.
-    let aside = |folder: &Path, file: &str| {
-        let name = format!("{file}.set-aside-");
-        let entries = fs::read_dir(folder).unwrap().flatten();
-        let is_it = |it: &fs::DirEntry| it.file_name().to_string_lossy().starts_with(&name);
-        let found: Vec<_> = entries.filter(is_it).map(|it| fs::read_to_string(it.path()).unwrap()).collect();
-        found
-    };
-    for file in ["assignment", "runtime", "deployed"] {
-        assert_eq!(aside(&world.ledger(""), file), [newer(file)]);
+    let files = ["assignment", "runtime", "deployed"].map(|file| world.ledger(file)).into_iter();
+    for file in files.chain([of_node]) {
+        let written = fs::read(&file).unwrap();
+        let newer = "deployex-ledger 2 0 9.9.9\nin a form that is not known yet";
+        fs::write(&file, newer).unwrap();
+        let refused = world.refused_agent().await;
+        let said = format!("{} was written by deployex-agent 9.9.9 in form 2", file.display());
+        assert!(refused.starts_with(&said) && refused.contains("begin that version again"), "{refused}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), newer, "it is left where it is");
+        fs::write(&file, written).unwrap();
     }
-    assert_eq!(aside(of_node.parent().unwrap(), "assignment"), [newer("of the node")]);
+    // The newer one, when it returns, goes on.
+    let agent = world.agent().await;
+    agent.reports("the process taken up", |it| it.pid == before.pid && it.fault.is_empty()).await;
+    assert_ne!(agent.generation(), 0);
+    agent.end().await;
 }
