@@ -20,6 +20,7 @@ mod console;
 mod deaths;
 mod failures;
 mod full;
+mod link;
 mod outages;
 mod pre_commands;
 mod umbrella;
@@ -259,9 +260,11 @@ async fn nodes_that_talk_tls_are_upgraded_like_others() {
         let world =
             World::with(sample, 1, "strategy: stop_first", "    distribution: { tls: managed }\n").await;
         let (before, counted) = (pids(&world.connected().await), world.count(1).await);
-        world.publish("1.2.0").await;
-        let after = world.settles_on("1.2.0").await;
-        assert_eq!(pids(&after), before, "{sample}: {:#?}", world.events());
-        assert_eq!(world.count(1).await, counted + 1);
+        for (nth, version) in ["1.2.0", "1.3.0"].into_iter().enumerate() {
+            world.publish(version).await;
+            let after = world.settles_on(version).await;
+            assert_eq!(pids(&after), before, "{sample}: {:#?}", world.events());
+            assert_eq!(world.count(1).await, counted + 1 + nth as u64);
+        }
     }
 }

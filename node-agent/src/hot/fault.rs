@@ -10,23 +10,46 @@ use crate::dist::connection::CallError;
 #[error("{said}")]
 pub struct Fault {
     said: String,
-    of_package: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Package,
+    Here,
+    Lost,
+    Touched,
 }
 
 impl Fault {
     /// It would be so on every host.
     pub(super) fn package(said: impl Into<String>) -> Self {
-        Self { said: said.into(), of_package: true }
+        Self { said: said.into(), kind: Kind::Package }
     }
 
     /// It is so on this host, at this time.
     pub fn here(said: impl Into<String>) -> Self {
-        Self { said: said.into(), of_package: false }
+        Self { said: said.into(), kind: Kind::Here }
+    }
+
+    /// The node was changed in part, and nobody can say how to change that back.
+    pub(super) fn touched(said: impl Into<String>) -> Self {
+        Self { said: said.into(), kind: Kind::Touched }
     }
 
     /// Whether it would fail in the same way on every host.
     pub fn is_of_package(&self) -> bool {
-        self.of_package
+        self.kind == Kind::Package
+    }
+
+    /// The answer was lost with the connection: what was asked for may have been done, or not.
+    pub fn is_of_link(&self) -> bool {
+        self.kind == Kind::Lost
+    }
+
+    /// What runs is not what it was, though it runs on.
+    pub fn has_touched_what_runs(&self) -> bool {
+        self.kind == Kind::Touched
     }
 
     /// For `map_err`: what was done to which path. A full disk has its own words.
@@ -61,6 +84,7 @@ impl Fault {
                     "{doing}: the node's release handler does not run; add sasl to the release's applications"
                 ))
             }
+            lost @ CallError::Lost(_) => Self { said: format!("{doing}: {lost}"), kind: Kind::Lost },
             other => Self::here(format!("{doing}: {other}")),
         }
     }
@@ -87,7 +111,8 @@ mod tests {
             assert!(fault.is_of_package() && fault.to_string().contains("sasl"), "{fault}");
         }
         let lost = Fault::call("unpacking", CallError::Lost(Lost::ClosedByPeer));
-        assert!(!lost.is_of_package());
+        assert!(!lost.is_of_package() && lost.is_of_link());
+        assert!(!Fault::call("unpacking", CallError::TimedOut(std::time::Duration::ZERO)).is_of_link());
     }
 
     #[test]

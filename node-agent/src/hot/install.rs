@@ -81,20 +81,28 @@ fn failed(site: &Site, reason: &Term, reboots: bool) -> Fault {
             why.brief()
         ));
     }
+    // From here on the new release's settings are in force: the release handler takes them up before it runs the relup, and of what
+    // a hook has set it puts back nothing.
     if let Some([_, module]) = tagged(reason, "old_processes") {
-        return Fault::here(format!(
-            "processes still run code of {module} from before the last upgrade, so {to} cannot be installed; \
-             try again when they are done, or deploy it in full"
+        return Fault::touched(format!(
+            "processes still run code of {module} from before the last upgrade, so {to} cannot be installed, and {from} has its \
+             settings already; deploy it in full"
         ));
     }
     let said = reason.brief();
+    let is_before = |tag: &&str| tagged(reason, tag).is_some();
+    if !reboots && ["no_matching_relup", "no_such_release", "enoent"].iter().any(is_before) {
+        return Fault::here(format!("the node refused to install {to}, and runs {from} as before: {said}"));
+    }
     if reboots {
         Fault::package(format!(
             "the install of {to} failed half done: {said}; the node reboots itself in the same OS process, into {from}; \
              deploy it in full"
         ))
     } else {
-        Fault::here(format!("the node refused to install {to}, and runs {from} as before: {said}"))
+        Fault::touched(format!(
+            "the node gave up the install of {to}: {said}; it runs {from}, with settings that may be of both; deploy it in full"
+        ))
     }
 }
 
@@ -213,11 +221,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_before_anything_changed_may_be_tried_again() {
+    fn what_was_refused_before_anything_changed_is_told_apart_from_what_was_given_up() {
         let old = Term::Tuple(vec![Term::atom("old_processes"), Term::atom("demo")]);
         let fault = failed(&site(), &old, false);
         assert!(!fault.is_of_package() && fault.to_string().contains("code of demo"), "{fault}");
-        assert!(!failed(&site(), &Term::atom("enospc"), false).is_of_package());
+        assert!(fault.has_touched_what_runs());
+        let missing = Term::Tuple(vec![Term::atom("enoent"), Term::atom("relup")]);
+        let fault = failed(&site(), &missing, false);
+        assert!(!fault.has_touched_what_runs() && !fault.is_of_package(), "{fault}");
+        let given_up = failed(&site(), &Term::atom("enospc"), false);
+        assert!(given_up.has_touched_what_runs() && !given_up.is_of_package());
         assert!(failed(&site(), &Term::atom("undef"), true).is_of_package());
     }
 }

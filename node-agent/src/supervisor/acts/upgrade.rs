@@ -15,6 +15,7 @@ use super::super::probe::{Asker, NodeEnd, Probe, prove};
 use super::super::{Shared, crash_point};
 use super::owed::{BROKEN_OFF, owed};
 use super::{Answers, SlotContext, chain, flush};
+use crate::clock::Time;
 use crate::dist::connection::Connection;
 use crate::dist::link::Standing;
 use crate::hot::{self, Fault, Site};
@@ -64,7 +65,7 @@ pub(in crate::supervisor) fn upgrade(
                     .await
                     .map_err(|because| failure(step, because, true, true))
             }
-            Step::Install => work.install().await,
+            Step::Install | Step::Permanent => work.change(step).await,
             step => work.step(step).await.map_err(|fault| of_fault(step, &fault, step.changes_what_runs())),
         };
         crash_point::here(|| place("step: done"));
@@ -195,20 +196,36 @@ impl Work<'_> {
         }
     }
 
-    /// One that failed may have changed nothing: then it can be undone, and the process goes on.
-    async fn install(&self) -> Result<(), UpgradeFailure> {
+    /// A step that changes what runs, or is to last. One that failed may have changed nothing: then it can be undone, and the
+    /// process goes on. One whose answer was lost with the connection is asked for once more where the process lived on: it says
+    /// what came of it.
+    async fn change(&self, step: Step) -> Result<(), UpgradeFailure> {
         let began = crate::clock::now();
-        let Err(fault) = self.step(Step::Install).await else { return Ok(()) };
-        let untouched = async {
+        let Err(mut fault) = self.step(step).await else { return Ok(()) };
+        let mut stands = self.stands(began).await;
+        if fault.is_of_link() && stands.is_some() {
+            tracing::info!(fault = chain(&fault), step = step.word(), "it is looked what came of it");
+            let Err(again) = self.step(step).await else { return Ok(()) };
+            (fault, stands) = (again, self.stands(began).await);
+        }
+        let untouched = step == Step::Install
+            && stands.is_some_and(|current| current == self.subject.from.version.as_str())
+            && !fault.has_touched_what_runs()
+            && !fault.is_of_link();
+        Err(of_fault(step, &fault, !untouched))
+    }
+
+    /// The release that runs in the process that ran when it `began`. `None`: it has ended since, or nobody knows.
+    async fn stands(&self, began: Time) -> Option<String> {
+        let looked = async {
             let site = self.site()?;
             let connection = self.connected().await?;
             let status = status(&connection).await?;
             let standing = hot::standing(&connection, &site).await?;
-            let lived_on = standing.up_ms > crate::clock::now().since(began);
-            Ok::<_, Fault>(status == STARTED && lived_on && standing.current == site.from)
+            let lived_on = status == STARTED && standing.up_ms > crate::clock::now().since(began);
+            Ok::<_, Fault>(lived_on.then_some(standing.current))
         };
-        let untouched = untouched.await.unwrap_or(false);
-        Err(of_fault(Step::Install, &fault, !untouched))
+        looked.await.ok().flatten()
     }
 
     async fn tidy(&self) {

@@ -65,6 +65,38 @@ async fn a_call_that_the_node_cannot_make_is_named_and_the_upgrade_can_be_repeat
     replica.upgrade(&connection, "1.1.0", "1.2.0").await;
 }
 
+/// OTP's answer is then a yes that looked at nothing.
+#[tokio::test]
+async fn a_relup_that_is_missing_is_no_pass() {
+    let replica = Replica::start(Sample::Erlang, "1.1.0").await;
+    let connection = replica.connect().await;
+    replica.bring("1.2.0").await;
+    let site = replica.site("1.1.0", "1.2.0");
+    hot::lay(&site).await.unwrap();
+    hot::unpack(&connection, &site).await.unwrap();
+    hot::relup(&connection, &site).await.unwrap();
+    fs::remove_file(replica.root("releases/1.2.0/relup")).unwrap();
+    let fault = hot::check(&connection, &site).await.unwrap_err();
+    assert!(fault.to_string().contains("there is no way from 1.1.0"), "{fault}");
+    hot::relup(&connection, &site).await.unwrap();
+    hot::check(&connection, &site).await.unwrap();
+}
+
+/// The release handler takes up the new settings before it begins, and does not put all of them back.
+#[tokio::test]
+async fn an_install_that_is_given_up_before_its_point_of_no_return_leaves_nothing_as_it_was() {
+    let replica = Replica::start(Sample::Erlang, "1.1.0").await;
+    let connection = replica.connect().await;
+    replica.bring("1.2.0").await;
+    let site = replica.site("1.1.0", "1.2.0");
+    replica.prepare(&connection, &site).await.unwrap();
+    fs::remove_file(replica.root("lib/erlang_demo-1.2.0/ebin/erlang_demo_page.beam")).unwrap();
+    let fault = hot::install(&connection, &site).await.unwrap_err();
+    assert!(fault.has_touched_what_runs() && !fault.is_of_package(), "{fault}");
+    let standing = hot::standing(&connection, &site).await.unwrap();
+    assert_eq!(standing.current, "1.1.0", "it runs on");
+}
+
 #[tokio::test]
 async fn what_takes_a_restart_of_the_emulator_is_refused() {
     let replica = Replica::start(Sample::Erlang, "1.1.0").await;
