@@ -55,7 +55,7 @@ impl Story {
     }
 }
 
-fn canary(nodes: u32, promote: Promote) -> CanarySpec {
+pub(super) fn canary(nodes: u32, promote: Promote) -> CanarySpec {
     CanarySpec { nodes: Amount::Count(nodes), promote, soak: Millis(20_000) }
 }
 

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use proto::hot_upgrade::HotUpgradePolicy;
 use proto::state::UpgradeState;
 
+use super::fleets::canary;
 use super::*;
 use crate::fleet::ObservedUpgrade;
+use crate::rollout::Steering;
 use crate::rollout::fixture::package;
+use crate::spec::Promote;
 
 impl Story {
     /// With release 1 in force, agents that know of hot upgrades, and a way from every release to every other.
@@ -152,4 +155,22 @@ fn who_asks_for_the_release_before_gets_it_by_an_upgrade_too() {
     story.until_calm();
     assert_eq!(story.text.matches("is hot-upgraded from 1.2.0 to 1.1.0").count(), 2, "{}", story.text);
     told!(story);
+}
+
+#[test]
+fn a_canary_is_upgraded_first_and_who_gives_up_gets_it_back_by_an_upgrade() {
+    let mut story = Story::hot(Strategy::StartFirst, 2, 3, HotUpgradePolicy::Auto);
+    story.fleet.spec.as_mut().unwrap().deploy.canary = Some(canary(1, Promote::Manual));
+    story.wish(2);
+    story.until_calm();
+    let upgraded = |story: &Story, from: u8, to: u8| {
+        story.text.matches(&format!("is hot-upgraded from 1.{from}.0 to 1.{to}.0")).count()
+    };
+    assert_eq!(upgraded(&story, 1, 2), 2, "{}", story.text);
+    assert_eq!(story.phase(), RolloutPhase::Running, "the others wait behind it: {}", story.text);
+    story.steer(Steering::Abort);
+    story.until_calm();
+    assert_eq!((story.phase(), upgraded(&story, 2, 1)), (RolloutPhase::Reverted, 2), "{}", story.text);
+    assert!(!story.text.contains(" gets "), "nothing was started anew: {}", story.text);
+    assert!(story.fleet.ghosted.is_empty());
 }
