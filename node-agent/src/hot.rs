@@ -11,6 +11,7 @@
 
 mod beam_file;
 mod configure;
+mod elsewhere;
 mod fault;
 mod folder;
 mod install;

@@ -97,15 +97,25 @@ impl Folder {
         Ok(self.kind(name)?.is_some())
     }
 
+    /// To be read. `None` where there is no such file.
+    pub(super) fn file(&self, name: impl AsRef<OsStr>) -> Result<Option<File>, Fault> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match openat(&self.fd, name.as_ref(), flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Fault::os("read", &self.path(name))(errno)),
+        }
+    }
+
+    /// Where a link leads.
+    pub(super) fn target(&self, name: impl AsRef<OsStr>) -> Result<std::ffi::CString, Fault> {
+        readlinkat(&self.fd, name.as_ref(), Vec::new()).map_err(Fault::os("read", &self.path(name)))
+    }
+
     /// `None` where there is no such file.
     pub(super) fn read(&self, name: impl AsRef<OsStr>, most: u64) -> Result<Option<Vec<u8>>, Fault> {
         let path = self.path(&name);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(&self.fd, name.as_ref(), flags, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Fault::os("read", &path)(errno)),
-        };
+        let Some(file) = self.file(&name)? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(most + 1).read_to_end(&mut bytes).map_err(Fault::io("read", &path))?;
         if bytes.len() as u64 > most {
@@ -192,7 +202,7 @@ impl Folder {
                 Ok(())
             }
             FileType::Symlink => {
-                let target = readlinkat(&from.fd, name, Vec::new()).map_err(Fault::os("read", &source))?;
+                let target = from.target(name)?;
                 symlinkat(target, &self.fd, name).map_err(Fault::os("link", &self.path(name)))?;
                 let Some((uid, gid)) = ids(owner) else { return Ok(()) };
                 // The link itself, never what it names.

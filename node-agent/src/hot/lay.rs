@@ -2,6 +2,7 @@
 //! not there yet. What the running release uses is never touched; where something else lies in the way, it is set aside.
 
 use super::beam_file::is_same_code;
+use super::elsewhere;
 use super::folder::Folder;
 use super::journal::{self, Journal, Pending, Saved, is_name};
 use super::{Fault, Site};
@@ -43,6 +44,7 @@ pub(super) fn lay(site: &Site) -> Result<(), Fault> {
             site.from, from.erts, site.to, to.erts
         )));
     }
+    elsewhere::is_the_same(site, &root, &incoming)?;
     let down = is_downgrade(site, &root, &incoming, &from, &to)?;
     let mut journal = Journal {
         pending: Pending {
@@ -173,6 +175,10 @@ fn is_downgrade(
         appup.as_ref().is_some_and(|it| it.contains(&format!("\"{version}\"")))
     };
     let (mut up, mut down, mut without) = (false, false, [None, None]);
+    let (its_way, way_back) = (
+        format!("which says how it comes from {} without a restart", site.from),
+        format!("which says how it goes back to {} without a restart", site.to),
+    );
     for (app, version) in &to.libraries {
         let Some((_, before)) = from.libraries.iter().find(|(it, before)| it == app && before != version)
         else {
@@ -182,19 +188,18 @@ fn is_downgrade(
         let old = appup(root, app, before)?;
         up |= names(&new, before);
         down |= names(&old, version);
-        for (without, appup) in without.iter_mut().zip([&new, &old]) {
+        for (without, (appup, release)) in without.iter_mut().zip([(&new, &site.to), (&old, &site.from)]) {
             if appup.is_none() {
-                without.get_or_insert(format!("{} of {}", plain(app), site.to));
+                without.get_or_insert(format!("{} of {release}", plain(app)));
             }
         }
     }
     let down = !up && (down || is_older(&site.to, &site.from));
     let [new, old] = without;
-    match if down { old } else { new } {
+    let (library, way) = if down { (old, way_back) } else { (new, its_way) };
+    match library {
         Some(library) => Err(Fault::package(format!(
-            "there is no appup for {library}, which says how it comes from {} without a restart; \
-             add one to the release or deploy it in full",
-            site.from
+            "there is no appup for {library}, {way}; add one to the release or deploy it in full"
         ))),
         None => Ok(down),
     }

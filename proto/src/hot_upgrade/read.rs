@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::matcher::{Matcher, Versions};
 use super::terms::{self, Term};
-use super::{Appup, CORE, Jellyfish, Package};
+use super::{Appup, Beside, CORE, Jellyfish, Package, is_beside};
 use crate::ids::AppName;
 
 /// The files that were kept of a release, by path.
@@ -16,6 +16,8 @@ pub(crate) struct Files {
     pub(crate) too_large: BTreeSet<String>,
     /// More than are kept together.
     pub(crate) too_many: bool,
+    /// What tells the content of each file from others that no hot upgrade brings. `None`: more of them than are kept.
+    pub(crate) beside: Option<Beside>,
 }
 
 const MAX_LIBS: usize = 1_000;
@@ -78,6 +80,12 @@ pub(crate) fn read(app: &AppName, files: &Files) -> Package {
             }
         }
     }
+    let version = started(files).unwrap_or_default();
+    package.beside.clone_from(&files.beside);
+    package.beside.iter_mut().for_each(|it| it.retain(|path, _| is_beside(path, app.as_str(), &version)));
+    if size(&package) > MAX_PACKAGE {
+        package.beside = None;
+    }
     if size(&package) > MAX_PACKAGE {
         package.appups.clear();
         package.jellyfish.clear();
@@ -87,9 +95,7 @@ pub(crate) fn read(app: &AppName, files: &Files) -> Package {
 }
 
 fn release(app: &AppName, files: &Files) -> Result<Package, String> {
-    let started = files.kept.get("releases/start_erl.data").map(|it| String::from_utf8_lossy(it));
-    let started = started.as_deref().and_then(|it| it.split_whitespace().nth(1));
-    let path = rel_path(app, started, files)?;
+    let path = rel_path(app, started(files).as_deref(), files)?;
     let in_file = |what: String| format!("{path}: {what}");
     if files.too_large.contains(path) {
         return Err(in_file("it is too large to be looked into".to_owned()));
@@ -102,6 +108,12 @@ fn release(app: &AppName, files: &Files) -> Result<Package, String> {
         return Err(in_file(format!("more than {MAX_LIBS} libs")));
     }
     Ok(package)
+}
+
+/// The version that the start script starts.
+fn started(files: &Files) -> Option<String> {
+    let text = String::from_utf8_lossy(files.kept.get("releases/start_erl.data")?);
+    text.split_whitespace().nth(1).map(str::to_owned)
 }
 
 /// The file that describes the release which the start script starts.
@@ -220,5 +232,6 @@ fn size(package: &Package) -> usize {
         lib.len() + appup.to.len() + matchers + 32
     });
     let jellyfish = package.jellyfish.iter().map(|it| it.name.len() + it.from.len() + it.to.len() + 48);
-    libs.chain(appups).chain(jellyfish).sum()
+    let beside = package.beside.iter().flatten().map(|(path, print)| path.len() + print.len() + 6);
+    libs.chain(appups).chain(jellyfish).chain(beside).sum()
 }
