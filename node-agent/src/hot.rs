@@ -132,6 +132,10 @@ pub async fn undo(connection: Option<&Connection>, root: &Path) -> Result<(), Fa
     let Some(pending) = blocking(move || journal::pending(&path)).await? else { return Ok(()) };
     if let Some(connection) = connection {
         node::forget(connection, root, &pending).await?;
+        let (path, to) = (root.to_owned(), pending.to.clone());
+        if blocking(move || Ok(journal::restore(&path)? && journal::knew(&path, &to)?)).await? {
+            node::remember(connection, root, &pending).await?;
+        }
     }
     let path = root.to_owned();
     blocking(move || journal::undo(&path)).await

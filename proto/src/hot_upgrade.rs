@@ -87,6 +87,17 @@ pub struct Appup {
     pub fault: Option<String>,
 }
 
+impl Appup {
+    /// The entry that leads from a version, or back to it. The first one counts, as in OTP.
+    pub fn entry(&self, version: &str, direction: Direction) -> Option<&Matcher> {
+        let entries = match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        };
+        entries.iter().find(|it| it.takes(version))
+    }
+}
+
 /// What Jellyfish writes beside an appup that it made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jellyfish {
@@ -251,14 +262,12 @@ fn entry(
     if appup.to != *new {
         return Err(Because::OtherAppup { lib: lib.clone(), of: appup.to.clone(), to: new.clone() });
     }
-    let entries = match direction {
-        Direction::Up => &appup.up,
-        Direction::Down => &appup.down,
-    };
-    // The first one counts, as in OTP.
-    match entries.iter().find(|it| it.takes(old)) {
+    match appup.entry(old, direction) {
         Some(Matcher { restarts: true, .. }) => Err(Because::NewVm { lib: lib.clone() }),
         Some(_) => Ok(()),
-        None => Err(none(entries.iter().map(Matcher::to_string).collect())),
+        None => {
+            let entries = if direction == Direction::Up { &appup.up } else { &appup.down };
+            Err(none(entries.iter().map(Matcher::to_string).collect()))
+        }
     }
 }

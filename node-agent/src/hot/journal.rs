@@ -135,8 +135,19 @@ pub(super) fn settle(root: &Path) -> Result<(), Fault> {
 
 /// Nothing but files; each part may have been done before.
 pub(super) fn undo(root: &Path) -> Result<(), Fault> {
+    if !restore(root)? {
+        return Ok(());
+    }
+    let releases = Folder::open(root)?.enter(RELEASES)?;
+    releases.remove(ASIDE)?;
+    releases.remove(JOURNAL)?;
+    releases.flush()
+}
+
+/// As an undo, but that it is not over yet. Whether there was one to begin.
+pub(super) fn restore(root: &Path) -> Result<bool, Fault> {
     let root = Folder::open(root)?;
-    let Some(journal) = Journal::read(&root)? else { return Ok(()) };
+    let Some(journal) = Journal::read(&root)? else { return Ok(false) };
     for path in journal.laid.iter().rev() {
         match parent(&root, path) {
             Ok((folder, name)) => folder.remove(name)?,
@@ -160,9 +171,18 @@ pub(super) fn undo(root: &Path) -> Result<(), Fault> {
     for saved in &journal.saved {
         saved.restore(&root)?;
     }
-    releases.remove(ASIDE)?;
-    releases.remove(JOURNAL)?;
-    releases.flush()
+    Ok(true)
+}
+
+/// Whether the release handler knew of the release before it was laid, by the list that it keeps: `{release, Name, Version, …`.
+pub(super) fn knew(root: &Path, version: &str) -> Result<bool, Fault> {
+    let text = Folder::open(root)?.enter(RELEASES)?.read("RELEASES", MOST)?.unwrap_or_default();
+    let text: String = String::from_utf8_lossy(&text).split_whitespace().collect();
+    let of = |release: &str| {
+        let words = release.split_once(",\"").map(|(_, rest)| rest).and_then(|it| it.split_once("\",\""));
+        words.is_some_and(|(_, rest)| rest.split_once('"').is_some_and(|(found, _)| found == version))
+    };
+    Ok(text.split("{release").skip(1).any(of))
 }
 
 /// The opened folder of an entry, and what the entry is called in it.
@@ -236,6 +256,23 @@ mod tests {
         assert_eq!(fs::read_to_string(path("releases/RELEASES")).unwrap(), "before");
         let left = |folder: &str| fs::read_dir(path(folder)).unwrap().count();
         assert_eq!((left("releases"), left("lib"), left("lib/old-1/ebin")), (2, 1, 0));
+    }
+
+    #[test]
+    fn what_the_release_handler_knew_is_read_from_its_list() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("releases")).unwrap();
+        assert!(!knew(root.path(), "1.1.0").unwrap());
+        let list = r#"%% coding: utf-8
+[{release,"demo","1.2.0","13.1.5",[{kernel,"8.5.3","/lib/kernel-8.5.3"},{demo,"1.3.0","/lib"}],permanent},
+ {release,"a name of its own",
+          "1.1.0","13.1.5",[],old}]."#;
+        fs::write(root.path().join("releases/RELEASES"), list).unwrap();
+        for (version, is) in
+            [("1.1.0", true), ("1.2.0", true), ("1.3.0", false), ("13.1.5", false), ("demo", false)]
+        {
+            assert_eq!(knew(root.path(), version).unwrap(), is, "{version}");
+        }
     }
 
     #[test]

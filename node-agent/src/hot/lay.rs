@@ -1,6 +1,8 @@
 //! Laying the new release beside the one that runs, in the same folder: its own `releases/VERSION`, and the libraries that are
 //! not there yet. What the running release uses is never touched; where something else lies in the way, it is set aside.
 
+use proto::hot_upgrade::{Appup, Direction};
+
 use super::beam_file::is_same_code;
 use super::elsewhere;
 use super::folder::Folder;
@@ -171,8 +173,8 @@ fn is_downgrade(
     from: &Description<'_>,
     to: &Description<'_>,
 ) -> Result<bool, Fault> {
-    let names = |appup: &Option<String>, version: &str| {
-        appup.as_ref().is_some_and(|it| it.contains(&format!("\"{version}\"")))
+    let leads = |appup: &Option<Appup>, version: &str, direction| {
+        appup.as_ref().is_some_and(|it| it.entry(version, direction).is_some())
     };
     let (mut up, mut down, mut without) = (false, false, [None, None]);
     let (its_way, way_back) = (
@@ -186,8 +188,8 @@ fn is_downgrade(
         };
         let new = appup(incoming, app, version)?;
         let old = appup(root, app, before)?;
-        up |= names(&new, before);
-        down |= names(&old, version);
+        up |= leads(&new, before, Direction::Up);
+        down |= leads(&old, version, Direction::Down);
         for (without, (appup, release)) in without.iter_mut().zip([(&new, &site.to), (&old, &site.from)]) {
             if appup.is_none() {
                 without.get_or_insert(format!("{} of {release}", plain(app)));
@@ -205,7 +207,7 @@ fn is_downgrade(
     }
 }
 
-fn appup(of: &Folder, app: &str, version: &str) -> Result<Option<String>, Fault> {
+fn appup(of: &Folder, app: &str, version: &str) -> Result<Option<Appup>, Fault> {
     let libraries = of.enter("lib")?;
     let name = folder_of(app, version);
     if !libraries.has(&name)? {
@@ -216,7 +218,7 @@ fn appup(of: &Folder, app: &str, version: &str) -> Result<Option<String>, Fault>
         Some(bytes) => Some(bytes),
         None => misplaced_appup(&library, plain(app))?,
     };
-    Ok(found.map(|it| String::from_utf8_lossy(&it).into_owned()))
+    Ok(found.map(|it| Appup::read(&it)))
 }
 
 fn placed_appup(library: &Folder, app: &str) -> Result<Option<Vec<u8>>, Fault> {
@@ -297,7 +299,40 @@ fn is_older(one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use proto::state::Language;
+
     use super::*;
+
+    #[test]
+    fn the_way_back_is_found_by_what_the_appup_means_and_not_by_what_it_looks_like() {
+        let folder = tempfile::tempdir().unwrap();
+        let [root, incoming] = ["current", "new"].map(|it| folder.path().join(it));
+        let put = |root: &Path, version: &str, appup: Option<&str>| {
+            let ebin = root.join(format!("lib/demo-{version}/ebin"));
+            std::fs::create_dir_all(&ebin).unwrap();
+            appup.inspect(|it| std::fs::write(ebin.join("demo.appup"), it).unwrap());
+        };
+        put(&root, "9", Some(r#"{"9", [], [{<<"1[0-9]">>, []}]}."#));
+        put(&incoming, "10", None);
+        let [app, from, to] = ["demo", "9", "10"].map(str::to_owned);
+        let (language, owner) = (Language::Erlang, None);
+        let site = Site { root: root.clone(), incoming: incoming.clone(), app, language, from, to, owner };
+        let rel = |version: &str| {
+            format!(r#"{{release,{{"demo","{version}"}},{{erts,"13"}},[{{demo,"{version}"}}]}}."#)
+        };
+        let [old, new] = [rel("9"), rel("10")];
+        let [old, new] = [&old, &new].map(|it| Description::read(it).unwrap());
+        let look = || {
+            let [root, incoming] = [&root, &incoming].map(|it| Folder::open(it).unwrap());
+            is_downgrade(&site, &root, &incoming, &old, &new)
+        };
+        assert!(look().unwrap(), "to a version that looks newer");
+        put(&root, "9", Some(r#"{"9", [{"10", []}], []}."#));
+        let fault = look().unwrap_err().to_string();
+        assert!(fault.contains("no appup for demo of 10"), "{fault}");
+    }
 
     #[test]
     fn versions_are_compared_by_their_numbers() {

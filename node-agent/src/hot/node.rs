@@ -101,14 +101,17 @@ pub(super) async fn unpack(connection: &Connection, site: &Site) -> Result<(), F
     if standing.to.is_some() {
         remove(connection, &site.to, &doing).await?;
     }
-    let theirs = site.clone();
-    let libraries = blocking(move || new_libraries(&theirs)).await?;
+    set_unpacked(connection, site.clone(), &doing).await
+}
+
+async fn set_unpacked(connection: &Connection, site: Site, doing: &str) -> Result<(), Fault> {
     let file = path(&site.of_release(&site.to, &format!("{}.rel", site.app)));
+    let libraries = blocking(move || new_libraries(&site)).await?;
     let question = ("release_handler", "set_unpacked", vec![file, Term::List(libraries)]);
-    let answer = ask(connection, &doing, question, PATIENCE).await?;
+    let answer = ask(connection, doing, question, PATIENCE).await?;
     match answer.as_tuple() {
         Some([ok, _]) if ok.as_atom() == Some("ok") => Ok(()),
-        _ => Err(refused(&doing, &answer)),
+        _ => Err(refused(doing, &answer)),
     }
 }
 
@@ -177,6 +180,16 @@ pub(super) async fn forget(connection: &Connection, root: &Path, pending: &Pendi
     let key = Term::Tuple(vec![Term::atom(super::configure::KEY), chars(&pending.to)]);
     ask(connection, &doing, ("persistent_term", "erase", vec![key]), PATIENCE).await?;
     Ok(())
+}
+
+/// The release that was to come lay there before and was known, as one that ran: so it is again, once its files are back. It is
+/// told as one that is unpacked, which can be all that one that ran can.
+pub(super) async fn remember(connection: &Connection, root: &Path, pending: &Pending) -> Result<(), Fault> {
+    let Pending { from, to, app, language, .. } = pending.clone();
+    let (root, incoming) = (root.to_owned(), root.to_owned());
+    let doing = format!("making the node remember {to}");
+    let site = Site { root, incoming, app, language, from, to, owner: None };
+    set_unpacked(connection, site, &doing).await
 }
 
 /// Takes a release out of what the node knows; it was removed from the folder or is about to be.

@@ -152,30 +152,36 @@ fn described(term: &Term) -> Option<Package> {
 
 /// `None`: there is none.
 fn appup(path: &str, files: &Files) -> Option<Appup> {
-    let bad = |fault: String| Appup { fault: Some(fault), ..Appup::default() };
     if files.too_large.contains(path) {
-        return Some(bad("it is too large to be looked into".to_owned()));
+        let fault = Some("it is too large to be looked into".to_owned());
+        return Some(Appup { fault, ..Appup::default() });
     }
-    let terms = match terms::parse(files.kept.get(path)?) {
-        Ok(terms) => terms,
-        Err(fault) => return Some(bad(fault.to_string())),
-    };
-    let shape = "it is no {Version, [{From, Script}], [{To, Script}]}";
-    let [term] = terms.as_slice() else { return Some(bad(shape.to_owned())) };
-    let Some([to, Term::List(up), Term::List(down)]) = tuple(term) else {
-        return Some(bad(shape.to_owned()));
-    };
+    Some(Appup::read(files.kept.get(path)?))
+}
+
+impl Appup {
+    /// From the text of the file. What cannot be read of it is its `fault`.
+    pub fn read(bytes: &[u8]) -> Self {
+        appup_of(bytes).unwrap_or_else(|fault| Self { fault: Some(fault), ..Self::default() })
+    }
+}
+
+fn appup_of(bytes: &[u8]) -> Result<Appup, String> {
+    let terms = terms::parse(bytes).map_err(|fault| fault.to_string())?;
+    let shape = || "it is no {Version, [{From, Script}], [{To, Script}]}".to_owned();
+    let [term] = terms.as_slice() else { return Err(shape()) };
+    let Some([to, Term::List(up), Term::List(down)]) = tuple(term) else { return Err(shape()) };
     let read = || {
         let all = |entries: &[Term]| entries.iter().map(matcher).collect::<Option<Vec<_>>>();
         Some((word(to)?, all(up)?, all(down)?))
     };
-    Some(match read() {
-        None => bad(shape.to_owned()),
+    match read() {
+        None => Err(shape()),
         Some((_, up, down)) if up.len().max(down.len()) > MAX_MATCHERS => {
-            bad(format!("more than {MAX_MATCHERS} entries"))
+            Err(format!("more than {MAX_MATCHERS} entries"))
         }
-        Some((to, up, down)) => Appup { to, up, down, fault: None },
-    })
+        Some((to, up, down)) => Ok(Appup { to, up, down, fault: None }),
+    }
 }
 
 fn matcher(entry: &Term) -> Option<Matcher> {
