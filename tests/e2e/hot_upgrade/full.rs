@@ -97,17 +97,57 @@ async fn full_deployments_and_hot_upgrades_follow_each_other() {
     }
 }
 
-/// The same release, built for an ERTS that is called otherwise.
-async fn with_another_erts(sample: Sample, version: &str, erts: &str) -> Vec<u8> {
+/// The release, packed anew after a script of the shell was at it in its folder.
+async fn repacked(sample: Sample, version: &str, script: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let tarball = release::tarball(sample, version).await;
-    let script = "set -e; cd \"$1\"; tar -xzf \"$2\"; old=$(echo erts-*); mv \"$old\" \"erts-$3\"; \
-                  grep -rIl --fixed-strings \"${old#erts-}\" . | xargs sed -i \"s/${old#erts-}/$3/g\"; tar -czf - *";
+    let script = format!("set -e; cd \"$1\"; tar -xzf \"$2\"; {script}; tar -czf - *");
     let mut shell = Command::new("sh");
-    shell.args(["-c", script, "sh"]).arg(folder.path()).arg(&tarball.path).arg(erts);
+    shell.args(["-c", &script, "sh"]).arg(folder.path()).arg(&tarball.path);
     let packed = shell.output().unwrap();
     assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
     packed.stdout
+}
+
+async fn publish_repacked(world: &World, version: &str, script: &str) {
+    let name = world.sample.name();
+    world.bucket.put_tarball(name, version, &repacked(world.sample, version, script).await);
+    world.bucket.write_current(name, &format!(r#"{{"version": "{version}", "hash": "ci"}}"#));
+}
+
+/// Overlays, of which a hot upgrade would leave the old ones behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_no_hot_upgrade_brings_take_a_full_deployment_which_says_so() {
+    let world = World::new(Sample::Elixir, 1, "strategy: stop_first").await;
+    let name = world.sample.name();
+    let first = pids(&world.connected().await);
+    let pinned = world.control_plane.command_line().run(&["pin", name, "1.1.0"]);
+    assert_eq!(pinned.status, 0, "{pinned:?}");
+    publish_repacked(&world, "1.2.0", "echo migrate > bin/migrate").await;
+    let check = world.check("1.2.0").await;
+    let [replica] = &check.replicas[..] else { panic!("{check:#?}") };
+    assert_eq!(replica.way, CheckedWay::Full);
+    assert!(replica.because.as_ref().unwrap().starts_with("bin/migrate is new or changed"), "{check:#?}");
+    let unpinned = world.control_plane.command_line().run(&["unpin", name]);
+    assert_eq!(unpinned.status, 0, "{unpinned:?}");
+    let second = pids(&world.settles_on("1.2.0").await);
+    assert_ne!(second, first);
+    world.connected().await;
+    assert_eq!(fs::read_to_string(world.current(1, "bin/migrate")).unwrap(), "migrate\n");
+
+    // The same ones are no matter.
+    publish_repacked(&world, "1.3.0", "echo migrate > bin/migrate").await;
+    assert_eq!(pids(&world.settles_on("1.3.0").await), second, "{:#?}", world.events());
+    assert_eq!(world.told("hot_upgrade_complete").len(), 1);
+    assert_eq!(world.told("hot_upgrade_failed"), Vec::<String>::new());
+}
+
+/// The same release, built for an ERTS that is called otherwise.
+fn with_another_erts(erts: &str) -> String {
+    format!(
+        "old=$(echo erts-*); mv \"$old\" \"erts-{erts}\"; \
+         grep -rIl --fixed-strings \"${{old#erts-}}\" . | xargs sed -i \"s/${{old#erts-}}/{erts}/g\""
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,8 +155,7 @@ async fn a_package_for_another_erts_is_a_full_deployment_and_says_so() {
     let mut world = World::new(Sample::Elixir, 1, "strategy: stop_first, hot_upgrade: require").await;
     let name = world.sample.name();
     let before = pids(&world.connected().await);
-    world.bucket.put_tarball(name, "1.2.0", &with_another_erts(world.sample, "1.2.0", "99.1").await);
-    world.bucket.write_current(name, r#"{"version": "1.2.0", "hash": "ci"}"#);
+    publish_repacked(&world, "1.2.0", &with_another_erts("99.1")).await;
     let erts = fs::read_dir(world.current(1, "")).unwrap().flatten();
     let erts: Vec<_> = erts.filter_map(|it| it.file_name().into_string().ok()).collect();
     let erts = erts.iter().find_map(|it| it.strip_prefix("erts-")).unwrap();
