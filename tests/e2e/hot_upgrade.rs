@@ -21,6 +21,7 @@ mod deaths;
 mod failures;
 mod full;
 mod link;
+mod node;
 mod outages;
 mod pre_commands;
 mod umbrella;
