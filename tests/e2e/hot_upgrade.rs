@@ -18,6 +18,7 @@ use xtask::fixtures::Sample;
 
 mod console;
 mod deaths;
+mod disk;
 mod failures;
 mod full;
 mod link;
@@ -47,10 +48,13 @@ impl World {
         let applications = Self::applications(sample, (port, replicas), deploy, more);
         let control_plane = ControlPlane::start(&bucket, &applications).await;
         let agent = Agent::join(&control_plane, "only").await;
-        control_plane.settles_on(sample.name(), "1.1.0").await;
-        let world = Self { sample, bucket, control_plane, agent, port };
-        world.connected().await;
-        world
+        Self { sample, bucket, control_plane, agent, port }.begun().await
+    }
+
+    async fn begun(self) -> Self {
+        self.settles_on("1.1.0").await;
+        self.connected().await;
+        self
     }
 
     fn applications(sample: Sample, (port, replicas): (u16, u16), deploy: &str, more: &str) -> String {

@@ -11,6 +11,7 @@ pub mod bench;
 pub mod bucket;
 pub mod command;
 pub mod demo;
+pub mod disk;
 pub mod fixtures;
 pub mod fuzz;
 pub mod load;

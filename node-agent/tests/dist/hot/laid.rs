@@ -1,55 +1,22 @@
 //! What is laid, where nothing runs: whom it belongs to, and a disk without room for it.
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use node_agent::hot::{self, Site};
 use node_agent::releases::{Owner, SlotFolder, Store};
 use tempfile::TempDir;
+use xtask::disk::SmallDisk;
 use xtask::fixtures::Sample;
 
 use super::replica::{assert_same, language, stage, tree};
 
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: &Path) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "to mount a small disk needs root: sudo cargo xtask test"
-        );
-        fs::create_dir(at).unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=120m", "tmpfs"]).arg(at).status();
-        assert!(mounted.unwrap().success(), "a tmpfs cannot be mounted here");
-        Self(at.to_owned())
-    }
-
-    /// But for so many bytes.
-    fn fill(&self, but: u64) {
-        let path = self.0.join("ballast");
-        let mut ballast = File::options().create(true).append(true).open(path).unwrap();
-        for size in [1 << 20, 4_096, 1] {
-            while ballast.write_all(&vec![0; size]).is_ok() {}
-        }
-        ballast.set_len(ballast.metadata().unwrap().len() - but).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 #[tokio::test]
 async fn as_root_a_full_disk_is_said_and_what_was_laid_can_be_taken_back() {
     let home = tempfile::tempdir().unwrap();
-    let disk = Disk::mount(&home.path().join("disk"));
-    let site = laid_out(&home, &disk.0.join("1"), None).await;
+    let disk = SmallDisk::mount(&home.path().join("disk"), 120);
+    let site = laid_out(&home, &home.path().join("disk/1"), None).await;
     let before = tree(&site.root);
     for (but, is_begun) in [(0, false), (96 << 10, true)] {
         disk.fill(but);
@@ -59,7 +26,7 @@ async fn as_root_a_full_disk_is_said_and_what_was_laid_can_be_taken_back() {
         hot::undo(None, &site.root).await.unwrap();
         assert_same(&before, &tree(&site.root));
     }
-    fs::remove_file(disk.0.join("ballast")).unwrap();
+    disk.clear();
     hot::lay(&site).await.unwrap();
     assert!(site.root.join("releases/1.2.0/start.boot").exists());
 }
