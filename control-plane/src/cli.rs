@@ -35,7 +35,7 @@ use crate::error::chain;
 
 /// Deploys, supervises and watches BEAM releases on plain hosts.
 #[derive(Debug, Parser)]
-#[command(name = "deployex", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "deployex", version, long_version = crate::next_start::long_version(), max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(flatten)]
     connection: Connection,

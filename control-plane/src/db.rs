@@ -36,6 +36,11 @@ pub use releases::{BucketFault, BucketState, Release};
 pub use restarts::Restart;
 pub use rollouts::{Ghosted, HistoryEntry, RolloutFilter, RolloutRecord};
 
+/// The name of the last change of the tables that this program knows.
+pub fn last_change() -> String {
+    migration::last_change()
+}
+
 /// What is logged where nobody says otherwise. The library here says a dozen things at `info` that mean nothing to whoever
 /// runs this, and the first password stood among them.
 pub const LOG_FILTER: &str = "info,sea_orm_migration=warn";

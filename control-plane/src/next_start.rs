@@ -1,7 +1,10 @@
 //! The start that follows when this program begins anew in its own process: which program it is, and whether it would come up.
 //!
 //! Asked before anything stops, because a control plane that finds its configuration unusable does not come back by itself.
+//! The program itself is asked what it is (`successor`), the configuration is read here.
 //! What only a start can tell (a port that another program takes meanwhile, a database that does not answer) is not asked.
+
+mod successor;
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
@@ -9,6 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use self::successor::{NoSuccessor, long_version};
 use crate::config::{Config, ConfigError, Reading};
 use crate::configuration::start::BeginError;
 use crate::listen::{self, ListenError};
@@ -25,12 +29,8 @@ pub enum Unfit {
     Begin(#[from] BeginError),
     #[error(transparent)]
     Listen(#[from] ListenError),
-    #[error("{} is not there", program.display())]
-    Program {
-        program: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Program(#[from] NoSuccessor),
 }
 
 /// With the flags and variables of this one, which it inherits.
@@ -50,10 +50,14 @@ impl NextStart {
         &self.reading
     }
 
+    /// Whether the program that lies there by now runs, and may use the database. `needs`: the change of its tables that a
+    /// program has to know.
+    pub async fn program_fits(&self, needs: Option<&str>) -> Result<(), Unfit> {
+        Ok(successor::would_begin(&self.program, needs).await?)
+    }
+
     /// What a start reads before it knows what is in force. Reads files.
     pub fn read(&self) -> Result<(Config, Secrets), Unfit> {
-        let program = || self.program.clone();
-        std::fs::metadata(&self.program).map_err(|source| Unfit::Program { program: program(), source })?;
         let config = Config::load(self.reading.flags(), self.reading.variables())?;
         let secrets = Secrets::load(&config.secrets, self.reading.variables())?;
         Ok((config, secrets))
@@ -135,8 +139,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deployex.yaml");
         let flags = Flags { config: Some(file.clone()), ..Flags::default() };
-        let next =
-            NextStart::new(std::env::current_exe().unwrap(), Reading::new(flags.clone(), BTreeMap::new()));
+        let next = NextStart::new(std::env::current_exe().unwrap(), Reading::new(flags, BTreeMap::new()));
         let check = || next.read().and_then(|(config, _)| NextStart::listens(&config));
         assert!(matches!(check(), Err(Unfit::Config(ConfigError::Unreadable { .. }))));
         std::fs::write(&file, "port: 5001\n").unwrap();
@@ -151,8 +154,6 @@ mod tests {
         std::fs::write(&file, "bind: 192.0.2.1\n").unwrap();
         let said = check().unwrap_err().to_string();
         assert!(said.contains("cannot listen on 192.0.2.1:0"), "{said}");
-        let gone = NextStart::new(folder.path().join("deployex"), Reading::new(flags, BTreeMap::new()));
-        assert!(matches!(gone.read(), Err(Unfit::Program { .. })));
         assert!(!format!("{next:?}").contains("variables"));
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn show(State(api): State<Api>) -> Json<ControlPlane> {
 
 #[utoipa::path(post, path = "/api/v1/control-plane/restart", tag = "outside",
     responses((status = 202, description = "It stops in order and begins anew; no replica is touched.", body = ProgramRestart),
-        (status = 409, description = "It would not come back: what is wrong with its configuration.", body = Problem)))]
+        (status = 409, description = "It would not come back: what is wrong with its program or its configuration.", body = Problem)))]
 pub(super) async fn control_plane(
     State(api): State<Api>,
     principal: Principal,
@@ -39,8 +39,12 @@ pub(super) async fn control_plane(
     Ok((StatusCode::ACCEPTED, Json(ProgramRestart { requested_at })))
 }
 
-/// With the configuration that would count: the file's, or what was applied since.
+/// As the program that lies there by now, and with the configuration that would count: the file's, or what was applied since.
 async fn would_come_back(api: &Api) -> ApiResult<Result<(), Unfit>> {
+    let needs = api.db.needs().await?;
+    if let Err(unfit) = api.next_start.program_fits(needs.as_deref()).await {
+        return Ok(Err(unfit));
+    }
     let next = api.next_start.clone();
     let read = tokio::task::spawn_blocking(move || next.read()).await.map_err(ApiError::internal)?;
     let config = match read {

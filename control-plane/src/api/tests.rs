@@ -203,10 +203,19 @@ pub(super) struct Bench {
     router: Router,
     /// What the next start would read.
     pub(super) config: tempfile::NamedTempFile,
+    /// What a restart would begin.
+    pub(super) program: tempfile::TempPath,
     _db: TestDb,
 }
 
 pub(super) const PASSWORD: &str = "correct horse battery";
+
+/// A program that answers everything so.
+pub(super) fn says(program: &std::path::Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(program, format!("#!/bin/sh\necho '{text}'\n")).unwrap();
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
 
 impl Bench {
     pub(super) async fn new() -> Self {
@@ -243,7 +252,9 @@ impl Bench {
         let config = tempfile::NamedTempFile::new().unwrap();
         let flags = Flags { config: Some(config.path().to_owned()), ..flags };
         let reading = Reading::new(flags, BTreeMap::new());
-        let next_start = NextStart::new(std::env::current_exe().unwrap(), reading.clone());
+        let program = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        says(&program, "deployex 0.1.0");
+        let next_start = NextStart::new(program.to_path_buf(), reading.clone());
         let began = Config::load(reading.flags(), reading.variables()).unwrap();
         let concerned = Arc::new(Concerned::default());
         let configuration = Configuration::new(NewConfiguration {
@@ -274,7 +285,7 @@ impl Bench {
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        Self { router: router(&api), api, concerned, backend, config, _db: test_db }
+        Self { router: router(&api), api, concerned, backend, config, program, _db: test_db }
     }
 
     /// A token of this role.

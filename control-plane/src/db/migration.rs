@@ -31,6 +31,7 @@ use sea_orm::{
 };
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
+use super::connection::Db;
 use super::error::{DbError, doing};
 use super::settings;
 
@@ -62,6 +63,18 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000013_hot_upgrades::Migration),
             Box::new(m20261128_000014_history_of_upgrades::Migration),
         ]
+    }
+}
+
+/// The last that this program knows.
+pub(super) fn last_change() -> String {
+    Migrator::migrations().iter().map(|it| it.name().to_owned()).max().unwrap_or_default()
+}
+
+impl Db {
+    /// The change of its tables that a program has to know to use the database. `None`: no program has said so yet.
+    pub async fn needs(&self) -> Result<Option<String>, DbError> {
+        self.setting(NEEDS_KEY).await
     }
 }
 
@@ -122,6 +135,8 @@ mod tests {
 
     #[test]
     fn what_an_older_program_has_to_know_is_a_change_of_this_one() {
-        assert!(Migrator::migrations().iter().any(|it| it.name() == NEEDS));
+        let names: Vec<_> = Migrator::migrations().iter().map(|it| it.name().to_owned()).collect();
+        assert!(names.iter().any(|it| it == NEEDS));
+        assert!(names.is_sorted(), "which of two is the later one, their names say to other programs");
     }
 }

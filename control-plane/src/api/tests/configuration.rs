@@ -10,7 +10,7 @@ use proto::state::Role;
 use serde_json::{Value, json};
 
 use super::fleet::enrolled;
-use super::{Answer, Bench, Call};
+use super::{Answer, Bench, Call, says};
 use crate::config::Flags;
 use crate::db::tests::fixture::{TestDb, on_both_engines};
 use crate::db::{AuditEntry, EventFilter, PageRequest};
@@ -266,6 +266,33 @@ async fn no_restart_is_begun_for_which_the_certificate_of_what_was_applied_is_go
     bench.write(ONE);
     assert_eq!(restart().await.status.as_u16(), 202);
     assert!(bench.api.begin_anew.is_cancelled());
+}
+
+#[tokio::test]
+async fn no_restart_is_begun_for_which_the_program_that_lies_there_would_not_come_up() {
+    let bench = Bench::new().await;
+    let token = bench.token(Role::Admin).await;
+    let restart = || bench.send(Call::post("/api/v1/control-plane/restart", &json!({})).bearer(&token));
+    for (text, words) in [
+        ("knock knock", "does not say that it is deployex"),
+        ("deployex 0.0.9\nknows database change m20260101_000001_first", "which is too old for the database"),
+    ] {
+        says(&bench.program, text);
+        let refused = restart().await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.code()),
+            (409, "conflict".to_owned()),
+            "{}",
+            refused.text()
+        );
+        assert!(refused.text().contains(words), "{}", refused.text());
+    }
+    std::fs::remove_file(&bench.program).unwrap();
+    let refused = restart().await;
+    assert!(refused.text().contains("cannot be run"), "{}", refused.text());
+    assert!(!bench.api.begin_anew.is_cancelled());
+    says(&bench.program, &format!("deployex {}", crate::next_start::long_version()));
+    assert_eq!(restart().await.status.as_u16(), 202, "this version comes back");
 }
 
 #[tokio::test]
