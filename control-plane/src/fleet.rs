@@ -254,6 +254,8 @@ pub struct Observed {
     pub upgrade: Option<Arc<ObservedUpgrade>>,
     /// Its agent knows what that is.
     pub hot_upgrades: bool,
+    /// What its process was started with and has changed since, as the configuration calls it: only its next start takes that.
+    pub waiting_settings: Vec<String>,
     pub ports: Vec<(String, u16)>,
     pub reported_at: Time,
 }

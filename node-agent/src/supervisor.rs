@@ -22,6 +22,7 @@ pub mod process;
 mod shared;
 mod slot;
 mod traffic;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -63,8 +63,25 @@ pub struct Replica {
     /// The hot upgrade that is under way, or the last one; absent: there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Upgrade>,
+    /// Settings that its process was started with and that have changed since, such as `env[KEY]`: a full deployment or a restart
+    /// brings them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_settings: Vec<String>,
     /// When the agent said all this; absent: it has said nothing yet.
     pub reported_at: Option<Timestamp>,
+}
+
+impl Replica {
+    /// For people: what of its settings only its next start takes up.
+    pub fn waits_for_a_start(&self) -> Option<String> {
+        let settings = &self.waiting_settings;
+        // These a restart does not bring either.
+        let in_full = settings.iter().any(|it| it == "language" || it == "run_as");
+        let brings =
+            if in_full { "a full deployment brings" } else { "a full deployment or a restart brings" };
+        (!settings.is_empty())
+            .then(|| format!("{} changed since it was started: {brings} that", settings.join(", ")))
+    }
 }
 
 /// A release that is brought into what runs.

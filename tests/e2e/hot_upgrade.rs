@@ -69,8 +69,12 @@ impl World {
 
     /// From now on it is deployed like this.
     async fn configure(&mut self, replicas: u16, deploy: &str) {
+        self.configure_with(replicas, deploy, "").await;
+    }
+
+    async fn configure_with(&mut self, replicas: u16, deploy: &str, more: &str) {
         self.control_plane.kill();
-        let applications = Self::applications(self.sample, (self.port, replicas), deploy, "");
+        let applications = Self::applications(self.sample, (self.port, replicas), deploy, more);
         self.control_plane.configure(&self.bucket, &applications);
         self.control_plane.resume().await;
     }

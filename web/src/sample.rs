@@ -70,6 +70,7 @@ pub fn replica(app: &str, node: &str, number: u32, state: SlotState) -> Replica 
         erlang: None,
         vm: None,
         upgrade: None,
+        waiting_settings: Vec::new(),
         reported_at: Some(NOW),
     }
 }

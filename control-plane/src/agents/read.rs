@@ -17,6 +17,8 @@ use crate::fleet::{
 
 /// The last lines of a log, or of a command's output.
 const MAX_TAIL: usize = 16 << 10;
+/// Names of settings, of which an agent says twenty.
+const MAX_SETTINGS: usize = 32;
 
 /// A sentence.
 const MAX_SENTENCE: usize = 2 << 10;
@@ -90,6 +92,12 @@ pub(crate) fn read_report(report: &pb::SlotReport, now: Time) -> Result<Observed
         vm: report.vm.as_ref().map(read_vm),
         upgrade: report.upgrade.as_ref().map(|it| read_upgrade(it, now)).transpose()?.flatten().map(Arc::new),
         hot_upgrades: report.hot_upgrades,
+        waiting_settings: report
+            .waiting_settings
+            .iter()
+            .take(MAX_SETTINGS)
+            .map(|it| first_part(it))
+            .collect(),
         ports: report.ports.iter().take(64).filter_map(read_port).collect(),
         reported_at: now,
     })

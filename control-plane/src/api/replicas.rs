@@ -141,6 +141,7 @@ fn view(picture: &Picture, fleet: &AppFleet, node: NodeName, place: Place) -> Re
         erlang: None,
         vm: None,
         upgrade: None,
+        waiting_settings: Vec::new(),
         reported_at: None,
     };
     match fleet.observed.get(&place) {
@@ -173,6 +174,7 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         vm,
         upgrade,
         hot_upgrades: _,
+        waiting_settings,
         ports,
         reported_at,
     } = observed;
@@ -205,6 +207,7 @@ fn completed(base: Replica, observed: Observed, lost: bool) -> Replica {
         erlang: erlang.filter(|_| !lost).map(erlang_node),
         vm: vm.filter(|_| !lost && pid.is_some()).map(self::vm),
         upgrade: upgrade.as_deref().map(self::upgrade),
+        waiting_settings,
         reported_at: Some(reported_at.into()),
         ..base
     }

@@ -245,6 +245,7 @@ fn put(fleet: &mut AppFleet, place: Place, release: &ReleaseKey) {
         vm: None,
         upgrade: None,
         hot_upgrades: false,
+        waiting_settings: Vec::new(),
         pre_commands: None,
         ports: Vec::new(),
         reported_at: Time(1),

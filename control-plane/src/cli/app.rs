@@ -183,6 +183,9 @@ pub(super) fn replicas(replicas: &[Replica], paint: Paint, now: Timestamp) -> St
         if let Some(upgrade) = &replica.upgrade {
             text.push_str(&wrap(&format!("{at}: {}", one_line(&upgrade.sentence()))));
         }
+        if let Some(waits) = replica.waits_for_a_start() {
+            text.push_str(&wrap(&format!("{at}: {}", one_line(&waits))));
+        }
     }
     text.push_str(&how_they_are_connected(replicas));
     text.push_str(&what_they_run_on(replicas));
@@ -418,6 +421,7 @@ pub(super) mod tests {
                 }],
                 ..Vm::default()
             }),
+            waiting_settings: vec!["env[KEY]".into()],
             reported_at: Some(Timestamp(199_000)),
         }
     }

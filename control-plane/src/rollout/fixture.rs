@@ -125,6 +125,7 @@ pub(crate) fn seen(state: SlotState, running: Option<ReleaseKey>, generation: u6
         vm: None,
         upgrade: None,
         hot_upgrades: false,
+        waiting_settings: Vec::new(),
         ports: Vec::new(),
         reported_at: Time(0),
     }

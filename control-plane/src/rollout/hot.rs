@@ -23,6 +23,13 @@ const MOST_TRIES: u32 = 3;
 pub(super) type Ways = Vec<(ReleaseKey, ReleaseKey, bool)>;
 
 impl Observed {
+    /// Why no hot upgrade brings all that is wanted, whatever the package is like.
+    pub(crate) fn settings_in_the_way(&self) -> Option<String> {
+        let settings = &self.waiting_settings;
+        (!settings.is_empty())
+            .then(|| format!("{} changed since it was started, which takes a start", settings.join(", ")))
+    }
+
     fn serves(&self) -> bool {
         matches!(self.state, SlotState::Ready | SlotState::Stable)
     }
@@ -158,7 +165,8 @@ impl Draft<'_> {
             let given_up = moving.is_some_and(|it| it.given_up);
             // Nobody is served by what is not ready, and into what cannot be talked to nothing can be brought.
             let connected = seen.erlang.as_ref().is_some_and(|it| it.connected_since.is_some());
-            let apt = seen.serves() && connected && self.leads(&from, release);
+            let brings_all = seen.waiting_settings.is_empty();
+            let apt = seen.serves() && connected && brings_all && self.leads(&from, release);
             if (tried || given_up || !apt) && !planted!(HotWhateverFailed) {
                 return None;
             }
@@ -201,7 +209,9 @@ impl Draft<'_> {
         if !required || from == release || planted!(FullThoughHotIsRequired) {
             return None;
         }
+        let running = self.fleet.observed.values().filter(|it| it.running.as_ref() == Some(from));
         self.full_because(from, release)
+            .or_else(|| running.into_iter().find_map(Observed::settings_in_the_way))
     }
 
     /// Gives up hot upgrades for the rest of the rollout where one has shown that they will not do.

@@ -121,6 +121,7 @@ impl Replica {
             vm: None,
             upgrade: self.upgrade_report(around.now, unix),
             hot_upgrades: true,
+            waiting_settings: Vec::new(),
         }
     }
 

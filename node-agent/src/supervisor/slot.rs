@@ -344,9 +344,18 @@ impl SlotTask {
             fault: &self.faults(),
         });
         let node::Said { node, vm, mesh, certificate: _ } = self.said_of_node();
+        report.waiting_settings = self.waiting_settings();
         (report.erlang, report.vm) = (node.map(|it| pb::ErlangNode { mesh, ..it }), vm);
         self.shared.report(&self.id, report);
         self.tell_traffic();
+    }
+
+    /// Of what runs: what only its next start would take up.
+    fn waiting_settings(&self) -> Vec<String> {
+        match (&self.launched_with, self.assigned.application()) {
+            (Some(launched), Some(wanted)) => super::waiting::waiting(launched, &wanted),
+            _ => Vec::new(),
+        }
     }
 
     /// What is wrong around the machine.
@@ -419,7 +428,7 @@ impl SlotTask {
                 let (app, node) = (app.unwrap_or_default(), self.node_end());
                 let checks = super::probe::ready(Some(&app), self.id.slot.number());
                 let asker = self.asker(app.clone());
-                let subject = acts::Subject { from, to, app, node };
+                let subject = acts::Subject { from, to, app, node, waiting: self.waiting_settings() };
                 acts::upgrade(&shared, context, (ticket, step), subject, (checks, asker), answers);
             }
             Action::UndoUpgrade { ticket } => {

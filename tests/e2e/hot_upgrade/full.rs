@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use proto::apps::Application;
 use proto::releases::CheckedWay;
 use proto::state::UpgradeState;
 use tests::http::serves_version;
@@ -138,6 +139,51 @@ async fn files_that_no_hot_upgrade_brings_take_a_full_deployment_which_says_so()
     // The same ones are no matter.
     publish_repacked(&world, "1.3.0", "echo migrate > bin/migrate").await;
     assert_eq!(pids(&world.settles_on("1.3.0").await), second, "{:#?}", world.events());
+    assert_eq!(world.told("hot_upgrade_complete").len(), 1);
+    assert_eq!(world.told("hot_upgrade_failed"), Vec::<String>::new());
+}
+
+/// What a person changed counts from the next deployment on, also where that could have been hot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_that_waits_for_the_next_deployment_makes_it_a_full_one() {
+    let unit = |it: &str| format!("    env:\n      - {{ key: TALLY_UNIT, value: {it} }}\n");
+    let mut world = World::with(Sample::Umbrella, 1, "strategy: stop_first", &unit("stones")).await;
+    let name = world.sample.name();
+    let first = pids(&world.connected().await);
+    world.configure_with(1, "strategy: stop_first, hot_upgrade: require", &unit("sheep")).await;
+    let waits = |it: &Application| it.slots[0].waiting_settings == ["env[TALLY_UNIT]"];
+    world.when("what waits for a start", waits).await;
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = words(&world.control_plane.command_line().run(&["app", "show", name]).out);
+    let because = "env[TALLY_UNIT] changed since it was started";
+    assert!(shown.contains(because) && !shown.contains("sheep"), "{shown}");
+    world.publish("1.2.0").await;
+    let said = eventually("the refusal", || async {
+        let said = world.control_plane.command_line().run(&["release", "check", name, "1.2.0"]);
+        if said.out.contains("1.2.0") { Seen::Done(said) } else { Seen::NotYet(format!("{said:?}")) }
+    })
+    .await;
+    assert!(said.status == 1 && words(&said.out).contains(because), "{said:?}");
+    let refused = world.control_plane.command_line().run(&["deploy", name, "1.2.0"]);
+    assert!(refused.status != 0 && words(&refused.err).contains(because), "{refused:?}");
+    assert_eq!(pids(&world.settles_on("1.1.0").await), first);
+
+    // A restart brings it, and then it may be hot.
+    let restarted = world.control_plane.command_line().run(&["restart", name, "--wait"]);
+    assert_eq!(restarted.status, 0, "{restarted:?}");
+    let after = world.settles_on("1.2.0").await;
+    let second = pids(&after);
+    assert!(second != first && after.slots[0].waiting_settings.is_empty(), "{after:#?}");
+    assert!(world.get(1, "/status").await.contains("unit=sheep"));
+    assert_eq!(world.told("hot_upgrade_complete").len(), 1, "{:#?}", world.events());
+
+    // Where it need not be hot, it is not.
+    world.configure_with(1, "strategy: stop_first", &unit("geese")).await;
+    world.when("what waits for a start", waits).await;
+    world.connected().await;
+    world.publish("1.3.0").await;
+    assert_ne!(pids(&world.settles_on("1.3.0").await), second, "{:#?}", world.events());
+    assert!(world.get(1, "/status").await.contains("unit=geese"));
     assert_eq!(world.told("hot_upgrade_complete").len(), 1);
     assert_eq!(world.told("hot_upgrade_failed"), Vec::<String>::new());
 }

@@ -211,6 +211,7 @@ fn Detail(props: &DetailProps) -> Html {
             if let Some(upgrade) = &it.upgrade {
                 <p class={if upgrade.because.is_some() { "trouble" } else { "staging" }}>{ words::sentence(&upgrade.sentence()) }</p>
             }
+            if let Some(waits) = it.waits_for_a_start() { <p class="staging">{ words::sentence(&waits) }</p> }
             { pre_commands(it.pre_commands.as_ref()) }
             { for it.failed_check.iter().map(|check| evidence::failed_check(check, true)) }
             { for it.last_exit.iter().map(|exit| evidence::last_exit(exit, true)) }

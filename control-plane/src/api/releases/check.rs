@@ -94,9 +94,10 @@ fn checked(
             false => {
                 let (old, new) = (package(from), package(release));
                 let way = way((&from.version, old), (&release.version, new), spec.language, policy);
-                match way.because() {
-                    None => (CheckedWay::Hot, None),
-                    Some(because) => (CheckedWay::Full, Some(because.to_string())),
+                match (way.because(), seen.settings_in_the_way()) {
+                    (Some(because), _) => (CheckedWay::Full, Some(because.to_string())),
+                    (None, Some(because)) => (CheckedWay::Full, Some(because)),
+                    (None, None) => (CheckedWay::Hot, None),
                 }
             }
         };

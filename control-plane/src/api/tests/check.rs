@@ -96,6 +96,18 @@ async fn each_replica_that_runs_is_said_with_its_reason() {
     assert_eq!(said(&check), ["web-1/1 2.0.0 Hot".to_owned(), full("web-2"), full("web-3")]);
     assert_eq!(check.summary, format!("hot from 2.0.0 on 1 replica; full on 2 replicas: {because}"));
 
+    // Whatever the package is like.
+    let waiting = |settings: &[&str]| {
+        let mut fleets = bench.backend.fleets.lock().unwrap();
+        let seen = fleets[0].observed.values_mut().find(|it| it.running == Some(key("1.0.0", 1))).unwrap();
+        seen.waiting_settings = settings.iter().map(|it| (*it).to_owned()).collect();
+    };
+    waiting(&["env[A]", "env_file"]);
+    let check: ReleaseCheck = get("2.0.0").await.json();
+    let because = "web-2/1 1.0.0 Full: env[A], env_file changed since it was started, which takes a start";
+    assert_eq!(said(&check), ["web-1/1 2.0.0 None", because, "web-3/1 1.0.0 Hot"]);
+    waiting(&[]);
+
     // Of two tarballs of one version the newer one, as it would be deployed; that one nobody has looked into.
     record(&bench, &key("3.0.0", 4), None).await;
     let check: ReleaseCheck = get("3.0.0").await.json();

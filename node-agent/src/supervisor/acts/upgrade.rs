@@ -38,6 +38,8 @@ pub(in crate::supervisor) struct Subject {
     pub(in crate::supervisor) to: ReleaseKey,
     pub(in crate::supervisor) app: pb::Application,
     pub(in crate::supervisor) node: Option<NodeEnd>,
+    /// Settings that have changed since.
+    pub(in crate::supervisor) waiting: Vec<String>,
 }
 
 /// `checks`: what has to pass before the upgrade is good.
@@ -166,6 +168,16 @@ impl Work<'_> {
         connected(self.subject.node.as_ref()).await
     }
 
+    /// Who has changed a setting counts on it from this deployment on.
+    fn brings_what_is_wanted(&self) -> Result<(), Fault> {
+        match self.subject.waiting.join(", ") {
+            none if none.is_empty() => Ok(()),
+            some => Err(Fault::here(format!(
+                "{some} changed since it was started, which no hot upgrade brings; restart it first or deploy the release in full"
+            ))),
+        }
+    }
+
     async fn step(&self, step: Step) -> Result<(), Fault> {
         let site = self.site()?;
         let connection = self.connected().await?;
@@ -178,7 +190,10 @@ impl Work<'_> {
             }
         }
         match step {
-            Step::Lay => hot::lay(&site).await,
+            Step::Lay => {
+                self.brings_what_is_wanted()?;
+                hot::lay(&site).await
+            }
             Step::Unpack => hot::unpack(&connection, &site).await,
             Step::Relup => hot::relup(&connection, &site).await,
             Step::Check => hot::check(&connection, &site).await,
