@@ -5,22 +5,22 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::{Context as _, Result, ensure};
+
 /// Is gone when this is dropped, whoever still uses it.
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// # Panics
+    /// # Errors
     /// Without root, or where no tmpfs can be mounted.
-    pub fn mount(at: &Path, megabytes: u32) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "to mount a small disk needs root: sudo cargo xtask test"
-        );
-        fs::create_dir_all(at).expect("the folder of a disk");
+    pub fn mount(at: &Path, megabytes: u32) -> Result<Self> {
+        let is_root = rustix::process::geteuid().is_root();
+        ensure!(is_root, "to mount a small disk needs root: sudo cargo xtask test");
+        fs::create_dir_all(at).with_context(|| format!("cannot make {}", at.display()))?;
         let size = format!("size={megabytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status();
-        assert!(mounted.is_ok_and(|it| it.success()), "a tmpfs cannot be mounted at {}", at.display());
-        Self(at.to_owned())
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status()?;
+        ensure!(mounted.success(), "a tmpfs cannot be mounted at {}", at.display());
+        Ok(Self(at.to_owned()))
     }
 
     fn ballast(&self) -> PathBuf {
@@ -29,24 +29,23 @@ impl SmallDisk {
 
     /// But for so many bytes.
     ///
-    /// # Panics
-    /// Where it cannot be written.
-    pub fn fill(&self, but: u64) {
-        let mut ballast =
-            File::options().create(true).append(true).open(self.ballast()).expect("a file to fill it");
+    /// # Errors
+    /// Where it cannot be written at all.
+    pub fn fill(&self, but: u64) -> Result<()> {
+        let mut ballast = File::options().create(true).append(true).open(self.ballast())?;
         for size in [1 << 20, 4_096, 1] {
             while ballast.write_all(&vec![0; size]).is_ok() {}
         }
-        let length = ballast.metadata().expect("its length").len();
-        ballast.set_len(length.saturating_sub(but)).expect("room that is given back");
+        let length = ballast.metadata()?.len();
+        Ok(ballast.set_len(length.saturating_sub(but))?)
     }
 
     /// What was filled is free again.
     ///
-    /// # Panics
+    /// # Errors
     /// Where nothing was.
-    pub fn clear(&self) {
-        fs::remove_file(self.ballast()).expect("it was filled");
+    pub fn clear(&self) -> Result<()> {
+        Ok(fs::remove_file(self.ballast())?)
     }
 }
 

@@ -11,6 +11,7 @@ use super::read::{ReadError, Sink, Summary, read};
 use super::rules::Entry;
 use super::{Expected, Limits};
 use crate::hot_upgrade::{self, Beside, Files, Package};
+use crate::ids::Digest;
 use crate::state::Language;
 
 /// Of one file: appups and `.rel` files have some kilobytes.
@@ -138,5 +139,5 @@ impl Sink for Gather {
 
 /// Enough to tell two contents apart that nobody made to collide; who could also makes the releases.
 fn short(hash: Sha256) -> String {
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    Digest(hash.finalize().into()).to_string().chars().take(32).collect()
 }

@@ -16,8 +16,7 @@ pub fn is_beside(path: &str, app: &str, version: &str) -> bool {
     let is_script = folder == "bin"
         && (within == app
             || within.strip_prefix(app).and_then(|it| it.strip_prefix('-')) == Some(version)
-            || within.ends_with(".bat")
-            || within.ends_with(".boot"));
+            || [".bat", ".boot"].into_iter().any(|end| within.ends_with(end)));
     is_left(folder) && !is_script
 }
 

@@ -20,7 +20,7 @@ async fn as_root_a_disk_that_is_full_while_files_are_laid_costs_nothing_and_is_s
         World::applications(sample, (port, 1), "strategy: stop_first, hot_upgrade: require", "");
     let control_plane = ControlPlane::start(&bucket, &applications).await;
     let mut agent = Agent::enrolled(&control_plane, control_plane.agents_address(), "only", &[]).await;
-    let disk = SmallDisk::mount(&agent.var_path().join("service"), 200);
+    let disk = SmallDisk::mount(&agent.var_path().join("service"), 200).unwrap();
     agent.resume();
     let mut world = World { sample, bucket, control_plane, agent, port }.begun().await;
     let (before, counted) = (pids(&world.connected().await), world.count(1).await);
@@ -30,7 +30,7 @@ async fn as_root_a_disk_that_is_full_while_files_are_laid_costs_nothing_and_is_s
     dies_at(&mut world, &file, &place);
     world.publish("1.2.0").await;
     died(&mut world, &place).await;
-    disk.fill(64 << 10);
+    disk.fill(64 << 10).unwrap();
     world.agent.set_environment(&[]);
     world.agent.resume();
     // Each try of a slot is told; the third ends the rollout where it may only be hot.
@@ -43,7 +43,7 @@ async fn as_root_a_disk_that_is_full_while_files_are_laid_costs_nothing_and_is_s
     assert_eq!((pids(&refused), world.count(1).await), (before.clone(), counted + 1));
     serves_version(port, "1.1.0").await;
     // With room it is what it was.
-    disk.clear();
+    disk.clear().unwrap();
     let name = sample.name();
     for words in [&["ghosted", "clear", name, "1.2.0"][..], &["deploy", name, "1.2.0"]] {
         let said = world.control_plane.command_line().run(words);

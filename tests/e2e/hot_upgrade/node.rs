@@ -86,6 +86,11 @@ async fn a_machine_that_dies_before_its_agents_eyes_comes_back_as_what_was_wante
     dies_on_its_way(Sample::Erlang).await;
 }
 
+#[expect(clippy::disallowed_methods, reason = "it is measured against the clock of the programs")]
+fn unix_ms() -> u128 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()
+}
+
 /// 0.9.x reported success before it ran. The release handler is held in its install here, for as long as a file is not there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_says_that_an_upgrade_is_done_while_its_install_takes_its_time() {
@@ -103,8 +108,7 @@ async fn nothing_says_that_an_upgrade_is_done_while_its_install_takes_its_time()
     world.publish("1.2.0").await;
     let is_held = |it: &Application| {
         it.slots[0].upgrade.as_ref().is_some_and(|upgrade| {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-            let is_held = upgrade.step_since.is_some_and(|it| now > u128::from(it.0) + 3_000);
+            let is_held = upgrade.step_since.is_some_and(|it| unix_ms() > u128::from(it.0) + 3_000);
             upgrade.step.as_deref() == Some("install") && is_held
         })
     };

@@ -15,18 +15,18 @@ use super::replica::{assert_same, language, stage, tree};
 #[tokio::test]
 async fn as_root_a_full_disk_is_said_and_what_was_laid_can_be_taken_back() {
     let home = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(&home.path().join("disk"), 120);
+    let disk = SmallDisk::mount(&home.path().join("disk"), 120).unwrap();
     let site = laid_out(&home, &home.path().join("disk/1"), None).await;
     let before = tree(&site.root);
     for (but, is_begun) in [(0, false), (96 << 10, true)] {
-        disk.fill(but);
+        disk.fill(but).unwrap();
         let fault = hot::lay(&site).await.unwrap_err();
         assert!(fault.to_string().contains("no room left on the disk") && !fault.is_of_package(), "{fault}");
         assert_eq!(hot::pending(&site.root).unwrap().is_some(), is_begun);
         hot::undo(None, &site.root).await.unwrap();
         assert_same(&before, &tree(&site.root));
     }
-    disk.clear();
+    disk.clear().unwrap();
     hot::lay(&site).await.unwrap();
     assert!(site.root.join("releases/1.2.0/start.boot").exists());
 }
