@@ -10,8 +10,8 @@
 //! (`journal`), so that it can be taken back without anybody who remembers it.
 
 mod beam_file;
+mod beside;
 mod configure;
-mod elsewhere;
 mod fault;
 mod folder;
 mod install;
@@ -134,7 +134,10 @@ pub async fn undo(connection: Option<&Connection>, root: &Path) -> Result<(), Fa
         node::forget(connection, root, &pending).await?;
         let (path, to) = (root.to_owned(), pending.to.clone());
         if blocking(move || Ok(journal::restore(&path)? && journal::knew(&path, &to)?)).await? {
-            node::remember(connection, root, &pending).await?;
+            // What it is good for, a full deployment brings as well.
+            if let Err(fault) = node::remember(connection, root, &pending).await {
+                tracing::warn!(%fault, "the node does not know the release that ran before any more");
+            }
         }
     }
     let path = root.to_owned();

@@ -5,7 +5,6 @@
 //! the VM, which has the last word.
 
 mod because;
-mod beside;
 mod matcher;
 #[cfg(feature = "archive")]
 mod read;
@@ -19,7 +18,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::because::{Because, Direction};
-pub use self::beside::{Beside, is_beside};
 pub use self::matcher::{Matcher, Versions};
 #[cfg(feature = "archive")]
 pub(crate) use self::read::{Files, is_wanted, read};
@@ -63,9 +61,6 @@ pub struct Package {
     pub appups: BTreeMap<String, Appup>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jellyfish: Vec<Jellyfish>,
-    /// What it holds that no hot upgrade brings. `None`: nobody has looked, or there is more of it than is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub beside: Option<Beside>,
     /// Why it says nothing that could be gone by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
@@ -186,19 +181,6 @@ fn decide(
     if from.libs == to.libs {
         return Err(Because::NothingNewer);
     }
-    let way = by_appups((from_version, from), (to_version, to))?;
-    if let (Some(old), Some(new)) = (&from.beside, &to.beside)
-        && let Some((path, others)) = beside::differs(old, new)
-    {
-        return Err(Because::Beside { path: path.to_owned(), others });
-    }
-    Ok(way)
-}
-
-fn by_appups(
-    (from_version, from): (&Version, &Package),
-    (to_version, to): (&Version, &Package),
-) -> Result<Way, Because> {
     // Which of two versions is the newer one their appups say; that of their numbers only decides what is said of it.
     let up = leads(from, to, Direction::Up);
     let Err(not_up) = up else { return Ok(Way::Hot) };

@@ -17,7 +17,7 @@ pub struct Fault {
 enum Kind {
     Package,
     Here,
-    Lost,
+    Unanswered,
     Touched,
 }
 
@@ -42,9 +42,9 @@ impl Fault {
         self.kind == Kind::Package
     }
 
-    /// The answer was lost with the connection: what was asked for may have been done, or not.
-    pub fn is_of_link(&self) -> bool {
-        self.kind == Kind::Lost
+    /// No answer came, in time or before the connection was lost: what was asked for may have been done, or not.
+    pub fn is_unanswered(&self) -> bool {
+        self.kind == Kind::Unanswered
     }
 
     /// What runs is not what it was, though it runs on.
@@ -84,7 +84,9 @@ impl Fault {
                     "{doing}: the node's release handler does not run; add sasl to the release's applications"
                 ))
             }
-            lost @ CallError::Lost(_) => Self { said: format!("{doing}: {lost}"), kind: Kind::Lost },
+            lost @ (CallError::Lost(_) | CallError::TimedOut(_)) => {
+                Self { said: format!("{doing}: {lost}"), kind: Kind::Unanswered }
+            }
             other => Self::here(format!("{doing}: {other}")),
         }
     }
@@ -111,8 +113,8 @@ mod tests {
             assert!(fault.is_of_package() && fault.to_string().contains("sasl"), "{fault}");
         }
         let lost = Fault::call("unpacking", CallError::Lost(Lost::ClosedByPeer));
-        assert!(!lost.is_of_package() && lost.is_of_link());
-        assert!(!Fault::call("unpacking", CallError::TimedOut(std::time::Duration::ZERO)).is_of_link());
+        assert!(!lost.is_of_package() && lost.is_unanswered());
+        assert!(Fault::call("unpacking", CallError::TimedOut(std::time::Duration::ZERO)).is_unanswered());
     }
 
     #[test]

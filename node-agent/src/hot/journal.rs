@@ -19,6 +19,8 @@ const JOURNAL: &str = ".deployex-upgrade";
 /// What lay where something was laid, below `releases`.
 const ASIDE: &str = ".deployex-before";
 const MOST: u64 = 16 << 20;
+/// Folders within folders.
+const DEPTH: usize = 32;
 
 /// A hot upgrade that was begun and is not over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,10 +199,11 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 fn is_path(text: &str) -> bool {
-    let top = text.split('/').next();
-    matches!(top, Some("lib" | "releases" | "bin"))
-        && (2..=4).contains(&text.split('/').count())
-        && text.split('/').all(is_name)
+    let parts: Vec<&str> = text.split('/').collect();
+    let is_ours = parts[0].starts_with(".deployex");
+    // Of code and releases only some: never all of them at once.
+    let is_all = parts.len() == 1 && matches!(parts[0], "lib" | "releases" | "bin");
+    parts.len() <= DEPTH && !is_ours && !is_all && parts.into_iter().all(is_name)
 }
 
 fn unreadable(root: &Folder) -> Fault {
@@ -280,7 +283,17 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("releases")).unwrap();
         let folder = Folder::open(root.path()).unwrap();
-        for path in ["../x", "lib/../../x", "/etc/passwd", "lib", "etc/x", "lib//x", "lib/a/b/c/d"] {
+        for path in [
+            "../x",
+            "lib/../../x",
+            "/etc/passwd",
+            "lib",
+            "releases",
+            "lib//x",
+            ".deployex-release",
+            "etc/..",
+            &"a/".repeat(32),
+        ] {
             for laid in [true, false] {
                 let mut bad = journal();
                 if laid {

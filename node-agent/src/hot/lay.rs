@@ -1,10 +1,10 @@
-//! Laying the new release beside the one that runs, in the same folder: its own `releases/VERSION`, and the libraries that are
-//! not there yet. What the running release uses is never touched; where something else lies in the way, it is set aside.
+//! Laying the new release beside the one that runs, in the same folder: its own `releases/VERSION`, the libraries that are
+//! not there yet, and files outside of both that are new or changed. Of its code, what the running release uses is never touched; where something else lies in the way, it is set aside.
 
 use proto::hot_upgrade::{Appup, Direction};
 
 use super::beam_file::is_same_code;
-use super::elsewhere;
+use super::beside;
 use super::folder::Folder;
 use super::journal::{self, Journal, Pending, Saved, is_name};
 use super::{Fault, Site};
@@ -46,7 +46,6 @@ pub(super) fn lay(site: &Site) -> Result<(), Fault> {
             site.from, from.erts, site.to, to.erts
         )));
     }
-    elsewhere::is_the_same(site, &root, &incoming)?;
     let down = is_downgrade(site, &root, &incoming, &from, &to)?;
     let mut journal = Journal {
         pending: Pending {
@@ -122,6 +121,7 @@ fn plan(
     if incoming.enter("bin")?.has(&script)? {
         paths.push(format!("bin/{script}"));
     }
+    paths.extend(beside::changed(site, root, incoming)?);
     for path in paths {
         let (folder, name) = journal::parent(root, &path)?;
         if folder.has(name)? { journal.replaced.push(path) } else { journal.laid.push(path) }

@@ -5,21 +5,16 @@
 use std::convert::Infallible;
 use std::io::Read;
 
-use sha2::{Digest as _, Sha256};
-
 use super::read::{ReadError, Sink, Summary, read};
 use super::rules::Entry;
 use super::{Expected, Limits};
-use crate::hot_upgrade::{self, Beside, Files, Package};
-use crate::ids::Digest;
+use crate::hot_upgrade::{self, Files, Package};
 use crate::state::Language;
 
 /// Of one file: appups and `.rel` files have some kilobytes.
 const FILE_BYTES: u64 = 256 << 10;
 const ALL_BYTES: u64 = 4 << 20;
 const ALL_FILES: usize = 4_000;
-/// Files outside of libs: scripts and settings, some dozen.
-const BESIDE: usize = 1_000;
 
 /// What a good archive was found to be and to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +32,6 @@ pub fn inspect(
 ) -> Result<Inspection, ReadError<Infallible>> {
     let has_packages = expected.language != Language::Gleam;
     let mut gather = Gather { has_packages, ..Gather::default() };
-    gather.files.beside = Some(Beside::new());
     let summary = read(input, limits, expected, &mut gather)?;
     let package = has_packages.then(|| hot_upgrade::read(expected.app, &gather.files));
     Ok(Inspection { summary, package })
@@ -48,10 +42,8 @@ struct Gather {
     has_packages: bool,
     files: Files,
     bytes: u64,
-    /// The file that is coming, where it is kept.
+    /// The file that is coming.
     open: Option<(String, Vec<u8>)>,
-    /// The file that is coming, where only its print is kept.
-    hashed: Option<(String, Sha256)>,
 }
 
 impl Gather {
@@ -68,18 +60,6 @@ impl Gather {
         }
         self.bytes += size;
         true
-    }
-
-    fn is_beside(&self, path: &str) -> bool {
-        self.has_packages && hot_upgrade::is_beside(path, "", "")
-    }
-
-    fn print(&mut self, path: String, print: impl FnOnce(&Beside) -> Option<String>) {
-        let Some(beside) = &mut self.files.beside else { return };
-        match print(beside).filter(|_| beside.len() < BESIDE) {
-            Some(print) => drop(beside.insert(path, print)),
-            None => self.files.beside = None,
-        }
     }
 }
 
@@ -101,27 +81,12 @@ impl Sink for Gather {
                     self.files.kept.insert(path.to_owned(), bytes);
                 }
             }
-            Entry::File { path, .. } if self.is_beside(path) => {
-                self.hashed = Some((path.to_owned(), Sha256::new()));
-            }
-            Entry::HardLink { path, target, .. } if self.is_beside(path) => {
-                // Of a lib, if it is not known.
-                self.print(path.to_owned(), |beside| beside.get(target).cloned());
-            }
-            Entry::Symlink { path, target } if self.is_beside(path) => {
-                self.print(path.to_owned(), |_| {
-                    Some(short(Sha256::new().chain_update("to ").chain_update(target)))
-                });
-            }
             _ => {}
         }
         Ok(())
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-        if let Some((_, hash)) = &mut self.hashed {
-            hash.update(bytes);
-        }
         if let Some((_, kept)) = &mut self.open {
             kept.extend_from_slice(bytes);
         }
@@ -130,14 +95,6 @@ impl Sink for Gather {
 
     fn end(&mut self) -> Result<(), Infallible> {
         self.files.kept.extend(self.open.take());
-        if let Some((path, hash)) = self.hashed.take() {
-            self.print(path, |_| Some(short(hash)));
-        }
         Ok(())
     }
-}
-
-/// Enough to tell two contents apart that nobody made to collide; who could also makes the releases.
-fn short(hash: Sha256) -> String {
-    Digest(hash.finalize().into()).to_string().chars().take(32).collect()
 }

@@ -42,38 +42,6 @@ fn a_good_release_is_summed_up() {
 }
 
 #[test]
-fn what_no_hot_upgrade_brings_is_known_by_its_content() {
-    let app = "demo".parse().unwrap();
-    let beside = |server: &[u8], target: &str| {
-        let archive = Builder::elixir()
-            .folder("bin")
-            .file("bin/server", 0o755, server)
-            .hard_link("bin/again", "bin/server")
-            .symlink("etc/link", target)
-            .file("bin/demo-0.1.0", 0o755, b"its start script")
-            .file("bin/demo.bat", 0o644, b"not for here")
-            .gzip();
-        let expected = Expected { app: &app, language: Language::Elixir };
-        inspect(archive.as_slice(), &Limits::default(), &expected).unwrap().package.unwrap().beside.unwrap()
-    };
-    let one = beside(b"one", "a");
-    assert_eq!(one.keys().map(String::as_str).collect::<Vec<_>>(), ["bin/again", "bin/server", "etc/link"]);
-    assert_eq!(one["bin/again"], one["bin/server"]);
-    assert_eq!(one["bin/server"], "7692c3ad3540bb803c020b3aee66cd88");
-    assert_eq!(one, beside(b"one", "a"));
-    let (other, elsewhere) = (beside(b"two", "a"), beside(b"one", "b"));
-    let differ = |it: &std::collections::BTreeMap<String, String>| {
-        one.iter().filter(|(path, print)| it.get(*path) != Some(print)).count()
-    };
-    assert_eq!((differ(&other), differ(&elsewhere)), (2, 1));
-    // Of a lib: nobody knows.
-    let archive = Builder::elixir().hard_link("bin/x", "lib/demo-0.1.0/ebin/demo.beam").gzip();
-    let expected = Expected { app: &app, language: Language::Elixir };
-    let package = inspect(archive.as_slice(), &Limits::default(), &expected).unwrap().package.unwrap();
-    assert_eq!(package.beside, None);
-}
-
-#[test]
 fn repeated_folders_inner_links_and_names_that_differ_in_case_are_accepted() {
     let archive = Builder::elixir()
         .folder("lib/")

@@ -60,12 +60,6 @@ pub enum Because {
     },
     /// Nothing would be loaded.
     NothingNewer,
-    /// It holds a file that would not be brought.
-    Beside {
-        path: String,
-        /// As many more.
-        others: usize,
-    },
 }
 
 /// Which way an appup is gone.
@@ -121,15 +115,6 @@ impl fmt::Display for Because {
                 write!(f, "jellyfish.json of lib {lib} is for {from} to {to}")
             }
             Self::NothingNewer => f.write_str("no lib has another version, so nothing would be loaded"),
-            Self::Beside { path, others } => {
-                write!(f, "{path} is new or changed")?;
-                match others {
-                    0 => {}
-                    1 => f.write_str(", and one file more")?,
-                    more => write!(f, ", and {more} files more")?,
-                }
-                f.write_str(": outside of lib and releases, where no hot upgrade brings anything")
-            }
         }
     }
 }

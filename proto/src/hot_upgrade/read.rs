@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::matcher::{Matcher, Versions};
 use super::terms::{self, Term};
-use super::{Appup, Beside, CORE, Jellyfish, Package, is_beside};
+use super::{Appup, CORE, Jellyfish, Package};
 use crate::ids::AppName;
 
 /// The files that were kept of a release, by path.
@@ -16,8 +16,6 @@ pub(crate) struct Files {
     pub(crate) too_large: BTreeSet<String>,
     /// More than are kept together.
     pub(crate) too_many: bool,
-    /// What tells the content of each file from others that no hot upgrade brings. `None`: more of them than are kept.
-    pub(crate) beside: Option<Beside>,
 }
 
 const MAX_LIBS: usize = 1_000;
@@ -79,12 +77,6 @@ pub(crate) fn read(app: &AppName, files: &Files) -> Package {
                 }
             }
         }
-    }
-    let version = started(files).unwrap_or_default();
-    package.beside.clone_from(&files.beside);
-    package.beside.iter_mut().for_each(|it| it.retain(|path, _| is_beside(path, app.as_str(), &version)));
-    if size(&package) > MAX_PACKAGE {
-        package.beside = None;
     }
     if size(&package) > MAX_PACKAGE {
         package.appups.clear();
@@ -238,6 +230,5 @@ fn size(package: &Package) -> usize {
         lib.len() + appup.to.len() + matchers + 32
     });
     let jellyfish = package.jellyfish.iter().map(|it| it.name.len() + it.from.len() + it.to.len() + 48);
-    let beside = package.beside.iter().flatten().map(|(path, print)| path.len() + print.len() + 6);
-    libs.chain(appups).chain(jellyfish).chain(beside).sum()
+    libs.chain(appups).chain(jellyfish).sum()
 }

@@ -108,24 +108,6 @@ fn every_reason_against_it_is_said_in_its_own_words() {
         with(&|it| it.fault = Some("it has no releases/1.2.0/demo.rel".to_owned())),
         "the package of 1.2.0: it has no releases/1.2.0/demo.rel"
     );
-    let has = |package: &mut Package, prints: &[&str]| {
-        package.beside = Some(prints.iter().map(|it| (format!("bin/{it}"), (*it).to_owned())).collect());
-    };
-    let brings = |from: &[&str], to: &[&str]| {
-        let (mut old, mut new) = (old.clone(), new.clone());
-        has(&mut old, from);
-        has(&mut new, to);
-        said(("1.1.0", &old), ("1.2.0", &new))
-    };
-    assert_eq!(brings(&["server", "went"], &["server"]), "hot");
-    let where_to = "outside of lib and releases, where no hot upgrade brings anything";
-    assert_eq!(brings(&[], &["server"]), format!("bin/server is new or changed: {where_to}"));
-    assert_eq!(
-        brings(&[], &["migrate", "server"]),
-        format!("bin/migrate is new or changed, and one file more: {where_to}")
-    );
-    // Recorded before anybody looked: the agent compares them.
-    assert_eq!(with(&|it| has(it, &["server"])), "hot");
     assert_eq!(
         said(("1.1.0", &old), ("1.2.0", &old)),
         "no lib has another version, so nothing would be loaded"

@@ -1,5 +1,6 @@
 //! Steps that are repeated, broken off or taken back, and an install that fails half way.
 
+use std::fs;
 use std::time::Duration;
 
 use node_agent::hot::{self, Status};
@@ -72,8 +73,15 @@ async fn taken_back(sample: Sample) {
     let connection = replica.connect().await;
     let terms = "length([It || {{deployex_hot_upgrade, _}, _} = It <- persistent_term:get()]).";
     replica.bring("1.2.0").await;
+    // Files beside its code.
+    fs::write(replica.root("VERSION"), "1.1.0").unwrap();
+    fs::write(replica.incoming("VERSION"), "1.2.0").unwrap();
+    fs::create_dir(replica.incoming("etc")).unwrap();
+    fs::write(replica.incoming("etc/new"), "").unwrap();
     let (site, before) = (replica.site("1.1.0", "1.2.0"), tree(&replica.root("")));
     replica.prepare(&connection, &site).await.unwrap();
+    assert_eq!(fs::read_to_string(replica.root("VERSION")).unwrap(), "1.2.0");
+    assert!(replica.root("etc/new").exists());
     assert_eq!(value(&connection, terms).await.as_u64(), Some(u64::from(sample == Sample::Elixir)));
     for _ in 0..2 {
         hot::undo(Some(&connection), &site.root).await.unwrap();
