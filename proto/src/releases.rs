@@ -79,7 +79,7 @@ pub struct ReplicaCheck {
     /// What runs there.
     pub from: Version,
     pub way: CheckedWay,
-    /// Why it would be a full deployment.
+    /// Why it would be a full deployment; of a hot upgrade: which changed settings it leaves waiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
 }

@@ -57,7 +57,8 @@ fn render(check: &ReleaseCheck) -> String {
     for (replica, name) in replicas.iter().zip(&names) {
         let moves = format!("{} → {}", replica.from, release.version);
         let said = match (replica.way, &replica.because) {
-            (CheckedWay::Hot, _) => format!("{moves}  hot"),
+            (CheckedWay::Hot, None) => format!("{moves}  hot"),
+            (CheckedWay::Hot, Some(waits)) => format!("{moves}  hot: {waits}"),
             (CheckedWay::Full, None) => format!("{moves}  full"),
             (CheckedWay::Full, Some(because)) => format!("{moves}  full: {because}"),
             (CheckedWay::None, _) => format!("{}  runs it already", replica.from),

@@ -6,7 +6,7 @@
 
 use proto::hot_upgrade::{HotUpgradePolicy, way};
 use proto::ids::ReleaseKey;
-use proto::state::{Language, RolloutPhase, SlotState, UpgradeState};
+use proto::state::{Language, Liveness, RolloutPhase, SlotState, UpgradeState};
 
 use super::draft::{Draft, Host};
 use super::fault::planted;
@@ -23,11 +23,24 @@ const MOST_TRIES: u32 = 3;
 pub(super) type Ways = Vec<(ReleaseKey, ReleaseKey, bool)>;
 
 impl Observed {
-    /// Why no hot upgrade brings all that is wanted, whatever the package is like.
-    pub(crate) fn settings_in_the_way(&self) -> Option<String> {
-        let settings = &self.waiting_settings;
-        (!settings.is_empty())
-            .then(|| format!("{} changed since it was started, which takes a start", settings.join(", ")))
+    /// Why what runs would not be upgraded where it may be deployed in full, whatever the package is like.
+    pub(crate) fn in_the_way(&self) -> Option<String> {
+        let connected = self.erlang.as_ref().is_some_and(|it| it.connected_since.is_some());
+        if !self.hot_upgrades {
+            return Some("its agent knows no hot upgrades".to_owned());
+        }
+        if !self.waiting_settings.is_empty() {
+            let settings = self.waiting_settings.join(", ");
+            return Some(format!("{settings} changed since it was started, which takes a start"));
+        }
+        if !self.serves() {
+            return Some("it is not ready".to_owned());
+        }
+        let because = self.erlang.as_ref().map(|it| it.because.as_str()).filter(|it| !it.is_empty());
+        (!connected).then(|| match because {
+            Some(because) => format!("its agent is not connected to its Erlang node: {because}"),
+            None => "its agent is not connected to an Erlang node of it".to_owned(),
+        })
     }
 
     fn serves(&self) -> bool {
@@ -164,9 +177,7 @@ impl Draft<'_> {
         if !required {
             let given_up = moving.is_some_and(|it| it.given_up);
             // Nobody is served by what is not ready, and into what cannot be talked to nothing can be brought.
-            let connected = seen.erlang.as_ref().is_some_and(|it| it.connected_since.is_some());
-            let brings_all = seen.waiting_settings.is_empty();
-            let apt = seen.serves() && connected && brings_all && self.leads(&from, release);
+            let apt = seen.in_the_way().is_none() && self.leads(&from, release);
             if (tried || given_up || !apt) && !planted!(HotWhateverFailed) {
                 return None;
             }
@@ -209,9 +220,16 @@ impl Draft<'_> {
         if !required || from == release || planted!(FullThoughHotIsRequired) {
             return None;
         }
-        let running = self.fleet.observed.values().filter(|it| it.running.as_ref() == Some(from));
-        self.full_because(from, release)
-            .or_else(|| running.into_iter().find_map(Observed::settings_in_the_way))
+        self.full_because(from, release).or_else(|| self.agent_in_the_way(from))
+    }
+
+    /// It would take a deployment of what runs there for a full one.
+    fn agent_in_the_way(&self, from: &ReleaseKey) -> Option<String> {
+        let is_lost =
+            |place: &Place| self.hosts().iter().any(|it| it.id == place.node && it.is(Liveness::Lost));
+        let mut running = self.fleet.observed.iter().filter(|(_, it)| it.running.as_ref() == Some(from));
+        let (place, _) = running.find(|(place, it)| !it.hot_upgrades && !is_lost(place))?;
+        Some(format!("the agent of {} knows no hot upgrades; upgrade it first", self.named(*place)))
     }
 
     /// Gives up hot upgrades for the rest of the rollout where one has shown that they will not do.

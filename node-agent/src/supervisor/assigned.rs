@@ -95,6 +95,11 @@ impl Assigned {
         self.generation
     }
 
+    /// What runs is to be kept, whatever else is wanted.
+    pub(super) fn is_to_be_hot(&self) -> bool {
+        self.slot.as_ref().and_then(|it| it.hot.as_ref()).is_some_and(|it| it.required)
+    }
+
     pub(super) fn application(&self) -> Option<pb::Application> {
         self.application.clone()
     }

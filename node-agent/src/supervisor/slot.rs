@@ -428,7 +428,8 @@ impl SlotTask {
                 let (app, node) = (app.unwrap_or_default(), self.node_end());
                 let checks = super::probe::ready(Some(&app), self.id.slot.number());
                 let asker = self.asker(app.clone());
-                let subject = acts::Subject { from, to, app, node, waiting: self.waiting_settings() };
+                let waiting = if self.assigned.is_to_be_hot() { Vec::new() } else { self.waiting_settings() };
+                let subject = acts::Subject { from, to, app, node, waiting };
                 acts::upgrade(&shared, context, (ticket, step), subject, (checks, asker), answers);
             }
             Action::UndoUpgrade { ticket } => {

@@ -10,27 +10,71 @@ const NAMED: usize = 20;
 
 /// As a configuration calls them. `launched`: what runs was started with.
 pub(super) fn waiting(launched: &pb::Application, wanted: &pb::Application) -> Vec<String> {
-    let variables = |of: &'_ pb::Application| -> BTreeMap<String, String> {
-        of.env.iter().map(|it| (it.key.clone(), it.value.clone())).collect()
-    };
-    let (had, has) = (variables(launched), variables(wanted));
-    let changed = had.keys().chain(has.keys().filter(|it| !had.contains_key(*it)));
-    let env = changed.filter(|key| had.get(*key) != has.get(*key)).map(|key| format!("env[{key}]"));
-    let others = [
-        ("env_file", launched.env_file != wanted.env_file),
-        ("language", launched.language != wanted.language),
-        (
-            "run_as",
-            (&launched.run_as_user, &launched.run_as_group) != (&wanted.run_as_user, &wanted.run_as_group),
-        ),
-        ("the cookie", launched.cookie != wanted.cookie),
-        ("distribution", launched.distribution != wanted.distribution),
-        ("replica_ports", launched.ports != wanted.ports),
-        ("ready", (launched.ready, &launched.ready_probes) != (wanted.ready, &wanted.ready_probes)),
-        ("live", launched.live_probes != wanted.live_probes),
-    ];
-    let others = others.into_iter().filter(|(_, is)| *is).map(|(name, _)| name.to_owned());
-    env.chain(others).take(NAMED).collect()
+    let (had, has) = (AtStart::of(launched), AtStart::of(wanted));
+    let keys = had.env.keys().chain(has.env.keys().filter(|it| !had.env.contains_key(*it)));
+    let env = keys.filter(|key| had.env.get(*key) != has.env.get(*key)).map(|key| format!("env[{key}]"));
+    let others = had.others.iter().zip(&has.others).filter(|(had, has)| had != has);
+    env.chain(others.map(|((name, _), _)| (*name).to_owned())).take(NAMED).collect()
+}
+
+/// What a start takes, without what makes no difference to it.
+struct AtStart<'a> {
+    env: BTreeMap<&'a str, &'a str>,
+    others: [(&'static str, String); 8],
+}
+
+impl<'a> AtStart<'a> {
+    /// Named to the last field, so that a new one cannot be forgotten.
+    fn of(app: &'a pb::Application) -> Self {
+        let pb::Application {
+            name: _,
+            language,
+            env,
+            ports,
+            env_file,
+            run_as_user,
+            run_as_group,
+            cookie,
+            distribution,
+            ready,
+            ready_probes,
+            live_probes,
+            // These count at once.
+            stable_after_ms: _,
+            stop_grace_ms: _,
+            backoff_min_ms: _,
+            backoff_max_ms: _,
+            backoff_reset_after_ms: _,
+            pre_commands_timeout_ms: _,
+            nginx: _,
+            drain_ms: _,
+            limits: _,
+            monitoring: _,
+            cluster: _,
+            telemetry_events: _,
+        } = app;
+        let env: BTreeMap<&str, &str> = env.iter().map(|it| (it.key.as_str(), it.value.as_str())).collect();
+        // It counts only where nobody sets another.
+        let cookie = if env.contains_key("RELEASE_COOKIE") { "" } else { cookie };
+        let mut ports: Vec<_> = ports.iter().map(|it| (&it.key, it.base)).collect();
+        ports.sort();
+        let sorted = |probes: &[pb::Probe]| {
+            let mut probes: Vec<String> = probes.iter().map(|it| format!("{it:?}")).collect();
+            probes.sort();
+            probes.join("\n")
+        };
+        let others = [
+            ("env_file", env_file.clone()),
+            ("language", language.to_string()),
+            ("run_as", format!("{run_as_user}:{run_as_group}")),
+            ("the cookie", cookie.to_owned()),
+            ("distribution", format!("{:?}", distribution.clone().unwrap_or_default())),
+            ("replica_ports", format!("{ports:?}")),
+            ("ready", format!("{ready}\n{}", sorted(ready_probes))),
+            ("live", sorted(live_probes)),
+        ];
+        Self { env, others }
+    }
 }
 
 #[cfg(test)]
@@ -41,6 +85,10 @@ mod tests {
         let entry = |key: &str, value: &str| pb::EnvEntry { key: key.to_owned(), value: value.to_owned() };
         pb::Application {
             name: "shop".to_owned(),
+            ports: vec![
+                pb::PortBase { key: "PORT".to_owned(), base: 4_000 },
+                pb::PortBase { key: "ADMIN".to_owned(), base: 5_000 },
+            ],
             env: vec![entry("A", "1"), entry("B", "2"), entry("C", "3")],
             ..pb::Application::default()
         }
@@ -65,7 +113,7 @@ mod tests {
             it.env_file = "/etc/shop".to_owned();
             it.run_as_user = "shop".to_owned();
             it.cookie = "other".to_owned();
-            it.distribution = Some(pb::Distribution::default());
+            it.distribution = Some(pb::Distribution { host: "a.example".to_owned(), ..Default::default() });
             it.live_probes.push(pb::Probe::default());
         });
         assert_eq!(others, ["env_file", "run_as", "the cookie", "distribution", "live"]);
@@ -75,6 +123,19 @@ mod tests {
             it.nginx = Some(pb::Nginx::default());
         });
         assert_eq!(at_once, Vec::<String>::new());
+        let no_difference = with(&|it| {
+            it.distribution = Some(pb::Distribution::default());
+            it.ports.reverse();
+        });
+        assert_eq!(no_difference, Vec::<String>::new());
+        let both = |cookie: &str| {
+            let mut app = app();
+            let (key, value) = ("RELEASE_COOKIE".to_owned(), "own".to_owned());
+            app.env.push(pb::EnvEntry { key, value });
+            app.cookie = cookie.to_owned();
+            app
+        };
+        assert_eq!(waiting(&both("a"), &both("b")), Vec::<String>::new());
         let many = with(&|it| {
             it.env =
                 (0..50).map(|nth| pb::EnvEntry { key: format!("K{nth}"), ..Default::default() }).collect();

@@ -131,3 +131,41 @@ async fn a_machine_that_dies_at_each_step_comes_back_as_what_was_wanted_with_eli
 async fn a_machine_that_dies_at_each_step_comes_back_as_what_was_wanted_with_erlang() {
     machine_at_each_step(Sample::Erlang).await;
 }
+
+/// Of what lies in the slot.
+fn names(world: &World) -> [Vec<std::ffi::OsString>; 4] {
+    ["", "lib", "releases", "bin"].map(|path| {
+        let entries = fs::read_dir(world.current(1, path)).unwrap().flatten();
+        let mut names: Vec<_> = entries.map(|it| it.file_name()).collect();
+        names.sort();
+        names
+    })
+}
+
+/// One that cannot be upgraded to is taken back, by whichever agent comes to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_dies_while_it_takes_an_upgrade_back_is_followed_by_one_that_does() {
+    for sample in [Sample::Elixir, Sample::Erlang] {
+        let mut world = World::new(sample, 1, "strategy: stop_first, hot_upgrade: require").await;
+        let (before, counted) = (pids(&world.connected().await), world.count(1).await);
+        let lay = names(&world);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("place");
+        let places = ["to be undone", "undone"].map(|it| format!("{sample}/1 upgrade: {it}"));
+        for (at, place) in places.iter().enumerate() {
+            dies_at(&mut world, &file, place);
+            if at == 0 {
+                world.publish("1.2.0-missing").await;
+            }
+            died(&mut world, place).await;
+        }
+        world.agent.set_environment(&[]);
+        world.agent.resume();
+        let after = world.when("the end of it", |it| it.ghosts.len() == 1).await;
+        assert_eq!((pids(&after), world.count(1).await), (before, counted + 1), "{:#?}", world.events());
+        assert_eq!(names(&world), lay);
+        // And what is good is taken.
+        world.publish("1.2.0").await;
+        assert_eq!(pids(&world.settles_on("1.2.0").await), pids(&after), "{:#?}", world.events());
+    }
+}

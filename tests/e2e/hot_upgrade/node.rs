@@ -12,7 +12,7 @@ use xtask::fixtures::Sample;
 use super::{World, pids};
 
 /// Has a process of slot 1 wait for a state of its node, and then do something.
-fn once(world: &World, state: &str, does: &str) {
+pub(super) fn once(world: &World, state: &str, does: &str) {
     let look = format!(
         "spawn(fun Look() -> case catch ({state}) of true -> {does}; _ -> timer:sleep(1), Look() end end), ok."
     );
@@ -22,7 +22,7 @@ fn once(world: &World, state: &str, does: &str) {
 }
 
 /// How far a node is on its way to a version, by what it knows itself.
-fn states(sample: Sample, version: &str) -> [(&'static str, String); 5] {
+pub(super) fn states(sample: Sample, version: &str) -> [(&'static str, String); 5] {
     let is = |status: &str| {
         format!(
             "lists:any(fun(It) -> element(2, It) =:= \"{version}\" andalso element(4, It) =:= {status} end,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use proto::hot_upgrade::{Package, way};
+use proto::hot_upgrade::{HotUpgradePolicy, Package, way};
 use proto::ids::{AppName, Digest, ReleaseKey, Version};
 use proto::problem::{Code, Problem};
 use proto::releases::{CheckedWay, ReleaseCheck, ReplicaCheck};
@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::super::Api;
 use crate::error::{ApiError, ApiResult};
+use crate::fleet::Observed;
 use crate::http::input::{Path, Query};
 use crate::picture::{AppPicture, Picture};
 
@@ -85,6 +86,7 @@ fn checked(
     let AppPicture { application, fleet, .. } = app;
     let spec = &application.spec;
     let policy = spec.deploy.hot_upgrade;
+    let is_required = policy == HotUpgradePolicy::Require;
     let package = |key| packages.get(key).and_then(Option::as_ref);
     let replica = |(node, place)| {
         let seen = fleet.observed.get(&place)?;
@@ -94,8 +96,12 @@ fn checked(
             false => {
                 let (old, new) = (package(from), package(release));
                 let way = way((&from.version, old), (&release.version, new), spec.language, policy);
-                match (way.because(), seen.settings_in_the_way()) {
+                match (way.because(), seen.in_the_way()) {
                     (Some(because), _) => (CheckedWay::Full, Some(because.to_string())),
+                    // What is only in its way for now is waited for.
+                    (None, Some(_)) if is_required && seen.hot_upgrades => {
+                        (CheckedWay::Hot, left_waiting(seen))
+                    }
                     (None, Some(because)) => (CheckedWay::Full, Some(because)),
                     (None, None) => (CheckedWay::Hot, None),
                 }
@@ -106,6 +112,12 @@ fn checked(
     let replicas: Vec<ReplicaCheck> = picture.places(fleet).into_iter().filter_map(replica).collect();
     let (application, release) = (fleet.app.clone(), release.clone());
     ReleaseCheck { application, release, policy, summary: summary(&replicas), replicas }
+}
+
+/// What it would not bring that has changed since it was started.
+fn left_waiting(seen: &Observed) -> Option<String> {
+    let settings = &seen.waiting_settings;
+    (!settings.is_empty()).then(|| format!("{} goes on waiting for a start", settings.join(", ")))
 }
 
 /// `hot from 1.1.0 on 6 replicas; full on 3 replicas: lib demo has no appup from 1.1.0`
@@ -120,8 +132,12 @@ fn summary(replicas: &[ReplicaCheck]) -> String {
     parts.extend(hot.into_iter().map(|(from, count)| format!("hot from {from} on {}", replicas_of(count))));
     match count(CheckedWay::Full) {
         0 => {}
-        full => parts.push(format!("full on {}: {}", replicas_of(full), reasons(replicas).join("; "))),
+        full => {
+            let reasons = reasons(replicas, CheckedWay::Full).join("; ");
+            parts.push(format!("full on {}: {reasons}", replicas_of(full)));
+        }
     }
+    parts.extend(reasons(replicas, CheckedWay::Hot));
     match count(CheckedWay::None) {
         0 => {}
         1 => parts.push("1 replica runs it already".to_owned()),
@@ -134,9 +150,9 @@ fn summary(replicas: &[ReplicaCheck]) -> String {
 }
 
 /// Each once, the most frequent first.
-fn reasons(replicas: &[ReplicaCheck]) -> Vec<String> {
+fn reasons(replicas: &[ReplicaCheck], way: CheckedWay) -> Vec<String> {
     let mut counted: BTreeMap<&str, usize> = BTreeMap::new();
-    for because in replicas.iter().filter_map(|it| it.because.as_deref()) {
+    for because in replicas.iter().filter(|it| it.way == way).filter_map(|it| it.because.as_deref()) {
         *counted.entry(because).or_default() += 1;
     }
     let mut counted: Vec<(&str, usize)> = counted.into_iter().collect();

@@ -12,6 +12,7 @@ use super::rollouts::moving;
 use super::{Bench, Call};
 use crate::clock::Time;
 use crate::db::{ApplicationsDiff, NewApplication, Release, Source};
+use crate::rollout::fixture::connected;
 use crate::spec::AppSpec;
 
 fn key(version: &str, byte: u8) -> ReleaseKey {
@@ -56,6 +57,14 @@ async fn wish(bench: &Bench, policy: HotUpgradePolicy) {
     Box::pin(bench.api.db.put_applications(diff, bench.api.clock.now())).await.unwrap();
 }
 
+/// As [`moving`], where agents are connected to what serves.
+async fn upgradable(bench: &Bench) {
+    moving(bench).await;
+    for seen in bench.backend.fleets.lock().unwrap()[0].observed.values_mut() {
+        (seen.hot_upgrades, seen.erlang) = (true, Some(connected()));
+    }
+}
+
 fn said(check: &ReleaseCheck) -> Vec<String> {
     let of = |it: &proto::releases::ReplicaCheck| {
         let because = it.because.as_ref().map(|because| format!(": {because}")).unwrap_or_default();
@@ -67,7 +76,7 @@ fn said(check: &ReleaseCheck) -> Vec<String> {
 #[tokio::test]
 async fn each_replica_that_runs_is_said_with_its_reason() {
     let bench = Bench::new().await;
-    moving(&bench).await;
+    upgradable(&bench).await;
     let viewer = bench.token(Role::Viewer).await;
     let get = |version: &str| {
         let path = match version.contains('/') {
@@ -106,7 +115,28 @@ async fn each_replica_that_runs_is_said_with_its_reason() {
     let check: ReleaseCheck = get("2.0.0").await.json();
     let because = "web-2/1 1.0.0 Full: env[A], env_file changed since it was started, which takes a start";
     assert_eq!(said(&check), ["web-1/1 2.0.0 None", because, "web-3/1 1.0.0 Hot"]);
+    wish(&bench, HotUpgradePolicy::Require).await;
+    let check: ReleaseCheck = get("2.0.0").await.json();
+    let hot = "web-2/1 1.0.0 Hot: env[A], env_file goes on waiting for a start";
+    assert_eq!(said(&check), ["web-1/1 2.0.0 None", hot, "web-3/1 1.0.0 Hot"]);
+    assert!(check.summary.contains("; env[A], env_file goes on waiting for a start"), "{}", check.summary);
+    wish(&bench, HotUpgradePolicy::Auto).await;
     waiting(&[]);
+    let broken = |is_connected: bool, knows: bool| {
+        let mut fleets = bench.backend.fleets.lock().unwrap();
+        let seen = fleets[0].observed.values_mut().find(|it| it.running == Some(key("1.0.0", 1))).unwrap();
+        seen.erlang = is_connected.then(connected);
+        seen.hot_upgrades = knows;
+    };
+    for (is_connected, knows, because) in [
+        (false, true, "its agent is not connected to an Erlang node of it"),
+        (true, false, "its agent knows no hot upgrades"),
+    ] {
+        broken(is_connected, knows);
+        let check: ReleaseCheck = get("2.0.0").await.json();
+        assert_eq!(said(&check)[1], format!("web-2/1 1.0.0 Full: {because}"));
+    }
+    broken(true, true);
 
     // Of two tarballs of one version the newer one, as it would be deployed; that one nobody has looked into.
     record(&bench, &key("3.0.0", 4), None).await;
@@ -126,7 +156,7 @@ async fn each_replica_that_runs_is_said_with_its_reason() {
 #[tokio::test]
 async fn what_may_only_be_hot_and_cannot_be_is_not_deployed() {
     let bench = Bench::new().await;
-    moving(&bench).await;
+    upgradable(&bench).await;
     let operator = bench.token(Role::Operator).await;
     record(&bench, &key("1.0.0", 1), Some(package("1.0.0", None))).await;
     record(&bench, &key("2.0.0", 2), Some(package("2.0.0", Some("1.0.0")))).await;

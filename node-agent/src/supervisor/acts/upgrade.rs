@@ -38,7 +38,7 @@ pub(in crate::supervisor) struct Subject {
     pub(in crate::supervisor) to: ReleaseKey,
     pub(in crate::supervisor) app: pb::Application,
     pub(in crate::supervisor) node: Option<NodeEnd>,
-    /// Settings that have changed since.
+    /// Settings that have changed since; none where it may be nothing but hot: what runs is to be kept then, and they go on waiting.
     pub(in crate::supervisor) waiting: Vec<String>,
 }
 
@@ -173,7 +173,7 @@ impl Work<'_> {
         match self.subject.waiting.join(", ") {
             none if none.is_empty() => Ok(()),
             some => Err(Fault::here(format!(
-                "{some} changed since it was started, which no hot upgrade brings; restart it first or deploy the release in full"
+                "{some} changed since it was started, which no hot upgrade brings: it is deployed in full"
             ))),
         }
     }
@@ -212,13 +212,13 @@ impl Work<'_> {
     }
 
     /// A step that changes what runs, or is to last. One that failed may have changed nothing: then it can be undone, and the
-    /// process goes on. One whose answer was lost with the connection is asked for once more where the process lived on: it says
-    /// what came of it.
+    /// process goes on. One that was not answered, in time or before the connection was lost, is asked for once more where the
+    /// process lived on: it says what came of it.
     async fn change(&self, step: Step) -> Result<(), UpgradeFailure> {
         let began = crate::clock::now();
         let Err(mut fault) = self.step(step).await else { return Ok(()) };
         let mut stands = self.stands(began).await;
-        if fault.is_of_link() && stands.is_some() {
+        if fault.is_unanswered() && stands.is_some() {
             tracing::info!(fault = chain(&fault), step = step.word(), "it is looked what came of it");
             let Err(again) = self.step(step).await else { return Ok(()) };
             (fault, stands) = (again, self.stands(began).await);
@@ -226,7 +226,7 @@ impl Work<'_> {
         let untouched = step == Step::Install
             && stands.is_some_and(|current| current == self.subject.from.version.as_str())
             && !fault.has_touched_what_runs()
-            && !fault.is_of_link();
+            && !fault.is_unanswered();
         Err(of_fault(step, &fault, !untouched))
     }
 
