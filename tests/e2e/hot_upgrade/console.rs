@@ -8,7 +8,7 @@ use super::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_console_says_before_what_is_hot_and_afterwards_how_it_went() {
-    let world = World::new(Sample::Erlang, 2, "strategy: start_first").await;
+    let mut world = World::new(Sample::Erlang, 2, "strategy: start_first").await;
     let app = world.sample.name();
     // What is published is recorded, and waits for a person.
     let _: Deployment = world.control_plane.ask(&["pin", app, "1.1.0"]).expect("it can be pinned");
@@ -42,6 +42,16 @@ async fn the_console_says_before_what_is_hot_and_afterwards_how_it_went() {
     browser.pictured("replica").await;
     browser.client.goto(&world.control_plane.url(&format!("/applications/{app}"))).await.expect("it answers");
     browser.pictured("application").await;
+
+    // A setting that no hot upgrade brings is named before one is asked for.
+    let more = "    env:\n      - { key: GREETING, value: hello }\n";
+    world.configure_with(2, "strategy: start_first", more).await;
+    world
+        .when("what waits for a start", |it| it.slots.iter().all(|it| !it.waiting_settings.is_empty()))
+        .await;
+    browser.client.goto(&world.control_plane.url(&page)).await.expect("the console answers");
+    browser.reads("Env[GREETING] changed since it was started").await;
+    browser.pictured("replica-waiting").await;
     assert!(browser.console_errors().await.is_empty(), "{:?}", browser.console_errors().await);
     browser.close().await;
 }
