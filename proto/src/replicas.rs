@@ -80,7 +80,7 @@ impl Replica {
         let brings =
             if in_full { "a full deployment brings" } else { "a full deployment or a restart brings" };
         (!settings.is_empty())
-            .then(|| format!("{} changed since it was started: {brings} that", settings.join(", ")))
+            .then(|| format!("changed since it was started: {}; {brings} that", settings.join(", ")))
     }
 }
 

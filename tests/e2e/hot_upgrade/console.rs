@@ -50,7 +50,7 @@ async fn the_console_says_before_what_is_hot_and_afterwards_how_it_went() {
         .when("what waits for a start", |it| it.slots.iter().all(|it| !it.waiting_settings.is_empty()))
         .await;
     browser.client.goto(&world.control_plane.url(&page)).await.expect("the console answers");
-    browser.reads("Env[GREETING] changed since it was started").await;
+    browser.reads("Changed since it was started: env[GREETING]").await;
     browser.pictured("replica-waiting").await;
     assert!(browser.console_errors().await.is_empty(), "{:?}", browser.console_errors().await);
     browser.close().await;

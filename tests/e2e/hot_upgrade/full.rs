@@ -151,7 +151,7 @@ async fn a_setting_that_waits_for_the_next_deployment_makes_it_a_full_one() {
     world.when("what waits for a start", waits).await;
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let shown = words(&world.control_plane.command_line().run(&["app", "show", name]).out);
-    let because = "env[TALLY_UNIT] changed since it was started";
+    let because = "changed since it was started: env[TALLY_UNIT]";
     assert!(shown.contains(because) && !shown.contains("sheep"), "{shown}");
     // What runs is to be kept where it may be nothing but hot.
     world.publish("1.2.0").await;
