@@ -40,10 +40,11 @@ pub struct StartedNode {
 /// Where the process has ended, or may not be looked at.
 pub fn look(pid: u32, host: &str) -> io::Result<Started> {
     let folder = PathBuf::from(format!("/proc/{pid}"));
+    // What it calls itself in its first word is the release's to say. Asked first: a script that gives way to its virtual machine
+    // between two looks is then one that has not, where the other way round the machine would have had the script's words.
+    let program = std::fs::read_to_string(folder.join("comm"))?;
     let words = std::fs::read(folder.join("cmdline"))?;
     let environment = std::fs::read(folder.join("environ"))?;
-    // What it calls itself in its first word is the release's to say.
-    let program = std::fs::read_to_string(folder.join("comm"))?;
     let started = of(&program, &split(&words), &split(&environment), host);
     Ok(match started {
         Started::Node(node) if node.cookie.is_none() => {
@@ -76,7 +77,8 @@ fn value<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
 
 /// `host`: the machine's name, the part of a short node name behind the `@`.
 fn of(program: &str, words: &[String], environment: &[String], host: &str) -> Started {
-    if !program.starts_with("beam") {
+    // Linux names a program before it has its words.
+    if !program.starts_with("beam") || words.iter().all(String::is_empty) {
         return Started::NotYet;
     }
     let behind = |flag: &str| {
@@ -150,8 +152,35 @@ mod tests {
         };
         assert!(matches!(of("sh\n", &["/bin/sh", "bin/shop", "-sname", "shop"]), Started::NotYet));
         assert!(matches!(of("", &[]), Started::NotYet));
+        assert!(matches!(of("beam.smp\n", &[""]), Started::NotYet));
         assert!(matches!(of("beam.smp\n", &["bin/shop", "-noshell"]), Started::Nameless));
         assert!(matches!(of("beam.smp\n", &["bin/shop", "-sname"]), Started::Nameless));
+    }
+
+    /// Its look took the script's words for those of the machine, now and then, and nobody looked again.
+    #[test]
+    fn a_script_that_gives_way_between_two_looks_is_never_a_machine_without_a_name() {
+        use std::os::unix::fs::PermissionsExt as _;
+        use std::process::{Command, Stdio};
+
+        let folder = tempfile::tempdir().unwrap();
+        let [machine, script] = ["beam.smp", "start"].map(|it| folder.path().join(it));
+        std::fs::copy("/bin/sh", &machine).unwrap();
+        let text = format!("#!/bin/sh\nexec {} -c 'read gone' words -sname shop\n", machine.display());
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for _ in 0..300 {
+            let mut started = Command::new(&script).stdin(Stdio::piped()).spawn().unwrap();
+            let found = loop {
+                match look(started.id(), "web-1").unwrap() {
+                    Started::NotYet => {}
+                    other => break other,
+                }
+            };
+            started.kill().unwrap();
+            started.wait().unwrap();
+            assert!(matches!(&found, Started::Node(node) if node.name == "shop@web-1"), "{found:?}");
+        }
     }
 
     #[test]
