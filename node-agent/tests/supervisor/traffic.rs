@@ -100,6 +100,9 @@ impl<'a> Site<'a> {
         agent.assign(self.assignment(1, "0.1.0")).await;
         agent.runs("0.1.0").await;
         eventually("the ready slot in the file", || self.lists("").then_some(())).await;
+        // It was checked and read: until then it gives way to none.
+        let pending = self.world.path("var/agent/traffic/demo/pending");
+        eventually("the end of it", || (!pending.exists()).then_some(())).await;
         agent
     }
 }
