@@ -179,7 +179,7 @@ impl Board {
         entry.heard = Some(now);
         entry.slots = 0;
         entry.stored = hello.generation;
-        entry.clock_ahead_ms = ahead_ms(hello.clock_unix_ms, wall);
+        entry.clock_ahead_ms = still(entry.clock_ahead_ms, ahead_ms(hello.clock_unix_ms, wall));
         let says = hello.started_unix_ms > 0;
         // By its own clock it has run for so long, whatever that clock shows.
         let runs_for = hello.clock_unix_ms.saturating_sub(hello.started_unix_ms);
@@ -262,7 +262,7 @@ impl Board {
         if shown > 0
             && let Some(entry) = self.nodes.get_mut(&node)
         {
-            entry.clock_ahead_ms = ahead_ms(shown, wall);
+            entry.clock_ahead_ms = still(entry.clock_ahead_ms, ahead_ms(shown, wall));
         }
     }
 
@@ -295,10 +295,19 @@ impl Board {
     }
 }
 
+/// So much may be the way of the message, which differs from one to the next: a moment that an agent dates would be another
+/// each time that it is told.
+const NO_OTHER_CLOCK_MS: u64 = 1_000;
+
 /// Zero where the agent shows no clock.
 fn ahead_ms(shown: u64, wall: Time) -> i64 {
     let ahead = i128::from(shown) - i128::from(wall.0);
     if shown == 0 { 0 } else { i64::try_from(ahead).unwrap_or(i64::MAX) }
+}
+
+/// What goes on being believed of an agent's clock.
+fn still(before: i64, now: i64) -> i64 {
+    if before.abs_diff(now) < NO_OTHER_CLOCK_MS { before } else { now }
 }
 
 /// What the agent dates by a clock that is wrong.
@@ -428,6 +437,9 @@ mod tests {
         board.report(node, &ended, later).unwrap();
         let seen = board.observed(&app()).into_values().next().unwrap();
         assert_eq!(seen.last_exit.unwrap().at, later, "by our clock");
+        // Heartbeats take their time, each another one: what an agent has dated stays where it was.
+        board.clock_shown(node, later.0 + 3_599_400, later);
+        assert_eq!(board.clock_ahead_ms(node), Some(3_600_000), "the same clock");
         board.clock_shown(node, 0, later);
         assert_eq!(board.clock_ahead_ms(node), Some(3_600_000), "it did not say");
     }
