@@ -43,6 +43,9 @@ async fn the_console_says_before_what_is_hot_and_afterwards_how_it_went() {
     browser.client.goto(&world.control_plane.url(&format!("/applications/{app}"))).await.expect("it answers");
     browser.pictured("application").await;
 
+    let errors = browser.console_errors().await;
+    assert!(errors.is_empty(), "{errors:?}");
+
     // A setting that no hot upgrade brings is named before one is asked for.
     let more = "    env:\n      - { key: GREETING, value: hello }\n";
     world.configure_with(2, "strategy: start_first", more).await;
@@ -52,6 +55,5 @@ async fn the_console_says_before_what_is_hot_and_afterwards_how_it_went() {
     browser.client.goto(&world.control_plane.url(&page)).await.expect("the console answers");
     browser.reads("Changed since it was started: env[GREETING]").await;
     browser.pictured("replica-waiting").await;
-    assert!(browser.console_errors().await.is_empty(), "{:?}", browser.console_errors().await);
     browser.close().await;
 }
