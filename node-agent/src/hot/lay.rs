@@ -1,5 +1,6 @@
 //! Laying the new release beside the one that runs, in the same folder: its own `releases/VERSION`, the libraries that are
-//! not there yet, and files outside of both that are new or changed. Of its code, what the running release uses is never touched; where something else lies in the way, it is set aside.
+//! not there yet, and files outside of both that are new or changed. Code that the running release uses is never touched; what
+//! else lies in the way is set aside.
 
 use proto::hot_upgrade::{Appup, Direction};
 
